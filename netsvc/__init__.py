@@ -1,0 +1,43 @@
+"""The small services every network needs, and their clients, on Twisted.
+
+Assembled: :class:`Config` and :func:`netsvc_service`. One by one: the factories and protocols below, which take
+their reactor or clock as an argument. Importing netsvc installs no reactor.
+"""
+
+from netsvc.chat.client import ChatClient
+from netsvc.chat.room import Room
+from netsvc.chat.server import ChatFactory, ChatProtocol
+from netsvc.config import Config
+from netsvc.echo import AcknowledgeFactory, AcknowledgeProtocol, EchoClient, EchoFactory, EchoProtocol
+from netsvc.errors import ConfigError, ListenError, SettingError
+from netsvc.guard import Guard
+from netsvc.reply import ReplyTemplate
+from netsvc.service import netsvc_service
+from netsvc.stream import Limits
+from netsvc.timestamp import Answer, TimestampClient, TimestampProtocol, ask_timestamp
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AcknowledgeFactory",
+    "AcknowledgeProtocol",
+    "Answer",
+    "ChatClient",
+    "ChatFactory",
+    "ChatProtocol",
+    "Config",
+    "ConfigError",
+    "EchoClient",
+    "EchoFactory",
+    "EchoProtocol",
+    "Guard",
+    "Limits",
+    "ListenError",
+    "ReplyTemplate",
+    "Room",
+    "SettingError",
+    "TimestampClient",
+    "TimestampProtocol",
+    "ask_timestamp",
+    "netsvc_service",
+]

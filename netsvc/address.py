@@ -1,0 +1,70 @@
+"""Addresses as people write them: ``1314``, ``127.0.0.1:1314``, ``[::1]:1314``, ``example.org:1314``."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+_PORT_MAX = 65_535
+_BRACKETED = re.compile(r"\[([^\[\]]*)\]:(.*)", re.DOTALL)
+
+
+class AddressError(ValueError):
+    """Not an address; the text says why and what one looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A port from 0 to 65,535 and perhaps a host: a name, or an IPv4 or IPv6 address without brackets."""
+
+    host: str | None
+    port: int
+
+    def __str__(self) -> str:
+        return show(self.host or "", self.port)
+
+
+def parse_address(text: str) -> HostPort:
+    """Parse ``PORT``, ``HOST:PORT`` or ``[IPV6]:PORT``.
+
+    :raises AddressError: and nothing else, whatever the text.
+    """
+    if match := _BRACKETED.fullmatch(text):
+        host, port = match.groups()
+        if not is_ip(host) or ":" not in host:
+            raise AddressError(f"{host!r} is not an IPv6 address; write [::1]:1314")
+        return HostPort(host, _parse_port(port))
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        return HostPort(None, _parse_port(text))
+    if ":" in host:
+        raise AddressError("an IPv6 address stands in brackets, as in [::1]:1314")
+    if not host or any(character.isspace() for character in host):
+        raise AddressError("the host is missing; write HOST:PORT, or PORT alone")
+    return HostPort(host, _parse_port(port))
+
+
+def is_ip(host: str) -> bool:
+    """Whether ``host`` is an IPv4 or IPv6 address, the latter perhaps with a zone such as ``%eth0``."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def show(host: str, port: int) -> str:
+    """Return ``host:port`` as it would be typed; an IPv4 address inside IPv6 is shown as IPv4."""
+    host = host.removeprefix("::ffff:") if "." in host else host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else str(port)
+
+
+def _parse_port(text: str) -> int:
+    # Not int(): that takes blanks, signs, underscores and every alphabet's digits.
+    if not re.fullmatch(r"[0-9]+", text):
+        raise AddressError(f"{text!r} is not a port number (0 to 65535)")
+    port = int(text) if len(text) < 10 else _PORT_MAX + 1
+    if port > _PORT_MAX:
+        raise AddressError(f"there is no port {text} (they are 0 to 65535)")
+    return port

@@ -1,0 +1,106 @@
+"""Token buckets per source prefix: how many answers a second an address, and the world, may have.
+
+After chrony's client log (``ratelimit interval 3 burst 8 leak 2``, a table of 4,096 addresses): a source that
+asks too often is answered at random, now and then, so that somebody who forges a victim's address cannot
+silence the victim's own questions.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+
+#: How many source prefixes are remembered; the one that was silent longest is forgotten first.
+TABLE_SIZE = 4096
+
+#: The share of a source's refused questions that is answered all the same.
+LEAK = 1 / 16
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
+class TokenBucket:
+    """Holds at most ``burst`` tokens and gains ``rate`` a second; full at first."""
+
+    __slots__ = ("_tokens", "_updated")
+
+    def __init__(self, burst: float, now: float) -> None:
+        self._tokens = burst
+        self._updated = now
+
+    def take(self, rate: float, burst: float, now: float) -> bool:
+        """Take one token at ``now`` (seconds), if there is one. A clock that was set back adds nothing."""
+        tokens = min(burst, self._tokens + max(0.0, now - self._updated) * rate)
+        self._updated = now
+        if tokens < 1:
+            self._tokens = tokens
+            return False
+        self._tokens = tokens - 1
+        return True
+
+
+class SourceBuckets:
+    """A token bucket for each IPv4 address (/32) and each IPv6 network (/64), and one for all together.
+
+    :param rate: answers a second for each source prefix; 0 for no limit.
+    :param burst: how many a source that was silent may have at once.
+    :param total: answers a second for all sources together, with a burst of one second; 0 for no limit.
+    :param chance: returns a random number from 0 to 1, for the leak.
+    """
+
+    def __init__(
+        self,
+        rate: float = 100.0,
+        burst: float = 200,
+        total: float = 10_000.0,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._rate = rate
+        self._burst = max(1.0, burst)
+        self._total_rate = total
+        self._total_burst = max(1.0, total)
+        self._chance = chance
+        self._total: TokenBucket | None = None
+        self._sources: OrderedDict[str | bytes, TokenBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many source prefixes are remembered."""
+        return len(self._sources)
+
+    def admits(self, host: str, now: float) -> bool:
+        """Whether a question from the address ``host`` at ``now`` (seconds) may be answered."""
+        if (
+            self._rate
+            and not self._source(host, now).take(self._rate, self._burst, now)
+            and self._chance() >= LEAK
+        ):
+            return False
+        if not self._total_rate:
+            return True
+        if self._total is None:
+            self._total = TokenBucket(self._total_burst, now)
+        return self._total.take(self._total_rate, self._total_burst, now)
+
+    def _source(self, host: str, now: float) -> TokenBucket:
+        prefix = source_prefix(host)
+        bucket = self._sources.get(prefix)
+        if bucket is None:
+            if len(self._sources) >= TABLE_SIZE:
+                self._sources.popitem(last=False)
+            bucket = self._sources[prefix] = TokenBucket(self._burst, now)
+        else:
+            self._sources.move_to_end(prefix)
+        return bucket
+
+
+def source_prefix(host: str) -> str | bytes:
+    """Return what stands for everybody who can send from ``host``: an IPv4 address, or the first 8 bytes of IPv6.
+
+    An IPv4 address inside IPv6 (``::ffff:192.0.2.1``), as a dual-stack socket reports it, is the IPv4 address.
+    """
+    if ":" not in host:
+        return host
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return socket.inet_ntop(socket.AF_INET, packed[12:]) if packed.startswith(_MAPPED) else packed[:8]

@@ -1,0 +1,1 @@
+"""Chat rooms that need nothing but netcat."""

@@ -1,0 +1,203 @@
+"""Who is present and what each is owed. Decides everything, delivers nothing.
+
+A member is any hashable: a protocol in the server, a string in a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from netsvc.chat.messages import (
+    HELP,
+    Event,
+    Help,
+    Join,
+    Leave,
+    ListRooms,
+    Notice,
+    Quit,
+    Rename,
+    Request,
+    Said,
+    Say,
+    Whisper,
+    Whispered,
+    Who,
+)
+from netsvc.text import fold
+
+M = TypeVar("M", bound=Hashable)
+
+LOBBY = "#lobby"
+
+#: The longest list of names or rooms, in characters; what does not fit is counted.
+_LIST_MAX = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[M]):
+    """One event, owed to each of the members."""
+
+    members: tuple[M, ...]
+    event: Event
+
+
+class Room(Generic[M]):
+    """A place to chat, which begins as one lobby and in which members open rooms of their own.
+
+    Every member has a nick that nobody else has, compared without case, and is in exactly one room. A room
+    other than the lobby lasts as long as somebody is in it.
+    """
+
+    def __init__(self) -> None:
+        self._nicks: dict[M, str] = {}
+        self._by_nick: dict[str, M] = {}
+        self._room_of: dict[M, str] = {}
+        self._rooms: dict[str, dict[M, None]] = {}  # a dict for its order: of arrival
+        self._guests = 0
+
+    def __contains__(self, member: M) -> bool:
+        return member in self._nicks
+
+    def __len__(self) -> int:
+        """How many members are present."""
+        return len(self._nicks)
+
+    def nick(self, member: M) -> str:
+        """Return the nick of a member who is present."""
+        return self._nicks[member]
+
+    def enter(self, member: M) -> list[Delivery[M]]:
+        """Take in a member, under a free name such as ``guest-7`` and in the lobby."""
+        nick = self._free_nick()
+        self._nicks[member] = nick
+        self._by_nick[nick] = member
+        welcome = Notice(f"welcome, you are {nick}; /nick NAME changes that, /help lists the commands")
+        return [Delivery((member,), welcome), *self._move(member, LOBBY)]
+
+    def receive(self, member: M, request: Request) -> list[Delivery[M]]:
+        """Take one request from a member who is present and say who is owed what."""
+        match request:
+            case Say(text):
+                return self._say(member, text)
+            case Whisper(nick, text):
+                return self._whisper(member, nick, text)
+            case Rename(nick):
+                return self._rename(member, nick)
+            case Join(room):
+                return self._join(member, room)
+            case Leave():
+                return self._join(member, LOBBY)
+            case ListRooms():
+                return self._list_rooms(member)
+            case Who():
+                return self._who(member)
+            case Help():
+                return [Delivery((member,), Notice(HELP))]
+            case Quit():
+                return [Delivery((member,), Notice("bye")), *self.leave(member)]
+
+    def leave(self, member: M, why: str = "left") -> list[Delivery[M]]:
+        """Forget a member, and tell the room. A member who is not present owes nobody an explanation."""
+        if member not in self._nicks:
+            return []
+        nick = self._nicks.pop(member)
+        del self._by_nick[fold(nick)]
+        return self._tell(self._take_out(member), f"{nick} {why}")
+
+    def _say(self, member: M, text: str) -> list[Delivery[M]]:
+        others = self._others(member)
+        if not others or not text.strip():
+            return []
+        return [Delivery(others, Said(self._nicks[member], text))]
+
+    def _whisper(self, member: M, nick: str, text: str) -> list[Delivery[M]]:
+        recipient = self._by_nick.get(fold(nick))
+        if recipient is None:
+            return [Delivery((member,), Notice(f"nobody here is called {nick}; /who lists the room"))]
+        parties = (member,) if recipient == member else (member, recipient)
+        return [Delivery(parties, Whispered(self._nicks[member], self._nicks[recipient], text))]
+
+    def _rename(self, member: M, nick: str) -> list[Delivery[M]]:
+        old = self._nicks[member]
+        if old == nick:
+            return [Delivery((member,), Notice(f"you are {nick} already"))]
+        if self._by_nick.get(fold(nick), member) != member:
+            return [Delivery((member,), Notice(f"{nick} is taken; take another nick"))]
+        del self._by_nick[fold(old)]
+        self._by_nick[fold(nick)] = member
+        self._nicks[member] = nick
+        return [
+            Delivery((member,), Notice(f"you are {nick} now")),
+            *self._tell(self._others(member), f"{old} is {nick} now"),
+        ]
+
+    def _join(self, member: M, room: str) -> list[Delivery[M]]:
+        if self._room_of[member] == room:
+            return [Delivery((member,), Notice(f"you are in {room} already"))]
+        left = self._tell(self._take_out(member), f"{self._nicks[member]} went to {room}")
+        return [*left, *self._move(member, room)]
+
+    def _move(self, member: M, room: str) -> list[Delivery[M]]:
+        """Put a member who is in no room into ``room``."""
+        others = tuple(self._rooms.setdefault(room, {}))
+        self._rooms[room][member] = None
+        self._room_of[member] = room
+        if others:
+            present = f"you are in {room} with {_listed(self._nicks[other] for other in others)}"
+        else:
+            present = f"you are in {room}, alone so far"
+        return [
+            Delivery((member,), Notice(present)),
+            *self._tell(others, f"{self._nicks[member]} came to {room}"),
+        ]
+
+    def _take_out(self, member: M) -> tuple[M, ...]:
+        """Take a member out of their room and return who is left in it."""
+        room = self._room_of.pop(member)
+        present = self._rooms[room]
+        del present[member]
+        if not present:
+            del self._rooms[room]
+        return tuple(present)
+
+    def _list_rooms(self, member: M) -> list[Delivery[M]]:
+        rooms = sorted(self._rooms.items(), key=lambda item: (-len(item[1]), item[0]))
+        return [
+            Delivery((member,), Notice("rooms: " + _listed(f"{name} ({len(who)})" for name, who in rooms)))
+        ]
+
+    def _who(self, member: M) -> list[Delivery[M]]:
+        room = self._room_of[member]
+        present = self._rooms[room]
+        names = _listed(self._nicks[other] for other in present)
+        return [Delivery((member,), Notice(f"{len(present)} in {room}: {names}"))]
+
+    def _others(self, member: M) -> tuple[M, ...]:
+        return tuple(other for other in self._rooms[self._room_of[member]] if other != member)
+
+    def _tell(self, members: tuple[M, ...], text: str) -> list[Delivery[M]]:
+        return [Delivery(members, Notice(text))] if members else []
+
+    def _free_nick(self) -> str:
+        while True:
+            self._guests += 1
+            nick = f"guest-{self._guests}"
+            if nick not in self._by_nick:
+                return nick
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Join names by commas, as many as fit on a line, and count the rest."""
+    shown: list[str] = []
+    room = _LIST_MAX
+    rest = 0
+    for name in names:
+        room -= len(name) + 2
+        if room >= 0:
+            shown.append(name)
+        else:
+            rest += 1
+    return ", ".join(shown) + (f" and {rest:,} more" if rest else "")

@@ -1,0 +1,82 @@
+"""Chat for netcat: each line is a message. The room decides; the protocol carries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
+from netsvc.chat.room import Delivery, Room
+from netsvc.framing import LineFraming
+from netsvc.stream import DEFAULT_LIMITS, Limits, MessageProtocol, StreamFactory
+
+
+class ChatProtocol(MessageProtocol):
+    """One member's connection."""
+
+    factory: ChatFactory
+
+    def __init__(self) -> None:
+        super().__init__(LineFraming())
+
+    def opened(self) -> None:
+        self._deliver(self.factory.room.enter(self))
+
+    def messageReceived(self, message: bytes) -> None:
+        try:
+            request = decode_request(message)
+        except MessageError as e:
+            self.tell(Notice(str(e)))
+            return
+        room = self.factory.room
+        self._deliver(room.receive(self, request))
+        if self not in room:
+            self.finish()
+
+    def refused(self, why: str) -> None:
+        self.tell(Notice(f"{why}; nothing was sent on"))
+
+    def drain(self) -> None:
+        if self in self.factory.room:
+            self.tell(Notice("the server stops; bye"))
+        self.finish()
+
+    def finish(self) -> None:
+        super().finish()
+        # Gone from the room before it is gone from the network: it can neither say nor be told anything more.
+        self._deliver(self.factory.room.leave(self))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self._deliver(self.factory.room.leave(self))
+
+    def tell(self, event: Event) -> None:
+        """Owe one event to this member."""
+        self.send(self.framing.encode(encode_event(event)))
+
+    def _deliver(self, deliveries: Iterable[Delivery[ChatProtocol]]) -> None:
+        for delivery in deliveries:
+            line = self.framing.encode(encode_event(delivery.event))  # once, for all of them
+            for member in delivery.members:
+                member.send(line)
+
+
+class ChatFactory(StreamFactory):
+    """Lets every connection into a room.
+
+    :param room: where the members meet; factories may share one.
+    :param clock: a reactor, or a ``Clock`` in a test.
+    :param limits: what each connection may cost.
+    """
+
+    def __init__(
+        self, room: Room[ChatProtocol], clock: IReactorTime, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        super().__init__(clock, limits)
+        self.room = room
+
+    def connection(self) -> ChatProtocol:
+        return ChatProtocol()

@@ -1,0 +1,1 @@
+"""The ``netsvc`` command: clients, one module a subcommand."""

@@ -1,0 +1,89 @@
+"""``netsvc``: talk, timestamp, send, receive, lookup."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import react
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from netsvc import __version__
+from netsvc.cli import lookup, receive, send, talk, timestamp
+from netsvc.cli.command import Command, CommandError
+from netsvc.cli.console import notice
+
+FAILED = 1
+USAGE = 64  # EX_USAGE in sysexits.h
+INTERRUPTED = 128 + signal.SIGINT
+
+
+class Options(UsageOptions):
+    """The subcommands."""
+
+    synopsis = "Usage: netsvc COMMAND [options]"
+    longdesc = (
+        "Data goes to standard output, everything else to standard error. Exit status: 0 it worked, 1 the network "
+        "or the peer failed, 64 wrong usage, 130 Ctrl-C. The servers: twist netsvc --help."
+    )
+    subCommands = [  # noqa: RUF012  Twisted's own convention
+        ["talk", None, talk.Talk, "a conversation, both directions at once, either side listening"],
+        ["timestamp", None, timestamp.Timestamp, "ask a timestamp server"],
+        ["send", None, send.Send, "one stream or datagram out"],
+        ["receive", None, receive.Receive, "print what arrives"],
+        ["lookup", None, lookup.Lookup, "names and addresses, services and ports, this host's own"],
+    ]
+
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(f"netsvc {__version__}")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        if self.subCommand is None:
+            raise UsageError("a command is missing: talk, timestamp, send, receive or lookup")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line ``argv``, by default the program's own."""
+    options = Options()
+    try:
+        options.parseOptions(argv)
+    except UsageError as e:
+        command = f" {options.subCommand}" if options.subCommand else ""
+        notice(f"{e}; see netsvc{command} --help")
+        raise SystemExit(USAGE) from None
+    from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
+
+    react(_run, [options.subOptions], reactor)
+
+
+async def _run(reactor: Any, command: Command) -> None:
+    running = Deferred.fromCoroutine(command.run(reactor))
+    interruptions = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal interruptions
+        interruptions += 1
+        if interruptions > 1:  # something does not listen: a full pipe, a name server
+            os._exit(INTERRUPTED)
+        reactor.callFromThread(running.cancel)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        await running
+    except CommandError as e:
+        notice(str(e))
+        raise SystemExit(FAILED) from None
+    except UsageError as e:
+        notice(str(e))
+        raise SystemExit(USAGE) from None
+    except CancelledError:
+        raise SystemExit(INTERRUPTED) from None
+    finally:
+        sys.stdout.flush()

@@ -1,0 +1,145 @@
+"""``netsvc receive``: prints what arrives, and from whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.python.usage import UsageError
+from zope.interface import implementer
+
+from netsvc.address import show
+from netsvc.cli.command import Command, CommandError
+from netsvc.cli.console import Console, notice, opened
+from netsvc.datagram import BoundedDatagramProtocol
+from netsvc.errors import SettingError
+from netsvc.framing import FramingError, LineFraming
+from netsvc.listen import datagram_listener, stream_listener
+
+#: The longest line of a stream that is printed as one, in bytes.
+LINE_MAX = 65_536
+
+
+class Receive(Command):
+    """Print what arrives at [HOST:]PORT on standard output, and who sent it on standard error. Answers nothing."""
+
+    synopsis = "[options] [HOST:]PORT"
+    longdesc = "Ends after --count messages, at a --bye word if there is one, or at Ctrl-C."
+    optFlags = [["udp", "u", "datagrams instead of lines on streams"]]  # noqa: RUF012  Twisted's own convention
+    optParameters = [["count", None, None, "end after so many datagrams or lines"]]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["bye"] = []
+
+    def opt_bye(self, word: str) -> None:
+        """a word, in any case, with which anybody may end this; may be repeated"""
+        self["bye"].append(word.casefold())
+
+    def parseArgs(self, where: str = "", *rest: str) -> None:
+        if not where or rest:
+            raise UsageError("one [HOST:]PORT is wanted")
+        self["where"] = where
+
+    def postOptions(self) -> None:
+        if self["count"] is not None:
+            self["count"] = self.number("count", int)
+
+    async def run(self, reactor: Any) -> None:
+        self._left = self["count"]
+        self._done: Deferred[None] = Deferred()
+        self._console = Console(lambda _: None, lambda: None)
+        self._sender = ""
+        try:
+            if self["udp"]:
+                listener = datagram_listener(
+                    reactor, "receive", self["where"], lambda: _Datagrams(reactor, self._receive)
+                )
+            else:
+                factory = _Streams(self._receive)
+                listener = stream_listener(reactor, "receive", self["where"], factory)
+            with opened(reactor, self._console):
+                self._console.pause()
+                self._console.unread.addCallback(lambda _: self._end())
+                listener.startService()
+                notice(f"waiting on {listener.where()}")
+                await self._done
+                await self._console.close()
+        except SettingError as e:
+            raise CommandError(str(e)) from None
+
+    def _receive(self, message: bytes, sender: str) -> None:
+        if self._done.called:
+            return
+        if sender != self._sender:
+            self._sender = sender
+            notice(f"from {sender}")
+        text = message.decode("utf-8", "replace")
+        self._console.show(text)
+        if self._left is not None:
+            self._left -= 1
+        if self._left == 0 or text.strip().casefold() in self["bye"]:
+            self._end()
+
+    def _end(self) -> None:
+        if not self._done.called:
+            self._done.callback(None)
+
+
+class _Datagrams(BoundedDatagramProtocol):
+    def __init__(self, reactor: Any, receive: Callable[[bytes, str], None]) -> None:
+        super().__init__(reactor)
+        self._receive = receive
+
+    def received(self, datagram: bytes, host: str, port: int) -> None:
+        self._receive(datagram, show(host, port))
+
+
+class _Streams(Factory):
+    noisy = False
+
+    def __init__(self, receive: Callable[[bytes, str], None]) -> None:
+        self._receive = receive
+
+    def buildProtocol(self, addr: IAddress | None) -> _Lines:
+        return _Lines(self._receive)
+
+
+@implementer(IHalfCloseableProtocol)
+class _Lines(Protocol):
+    transport: Any
+
+    def __init__(self, receive: Callable[[bytes, str], None]) -> None:
+        self._receive = receive
+        self._framing = LineFraming(LINE_MAX)
+
+    def connectionMade(self) -> None:
+        peer = self.transport.getPeer()
+        self._sender = show(peer.host, peer.port)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._framing.receive(data)
+        while True:
+            try:
+                line = self._framing.next_message()
+            except FramingError as e:
+                notice(f"from {self._sender}: {e}; it was left out")
+                continue
+            if line is None:
+                return
+            self._receive(line, self._sender)
+
+    def readConnectionLost(self) -> None:
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing is ever written."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        rest = self._framing.end()
+        if rest is not None:
+            self._receive(rest, self._sender)

@@ -1,0 +1,51 @@
+"""Which datagrams a timestamp server answers. Nonsense, loops and floods meet silence.
+
+The classic server answers whatever comes, so one forged datagram between two of them makes both talk for ever
+(CVE-2024-2169).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+from netsvc.bucket import SourceBuckets
+from netsvc.stamp import is_stamped
+
+#: Services answer from ports below this one; people ask from above.
+PRIVILEGED_PORTS = 1024
+
+Refusal = Literal["too long", "privileged port", "own port", "already stamped", "too many"]
+
+
+class Guard:
+    """Admits questions, and counts what it refuses, by reason.
+
+    :param buckets: how many answers each source may have.
+    :param max_size: the longest datagram that is answered, in bytes; 0 for no limit.
+    """
+
+    def __init__(self, buckets: SourceBuckets | None = None, max_size: int = 1_400) -> None:
+        self._buckets = buckets or SourceBuckets()
+        self._max_size = max_size
+        self.refused: Counter[Refusal] = Counter()
+
+    def admits(self, datagram: bytes, host: str, port: int, own_port: int, now: float) -> bool:
+        """Whether ``datagram`` from ``host`` and ``port``, come to ``own_port`` at ``now``, is to be answered."""
+        refusal = self._refusal(datagram, host, port, own_port, now)
+        if refusal:
+            self.refused[refusal] += 1
+        return not refusal
+
+    def _refusal(self, datagram: bytes, host: str, port: int, own_port: int, now: float) -> Refusal | None:
+        if self._max_size and len(datagram) > self._max_size:
+            return "too long"
+        if port < PRIVILEGED_PORTS:  # echo, daytime, DNS, NTP, ...; and port 0, to which nothing can be sent
+            return "privileged port"
+        if port == own_port:
+            return "own port"
+        if is_stamped(datagram):
+            return "already stamped"
+        if not self._buckets.admits(host, now):
+            return "too many"
+        return None

@@ -1,0 +1,93 @@
+"""What a host knows of names: its own, names and addresses both ways, services and ports both ways.
+
+Every function but :func:`reach` asks the system, and those that ask for names may block.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_SIOCGIFADDR = 0x8915  # netdevice(7)
+
+
+def reach(address: str) -> str:
+    """Return from where an IP address can be reached: loopback, link-local, private, public, ...
+
+    :raises ValueError: for a text that is no IP address.
+    """
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    for kind in ("loopback", "unspecified", "multicast", "link_local"):
+        if getattr(ip, f"is_{kind}"):
+            return kind.replace("_", "-")
+    # Shared (100.64.0.0/10, RFC 6598) and reserved addresses are neither private nor global.
+    return "private" if ip.is_private else "public" if ip.is_global else "reserved"
+
+
+def host_name() -> str:
+    """Return this host's name."""
+    return socket.gethostname()
+
+
+def host_addresses() -> list[str]:
+    """Return this host's addresses, those of interfaces that have one, IPv4 first."""
+    return list(dict.fromkeys([*_interface_ipv4(), *_interface_ipv6()]))
+
+
+def addresses_of(name: str) -> list[str]:
+    """Return the addresses of ``name``, or none. Blocks while the resolver is asked."""
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def names_of(address: str) -> list[str]:
+    """Return the names of an IP address, or none. Blocks while the resolver is asked."""
+    try:
+        name, aliases, _ = socket.gethostbyaddr(address)
+    except (OSError, UnicodeError):
+        return []
+    return [name, *aliases]
+
+
+def ports_of(service: str) -> list[str]:
+    """Return the ports of a service, such as ``443/tcp``, from the host's services file."""
+    ports = []
+    for protocol in ("tcp", "udp"):
+        with suppress(OSError, UnicodeError):
+            ports.append(f"{socket.getservbyname(service, protocol)}/{protocol}")
+    return ports
+
+
+def services_of(port: int) -> list[str]:
+    """Return the services of a port, such as ``https/tcp``, from the host's services file."""
+    services = []
+    for protocol in ("tcp", "udp"):
+        with suppress(OSError):
+            services.append(f"{socket.getservbyport(port, protocol)}/{protocol}")
+    return services
+
+
+def _interface_ipv4() -> Iterator[str]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            with suppress(OSError):  # an interface without an IPv4 address
+                yield socket.inet_ntoa(fcntl.ioctl(asking, _SIOCGIFADDR, request)[20:24])
+
+
+def _interface_ipv6() -> Iterator[str]:
+    with suppress(OSError):  # no IPv6, or no Linux
+        for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines():
+            digits, *_, interface = line.split()
+            address = ipaddress.IPv6Address(bytes.fromhex(digits))
+            yield f"{address}%{interface}" if address.is_link_local else str(address)

@@ -1,0 +1,393 @@
+"""What every stream connection of the server needs: bounded sending, a close that always ends, and drain.
+
+Three classes, each a layer: :class:`StreamProtocol` bounds what is owed to a peer and ends connections;
+:class:`MessageProtocol` takes messages from the stream, a bounded number a turn; :class:`StreamFactory` knows
+the connections and drains them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    INegotiated,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from netsvc.address import show
+from netsvc.framing import Framing, FramingError
+
+#: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
+TRANSPORT_BUFFER = 65_536
+
+#: Messages of one peer that are taken in one turn of the reactor, so that 65,536 empty lines in one read do not
+#: keep the others waiting.
+MESSAGES_A_TURN = 64
+
+#: Seconds for which a connection that said all it had to say waits for the peer to end its side. Closing at once
+#: while the peer still sends would reset the connection, and what is under way to the peer would be lost.
+LINGER = 1.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one stream connection may cost. 0 means no limit.
+
+    :param queue_max: bytes that may wait for a peer; one more and it is cut.
+    :param stall_timeout: seconds for which more than 64 KiB may wait without being read; then it is cut.
+    :param close_timeout: seconds that closing may take without progress; then the connection is aborted.
+    """
+
+    queue_max: int = 262_144
+    stall_timeout: float = 10.0
+    close_timeout: float = 5.0
+
+
+DEFAULT_LIMITS = Limits()
+
+if TYPE_CHECKING:
+    _Factory = Factory["StreamProtocol"]
+else:
+    _Factory = Factory
+
+
+class StreamFactory(_Factory):
+    """Knows its connections, and can finish them all.
+
+    :param clock: tells the time and calls later: a reactor, or a ``Clock`` in a test.
+    :param limits: what each connection may cost.
+    """
+
+    noisy = False
+
+    def __init__(self, clock: IReactorTime, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.clock = clock
+        self.limits = limits
+        self.connections: set[StreamProtocol] = set()
+        self._draining: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> StreamProtocol | None:
+        """Return a protocol for a new connection, or None, which closes it, while draining."""
+        if self._draining:
+            return None
+        connection = self.connection()
+        connection.factory = self
+        return connection
+
+    def connection(self) -> StreamProtocol:
+        """Return a new protocol of this factory."""
+        raise NotImplementedError
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Finish every connection: flush what was accepted, close, and abort what is left at ``timeout``.
+
+        New connections are closed meanwhile.
+
+        :param timeout: seconds; 0 waits for as long as it takes.
+        :return: fires with None when the last connection is gone.
+        """
+        if not self.connections:
+            return succeed(None)
+        drained = self._draining = Deferred()
+        if timeout:
+            deadline = self.clock.callLater(timeout, self._abort_all)
+            drained.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
+        for connection in tuple(self.connections):
+            connection.drain()
+        return drained
+
+    def gone(self, connection: StreamProtocol) -> None:
+        """Forget a connection that was lost."""
+        self.connections.discard(connection)
+        if self._draining and not self.connections:
+            drained, self._draining = self._draining, None
+            drained.callback(None)
+
+    def _abort_all(self) -> None:
+        for connection in tuple(self.connections):
+            connection.abort()
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
+class StreamProtocol(Protocol):
+    """One connection, which costs a bounded amount and always ends.
+
+    It is the producer of its own transport: while the peer does not read, the peer is not read from either.
+    A subclass takes ``dataReceived``, and where it needs them :meth:`opened`, :meth:`input_ended`,
+    :meth:`drain` and ``connectionLost``; it writes with :meth:`send` and closes with :meth:`finish`.
+    """
+
+    log = Logger()
+    factory: StreamFactory
+    transport: Any
+
+    _input_ended = False
+    _held = False  # the transport does not read
+    _paused = False  # more than TRANSPORT_BUFFER waits in the transport
+    _finishing = False
+    _aborted = False
+    _timer: IDelayedCall | None = None  # for the stall or for the closing: never both
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()  # what the transport was not given yet
+        self._queued = 0  # bytes in the transport and in _waiting, at most; counted while paused
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, as it would be typed."""
+        address = self.transport.getPeer()
+        host = getattr(address, "host", None)
+        return "a UNIX socket" if host is None else show(host, address.port)
+
+    # What Twisted calls
+
+    def connectionMade(self) -> None:
+        self.factory.connections.add(self)
+        self.log.info("{peer} connected", peer=self.peer)
+        self.transport.registerProducer(self, True)
+        # Only TLS transports provide INegotiated. They say when their handshake is done; what is written
+        # before that queues without bound.
+        if not self._tls:
+            self.opened()
+
+    def handshakeCompleted(self) -> None:
+        self.opened()
+
+    def readConnectionLost(self) -> None:
+        self._input_ended = True
+        if self._finishing:
+            self.transport.loseConnection()
+        else:
+            self.input_ended()
+
+    def writeConnectionLost(self) -> None:
+        """All is sent, and the peer was told so: wait a little for its end."""
+        self._set_timer(LINGER, self.transport.loseConnection)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._set_timer(0, None)
+        self._finishing = True
+        self._waiting.clear()
+        self.factory.gone(self)
+
+    # What the transport calls, whose producer this protocol is
+
+    def pauseProducing(self) -> None:
+        if self._paused:
+            return
+        self._paused = True
+        self._queued = TRANSPORT_BUFFER
+        if self._finishing:
+            self._set_timer(self.factory.limits.close_timeout, self.abort)
+        else:
+            self.hold()
+            self._set_timer(self.factory.limits.stall_timeout, self._stalled)
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        while self._waiting and not self._paused:
+            self.transport.write(self._waiting.popleft())
+        if self._paused:  # once more: write() called pauseProducing
+            self._queued += sum(map(len, self._waiting))
+        elif self._finishing:
+            self._close()
+        else:
+            self._set_timer(0, None)
+            if self._tls:
+                # A TLS peer that closed meanwhile left a transport that waits for this producer for ever.
+                self.transport.unregisterProducer()
+                self.transport.registerProducer(self, True)
+            self.read_on()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost follows."""
+
+    # What a subclass overrides
+
+    def opened(self) -> None:
+        """The peer is there, and for TLS its handshake is done."""
+
+    def input_ended(self) -> None:
+        """The peer has said all it has to say. By default what is owed to it is sent, then it is closed."""
+        self.finish()
+
+    def read_on(self) -> None:
+        """The peer has read what was owed to it and may be read from again."""
+        self.release()
+
+    def drain(self) -> None:
+        """The server stops."""
+        self.finish()
+
+    # What a subclass calls
+
+    def send(self, data: bytes) -> None:
+        """Owe ``data`` to the peer. If it leaves too much unread, it is cut instead."""
+        if self._aborted:
+            return
+        if self._paused:
+            self._waiting.append(data)
+        else:
+            self.transport.write(data)
+            if not self._paused:
+                return
+        self._queued += len(data)
+        if self.factory.limits.queue_max and self._queued > self.factory.limits.queue_max:
+            self._cut("leaves too much unread")
+
+    def hold(self) -> None:
+        """Do not read from the peer for now."""
+        if not self._held and not self._finishing:
+            self._held = True
+            self.transport.pauseProducing()
+
+    def release(self) -> None:
+        """Read from the peer again."""
+        if self._held and not self._input_ended:
+            self._held = False
+            self.transport.resumeProducing()
+
+    def finish(self) -> None:
+        """Take nothing more, send what is owed, close. Where that makes no progress for the timeout, abort."""
+        if self._finishing:
+            return
+        self._finishing = True
+        self.dataReceived = self._discard  # type: ignore[method-assign]
+        self._set_timer(self.factory.limits.close_timeout, self.abort)
+        if not self._paused:
+            self._close()
+
+    def abort(self) -> None:
+        """End the connection now. What is owed is dropped."""
+        if self._aborted:
+            return
+        self._aborted = self._finishing = self._paused = True
+        self._waiting.clear()
+        self.dataReceived = self._discard  # type: ignore[method-assign]
+        self._set_timer(0, None)
+        self.transport.abortConnection()
+
+    # The rest is its own
+
+    @property
+    def _tls(self) -> bool:
+        return INegotiated.providedBy(self.transport)
+
+    def _close(self) -> None:
+        """Close the connection; its transport was given everything."""
+        self._set_timer(self.factory.limits.close_timeout, self.abort)
+        self.transport.unregisterProducer()
+        if self._input_ended or self._tls or not ITCPTransport.providedBy(self.transport):
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
+            self.release()
+
+    def _stalled(self) -> None:
+        self._cut("stopped reading")
+
+    def _cut(self, fault: str) -> None:
+        if not self._aborted:
+            self.log.info("cut {peer}: it {fault}", peer=self.peer, fault=fault)
+            self.abort()
+
+    def _discard(self, data: bytes) -> None:
+        """Take the place of ``dataReceived`` once nothing is taken any more."""
+
+    def _set_timer(self, seconds: float, call: Callable[[], object] | None) -> None:
+        """Replace the timer. No seconds, no timer."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self.factory.clock.callLater(seconds, call) if seconds and call else None
+
+
+class MessageProtocol(StreamProtocol):
+    """A connection whose stream is messages, of which a bounded number is taken in one turn of the reactor.
+
+    :param framing: where one message ends and the next begins.
+    """
+
+    _turn: IDelayedCall | None = None
+
+    def __init__(self, framing: Framing) -> None:
+        super().__init__()
+        self.framing = framing
+
+    def messageReceived(self, message: bytes) -> None:
+        """Take one message, without what frames it."""
+        raise NotImplementedError
+
+    def refused(self, why: str) -> None:
+        """The peer broke the framing; ``why`` is one line for it."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.framing.receive(data)
+        if self._turn is None:
+            self._take()
+
+    def read_on(self) -> None:
+        if self._turn is None:
+            self._take()
+
+    def input_ended(self) -> None:
+        self._take_rest()
+        self.finish()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        if not self._finishing and reason.check(ConnectionDone):
+            # TLS has no half-close: what came before its orderly end was accepted all the same.
+            self._take_rest()
+        super().connectionLost(reason)
+
+    def _take(self) -> None:
+        """Take messages until none is left, the peer must read first, or it had its share of this turn."""
+        for _ in range(MESSAGES_A_TURN):
+            if self._paused or self._finishing:
+                return
+            if not self._take_one():
+                self.release()
+                return
+        self.hold()
+        self._turn = self.factory.clock.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self._take()
+
+    def _take_one(self) -> bool:
+        """Take one message or refusal. Returns whether there was one."""
+        try:
+            message = self.framing.next_message()
+        except FramingError as e:
+            self.refused(str(e))
+            return True
+        if message is None:
+            return False
+        self.messageReceived(message)
+        return True
+
+    def _take_rest(self) -> None:
+        """Take what the end of the stream completes. Bounded by what one read returned."""
+        while self._take_one():
+            pass
+        rest = self.framing.end()
+        if rest is not None:
+            self.messageReceived(rest)

@@ -1,0 +1,343 @@
+"""A conversation between two people, on a stream or in datagrams, whichever of them listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    INegotiated,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from netsvc.address import show
+from netsvc.datagram import BoundedDatagramProtocol, why_lost
+from netsvc.framing import Framing, FramingError, LineFraming, RawFraming
+
+#: The longest line that is read from the partner, in bytes.
+HEARD_MAX = 65_536
+
+#: Seconds of silence after which what came without a line end is taken for a message.
+QUIET = 0.2
+
+#: Seconds without an answer after which a partner who cannot be told "I have finished" is taken leave of: over
+#: TLS, which Twisted cannot half-close, and in datagrams.
+FAREWELL = 1.0
+
+
+def _ignore(line: str) -> None:
+    """Nobody wants to know."""
+
+
+class SayError(Exception):
+    """What was to be said was not sent; the text says why."""
+
+
+class _Partner:
+    """What both kinds of conversation have in common: what is heard, the bye words, and one end.
+
+    :ivar ended: fires with None when the conversation is over, and fails when the network ended it.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        heard: Callable[[str], object],
+        noticed: Callable[[str], object],
+        bye: Sequence[str],
+    ) -> None:
+        self.ended: Deferred[None] = Deferred()
+        self._clock = clock
+        self._heard = heard
+        self._noticed = noticed
+        self._bye = frozenset(word.casefold() for word in bye)
+        self._timer: IDelayedCall | None = None
+        self._finished = False  # this side has said all
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can be said."""
+        return self._finished or self.ended.called
+
+    def _is_bye(self, message: bytes) -> bool:
+        return message.decode("utf-8", "replace").strip().casefold() in self._bye
+
+    def _hear(self, message: bytes) -> bool:
+        """Pass on what the partner said. Returns whether it was a bye word."""
+        self._heard(message.decode("utf-8", "replace"))
+        return self._is_bye(message)
+
+    def _set_timer(self, seconds: float, call: Callable[[], object]) -> None:
+        self._stop_timer()
+        self._timer = self._clock.callLater(seconds, call)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _end(self, failure: Failure | None = None) -> None:
+        self._stop_timer()
+        if not self.ended.called:
+            self.ended.callback(failure)
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class Conversation(_Partner, Protocol):
+    """One side of a conversation on a stream.
+
+    :param clock: a reactor, or a ``Clock`` in a test.
+    :param heard: called with each message of the partner, which may hold anything: clean it before showing it.
+    :param noticed: called with one line about what else there is to know.
+    :param framing: ``line``, ``raw``, or None to learn from the partner: lines are spoken until a message of the
+        partner comes without a line end.
+    :param bye: the words, in any case, that end the conversation when they are said or heard.
+    :param left: called when the partner has said all, and may still listen. By default this side ends too.
+    :param close_timeout: seconds from a bye to an abort; 0 for none.
+    :ivar ready: fires with the conversation when the partner is there, for TLS after the handshake; fails with
+        the reason when that does not come about.
+    """
+
+    transport: Any
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        heard: Callable[[str], object],
+        noticed: Callable[[str], object] = _ignore,
+        *,
+        framing: str | None = None,
+        bye: Sequence[str] = ("bye",),
+        left: Callable[[], object] | None = None,
+        close_timeout: float = 5.0,
+    ) -> None:
+        super().__init__(clock, heard, noticed, bye)
+        self.ready: Deferred[Conversation] = Deferred()
+        self._learning = framing is None
+        self._framing: Framing = RawFraming() if framing == "raw" else LineFraming(HEARD_MAX)
+        self._left = left or self.end
+        self._close_timeout = close_timeout
+        self._quiet: IDelayedCall | None = None
+        self._throttled = False
+        self._input_ended = False  # the partner has
+        self._parting = False  # a bye word was said or heard
+
+    def say(self, message: bytes) -> None:
+        """Say one message. A bye word is said, and ends this side.
+
+        :raises SayError: when it cannot be sent: after the end, or an empty message without framing.
+        """
+        if self.over:
+            raise SayError("the conversation is over")
+        framed = self._framing.encode(message)
+        if not framed:
+            raise SayError("an empty message is nothing on a stream without line ends")
+        self.transport.write(framed)
+        if self._is_bye(message):
+            self._part()
+
+    def end(self) -> None:
+        """This side has said all. What is under way is sent, and the partner is heard to its end."""
+        if self._finished:
+            return
+        self._finished = True
+        if self._throttled:  # a transport waits for its producer before it closes
+            self.transport.unregisterProducer()
+        if INegotiated.providedBy(self.transport):  # TLS
+            self._set_timer(FAREWELL, self.transport.loseConnection)
+        elif self._input_ended:
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
+
+    def hang_up(self) -> None:
+        """End both sides at once."""
+        self._finished = self._parting = True
+        self.transport.abortConnection()
+
+    def throttle(self, source: IPushProducer) -> None:
+        """Pause ``source``, from which comes what is said, while the partner does not read."""
+        self._throttled = True
+        self.transport.registerProducer(source, True)
+
+    def connectionMade(self) -> None:
+        if not INegotiated.providedBy(self.transport):
+            self.ready.callback(self)
+
+    def handshakeCompleted(self) -> None:
+        self.ready.callback(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._framing.receive(data)
+        self._take()
+        if self._learning:
+            if b"\n" in data:  # a partner that ends one line ends them all
+                self._learning = False
+                self._stop_waiting()
+                if isinstance(self._framing, RawFraming):
+                    self._framing = LineFraming(HEARD_MAX)
+            else:
+                self._wait_for_the_rest()
+        if self._finished and not self._parting and self._timer is not None:
+            self._set_timer(FAREWELL, self.transport.loseConnection)
+
+    def readConnectionLost(self) -> None:
+        self._input_ended = True
+        self._hear_rest()
+        if self._finished:
+            self.transport.loseConnection()
+        else:
+            self._left()
+
+    def writeConnectionLost(self) -> None:
+        """All that was said is sent."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._hear_rest()
+        self._stop_waiting()
+        orderly = self._parting or reason.check(error.ConnectionDone)
+        if not self.ready.called:
+            self.ready.errback(reason)
+            self._end()
+        else:
+            self._end(None if orderly else reason)
+
+    def _take(self) -> None:
+        while True:
+            try:
+                message = self._framing.next_message()
+            except FramingError as e:
+                self._noticed(f"{e}; it was left out")
+                continue
+            if message is None:
+                return
+            if self._hear(message):
+                self._part()
+
+    def _hear_rest(self) -> None:
+        rest = self._framing.end()
+        if rest is not None and self._hear(rest):
+            self._part()
+
+    def _wait_for_the_rest(self) -> None:
+        if self._quiet is None or not self._quiet.active():
+            self._quiet = self._clock.callLater(QUIET, self._take_unended)
+        else:
+            self._quiet.reset(QUIET)
+
+    def _stop_waiting(self) -> None:
+        if self._quiet is not None and self._quiet.active():
+            self._quiet.cancel()
+
+    def _take_unended(self) -> None:
+        rest = self._framing.end()
+        if rest is not None:
+            self._framing = RawFraming()
+            if self._hear(rest):
+                self._part()
+
+    def _part(self) -> None:
+        """A bye word ends both sides, the other one at the latest after the timeout."""
+        if self._parting:
+            return
+        self._parting = True
+        self.end()
+        if self._close_timeout:
+            self._set_timer(self._close_timeout, self.transport.abortConnection)
+
+
+class DatagramConversation(_Partner, BoundedDatagramProtocol):
+    """One side of a conversation in datagrams, one for each message.
+
+    Give it to ``listenUDP``. The partner is the address that is given, or else whoever speaks first; what anybody
+    else sends is neither heard nor answered, and noticed once.
+
+    :param clock: a reactor, or a ``Clock`` in a test.
+    :param heard: called with each message of the partner, which may hold anything: clean it before showing it.
+    :param noticed: called with one line about what else there is to know.
+    :param partner: the partner's IPv4 or IPv6 address and port, or None to wait for one.
+    :param bye: the words, in any case, that end the conversation when they are said or heard.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        heard: Callable[[str], object],
+        noticed: Callable[[str], object] = _ignore,
+        *,
+        partner: tuple[str, int] | None = None,
+        bye: Sequence[str] = ("bye",),
+    ) -> None:
+        _Partner.__init__(self, clock, heard, noticed, bye)
+        BoundedDatagramProtocol.__init__(self, clock)
+        self._connected = partner is not None
+        self._partner = partner
+        self._stranger: tuple[str, int] | None = None
+
+    def say(self, message: bytes) -> None:
+        """Say one message. A bye word is said, and ends the conversation.
+
+        :raises SayError: when it cannot be sent: after the end, before there is a partner, or too long.
+        """
+        if self.over:
+            raise SayError("the conversation is over")
+        if self._partner is None:
+            raise SayError("nobody has spoken yet, so there is nobody to answer")
+        try:
+            if self._connected:
+                self.transport.write(message)
+            else:
+                self.transport.write(message, self._partner)
+        except error.MessageLengthError:
+            raise SayError(f"{len(message):,} bytes are too long for a datagram") from None
+        except OSError as e:
+            raise SayError((e.strerror or str(e)).lower()) from None
+        if self._is_bye(message):
+            self._end()
+
+    def end(self) -> None:
+        """This side has said all. A partner it called is heard until it is quiet; one that called, to its bye."""
+        self._finished = True
+        if self._connected:
+            self._set_timer(FAREWELL, self._end)
+
+    def hang_up(self) -> None:
+        """End the conversation at once."""
+        self._finished = True
+        self._end()
+
+    def startProtocol(self) -> None:
+        self._port = self.transport
+        if self._connected and self._partner is not None:
+            self._port.connect(*self._partner)
+
+    def received(self, datagram: bytes, host: str, port: int) -> None:
+        if self._partner is None:
+            self._partner = (host, port)
+            self._noticed(f"talking to {show(host, port)}")
+        elif (self._partner[0].partition("%")[0], self._partner[1]) != (host, port):
+            if self._stranger != (host, port):
+                self._stranger = (host, port)
+                self._noticed(f"{show(host, port)} was not heard: this is a talk with {show(*self._partner)}")
+            return
+        if self._finished and self._connected:
+            self._set_timer(FAREWELL, self._end)
+        if self._hear(datagram):
+            self._end()
+
+    def connectionRefused(self) -> None:
+        self._end(Failure(error.ConnectionRefusedError()))
+
+    def stopProtocol(self) -> None:
+        BoundedDatagramProtocol.stopProtocol(self)
+        reason = why_lost(self._port)
+        self._end(None if isinstance(reason, error.ConnectionDone) else Failure(reason))

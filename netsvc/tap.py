@@ -1,0 +1,136 @@
+"""``twist netsvc`` and ``twistd -n netsvc``: flags to a Config, a Config to a service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from twisted.application.service import IService, MultiService
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+
+from netsvc import __version__
+from netsvc.config import Config
+from netsvc.errors import ConfigError, SettingError
+from netsvc.service import netsvc_service
+
+_KNOBS = {knob.name: knob for knob in fields(Config)}
+_LISTENING = ("tcp", "udp", "chat")
+
+
+class Refusal(SystemExit, Exception):  # noqa: N818  it ends the process; it reports no error
+    """Ends the process with one line on standard error and status 1.
+
+    An ``Exception`` as well, so that ``twistd`` removes its pid file and a daemon tells its parent why.
+    """
+
+
+class Options(UsageOptions):
+    """The flags: one for each field of :class:`Config`, whose meanings are their help."""
+
+    synopsis = "[--tcp WHERE]... [--udp WHERE]... [--chat WHERE]... [options]"
+    longdesc = (
+        "WHERE is a port (1314: every address of this host, IPv4 and IPv6), an address and port (127.0.0.1:1314, "
+        "[::1]:1314) or a Twisted endpoint description (tcp:..., ssl:..., tls:..., unix:..., systemd:..., "
+        "haproxy:tcp:...; for --udp udp:PORT:interface=ADDRESS or systemd:domain=INET6:name=NAME). "
+        "With none of the three flags: --tcp 1314 --udp 520."
+    )
+    optParameters = [  # noqa: RUF012  Twisted's own convention
+        [name.replace("_", "-"), None, knob.default, knob.metadata["meaning"]]
+        for name, knob in _KNOBS.items()
+        if name not in _LISTENING and name != "framing"
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for setting in _LISTENING:
+            self[setting] = []
+
+    def opt_tcp(self, where: str) -> None:
+        self["tcp"].append(where)
+
+    def opt_udp(self, where: str) -> None:
+        self["udp"].append(where)
+
+    def opt_chat(self, where: str) -> None:
+        self["chat"].append(where)
+
+    def opt_framing(self, framing: str) -> None:
+        self["framing"] = framing
+
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(f"netsvc {__version__}")  # noqa: T201  the answer to --version
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        # twist would print the whole help below the error, and the error is what matters.
+        try:
+            super().parseOptions(options)
+            self.config()
+        except UsageError as e:
+            raise Refusal(f"netsvc: {e}; twist netsvc --help lists the options") from None
+        except SettingError as e:
+            raise Refusal(f"netsvc: --{e}") from None
+
+    def parseArgs(self, *args: str) -> None:
+        if args:
+            raise UsageError(f"unexpected argument {args[0]!r}")
+
+    def config(self) -> Config:
+        """Return what the flags ask for.
+
+        :raises ConfigError: for a value that means nothing.
+        """
+        given = {name: self._value(name) for name in _KNOBS if name.replace("_", "-") in self}
+        if "framing" in self and self["reply"] is None:
+            raise ConfigError(
+                "framing", self["framing"], "echo has no messages to frame", "add --reply TEMPLATE"
+            )
+        return Config(**given)
+
+    def _value(self, name: str) -> Any:
+        value = self[name.replace("_", "-")]
+        kind = type(_KNOBS[name].default)
+        if kind not in (int, float) or not isinstance(value, str):
+            return value
+        try:
+            return kind(value)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise ConfigError(
+                name, value, f"not {wanted}", f"give {wanted} from 0, which means no limit"
+            ) from None
+
+
+for _setting in (*_LISTENING, "framing"):
+    getattr(Options, f"opt_{_setting}").__doc__ = _KNOBS[_setting].metadata["meaning"]
+
+
+class _CommandLineService(MultiService):
+    """Turns what the system refuses into one line and the end, instead of a traceback."""
+
+    def privilegedStartService(self) -> None:
+        self._or_refuse(super().privilegedStartService)
+
+    def startService(self) -> None:
+        self._or_refuse(super().startService)
+
+    def _or_refuse(self, start: Callable[[], None]) -> None:
+        try:
+            start()
+        except SettingError as e:
+            raise Refusal(f"netsvc: --{e}") from None
+
+
+def makeService(options: Options) -> IService:
+    """Called by ``twist`` and ``twistd``, which have by now installed the reactor they want."""
+    from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
+
+    service = _CommandLineService()
+    try:
+        netsvc_service(reactor, options.config()).setServiceParent(service)
+    except SettingError as e:
+        raise Refusal(f"netsvc: --{e}") from None
+    return service

@@ -1,0 +1,82 @@
+"""What may cross the network as text: UTF-8 cut anywhere, text that is safe on a terminal, and names."""
+
+from __future__ import annotations
+
+import re
+
+#: The longest nick or room name, in characters, which are bytes: names are ASCII.
+NAME_MAX = 24
+
+#: Names that nobody may take, because they would lend their bearer the server's voice.
+RESERVED_NICKS = frozenset({"admin", "server", "system"})
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+# Ranges, because scanning all of Unicode at import would cost more than the rest of the start-up; a test
+# compares them with the Unicode database. Variation selectors stay: emoji need them, and they move no text.
+_UNSAFE = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # C0, DEL and C1 controls
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # bidirectional controls
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200d\u2060-\u2065\u206a-\u206f"  # not seen
+    "\u3164\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\u2028\u2029\ud800-\udfff"  # line and paragraph separators, lone surrogates
+    "]"
+)
+
+
+class NameRefusedError(ValueError):
+    """A nick or a room name that cannot be used. The text says why and fits in one line."""
+
+
+def clean(text: str) -> str:
+    """Return ``text`` without what could move a cursor, reorder a line or hide in it.
+
+    A tab becomes a space; every other control, bidirectional control and zero-width character goes.
+    """
+    return _UNSAFE.sub("", text.replace("\t", " "))
+
+
+def split_incomplete(data: bytes) -> tuple[bytes, bytes]:
+    """Split ``data`` before a UTF-8 character that the network cut: (what is whole, at most 3 bytes of the rest).
+
+    Bytes that are not UTF-8 at all are whole: nothing that follows could complete them.
+    """
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 == 0x80:  # a continuation byte: its lead byte is further to the left
+            continue
+        length = 4 if 0xF0 <= byte <= 0xF4 else 3 if 0xE0 <= byte < 0xF0 else 2 if 0xC2 <= byte < 0xE0 else 1
+        return (data[:-back], data[-back:]) if length > back else (data, b"")
+    return data, b""
+
+
+def parse_nick(text: str) -> str:
+    """Return ``text`` if a member may be called so: 1 to 24 ASCII letters, digits, ``_`` and ``-``.
+
+    :raises NameRefusedError: otherwise, and for the reserved names, whatever their case.
+    """
+    nick = _parse_name(text, "a nick")
+    if fold(nick) in RESERVED_NICKS:
+        raise NameRefusedError(f"{nick} is reserved; take another nick")
+    return nick
+
+
+def parse_room(text: str) -> str:
+    """Return the room's name in small letters and with its ``#``, which may be left out.
+
+    :raises NameRefusedError: for a name that is not 1 to 24 ASCII letters, digits, ``_`` and ``-``.
+    """
+    return "#" + fold(_parse_name(text.removeprefix("#"), "a room's name"))
+
+
+def fold(name: str) -> str:
+    """Return the form in which names are compared: without case."""
+    return name.lower()
+
+
+def _parse_name(text: str, what: str) -> str:
+    if not 0 < len(text) <= NAME_MAX or not _NAME.fullmatch(text):
+        raise NameRefusedError(f"{what} is 1 to {NAME_MAX} letters (a-z), digits, _ and -")
+    return text

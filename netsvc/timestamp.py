@@ -1,0 +1,215 @@
+"""Timestamps in datagrams: the server, which cannot be made a weapon, and a client that believes only its server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from twisted.internet import error
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from netsvc.datagram import BoundedDatagramProtocol, listen_for, resolve, why_lost
+from netsvc.guard import Guard
+from netsvc.stamp import Stamper, StampError, parse
+
+
+class TimestampProtocol(BoundedDatagramProtocol):
+    """Answers a datagram with ``[ctime] `` and its bytes, unless its guard refuses it.
+
+    :param clock: a reactor, or a ``Clock`` in a test; its seconds are those since the epoch.
+    :param guard: what is answered. Protocols that share a guard share its limits.
+    """
+
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, guard: Guard | None = None) -> None:
+        super().__init__(clock)
+        self.guard = guard or Guard()
+        self.answered = 0
+        self.unsent: Counter[str] = Counter()  # answers that the system did not take, by its reason
+        self._stamper = Stamper()
+        self._own_port = 0
+
+    def startProtocol(self) -> None:
+        self._own_port = self.transport.getHost().port
+
+    def received(self, datagram: bytes, host: str, port: int) -> None:
+        now = self.clock.seconds()
+        if not self.guard.admits(datagram, host, port, self._own_port, now):
+            return
+        try:
+            self.transport.write(self._stamper.answer(datagram, now), (host, port))
+        except (OSError, error.MessageLengthError) as e:
+            # An unreachable peer, a full buffer: nothing that trying again would mend.
+            self.unsent[type(e).__name__] += 1
+        else:
+            self.answered += 1
+
+    def stopProtocol(self) -> None:
+        super().stopProtocol()
+        self.log.info(
+            "UDP port {port}: answered {answered}, refused {refused}, unsent {unsent}",
+            port=self._own_port,
+            answered=self.answered,
+            refused=dict(self.guard.refused),
+            unsent=dict(self.unsent),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a timestamp server answered.
+
+    :param time: the server's local time, to the second and without a zone.
+    :param payload: the bytes that were asked.
+    :param round_trip: seconds from the first try to the answer.
+    :param tries: how often the question was sent.
+    """
+
+    time: datetime
+    payload: bytes
+    round_trip: float
+    tries: int
+
+
+class TimestampClient(DatagramProtocol):
+    """Asks one timestamp server.
+
+    Only an answer from that server, to a question that is open, is taken; anything else is counted in
+    ``ignored``. Give it to ``listenUDP`` with port 0 and an interface of the server's family: "" or "::".
+
+    :param clock: a reactor, or a ``Clock`` in a test.
+    :param host: the server's IPv4 or IPv6 address; :func:`ask_timestamp` takes names too.
+    :param port: the server's port.
+    :param timeout: seconds to wait for each try.
+    :param tries: how often a question is sent before it fails.
+    """
+
+    noisy = False
+    transport: Any
+
+    def __init__(
+        self, clock: IReactorTime, host: str, port: int, timeout: float = 1.0, tries: int = 3
+    ) -> None:
+        self.ignored = 0
+        self._clock = clock
+        self.host = host
+        self._server = (host, port)
+        self._timeout = timeout
+        self._tries = tries
+        self._open: dict[bytes, _Question] = {}
+
+    def ask(self, payload: bytes) -> Deferred[Answer]:
+        """Send ``payload``, again after each timeout. Questions that differ may be open at the same time.
+
+        :return: fires with the :class:`Answer`; fails with ``TimeoutError`` after the last try and with
+            ``ConnectionRefusedError`` when nobody listens there. Cancelling forgets the question.
+        :raises ValueError: for a payload whose question is still open: the answers would look the same.
+        """
+        if payload in self._open:
+            raise ValueError("that question is open already; its answers could not be told apart")
+        question = _Question(payload, self._clock.seconds(), Deferred(partial(self._forget, payload)))
+        self._open[payload] = question
+        self._send(question)
+        return question.answer
+
+    def startProtocol(self) -> None:
+        # A connected socket: the kernel drops what others send, and says when nobody listens.
+        self._port = self.transport
+        self._port.connect(*self._server)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        try:
+            stamped = parse(datagram)
+        except StampError:
+            self.ignored += 1
+            return
+        if (addr[0], addr[1]) != (self._server[0].partition("%")[0], self._server[1]):
+            self.ignored += 1
+            return
+        question = self._close(stamped.payload)
+        if question is None:
+            self.ignored += 1
+            return
+        round_trip = self._clock.seconds() - question.asked
+        question.answer.callback(Answer(stamped.time, stamped.payload, round_trip, question.tries))
+
+    def connectionRefused(self) -> None:
+        self._fail(error.ConnectionRefusedError())
+
+    def stopProtocol(self) -> None:
+        self._fail(why_lost(self._port))
+
+    def _send(self, question: _Question) -> None:
+        if question.tries == self._tries:
+            self._close(question.payload)
+            question.answer.errback(error.TimeoutError())
+            return
+        question.tries += 1
+        question.retry = self._clock.callLater(self._timeout, self._send, question)
+        try:
+            self.transport.write(question.payload)
+        except (OSError, error.MessageLengthError) as e:
+            if self._close(question.payload):
+                question.answer.errback(e)
+
+    def _forget(self, payload: bytes, answer: Deferred[Answer]) -> None:
+        """The question was cancelled."""
+        self._close(payload)
+
+    def _close(self, payload: bytes) -> _Question | None:
+        question = self._open.pop(payload, None)
+        if question is not None and question.retry is not None and question.retry.active():
+            question.retry.cancel()
+        return question
+
+    def _fail(self, reason: Exception) -> None:
+        for payload in tuple(self._open):
+            question = self._close(payload)
+            if question is not None:
+                question.answer.errback(reason)
+
+
+@dataclass(slots=True)
+class _Question:
+    payload: bytes
+    asked: float
+    answer: Deferred[Answer]
+    tries: int = 0
+    retry: IDelayedCall | None = None
+
+
+async def ask_timestamp(
+    reactor: Any, host: str, port: int, payload: bytes = b"", *, timeout: float = 1.0, tries: int = 3
+) -> Answer:
+    """Ask the timestamp server at ``host``, a name or an address, from a port of its own.
+
+    The addresses of a name are asked one after another until one answers.
+
+    :param reactor: provides UDP, time and name resolution.
+    :raises DNSLookupError: the host is not known.
+    :raises ConnectionRefusedError: nobody listens there.
+    :raises TimeoutError: no answer came.
+    :raises MessageLengthError: no datagram is so long.
+    """
+    *others, last = await resolve(reactor, host)
+    for address in others:
+        try:
+            return await _ask(reactor, TimestampClient(reactor, address, port, timeout, tries), payload)
+        except (OSError, error.ConnectionRefusedError, error.TimeoutError):
+            continue
+    return await _ask(reactor, TimestampClient(reactor, last, port, timeout, tries), payload)
+
+
+async def _ask(reactor: Any, client: TimestampClient, payload: bytes) -> Answer:
+    listening = listen_for(reactor, client, client.host)
+    try:
+        return await client.ask(payload)
+    finally:
+        await maybeDeferred(listening.stopListening)  # which returns None if the system closed it
