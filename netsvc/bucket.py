@@ -71,11 +71,7 @@ class SourceBuckets:
 
     def admits(self, host: str, now: float) -> bool:
         """Whether a question from the address ``host`` at ``now`` (seconds) may be answered."""
-        if (
-            self._rate
-            and not self._source(host, now).take(self._rate, self._burst, now)
-            and self._chance() >= LEAK
-        ):
+        if self._rate and not self._source(host, now).take(self._rate, self._burst, now) and self._chance() >= LEAK:
             return False
         if not self._total_rate:
             return True

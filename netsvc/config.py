@@ -52,15 +52,11 @@ class Config:
     close_timeout: float = _knob(
         Limits.close_timeout, "seconds a closing connection may take without progress; 0: no limit"
     )
-    drain_timeout: float = _knob(
-        5.0, "seconds for flushing what was accepted when the server stops; 0: no limit"
-    )
+    drain_timeout: float = _knob(5.0, "seconds for flushing what was accepted when the server stops; 0: no limit")
     udp_rate: float = _knob(100.0, "answers a second for one IPv4 address or IPv6 /64; 0: no limit")
     udp_burst: int = _knob(200, "answers that such a source may have at once after a silence, at least 1")
     udp_total: float = _knob(10_000.0, "answers a second for all sources together; 0: no limit")
-    udp_max_size: int = _knob(
-        1_400, "bytes in a datagram; a longer one is counted and not answered; 0: no limit"
-    )
+    udp_max_size: int = _knob(1_400, "bytes in a datagram; a longer one is counted and not answered; 0: no limit")
 
     def __post_init__(self) -> None:
         for setting in ("tcp", "udp", "chat"):
@@ -93,12 +89,8 @@ class Config:
         try:
             return ReplyTemplate(self.reply)
         except TemplateError as e:
-            raise ConfigError(
-                "reply", repr(self.reply), str(e), "write {message}, {peer} or {time}"
-            ) from None
+            raise ConfigError("reply", repr(self.reply), str(e), "write {message}, {peer} or {time}") from None
 
     def limits(self) -> Limits:
         """Return what one stream connection may cost."""
-        return Limits(
-            queue_max=self.queue_max, stall_timeout=self.stall_timeout, close_timeout=self.close_timeout
-        )
+        return Limits(queue_max=self.queue_max, stall_timeout=self.stall_timeout, close_timeout=self.close_timeout)

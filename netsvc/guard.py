@@ -26,7 +26,7 @@ class Guard:
     """
 
     def __init__(self, buckets: SourceBuckets | None = None, max_size: int = 1_400) -> None:
-        self._buckets = buckets or SourceBuckets()
+        self._buckets = SourceBuckets() if buckets is None else buckets
         self._max_size = max_size
         self.refused: Counter[Refusal] = Counter()
 

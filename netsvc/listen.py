@@ -29,9 +29,7 @@ from netsvc.errors import ConfigError, ListenError
 BACKLOG = 1024
 
 _FORMS = "write PORT, ADDRESS:PORT, [IPV6]:PORT, or a Twisted endpoint description"
-_DATAGRAM_FORMS = (
-    "write PORT, ADDRESS:PORT, [IPV6]:PORT, udp:PORT:interface=ADDRESS, or systemd:domain=INET6:name=NAME"
-)
+_DATAGRAM_FORMS = "write PORT, ADDRESS:PORT, [IPV6]:PORT, udp:PORT:interface=ADDRESS, or systemd:domain=INET6:name=NAME"
 _NOT_INHERITED = "systemd handed over no such socket"
 _SOCKET_UNIT = "compare ListenDatagram=, ListenStream= and FileDescriptorName= in the socket unit"
 _REMEDIES = {
@@ -80,8 +78,7 @@ class Listener(Service):
     def where(self) -> str:
         """Return where it listens now, as it would be typed."""
         return ", ".join(
-            show(at.host, at.port) if isinstance(at, IPv4Address | IPv6Address) else str(at)
-            for at in self.addresses()
+            show(at.host, at.port) if isinstance(at, IPv4Address | IPv6Address) else str(at) for at in self.addresses()
         )
 
     def privilegedStartService(self) -> None:
@@ -143,9 +140,7 @@ class Listener(Service):
         raise ListenError(self._setting, self._text, problem, remedy) from cause
 
 
-def stream_listener(
-    reactor: Any, setting: str, text: str, factory: IProtocolFactory, send_buffer: int = 0
-) -> Listener:
+def stream_listener(reactor: Any, setting: str, text: str, factory: IProtocolFactory, send_buffer: int = 0) -> Listener:
     """Return what listens for ``factory`` on the streams that ``text`` describes.
 
     :param send_buffer: see :class:`Listener`.
@@ -179,15 +174,11 @@ def datagram_listener(
     kind, _, rest = text.partition(":")
     if kind == "systemd":
         inherited = _inherited_datagram_socket(setting, text, rest)
-        adopt = partial(
-            execute, reactor.adoptDatagramPort, inherited.fileno(), inherited.family, protocol(), packet
-        )
+        adopt = partial(execute, reactor.adoptDatagramPort, inherited.fileno(), inherited.family, protocol(), packet)
         return Listener(setting, text, [adopt])
     where = _described_port(setting, text, rest) if kind == "udp" else _address(setting, text)
     if where is None:
-        raise ConfigError(
-            setting, text, f"{kind!r} is neither an address nor udp nor systemd", _DATAGRAM_FORMS
-        )
+        raise ConfigError(setting, text, f"{kind!r} is neither an address nor udp nor systemd", _DATAGRAM_FORMS)
     return Listener(
         setting,
         text,
@@ -253,18 +244,14 @@ def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
 def _listen(endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> Deferred[IListeningPort]:
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
         # It closes systemd's descriptor once it has its copy; without one more the next start finds nothing.
-        endpoint = AdoptedStreamServerEndpoint(
-            endpoint.reactor, os.dup(endpoint.fileno), endpoint.addressFamily
-        )
+        endpoint = AdoptedStreamServerEndpoint(endpoint.reactor, os.dup(endpoint.fileno), endpoint.addressFamily)
     return maybeDeferred(endpoint.listen, factory)
 
 
 def _fields(description: str) -> list[tuple[str, str]]:
     """Split ``a:b=c`` into [("", "a"), ("b", "c")]; a backslash takes a colon's meaning away, as in Twisted's own."""
     parts = [part.replace("\\", "") for part in re.split(r"(?<!\\):", description)]
-    return [
-        ("", part) if "=" not in part else (part.partition("=")[0], part.partition("=")[2]) for part in parts
-    ]
+    return [("", part) if "=" not in part else (part.partition("=")[0], part.partition("=")[2]) for part in parts]
 
 
 def _described_port(setting: str, text: str, description: str) -> HostPort:

@@ -51,9 +51,7 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> MultiService:
             else AcknowledgeFactory(reactor, reply, config.framing, limits),
         )
     if config.chat:
-        service.add_streams(
-            reactor, "chat", config.chat, ChatFactory(Room(), reactor, limits), CHAT_SEND_BUFFER
-        )
+        service.add_streams(reactor, "chat", config.chat, ChatFactory(Room(), reactor, limits), CHAT_SEND_BUFFER)
     buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
     guard = Guard(buckets, config.udp_max_size)
     for text in config.udp:

@@ -85,9 +85,7 @@ class Options(UsageOptions):
         """
         given = {name: self._value(name) for name in _KNOBS if name.replace("_", "-") in self}
         if "framing" in self and self["reply"] is None:
-            raise ConfigError(
-                "framing", self["framing"], "echo has no messages to frame", "add --reply TEMPLATE"
-            )
+            raise ConfigError("framing", self["framing"], "echo has no messages to frame", "add --reply TEMPLATE")
         return Config(**given)
 
     def _value(self, name: str) -> Any:
@@ -99,9 +97,7 @@ class Options(UsageOptions):
             return kind(value)
         except ValueError:
             wanted = "a whole number" if kind is int else "a number"
-            raise ConfigError(
-                name, value, f"not {wanted}", f"give {wanted} from 0, which means no limit"
-            ) from None
+            raise ConfigError(name, value, f"not {wanted}", f"give {wanted} from 0, which means no limit") from None
 
 
 for _setting in (*_LISTENING, "framing"):

@@ -30,7 +30,7 @@ class TimestampProtocol(BoundedDatagramProtocol):
 
     def __init__(self, clock: IReactorTime, guard: Guard | None = None) -> None:
         super().__init__(clock)
-        self.guard = guard or Guard()
+        self.guard = Guard() if guard is None else guard
         self.answered = 0
         self.unsent: Counter[str] = Counter()  # answers that the system did not take, by its reason
         self._stamper = Stamper()
@@ -94,9 +94,7 @@ class TimestampClient(DatagramProtocol):
     noisy = False
     transport: Any
 
-    def __init__(
-        self, clock: IReactorTime, host: str, port: int, timeout: float = 1.0, tries: int = 3
-    ) -> None:
+    def __init__(self, clock: IReactorTime, host: str, port: int, timeout: float = 1.0, tries: int = 3) -> None:
         self.ignored = 0
         self._clock = clock
         self.host = host

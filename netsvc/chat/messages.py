@@ -108,7 +108,8 @@ HELP = (
     "//TEXT says a text that begins with a slash"
 )
 
-_BARE: dict[str, type[Leave | ListRooms | Who | Help | Quit]] = {"leave": Leave, "rooms": ListRooms, "who": Who, "help": Help, "quit": Quit}
+_Bare = Leave | ListRooms | Who | Help | Quit
+_BARE: dict[str, type[_Bare]] = {"leave": Leave, "rooms": ListRooms, "who": Who, "help": Help, "quit": Quit}
 _SAID = re.compile(r"<([A-Za-z0-9_-]+)> (.*)", re.DOTALL)
 _WHISPERED = re.compile(r"<([A-Za-z0-9_-]+) -> ([A-Za-z0-9_-]+)> (.*)", re.DOTALL)
 

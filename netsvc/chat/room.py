@@ -165,9 +165,7 @@ class Room(Generic[M]):
 
     def _list_rooms(self, member: M) -> list[Delivery[M]]:
         rooms = sorted(self._rooms.items(), key=lambda item: (-len(item[1]), item[0]))
-        return [
-            Delivery((member,), Notice("rooms: " + _listed(f"{name} ({len(who)})" for name, who in rooms)))
-        ]
+        return [Delivery((member,), Notice("rooms: " + _listed(f"{name} ({len(who)})" for name, who in rooms)))]
 
     def _who(self, member: M) -> list[Delivery[M]]:
         room = self._room_of[member]

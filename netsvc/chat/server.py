@@ -72,9 +72,7 @@ class ChatFactory(StreamFactory):
     :param limits: what each connection may cost.
     """
 
-    def __init__(
-        self, room: Room[ChatProtocol], clock: IReactorTime, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
+    def __init__(self, room: Room[ChatProtocol], clock: IReactorTime, limits: Limits = DEFAULT_LIMITS) -> None:
         super().__init__(clock, limits)
         self.room = room
 

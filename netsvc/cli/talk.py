@@ -91,9 +91,7 @@ class Talk(Command):
             finally:
                 await console.close()
                 if self._unsent:
-                    notice(
-                        f"{self._unsent:,} lines were not sent: they came after the end of the conversation"
-                    )
+                    notice(f"{self._unsent:,} lines were not sent: they came after the end of the conversation")
 
     def _input_ended(self) -> None:
         self._partner.end()
@@ -151,9 +149,7 @@ class Talk(Command):
             return endpoint
         from twisted.internet.ssl import optionsForClientTLS, platformTrust  # late: it costs 50 ms
 
-        return wrapClientTLS(
-            optionsForClientTLS(host, trustRoot=self._authority() or platformTrust()), endpoint
-        )
+        return wrapClientTLS(optionsForClientTLS(host, trustRoot=self._authority() or platformTrust()), endpoint)
 
     def _authority(self) -> Any:
         if not self["ca"]:

@@ -19,7 +19,7 @@ _DATAGRAM_MAX = 65_507  # payload bytes of UDP over IPv4
 
 
 @implementer(IReactorUDP)
-class MemoryReactor(MemoryReactorClock):  # type: ignore[misc]
+class MemoryReactor(MemoryReactorClock):
     """A ``MemoryReactorClock`` whose datagrams go from port to port.
 
     What one port sends to ``127.0.0.1`` or ``::1`` and the number of another port arrives there at the next

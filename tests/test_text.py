@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netsvc.text import NameRefusedError, clean, fold, parse_nick, parse_room, split_incomplete
+from tests.strategies import cut, cuts
+
+# Format characters that are seen: Arabic and Syriac number and verse signs.
+VISIBLE_FORMATS = set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
+
+
+def test_clean_text_holds_no_control_format_or_separator_of_unicode() -> None:
+    unsafe = {
+        character
+        for character in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    }
+    kept = {character for character in unsafe - VISIBLE_FORMATS - {"\t"} if clean(character)}
+    assert kept == set()
+
+
+def test_clean_keeps_letters_marks_emoji_and_blanks_of_every_language() -> None:
+    text = "añ 收到 שלום नमस्ते 👍\ufe0f \u00a0 ..."
+    assert clean(text) == text
+
+
+def test_a_tab_becomes_a_space() -> None:
+    assert clean("a\tb") == "a b"
+
+
+@pytest.mark.parametrize("trick", ["\x1b[31m", "\x9b31m", "\r", "\b\b", "\u202egnp.exe", "\u200b", "\x07", "\x00"])
+def test_terminal_tricks_lose_what_makes_them_work(trick: str) -> None:
+    assert not any(unicodedata.category(character).startswith("C") for character in clean(f"a{trick}b"))
+
+
+@given(st.text(), cuts)
+def test_text_cut_anywhere_comes_out_whole(text: str, places: list[int]) -> None:
+    whole, rest = [], b""
+    for piece in cut(text.encode(), places):
+        done, rest = split_incomplete(rest + piece)
+        whole.append(done.decode())  # raises if a character is cut
+    assert "".join(whole) == text
+    assert rest == b""
+
+
+@given(st.binary())
+def test_any_bytes_are_split_without_loss_and_at_most_three_wait(data: bytes) -> None:
+    whole, rest = split_incomplete(data)
+    assert whole + rest == data
+    assert len(rest) <= 3
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x80\x80\x80\x80", b"abc\xfe", b"\xc0"])
+def test_bytes_that_nothing_could_complete_do_not_wait(data: bytes) -> None:
+    assert split_incomplete(data) == (data, b"")
+
+
+@pytest.mark.parametrize("nick", ["a", "guest-7", "Bob_2", "x" * 24])
+def test_a_good_nick_is_returned_as_it_is(nick: str) -> None:
+    assert parse_nick(nick) == nick
+
+
+@pytest.mark.parametrize("nick", ["", "x" * 25, "a b", "a>", "é", "Ａ", "a\n", "*", "٣", "server", "SYSTEM", "Admin"])
+def test_a_bad_or_reserved_nick_is_refused(nick: str) -> None:
+    with pytest.raises(NameRefusedError):
+        parse_nick(nick)
+
+
+def test_a_room_is_named_with_or_without_its_sign_and_without_case() -> None:
+    assert parse_room("#Dev") == parse_room("dev") == "#dev"
+
+
+@pytest.mark.parametrize("room", ["", "#", "##a", "a b", "x" * 25])
+def test_a_bad_room_name_is_refused(room: str) -> None:
+    with pytest.raises(NameRefusedError):
+        parse_room(room)
+
+
+def test_names_are_compared_without_case() -> None:
+    assert fold("Bob") == fold("bOB")
