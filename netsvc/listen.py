@@ -290,6 +290,7 @@ def _inherited_datagram_socket(setting: str, text: str, description: str) -> soc
         raise ConfigError(setting, text, _NOT_INHERITED, _SOCKET_UNIT) from e
     family = socket.AF_INET if domain == "INET" else socket.AF_INET6
     if inherited.type != socket.SOCK_DGRAM or inherited.family != family:
+        inherited.close()
         raise ConfigError(setting, text, f"the socket is not a datagram socket of {domain}", _SOCKET_UNIT)
     inherited.setblocking(False)  # systemd's is blocking, and would stop the reactor
     return inherited

@@ -1,0 +1,90 @@
+"""Connections for tests of protocols: a protocol on a transport in memory, with its clock."""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableDescriptor, ITCPTransport
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from netsvc.stream import StreamFactory, StreamProtocol
+
+
+@implementer(ITCPTransport, IHalfCloseableDescriptor)
+class TCPTransport(StringTransport):
+    """A ``StringTransport`` that can half-close, and counts what would wait for a peer that does not read.
+
+    :ivar reads: whether the peer reads. While it does not, what is written waits, and beyond 64 KiB a producer
+        is paused, as in Twisted's own transports.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", "192.0.2.1", 40_000), lenient=True)
+        self.reads = True
+        self.waiting = 0
+        self.write_closed = False
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if not self.reads:
+            self.waiting += len(data)
+            if self.waiting > 65_536 and self.producer is not None:
+                self.producer.pauseProducing()
+
+    def read_all(self) -> None:
+        """Let the peer read what waits for it, and what follows."""
+        self.waiting = 0
+        self.reads = True
+        if self.producer is not None:
+            self.producer.resumeProducing()
+
+    def loseWriteConnection(self) -> None:
+        self.write_closed = True
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        super().abortConnection()
+
+    def getTcpNoDelay(self) -> bool:
+        return False
+
+    def setTcpNoDelay(self, enabled: bool) -> None: ...
+
+    def getTcpKeepAlive(self) -> bool:
+        return False
+
+    def setTcpKeepAlive(self, enabled: bool) -> None: ...
+
+    def readConnectionLost(self, reason: Failure) -> None: ...
+
+    def writeConnectionLost(self, reason: Failure) -> None: ...
+
+
+def connect(factory: StreamFactory) -> tuple[StreamProtocol, TCPTransport]:
+    """Return a new connection of ``factory``."""
+    protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
+    assert protocol is not None
+    return protocol, attach(protocol)
+
+
+def attach(protocol: Protocol) -> TCPTransport:
+    """Connect ``protocol``."""
+    transport = TCPTransport()
+    protocol.makeConnection(transport)
+    return transport
+
+
+def lose(protocol: Protocol, reason: type[Exception] = ConnectionDone) -> None:
+    """End the connection of ``protocol``."""
+    protocol.connectionLost(Failure(reason()))
+
+
+def taken(transport: StringTransport) -> bytes:
+    """Return what was written since the last call."""
+    written: bytes = transport.value()
+    transport.clear()
+    return written

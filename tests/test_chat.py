@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.test.iosim import connectedServerAndClient
+
+from netsvc.chat.client import ChatClient
+from netsvc.chat.messages import Event, Join, MessageError, Notice, Rename, Said, Say, Whisper, Whispered
+from netsvc.chat.room import Room
+from netsvc.chat.server import ChatFactory, ChatProtocol
+from tests.connections import TCPTransport, attach, connect, lose, taken
+from tests.strategies import cut, cuts
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def factory(clock: Clock) -> ChatFactory:
+    return ChatFactory(Room(), clock)
+
+
+def member(factory: ChatFactory, nick: str) -> tuple[ChatProtocol, TCPTransport]:
+    """Return a member who came in and took a nick."""
+    protocol, transport = connect(factory)
+    assert isinstance(protocol, ChatProtocol)
+    protocol.dataReceived(b"/nick %s\n" % nick.encode())
+    taken(transport)
+    return protocol, transport
+
+
+def test_netcat_is_a_full_client(factory: ChatFactory) -> None:
+    ann, to_ann = member(factory, "ann")
+    bob, to_bob = member(factory, "bob")
+    taken(to_ann)
+    ann.dataReceived(b"hello\r\n")
+    assert taken(to_bob) == b"<ann> hello\n"
+    bob.dataReceived(b"/msg ann psst\n/who\n")
+    assert taken(to_ann) == b"<bob -> ann> psst\n"
+    assert taken(to_bob) == b"<bob -> ann> psst\n* 2 in #lobby: ann, bob\n"
+
+
+def test_a_newcomer_is_told_who_it_is_and_where(factory: ChatFactory) -> None:
+    _, transport = connect(factory)
+    assert taken(transport) == (
+        b"* welcome, you are guest-1; /nick NAME changes that, /help lists the commands\n"
+        b"* you are in #lobby, alone so far\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        (b"/dance", b"* unknown command /dance; /help lists them\n"),
+        (b"\xff", b"* not UTF-8 at byte 0; nothing was sent on\n"),
+        (b"x" * 2000, b"* line too long: at most 1024 bytes with its line end; nothing was sent on\n"),
+        (b"/nick server", b"* server is reserved; take another nick\n"),
+    ],
+)
+def test_a_bad_line_is_told_so_and_the_connection_stays(factory: ChatFactory, line: bytes, answer: bytes) -> None:
+    ann, to_ann = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    taken(to_ann)
+    ann.dataReceived(line + b"\nstill here\n")
+    assert taken(to_ann) == answer
+    assert taken(to_bob) == b"<ann> still here\n"
+
+
+def test_what_is_sent_on_holds_nothing_that_a_terminal_obeys(factory: ChatFactory) -> None:
+    ann, _ = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    ann.dataReceived("\x1b[2J\u202eevil\u200b\x9b\x07\n".encode())
+    assert taken(to_bob) == b"<ann> [2Jevil\n"
+
+
+def test_a_line_of_1024_bytes_passes(factory: ChatFactory) -> None:
+    ann, _ = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    ann.dataReceived(b"x" * 1023 + b"\n")
+    assert taken(to_bob) == b"<ann> " + b"x" * 1023 + b"\n"
+
+
+STREAM = "/nick bob\nhi 收到\n\n/join dev\n/bad\n/leave\nbye\n".encode()
+
+
+@given(cuts)
+def test_how_the_network_cuts_a_members_stream_does_not_matter(places: list[int]) -> None:
+    def heard(pieces: list[bytes]) -> tuple[bytes, bytes]:
+        factory = ChatFactory(Room(), Clock())
+        _, to_ann = member(factory, "ann")
+        bob, to_bob = connect(factory)
+        for piece in pieces:
+            bob.dataReceived(piece)
+        return to_ann.value(), to_bob.value()
+
+    assert heard(cut(STREAM, places)) == heard([STREAM])
+
+
+def test_quitting_flushes_the_good_bye_and_closes(factory: ChatFactory) -> None:
+    ann, to_ann = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    taken(to_ann)
+    ann.dataReceived(b"/quit\nignored\n")
+    assert taken(to_ann) == b"* bye\n"
+    assert to_ann.write_closed
+    assert taken(to_bob) == b"* ann left\n"
+    lose(ann)
+    assert taken(to_bob) == b""
+
+
+def test_the_end_of_a_members_input_is_its_leave(factory: ChatFactory) -> None:
+    ann, to_ann = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    ann.dataReceived(b"one more thing")
+    ann.readConnectionLost()
+    assert taken(to_bob) == b"<ann> one more thing\n* ann left\n"
+    assert to_ann.disconnecting
+    lose(ann)
+
+
+def test_a_lost_member_leaves_the_room_empty_and_without_a_trace(factory: ChatFactory, clock: Clock) -> None:
+    ann, _ = member(factory, "ann")
+    lose(ann, ConnectionLost)
+    assert len(factory.room) == 0
+    assert not factory.connections
+    assert not clock.getDelayedCalls()
+
+
+def test_lines_that_came_before_an_orderly_end_are_said(factory: ChatFactory) -> None:
+    ann, _ = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    ann.dataReceived(b"x\n" * 100)  # more than one turn takes
+    lose(ann, ConnectionDone)
+    assert taken(to_bob) == b"<ann> x\n" * 100 + b"* ann left\n"
+
+
+def test_one_stuck_member_costs_the_room_nothing(factory: ChatFactory, clock: Clock) -> None:
+    ann, _ = member(factory, "ann")
+    bob, to_bob = member(factory, "bob")
+    _, to_cy = member(factory, "cy")
+    to_bob.reads = False
+    for _ in range(300):
+        ann.dataReceived(b"x" * 1000 + b"\n")
+    assert to_bob.aborted
+    assert len(to_bob.value()) < 66 * 1024
+    assert taken(to_cy).count(b"\n") == 300
+    lose(bob, ConnectionLost)
+    assert taken(to_cy) == b"* bob left\n"
+
+
+def test_members_are_told_that_the_server_stops(factory: ChatFactory) -> None:
+    ann, to_ann = member(factory, "ann")
+    drained = factory.drain(5.0)
+    assert taken(to_ann) == b"* the server stops; bye\n"
+    assert to_ann.write_closed
+    lose(ann)
+    assert drained.called
+
+
+def test_a_peer_that_never_came_in_is_only_closed(factory: ChatFactory) -> None:
+    protocol = factory.buildProtocol(None)
+    assert isinstance(protocol, ChatProtocol)
+    transport = attach(protocol)
+    factory.room.leave(protocol)
+    taken(transport)
+    protocol.drain()
+    assert taken(transport) == b""
+    lose(protocol)
+
+
+def test_two_clients_talk_through_the_server(factory: ChatFactory, clock: Clock) -> None:
+    heard: list[Event] = []
+    ann, _, ann_pump = connectedServerAndClient(
+        lambda: factory.buildProtocol(None), lambda: ChatClient(lambda _: None), clock=clock
+    )
+    _, _, bob_pump = connectedServerAndClient(
+        lambda: factory.buildProtocol(None), lambda: ChatClient(heard.append), clock=clock
+    )
+    ann.send(Rename("ann"))
+    ann.send(Say("/slashes are fine"))
+    ann.send(Whisper("guest-2", "psst"))
+    ann.send(Join("#dev"))
+    ann_pump.flush()
+    bob_pump.flush()
+    assert heard[2:] == [
+        Notice("guest-1 is ann now"),
+        Said("ann", "/slashes are fine"),
+        Whispered("ann", "guest-2", "psst"),
+        Notice("ann went to #dev"),
+    ]
+
+
+def test_a_client_ends_in_order(factory: ChatFactory, clock: Clock) -> None:
+    client, _, pump = connectedServerAndClient(
+        lambda: factory.buildProtocol(None), lambda: ChatClient(lambda _: None), clock=clock
+    )
+    lost = client.quit()
+    pump.flush()
+    clock.advance(5)  # iosim does not half-close
+    pump.flush()
+    assert lost.called
+
+
+@pytest.mark.parametrize("request_", [Say("two\nlines"), Say("x" * 1024), Whisper("ann", "x\n/quit")])
+def test_a_client_sends_nothing_that_is_not_one_line(request_: Say | Whisper) -> None:
+    client = ChatClient(lambda _: None)
+    transport = attach(client)
+    with pytest.raises(MessageError):
+        client.send(request_)
+    assert transport.value() == b""
+    lose(client)
+
+
+def test_a_lying_server_cannot_reach_a_clients_terminal() -> None:
+    heard: list[Event] = []
+    client = ChatClient(heard.append)
+    attach(client)
+    client.dataReceived(b"<bob> \x1b[2J\n" + b"x" * 2000 + b"\nno shape\n* \x9b\n")
+    assert heard == [Said("bob", "[2J")]
+    assert client.ignored == 3
+    lose(client)
+
+
+def test_a_client_fails_with_the_reason_of_its_loss() -> None:
+    client = ChatClient(lambda _: None)
+    attach(client)
+    lose(client, ConnectionLost)
+    failed: list[object] = []
+    client.lost.addErrback(lambda failure: failed.append(failure.type))
+    assert failed == [ConnectionLost]

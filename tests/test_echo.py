@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
+from twisted.test.iosim import connectedServerAndClient
+
+from netsvc.echo import AcknowledgeFactory, Echo, EchoClient, EchoError, EchoFactory
+from netsvc.reply import ReplyTemplate
+from tests.connections import attach, connect, lose, taken
+from tests.strategies import cut, cuts
+
+
+def acknowledge(reply: str, framing: str = "raw") -> AcknowledgeFactory:
+    clock = Clock()
+    clock.advance(1_000_000)
+    return AcknowledgeFactory(clock, ReplyTemplate(reply), framing)
+
+
+@given(st.binary(), cuts)
+def test_bytes_come_back_as_they_went_however_they_are_cut(data: bytes, places: list[int]) -> None:
+    protocol, transport = connect(EchoFactory(Clock()))
+    for piece in cut(data, places):
+        protocol.dataReceived(piece)
+    assert transport.value() == data
+
+
+def test_each_piece_is_acknowledged_without_a_line_end() -> None:
+    protocol, transport = connect(acknowledge("got it"))
+    protocol.dataReceived(b"one")
+    protocol.dataReceived(b"two")
+    assert taken(transport) == b"got itgot it"
+    lose(protocol)
+
+
+def test_each_line_is_acknowledged_with_a_line() -> None:
+    protocol, transport = connect(acknowledge("got {message}", "line"))
+    protocol.dataReceived(b"one\r\ntw")
+    protocol.dataReceived(b"o\n\n")
+    assert taken(transport) == b"got one\ngot two\ngot \n"
+    lose(protocol)
+
+
+def test_an_acknowledgement_names_the_peer_and_the_time() -> None:
+    protocol, transport = connect(acknowledge("{peer} {time}"))
+    protocol.dataReceived(b"x")
+    assert taken(transport) == f"192.0.2.1:40000 {time.ctime(1_000_000)}".encode()
+    lose(protocol)
+
+
+def test_a_character_that_the_network_cut_is_acknowledged_whole() -> None:
+    protocol, transport = connect(acknowledge("<{message}>"))
+    for byte in "收到".encode():
+        protocol.dataReceived(bytes([byte]))
+    assert taken(transport).decode() == "<收><到>"
+    lose(protocol)
+
+
+def test_an_unended_line_is_acknowledged_at_the_end_of_the_input() -> None:
+    protocol, transport = connect(acknowledge("got {message}", "line"))
+    protocol.dataReceived(b"half")
+    protocol.readConnectionLost()
+    assert taken(transport) == b"got half\n"
+    lose(protocol)
+
+
+def test_a_line_that_is_too_long_is_said_and_the_next_one_acknowledged() -> None:
+    protocol, transport = connect(acknowledge("ok", "line"))
+    protocol.dataReceived(b"x" * 5000 + b"\nnext\n")
+    assert taken(transport) == b"line too long: at most 1024 bytes with its line end\nok\n"
+    lose(protocol)
+
+
+def test_the_client_checks_its_echoes_and_times_them() -> None:
+    clock = Clock()
+    factory = EchoFactory(clock)
+    client, _, pump = connectedServerAndClient(lambda: factory.buildProtocol(None), lambda: EchoClient(clock))
+    first, second = client.ask(b"hello"), client.ask(b"world")
+    echoes: list[Echo] = []
+    first.addCallback(echoes.append)
+    second.addCallback(echoes.append)
+    clock.advance(0.25)
+    pump.flush()
+    assert echoes == [Echo(b"hello", 0.25), Echo(b"world", 0.25)]
+
+
+@pytest.fixture
+def client() -> EchoClient:
+    client = EchoClient(Clock())
+    attach(client)
+    return client
+
+
+def test_an_echo_may_come_in_pieces(client: EchoClient) -> None:
+    asked = client.ask(b"hello")
+    client.dataReceived(b"he")
+    assert not asked.called
+    client.dataReceived(b"llo")
+    assert asked.called
+
+
+def test_another_answer_is_no_echo(client: EchoClient) -> None:
+    failed: list[object] = []
+    client.ask(b"hello").addErrback(lambda failure: failed.append(failure.value))
+    client.dataReceived(b"HELLO")
+    assert isinstance(failed[0], EchoError)
+    assert client.transport.aborted
+
+
+def test_a_server_that_says_more_than_it_was_asked_is_left(client: EchoClient) -> None:
+    client.dataReceived(b"welcome")
+    assert client.transport.aborted
+
+
+def test_an_echo_that_does_not_come_before_the_connection_is_lost_fails(client: EchoClient) -> None:
+    asked = client.ask(b"hello")
+    lose(client, ConnectionLost)
+    asked.addErrback(lambda failure: failure.trap(ConnectionLost))
+    assert asked.called
+
+
+def test_a_cancelled_question_closes_the_connection(client: EchoClient) -> None:
+    asked = client.ask(b"hello")
+    asked.cancel()
+    asked.addErrback(lambda failure: failure.trap(CancelledError))
+    assert client.transport.aborted
+    lose(client)
+
+
+def test_nothing_cannot_be_echoed(client: EchoClient) -> None:
+    with pytest.raises(ValueError, match="nothing to echo"):
+        client.ask(b"")

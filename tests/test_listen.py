@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor  # noqa: TID251  real sockets
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+
+from netsvc.errors import ConfigError, ListenError
+from netsvc.listen import BACKLOG, Listener, datagram_listener, stream_listener
+from netsvc.testing import MemoryReactor
+
+factory = Factory.forProtocol(Protocol)
+factory.noisy = False
+
+
+def streams(text: str) -> MemoryReactor:
+    memory = MemoryReactor()
+    stream_listener(memory, "tcp", text, factory).startService()
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("text", "interface"),
+    [("127.0.0.1:1314", "127.0.0.1"), ("[::1]:1314", "::1"), ("tcp:1314:interface=10.0.0.1", "10.0.0.1")],
+)
+def test_a_stream_is_listened_for_where_it_was_asked(text: str, interface: str) -> None:
+    [(port, _, _, bound)] = streams(text).tcpServers
+    assert (port, bound) == (1314, interface)
+
+
+def test_a_bare_port_is_every_address_with_a_long_backlog() -> None:
+    servers = streams("1314").tcpServers
+    assert {(port, backlog) for port, _, backlog, _ in servers} == {(1314, BACKLOG)}
+    assert {interface for *_, interface in servers} <= {"::", "0.0.0.0"}
+
+
+def test_a_unix_socket_is_listened_on() -> None:
+    assert streams("unix:/run/netsvc.sock").unixServers[0][0] == "/run/netsvc.sock"
+
+
+@pytest.mark.parametrize("text", ["5200", "udp:5200", "0.0.0.0:5200", r"udp:5200:interface=\:\:"])
+def test_datagrams_are_listened_for(text: str) -> None:
+    memory = MemoryReactor()
+    listener = datagram_listener(memory, "udp", text, DatagramProtocol, 1400)
+    listener.startService()
+    assert list(memory.udp_ports) == [5200]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("80000", "there is no port 80000"),
+        ("word", "not a port number"),
+        ("", "not a port number"),
+        ("256.1.1.1:80", "neither an IP address nor a kind of endpoint"),
+        ("localhost:80", "neither an IP address nor a kind of endpoint"),
+        ("nosuch:80", "'nosuch' is neither an IP address"),
+        ("tcp:word", "invalid literal"),
+        ("tcp:80:nosuch=1", "nosuch"),
+        ("ssl:80:privateKey=/no/such.pem", "cannot read '/no/such.pem': no such file"),
+        ("tls:/no/such/directory:80", "no file /no/such/directory/*.pem"),
+        ("systemd:domain=INET6:name=nosuch", "systemd handed over no such socket"),
+        ("systemd:domain=INET6:index=5", "systemd handed over no such socket"),
+    ],
+)
+def test_a_stream_that_cannot_be_is_refused_before_anything_is_opened(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        stream_listener(MemoryReactor(), "tcp", text, factory)
+    assert problem in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_key_file_that_holds_no_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("not a key")
+    with pytest.raises(ConfigError):
+        stream_listener(MemoryReactor(), "tcp", f"ssl:80:privateKey={tmp_path}/key.pem", factory)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "80000",
+        "word",
+        "localhost:80",
+        "tcp:80",
+        "udp:80000",
+        "udp:word",
+        "udp:80:interface=nosuch",
+        "udp:80:mode=1",
+        "systemd:nosuch",
+        "systemd:domain=INET:name=x",
+        "systemd:domain=INET:index=9",
+    ],
+)
+def test_a_datagram_port_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        datagram_listener(MemoryReactor(), "udp", text, DatagramProtocol)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A TCP and UDP port of 127.0.0.1 that another program has."""
+    with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
+        stream.bind(("127.0.0.1", 0))
+        stream.listen()
+        port = stream.getsockname()[1]
+        datagram.bind(("127.0.0.1", port))
+        yield port
+
+
+async def stopped(listener: Listener) -> None:
+    await listener.stopService().addTimeout(5, reactor)
+
+
+@ensureDeferred
+async def test_a_port_that_is_taken_is_refused_with_its_reason_and_remedy(taken: int) -> None:
+    for listener in (
+        stream_listener(reactor, "tcp", f"127.0.0.1:{taken}", factory),
+        datagram_listener(reactor, "udp", f"127.0.0.1:{taken}", DatagramProtocol),
+    ):
+        with pytest.raises(ListenError) as refusal:
+            listener.startService()
+        assert "in use already; stop the program that has it" in str(refusal.value)
+        assert listener.addresses() == []
+        await stopped(listener)
+
+
+@ensureDeferred
+async def test_an_address_of_another_host_is_refused() -> None:
+    listener = stream_listener(reactor, "tcp", "203.0.113.1:0", factory)
+    with pytest.raises(ListenError, match="this host has no such address; netsvc lookup"):
+        listener.startService()
+    await stopped(listener)
+
+
+@ensureDeferred
+async def test_a_port_number_that_only_the_system_refuses_is_refused() -> None:
+    listener = stream_listener(reactor, "tcp", "tcp:80000", factory)
+    with pytest.raises(ListenError, match="port must be 0-65535"):
+        listener.startService()
+    await stopped(listener)
+
+
+@ensureDeferred
+async def test_a_unix_socket_in_no_directory_is_refused() -> None:
+    listener = stream_listener(reactor, "tcp", "unix:/no/such/socket", factory)
+    with pytest.raises(ListenError, match="no such file"):
+        listener.startService()
+    await stopped(listener)
+
+
+@ensureDeferred
+async def test_a_reserved_port_is_refused_with_the_three_ways_out() -> None:
+    class Reserved(MemoryReactor):
+        def listenTCP(self, *args: object, **kwargs: object) -> object:
+            raise PermissionError(13, "Permission denied")
+
+    listener = stream_listener(Reserved(), "tcp", "127.0.0.1:520", factory)
+    with pytest.raises(ListenError) as refusal:
+        listener.startService()
+    for way in ("above 1023", "systemd", "twistd --uid", "CAP_NET_BIND_SERVICE"):
+        assert way in str(refusal.value)
+
+
+def test_our_own_faults_are_not_made_a_refusal() -> None:
+    class Broken(MemoryReactor):
+        def listenTCP(self, *args: object, **kwargs: object) -> object:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stream_listener(Broken(), "tcp", "127.0.0.1:1314", factory).startService()
+
+
+@ensureDeferred
+async def test_it_starts_again_after_it_stopped() -> None:
+    for listener in (
+        stream_listener(reactor, "tcp", "127.0.0.1:0", factory, send_buffer=4096),
+        datagram_listener(reactor, "udp", "127.0.0.1:0", DatagramProtocol),
+    ):
+        for _ in range(3):
+            listener.startService()
+            assert listener.where().startswith("127.0.0.1:")
+            await stopped(listener)
+            assert listener.addresses() == []
+
+
+@ensureDeferred
+async def test_privileged_start_opens_and_start_does_not_open_twice() -> None:
+    listener = stream_listener(reactor, "tcp", "127.0.0.1:0", factory)
+    listener.privilegedStartService()
+    [before] = listener.addresses()
+    listener.startService()
+    assert listener.addresses() == [before]
+    await stopped(listener)

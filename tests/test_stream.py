@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import pytest
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface.verify import verifyObject
+
+from netsvc.echo import AcknowledgeFactory, EchoFactory, EchoProtocol
+from netsvc.reply import ReplyTemplate
+from netsvc.stream import LINGER, MESSAGES_A_TURN, Limits
+from tests.connections import TCPTransport, connect, lose, taken
+
+KIB = 1024
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def factory(clock: Clock) -> EchoFactory:
+    return EchoFactory(clock)
+
+
+def stuck(factory: EchoFactory) -> tuple[EchoProtocol, TCPTransport]:
+    """Return a connection whose peer sent 65 KiB and reads nothing."""
+    protocol, transport = connect(factory)
+    assert isinstance(protocol, EchoProtocol)
+    transport.reads = False
+    protocol.dataReceived(b"x" * 65 * KIB)
+    return protocol, transport
+
+
+def test_the_protocol_is_what_transports_expect(factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    verifyObject(IHalfCloseableProtocol, protocol)
+    verifyObject(IPushProducer, protocol)
+
+
+def test_a_peer_that_does_not_read_is_not_read_from(factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    assert transport.producerState == "paused"
+    transport.read_all()
+    assert transport.producerState == "producing"
+    lose(protocol)
+
+
+def test_a_peer_that_stopped_reading_is_cut_at_the_deadline(clock: Clock, factory: EchoFactory) -> None:
+    _, transport = stuck(factory)
+    clock.advance(9.9)
+    assert not transport.aborted
+    clock.advance(0.1)
+    assert transport.aborted
+
+
+def test_a_peer_that_reads_again_in_time_is_not_cut(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    clock.advance(9.9)
+    transport.read_all()
+    clock.advance(100)
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_more_than_the_bound_at_once_cuts_the_peer(factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    protocol.send(b"x" * (256 - 64 - 65) * KIB)
+    assert not transport.aborted
+    protocol.send(b"x")
+    assert transport.aborted
+    assert not protocol._waiting
+
+
+def test_what_waits_is_sent_in_order_when_the_peer_reads_again(factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    taken(transport)
+    for n in range(100):
+        protocol.send(b"%d," % n)
+    assert taken(transport) == b""
+    transport.read_all()
+    assert taken(transport) == b"".join(b"%d," % n for n in range(100))
+    lose(protocol)
+
+
+def test_a_peer_that_reads_some_is_given_no_more_than_the_transport_holds(factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    for _ in range(10):
+        protocol.send(b"x" * 10 * KIB)
+    taken(transport)
+    transport.waiting = 0  # the peer has read once, and stops again
+    protocol.resumeProducing()
+    assert len(taken(transport)) == 70 * KIB
+    protocol.send(b"x" * 40 * KIB)
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_without_limits_nobody_is_cut(clock: Clock) -> None:
+    protocol, transport = stuck(EchoFactory(clock, Limits(queue_max=0, stall_timeout=0, close_timeout=0)))
+    protocol.send(b"x" * 10_000 * KIB)
+    clock.advance(1e6)
+    protocol.finish()
+    clock.advance(1e6)
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_the_end_of_the_peers_input_closes_after_everything_is_sent(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    protocol.dataReceived(b"last words")
+    protocol.readConnectionLost()
+    assert taken(transport) == b"last words"
+    assert transport.disconnecting
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_what_waits_when_the_peers_input_ends_is_sent_before_the_close(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    protocol.send(b"waiting")
+    protocol.readConnectionLost()
+    assert not transport.disconnecting
+    taken(transport)
+    transport.read_all()
+    assert taken(transport) == b"waiting"
+    assert transport.disconnecting
+    lose(protocol)
+
+
+def test_a_close_that_makes_no_progress_ends_in_an_abort(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    protocol.finish()
+    clock.advance(4.9)
+    assert not transport.aborted
+    clock.advance(0.1)
+    assert transport.aborted
+
+
+def test_a_close_that_the_transport_never_completes_ends_in_an_abort(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    protocol.readConnectionLost()
+    clock.advance(5.0)
+    assert transport.aborted
+
+
+def test_finishing_first_waits_for_the_peers_end_so_that_nothing_under_way_is_lost(
+    clock: Clock, factory: EchoFactory
+) -> None:
+    protocol, transport = connect(factory)
+    protocol.finish()
+    assert transport.write_closed
+    assert not transport.disconnecting
+    protocol.dataReceived(b"too late")
+    assert taken(transport) == b""
+    protocol.readConnectionLost()
+    assert transport.disconnecting
+    lose(protocol)
+
+
+def test_a_peer_that_does_not_end_its_side_is_closed_after_the_linger(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    protocol.finish()
+    protocol.writeConnectionLost()
+    assert not transport.disconnecting
+    clock.advance(LINGER)
+    assert transport.disconnecting
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_finishing_twice_is_finishing_once(clock: Clock, factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    protocol.finish()
+    protocol.finish()
+    assert len(clock.getDelayedCalls()) == 1
+    protocol.abort()
+    protocol.abort()
+    assert not clock.getDelayedCalls()
+
+
+def test_a_transport_that_cannot_half_close_is_closed(factory: EchoFactory) -> None:
+    protocol = factory.buildProtocol(None)
+    assert protocol is not None
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    protocol.finish()
+    assert transport.disconnecting
+    lose(protocol)
+
+
+def test_a_lost_connection_leaves_neither_a_timer_nor_a_trace(clock: Clock, factory: EchoFactory) -> None:
+    protocol, _ = stuck(factory)
+    protocol.send(b"never sent")
+    lose(protocol, ConnectionAborted)
+    assert not clock.getDelayedCalls()
+    assert not factory.connections
+    assert not protocol._waiting
+
+
+def test_draining_with_nobody_there_is_done_at_once(factory: EchoFactory) -> None:
+    assert factory.drain(5.0).called
+
+
+def test_draining_fires_when_the_last_connection_is_gone(clock: Clock, factory: EchoFactory) -> None:
+    connections = [connect(factory)[0] for _ in range(3)]
+    drained = factory.drain(5.0)
+    for protocol in connections:
+        assert not drained.called
+        lose(protocol)
+    assert drained.called
+    assert not clock.getDelayedCalls()
+
+
+def test_draining_takes_nobody_in_and_afterwards_everybody(factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    factory.drain(5.0)
+    assert factory.buildProtocol(None) is None
+    lose(protocol)
+    assert factory.buildProtocol(None) is not None
+
+
+def test_what_does_not_drain_in_time_is_aborted(clock: Clock) -> None:
+    factory = EchoFactory(clock, Limits(close_timeout=100))
+    protocol, transport = stuck(factory)
+    drained = factory.drain(5.0)
+    clock.advance(4.9)
+    assert not transport.aborted
+    clock.advance(0.1)
+    assert transport.aborted
+    lose(protocol, ConnectionAborted)
+    assert drained.called
+
+
+def test_many_messages_in_one_read_are_taken_in_turns(clock: Clock) -> None:
+    protocol, transport = connect(AcknowledgeFactory(clock, ReplyTemplate("{message}"), "line"))
+    protocol.dataReceived(b"".join(b"%d\n" % n for n in range(3 * MESSAGES_A_TURN)))
+    assert taken(transport).count(b"\n") == MESSAGES_A_TURN
+    assert transport.producerState == "paused"
+    protocol.dataReceived(b"and one more\n")  # TLS delivers on although it was paused
+    clock.advance(0)
+    assert taken(transport).endswith(b"%d\nand one more\n" % (3 * MESSAGES_A_TURN - 1))
+    assert transport.producerState == "producing"
+    lose(protocol)
+
+
+def test_messages_wait_while_the_peer_does_not_read_their_answers(clock: Clock) -> None:
+    protocol, transport = connect(AcknowledgeFactory(clock, ReplyTemplate("x" * 10 * KIB), "line"))
+    transport.reads = False
+    protocol.dataReceived(b"\n" * 60)
+    assert taken(transport).count(b"\n") == 7  # the seventh answer fills the transport
+    transport.read_all()
+    assert taken(transport).count(b"\n") == 53
+    assert not clock.getDelayedCalls()
+    lose(protocol)
+
+
+def test_a_turn_that_is_due_is_forgotten_with_the_connection(clock: Clock) -> None:
+    protocol, _ = connect(AcknowledgeFactory(clock, ReplyTemplate("{message}"), "line"))
+    protocol.dataReceived(b"\n" * 1000)
+    lose(protocol, ConnectionAborted)
+    assert not clock.getDelayedCalls()
+
+
+def test_a_peer_that_reads_again_before_its_turn_waits_for_its_turn(clock: Clock) -> None:
+    protocol, transport = connect(AcknowledgeFactory(clock, ReplyTemplate("{message}"), "line"))
+    protocol.dataReceived(b"\n" * 2 * MESSAGES_A_TURN)
+    taken(transport)
+    protocol.resumeProducing()
+    assert taken(transport) == b""
+    clock.advance(0)
+    assert taken(transport) == b"\n" * MESSAGES_A_TURN
+    lose(protocol)
