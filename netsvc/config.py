@@ -89,7 +89,7 @@ class Config:
         try:
             return ReplyTemplate(self.reply)
         except TemplateError as e:
-            raise ConfigError("reply", repr(self.reply), str(e), "write {message}, {peer} or {time}") from None
+            raise ConfigError("reply", repr(self.reply), str(e), "write one of them") from None
 
     def limits(self) -> Limits:
         """Return what one stream connection may cost."""

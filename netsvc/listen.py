@@ -174,7 +174,7 @@ def datagram_listener(
     kind, _, rest = text.partition(":")
     if kind == "systemd":
         inherited = _inherited_datagram_socket(setting, text, rest)
-        adopt = partial(execute, reactor.adoptDatagramPort, inherited.fileno(), inherited.family, protocol(), packet)
+        adopt = partial(execute, _adopt, reactor, inherited, protocol(), packet)
         return Listener(setting, text, [adopt])
     where = _described_port(setting, text, rest) if kind == "udp" else _address(setting, text)
     if where is None:
@@ -246,6 +246,12 @@ def _listen(endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> Defer
         # It closes systemd's descriptor once it has its copy; without one more the next start finds nothing.
         endpoint = AdoptedStreamServerEndpoint(endpoint.reactor, os.dup(endpoint.fileno), endpoint.addressFamily)
     return maybeDeferred(endpoint.listen, factory)
+
+
+def _adopt(reactor: Any, inherited: socket.socket, protocol: DatagramProtocol, packet: int) -> IListeningPort:
+    """Listen on a copy of a socket, which stays open for the next start."""
+    port: IListeningPort = reactor.adoptDatagramPort(inherited.fileno(), inherited.family, protocol, packet)
+    return port
 
 
 def _fields(description: str) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ class ReplyTemplate:
         try:
             parsed = list(string.Formatter().parse(template))
         except ValueError as e:
-            raise TemplateError(f"{e}; a brace that is meant is written twice") from None
+            raise TemplateError(f"{e} (a brace that is meant is written twice)") from None
         for literal, field, spec, conversion in parsed:
             self._parts.append(literal.encode("utf-8", "surrogateescape"))
             if field is None:

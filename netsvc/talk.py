@@ -11,7 +11,6 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
-    INegotiated,
     IPushProducer,
     IReactorTime,
 )
@@ -91,9 +90,9 @@ class _Partner:
             self.ended.callback(failure)
 
 
-@implementer(IHalfCloseableProtocol, IHandshakeListener)
+@implementer(IHalfCloseableProtocol)
 class Conversation(_Partner, Protocol):
-    """One side of a conversation on a stream.
+    """One side of a conversation on a stream; for TLS take :class:`TLSConversation`.
 
     :param clock: a reactor, or a ``Clock`` in a test.
     :param heard: called with each message of the partner, which may hold anything: clean it before showing it.
@@ -152,12 +151,7 @@ class Conversation(_Partner, Protocol):
         self._finished = True
         if self._throttled:  # a transport waits for its producer before it closes
             self.transport.unregisterProducer()
-        if INegotiated.providedBy(self.transport):  # TLS
-            self._set_timer(FAREWELL, self.transport.loseConnection)
-        elif self._input_ended:
-            self.transport.loseConnection()
-        else:
-            self.transport.loseWriteConnection()
+        self._close()
 
     def hang_up(self) -> None:
         """End both sides at once."""
@@ -170,10 +164,6 @@ class Conversation(_Partner, Protocol):
         self.transport.registerProducer(source, True)
 
     def connectionMade(self) -> None:
-        if not INegotiated.providedBy(self.transport):
-            self.ready.callback(self)
-
-    def handshakeCompleted(self) -> None:
         self.ready.callback(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -187,8 +177,6 @@ class Conversation(_Partner, Protocol):
                     self._framing = LineFraming(HEARD_MAX)
             else:
                 self._wait_for_the_rest()
-        if self._finished and not self._parting and self._timer is not None:
-            self._set_timer(FAREWELL, self.transport.loseConnection)
 
     def readConnectionLost(self) -> None:
         self._input_ended = True
@@ -210,6 +198,12 @@ class Conversation(_Partner, Protocol):
             self._end()
         else:
             self._end(None if orderly else reason)
+
+    def _close(self) -> None:
+        if self._input_ended:
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
 
     def _take(self) -> None:
         while True:
@@ -253,6 +247,32 @@ class Conversation(_Partner, Protocol):
         self.end()
         if self._close_timeout:
             self._set_timer(self._close_timeout, self.transport.abortConnection)
+
+
+@implementer(IHandshakeListener)
+class TLSConversation(Conversation):
+    """A conversation on a TLS stream, which Twisted cannot half-close.
+
+    A class of its own, because an endpoint that connects a protocol which is both half-closeable and a
+    handshake listener forgets the former.
+    """
+
+    def connectionMade(self) -> None:
+        """Wait for the handshake; what is said earlier would queue without bound."""
+
+    def handshakeCompleted(self) -> None:
+        self.ready.callback(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        if self._finished and not self._parting:
+            self._close()
+
+    def _close(self) -> None:
+        if self._parting:
+            self.transport.loseConnection()
+        else:
+            self._set_timer(FAREWELL, self.transport.loseConnection)
 
 
 class DatagramConversation(_Partner, BoundedDatagramProtocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
@@ -20,10 +21,20 @@ _LISTENING = ("tcp", "udp", "chat")
 
 
 class Refusal(SystemExit, Exception):  # noqa: N818  it ends the process; it reports no error
-    """Ends the process with one line on standard error and status 1.
+    """Ends the process with status 1.
 
     An ``Exception`` as well, so that ``twistd`` removes its pid file and a daemon tells its parent why.
     """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line)
+        self.code = 1
+
+
+def refuse(line: str) -> NoReturn:
+    """End the process, with one line on the real standard error: ``twistd`` sends the other to its log."""
+    print(line, file=sys.__stderr__, flush=True)
+    raise Refusal(line) from None
 
 
 class Options(UsageOptions):
@@ -70,9 +81,9 @@ class Options(UsageOptions):
             super().parseOptions(options)
             self.config()
         except UsageError as e:
-            raise Refusal(f"netsvc: {e}; twist netsvc --help lists the options") from None
+            refuse(f"netsvc: {e}; twist netsvc --help lists the options")
         except SettingError as e:
-            raise Refusal(f"netsvc: --{e}") from None
+            refuse(f"netsvc: --{e}")
 
     def parseArgs(self, *args: str) -> None:
         if args:
@@ -117,7 +128,7 @@ class _CommandLineService(MultiService):
         try:
             start()
         except SettingError as e:
-            raise Refusal(f"netsvc: --{e}") from None
+            refuse(f"netsvc: --{e}")
 
 
 def makeService(options: Options) -> IService:
@@ -128,5 +139,5 @@ def makeService(options: Options) -> IService:
     try:
         netsvc_service(reactor, options.config()).setServiceParent(service)
     except SettingError as e:
-        raise Refusal(f"netsvc: --{e}") from None
+        refuse(f"netsvc: --{e}")
     return service

@@ -78,6 +78,9 @@ class Console(Protocol):
 
     def close(self) -> Deferred[None]:
         """Flush standard output. Fires when that is done."""
+        if self.unread.called:
+            self.pause()
+            self.connectionLost()  # of which StandardIO says nothing, with its writer gone
         if not self._closed.called:
             self.transport.unregisterProducer()
             self.transport.loseConnection()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -51,6 +50,7 @@ class Options(UsageOptions):
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line ``argv``, by default the program's own."""
+    _open_missing_descriptors()
     options = Options()
     try:
         options.parseOptions(argv)
@@ -61,6 +61,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
 
     react(_run, [options.subOptions], reactor)
+
+
+def _open_missing_descriptors() -> None:
+    """Give a program that was started without standard input, output or error an empty one."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is fd
 
 
 async def _run(reactor: Any, command: Command) -> None:
@@ -85,5 +94,3 @@ async def _run(reactor: Any, command: Command) -> None:
         raise SystemExit(USAGE) from None
     except CancelledError:
         raise SystemExit(INTERRUPTED) from None
-    finally:
-        sys.stdout.flush()

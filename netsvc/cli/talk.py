@@ -17,7 +17,7 @@ from netsvc.cli.console import Console, is_terminal, notice, opened
 from netsvc.datagram import listen_for, resolve
 from netsvc.errors import SettingError
 from netsvc.listen import datagram_listener, stream_listener
-from netsvc.talk import Conversation, DatagramConversation, SayError
+from netsvc.talk import Conversation, DatagramConversation, SayError, TLSConversation
 
 
 class Talk(Command):
@@ -108,9 +108,8 @@ class Talk(Command):
     async def _find_partner(self, reactor: Any, console: Console) -> Conversation | DatagramConversation:
         if self["udp"]:
             return await self._find_datagrams(reactor, console)
-        conversation = Conversation(
-            reactor, console.show, notice, framing=self["framing"], bye=self["bye"], left=self._left
-        )
+        kind = TLSConversation if self["tls"] else Conversation
+        conversation = kind(reactor, console.show, notice, framing=self["framing"], bye=self["bye"], left=self._left)
         if self["listen"]:
             caller = _FirstCaller(conversation)
             listener = stream_listener(reactor, "talk", self["where"], caller)
@@ -154,7 +153,7 @@ class Talk(Command):
     def _authority(self) -> Any:
         if not self["ca"]:
             return None
-        from OpenSSL import SSL
+        from OpenSSL import crypto
         from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
         try:
@@ -162,7 +161,7 @@ class Talk(Command):
             return trustRootFromCertificates([Certificate.loadPEM(pem)])
         except OSError as e:
             raise UsageError(f"--ca {self['ca']}: {(e.strerror or str(e)).lower()}") from None
-        except SSL.Error:
+        except crypto.Error:
             raise UsageError(f"--ca {self['ca']}: there is no PEM certificate in it") from None
 
     def _left(self) -> None:

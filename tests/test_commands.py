@@ -1,0 +1,558 @@
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trustme
+
+from netsvc import __version__
+from tests.programs import NETSVC, SECONDS, TWIST, in_thread, listening, netsvc, port_of, running, serving, started
+
+NOWHERE = "127.0.0.1:0"
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, int]]:
+    with serving("--tcp", NOWHERE, "--chat", NOWHERE, "--udp", NOWHERE) as (_, (tcp, chat, udp)):
+        yield {"tcp": tcp, "chat": chat, "udp": udp}
+
+
+@pytest.fixture
+def nobody() -> int:
+    """A port at which nobody listens."""
+    with listening() as opened:
+        return port_of(opened)
+
+
+def notices(stderr: bytes) -> list[str]:
+    lines = stderr.decode().splitlines()
+    assert all(line.startswith("netsvc: ") for line in lines), stderr.decode()
+    return [line.removeprefix("netsvc: ") for line in lines]
+
+
+# talk
+
+
+def test_talk_through_pipes_prints_every_answer_and_ends(servers: dict[str, int]) -> None:
+    done = netsvc("talk", servers["tcp"], stdin=b"a\nb\n")
+    assert (done.returncode, done.stdout) == (0, b"a\nb\n")
+    assert notices(done.stderr) == [f"talking to 127.0.0.1:{servers['tcp']}"]
+
+
+def test_talk_carries_more_than_any_buffer_holds(servers: dict[str, int]) -> None:
+    lines = b"".join(b"%0999d\n" % n for n in range(5000))
+    done = netsvc("talk", servers["tcp"], stdin=lines)
+    assert (done.returncode, done.stdout == lines) == (0, True)
+
+
+def test_talk_to_nobody_is_one_line_and_status_1(nobody: int) -> None:
+    done = netsvc("talk", nobody, stdin=b"hello?\n")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert notices(done.stderr) == [
+        f"127.0.0.1:{nobody}: connection refused; nobody listens there, or a firewall says so"
+    ]
+
+
+def test_talk_to_an_unknown_host_is_one_line_and_status_1() -> None:
+    done = netsvc("talk", "nosuchhost.invalid:1")
+    assert done.returncode == 1
+    assert notices(done.stderr) == ["nosuchhost.invalid: there is no such host, or no name server answers"]
+
+
+def test_talk_says_how_many_lines_came_after_the_end(servers: dict[str, int]) -> None:
+    done = netsvc("talk", servers["tcp"], stdin=b"a\nBye\nc\nd\n")
+    assert (done.returncode, done.stdout) == (0, b"a\nBye\n")
+    assert notices(done.stderr)[1:] == ["2 lines were not sent: they came after the end of the conversation"]
+
+
+def test_talk_prints_nothing_that_a_terminal_obeys() -> None:
+    with listening() as liar:
+
+        def lie() -> None:
+            connection, _ = liar.accept()
+            with connection:
+                connection.sendall("\x1b[2J\u202eboo\x9b\n".encode())
+
+        in_thread(lie)
+        done = netsvc("talk", port_of(liar))
+    assert (done.returncode, done.stdout) == (0, b"[2Jboo\n")
+
+
+def test_talk_reports_a_connection_that_was_reset() -> None:
+    with listening() as server:
+
+        def reset() -> None:
+            connection, _ = server.accept()
+            connection.recv(1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.close()
+
+        in_thread(reset)
+        done = netsvc("talk", port_of(server), stdin=b"hello\n")
+    assert done.returncode == 1
+    assert notices(done.stderr)[1:] == [
+        f"127.0.0.1:{port_of_text(done.stderr)}: connection lost; what was sent last may not have arrived"
+    ]
+
+
+def port_of_text(stderr: bytes) -> str:
+    match = re.search(rb"talking to 127\.0\.0\.1:(\d+)", stderr)
+    assert match
+    return match[1].decode()
+
+
+def test_talk_at_a_terminal_ends_with_ctrl_c_and_status_130(servers: dict[str, int]) -> None:
+    ours, theirs = pty.openpty()
+    with started(*NETSVC, "talk", servers["tcp"], stdin=theirs, stdout=theirs, stderr=theirs) as client:
+        os.close(theirs)
+        seen = b""
+        os.write(ours, b"hello\n")
+        while seen.count(b"hello") < 2:  # typed, and come back
+            seen += os.read(ours, 1000)
+        client.send_signal(signal.SIGINT)
+        assert client.wait(SECONDS) == 130
+    os.close(ours)
+    assert b"Traceback" not in seen
+
+
+def rest_of(terminal: int) -> bytes:
+    """Read what is left on a terminal that nobody writes to any more, and close it."""
+    seen = b""
+    with suppress(OSError):  # that is how a pseudo-terminal ends
+        while data := os.read(terminal, 1000):
+            seen += data
+    os.close(terminal)
+    return seen
+
+
+def test_talk_at_a_terminal_ends_when_the_other_side_does() -> None:
+    ours, theirs = pty.openpty()
+    with (
+        listening() as server,
+        started(*NETSVC, "talk", port_of(server), stdin=theirs, stdout=theirs, stderr=theirs) as client,
+    ):
+        connection, _ = server.accept()
+        connection.sendall(b"so long\n")
+        connection.close()
+        assert client.wait(SECONDS) == 0
+    os.close(theirs)
+    seen = rest_of(ours)
+    assert b"so long" in seen
+    assert b"the other side has finished" in seen
+
+
+def test_talk_leaves_the_terminal_blocking_as_it_was(servers: dict[str, int]) -> None:
+    ours, theirs = pty.openpty()
+    with started(*NETSVC, "talk", servers["tcp"], stdin=theirs, stdout=theirs) as client:
+        os.write(ours, b"bye\n")
+        assert client.wait(SECONDS) == 0
+    assert os.get_blocking(theirs)
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_talk_ends_when_nobody_reads_its_output(servers: dict[str, int]) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started(*NETSVC, "talk", servers["tcp"], **pipes) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        assert client.stderr is not None
+        client.stderr.readline()
+        client.stdout.close()
+        client.stdin.write(b"hello\n")
+        client.stdin.flush()
+        assert client.wait(SECONDS) == 0
+        assert b"Traceback" not in client.stderr.read()
+
+
+def test_talk_reads_a_file_and_writes_a_file(servers: dict[str, int], tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"one\ntwo\n")
+    with (tmp_path / "in").open("rb") as stdin, (tmp_path / "out").open("wb") as stdout:
+        subprocess.run([*NETSVC, "talk", str(servers["tcp"])], stdin=stdin, stdout=stdout, check=True, timeout=SECONDS)
+    assert (tmp_path / "out").read_bytes() == b"one\ntwo\n"
+
+
+def test_talk_starts_without_any_standard_stream(servers: dict[str, int]) -> None:
+    command = " ".join([*NETSVC, "talk", str(servers["tcp"]), "<&- >&- 2>&-"])
+    assert subprocess.run(["sh", "-c", command], timeout=SECONDS, check=False).returncode == 0
+
+
+def test_two_talk_with_each_other_either_side_first() -> None:
+    with running(*NETSVC, "talk", "--listen", NOWHERE) as listener:
+        port = listener.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1]
+        with running(*NETSVC, "talk", port) as caller:
+            listener.wait_for("talking to")
+            listener.type("welcome\n")
+            caller.wait_for("welcome")
+            caller.type("thanks\nbye\n")
+            assert caller.end() == 0
+        assert listener.end() == 0
+        assert "thanks\nbye\n" in listener.output
+
+
+def test_only_the_first_caller_is_talked_with() -> None:
+    with running(*NETSVC, "talk", "--listen", NOWHERE) as listener:
+        port = int(listener.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
+        with socket.create_connection(("127.0.0.1", port)) as first:
+            listener.wait_for("talking to")
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port)).close()
+            first.sendall(b"bye\n")
+        assert listener.end() == 0
+
+
+def test_two_talk_in_datagrams() -> None:
+    with running(*NETSVC, "talk", "--udp", "--listen", NOWHERE) as listener:
+        port = listener.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1]
+        with running(*NETSVC, "talk", "--udp", port) as caller:
+            caller.type("hello\n")
+            listener.wait_for("hello")
+            listener.type("hi\n")
+            caller.wait_for("hi")
+            caller.type("bye\n")
+            assert caller.end() == 0
+        assert listener.end() == 0
+
+
+def test_datagrams_to_nobody_are_one_line_and_status_1(nobody: int) -> None:
+    done = netsvc("talk", "--udp", nobody, stdin=b"hello?\n")
+    assert done.returncode == 1
+    assert "connection refused" in notices(done.stderr)[0]
+
+
+def test_a_second_listener_on_the_same_port_is_one_line_and_status_1() -> None:
+    with listening() as taken:
+        for command in ("talk --listen", "receive"):
+            done = netsvc(*command.split(), f"127.0.0.1:{port_of(taken)}")
+            assert done.returncode == 1
+            [line] = notices(done.stderr)
+            assert "in use already" in line
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ca.pem, and server.pem for localhost."""
+    directory = tmp_path_factory.mktemp("tls")
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(directory / "ca.pem"))
+    ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(directory / "server.pem"))
+    trustme.CA().cert_pem.write_to_path(str(directory / "other.pem"))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tls_servers(authority: Path) -> Iterator[tuple[int, int]]:
+    ssl_ = f"ssl:0:interface=127.0.0.1:privateKey={authority}/server.pem"
+    with serving("--tcp", ssl_, "--chat", ssl_) as (_, (tcp, chat)):
+        yield tcp, chat
+
+
+def test_talk_over_tls_verifies_the_server_and_prints_every_answer(
+    tls_servers: tuple[int, int], authority: Path
+) -> None:
+    done = netsvc("talk", "--tls", "--ca", authority / "ca.pem", f"localhost:{tls_servers[0]}", stdin=b"a\nb\n")
+    assert (done.returncode, done.stdout) == (0, b"a\nb\n"), done.stderr
+
+
+def test_a_bye_ends_a_talk_over_tls_without_waiting(tls_servers: tuple[int, int], authority: Path) -> None:
+    where = f"localhost:{tls_servers[0]}"
+    done = netsvc("talk", "--tls", "--ca", authority / "ca.pem", where, stdin=b"a\nbye\n")
+    assert (done.returncode, done.stdout) == (0, b"a\nbye\n"), done.stderr
+
+
+def test_talk_trusts_the_systems_authorities_by_default(tls_servers: tuple[int, int], authority: Path) -> None:
+    where = f"localhost:{tls_servers[0]}"
+    done = netsvc("talk", "--tls", where, stdin=b"a\n", env={**os.environ, "SSL_CERT_FILE": str(authority / "ca.pem")})
+    assert (done.returncode, done.stdout) == (0, b"a\n"), done.stderr
+    assert netsvc("talk", "--tls", where).returncode == 1
+
+
+def test_talk_refuses_a_certificate_of_somebody_else(tls_servers: tuple[int, int], authority: Path) -> None:
+    for ca, host, why in (("other.pem", "localhost", "certificate verify failed"), ("ca.pem", "127.0.0.1", "host")):
+        done = netsvc("talk", "--tls", "--ca", authority / ca, f"{host}:{tls_servers[0]}", stdin=b"secret\n")
+        assert (done.returncode, done.stdout) == (1, b"")
+        [line] = notices(done.stderr)
+        assert "TLS failed" in line
+        assert why in line
+
+
+def test_talk_over_tls_with_a_server_that_speaks_none_is_one_line(servers: dict[str, int]) -> None:
+    done = netsvc("talk", "--tls", servers["chat"], stdin=b"a\n")
+    assert done.returncode == 1
+    assert "TLS failed" in notices(done.stderr)[0]
+
+
+def test_chat_speaks_over_tls_with_anybodys_client(tls_servers: tuple[int, int], authority: Path) -> None:
+    context = ssl.create_default_context(cafile=str(authority / "ca.pem"))
+    with (
+        socket.create_connection(("127.0.0.1", tls_servers[1]), SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+        client.makefile("rb") as lines,
+    ):
+        client.sendall(b"/nick ann\n/quit\n")
+        assert lines.read().endswith(b"* you are ann now\n* bye\n")
+
+
+# timestamp
+
+
+def test_timestamp_prints_the_answer_and_says_how_long_it_took(servers: dict[str, int]) -> None:
+    done = netsvc("timestamp", servers["udp"], "hello", "world")
+    assert done.returncode == 0
+    assert re.fullmatch(rb"\[\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\] hello world\n", done.stdout)
+    assert re.fullmatch(r"round trip \d+\.\d ms", notices(done.stderr)[0])
+
+
+def test_timestamp_asks_line_by_line(servers: dict[str, int]) -> None:
+    done = netsvc("timestamp", f"localhost:{servers['udp']}", stdin="a\n\n收到".encode())
+    assert done.returncode == 0
+    assert [line.partition(b"] ")[2].decode() for line in done.stdout.splitlines()] == ["a", "", "收到"]
+
+
+def test_timestamp_without_an_answer_says_so_with_status_1(nobody: int) -> None:
+    done = netsvc("timestamp", nobody, "hello")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert "connection refused" in notices(done.stderr)[0]
+    with listening(socket.SOCK_DGRAM) as silent:
+        done = netsvc("timestamp", "--timeout", "0.05", "--tries", "2", port_of(silent), stdin=b"a\nb\n")
+    assert done.returncode == 1
+    assert len([line for line in notices(done.stderr) if "no answer" in line]) == 2
+
+
+def test_timestamp_at_a_terminal_ends_at_an_empty_line(servers: dict[str, int]) -> None:
+    ours, theirs = pty.openpty()
+    with started(*NETSVC, "timestamp", servers["udp"], stdin=theirs, stdout=theirs, stderr=theirs) as client:
+        os.write(ours, b"hello\n\n")
+        assert client.wait(SECONDS) == 0
+    os.close(theirs)
+    seen = rest_of(ours)
+    assert b"> " in seen
+    assert b"] hello" in seen
+
+
+# send and receive
+
+
+def test_what_is_sent_as_a_stream_is_received_line_by_line() -> None:
+    with running(*NETSVC, "receive", "--count", "3", NOWHERE) as receiver:
+        port = receiver.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1]
+        assert netsvc("send", f"127.0.0.1:{port}", "one").returncode == 0
+        receiver.wait_for("one")
+        assert netsvc("send", f"127.0.0.1:{port}", stdin=b"two\nthr\x1bee").returncode == 0
+        assert receiver.end() == 0
+    printed = [line for line in receiver.output.splitlines() if not line.startswith("netsvc: ")]
+    assert printed == ["one", "two", "three"]
+    assert len(re.findall(r"netsvc: from 127\.0\.0\.1:\d+", receiver.output)) == 2
+
+
+def test_what_is_sent_in_datagrams_is_received_one_by_one() -> None:
+    with running(*NETSVC, "receive", "--udp", "--count", "3", NOWHERE) as receiver:
+        port = receiver.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1]
+        assert netsvc("send", "--udp", f"127.0.0.1:{port}", "one", "more").returncode == 0
+        assert netsvc("send", "--udp", f"127.0.0.1:{port}", stdin=b"two\nthree\n").returncode == 0
+        assert receiver.end() == 0
+    assert [line for line in receiver.output.splitlines() if not line.startswith("netsvc: ")] == [
+        "one more",
+        "two",
+        "three",
+    ]
+
+
+def test_receive_ends_at_a_bye_word_only_if_it_was_asked_to() -> None:
+    with running(*NETSVC, "receive", "--udp", "--bye", "exit", NOWHERE) as receiver:
+        port = receiver.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1]
+        assert netsvc("send", "--udp", f"127.0.0.1:{port}", stdin=b"bye\nEXIT\n").returncode == 0
+        assert receiver.end() == 0
+    assert "bye\nEXIT\n" in receiver.output
+
+
+def test_receive_says_that_a_line_was_too_long() -> None:
+    with running(*NETSVC, "receive", "--count", "1", NOWHERE) as receiver:
+        port = receiver.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1]
+        netsvc("send", f"127.0.0.1:{port}", stdin=b"x" * 70_000 + b"\nnext\n")
+        assert receiver.end() == 0
+    assert "line too long" in receiver.output
+    assert receiver.output.endswith("next\n")
+
+
+def test_receive_ends_with_ctrl_c() -> None:
+    with running(*NETSVC, "receive", "--udp", NOWHERE) as receiver:
+        receiver.wait_for("waiting")
+        assert receiver.stop(signal.SIGINT) == 130
+
+
+def test_sending_to_nobody_is_one_line_and_status_1(nobody: int) -> None:
+    for how in ((), ("--udp",)):
+        done = netsvc("send", *how, f"127.0.0.1:{nobody}", "hello")
+        assert done.returncode == 1
+        assert notices(done.stderr) == [
+            f"127.0.0.1:{nobody}: connection refused; nobody listens there, or a firewall says so"
+        ]
+
+
+def test_a_line_that_no_datagram_holds_is_said_not_to_be_sent(servers: dict[str, int]) -> None:
+    done = netsvc("send", "--udp", f"127.0.0.1:{servers['udp']}", stdin=b"x" * 70_000)
+    assert done.returncode == 1
+    assert "70,000 bytes are too long for a datagram" in notices(done.stderr)[0]
+
+
+# the rest
+
+
+def test_lookup_tells_about_this_host_and_names_both_ways() -> None:
+    done = netsvc("lookup")
+    assert done.returncode == 0
+    assert f"host name: {socket.gethostname()}".encode() in done.stdout
+    assert b"address: 127.0.0.1 (loopback)" in done.stdout
+    done = netsvc("lookup", "127.0.0.1", "localhost", "192.168.1.1", "nosuch.invalid")
+    assert done.returncode == 1
+    assert b"127.0.0.1: loopback address" in done.stdout
+    assert b"localhost: address 127.0.0.1 (loopback)" in done.stdout
+    assert b"192.168.1.1: private address" in done.stdout
+    assert notices(done.stderr) == ["nosuch.invalid: nothing is known", "not everything was found"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nosuch"],
+        ["talk"],
+        ["talk", "80000"],
+        ["talk", "0"],
+        ["talk", "1", "2"],
+        ["talk", "--nosuch", "1"],
+        ["talk", "--framing", "words", "1"],
+        ["talk", "--tls", "--listen", "1"],
+        ["talk", "--tls", "--udp", "1"],
+        ["talk", "--ca", "x", "1"],
+        ["talk", "--udp", "--framing", "raw", "1"],
+        ["talk", "--tls", "--ca", "/no/such/file", "127.0.0.1:1"],
+        ["talk", "--tls", "--ca", "/dev/null", "127.0.0.1:1"],
+        ["timestamp"],
+        ["timestamp", "word"],
+        ["timestamp", "--tries", "0", "1"],
+        ["timestamp", "--timeout", "nan", "1"],
+        ["timestamp", "--timeout", "x", "1"],
+        ["send"],
+        ["send", "1314", "x"],
+        ["receive"],
+        ["receive", "--count", "none", "1"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_64(arguments: list[str]) -> None:
+    done = netsvc(*arguments)
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert len(notices(done.stderr)) == 1
+
+
+@pytest.mark.parametrize("command", [[], ["talk"], ["timestamp"], ["send"], ["receive"], ["lookup"]])
+def test_help_is_printed_on_request(command: list[str]) -> None:
+    done = netsvc(*command, "--help")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Usage: netsvc" in done.stdout.replace(b"__main__.py", b"netsvc")
+
+
+def test_the_version_is_printed_on_request() -> None:
+    assert netsvc("--version").stdout == f"netsvc {__version__}\n".encode()
+
+
+# the server
+
+
+def test_the_server_refuses_in_one_line_and_leaves_nothing_listening() -> None:
+    with listening() as taken:
+        done = subprocess.run(
+            [*TWIST, "--tcp", NOWHERE, "--tcp", f"127.0.0.1:{port_of(taken)}"],
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert done.returncode == 1
+    [line] = done.stderr.decode().splitlines()
+    assert line.startswith(f"netsvc: --tcp 127.0.0.1:{port_of_line(line)}: in use already")
+
+
+TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+
+
+def port_of_line(line: str) -> str:
+    match = re.search(r"127\.0\.0\.1:(\d+)", line)
+    assert match
+    return match[1]
+
+
+def test_twistd_refuses_in_one_line_and_leaves_no_pid_file(tmp_path: Path) -> None:
+    with listening() as taken:
+        done = subprocess.run(
+            [*TWISTD, "-n", "--logfile=log", "netsvc", "--tcp", f"127.0.0.1:{port_of(taken)}"],
+            capture_output=True,
+            timeout=SECONDS,
+            cwd=tmp_path,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert len(done.stderr.decode().splitlines()) == 1
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_the_server_stops_in_order_at_a_signal_and_tells_its_members() -> None:
+    with serving("--chat", NOWHERE) as (server, [port]), socket.create_connection(("127.0.0.1", port), SECONDS) as nc:
+        with nc.makefile("rb") as lines:
+            lines.readline()
+            server.process.terminate()
+            assert lines.read().endswith(b"* the server stops; bye\n")
+        nc.close()
+        server.end()
+        assert "Traceback" not in server.output
+        assert "Main loop terminated" in server.output
+
+
+SYSTEMD = """
+import os, socket, sys
+stream, datagram = int(sys.argv[1]), int(sys.argv[2])
+kept = [os.dup(stream), os.dup(datagram)]
+while min(kept) < 5:
+    kept = [os.dup(fd) for fd in kept]
+os.dup2(kept[0], 3)
+os.dup2(kept[1], 4)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", LISTEN_FDNAMES="echo:time")
+os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
+"""
+
+
+@pytest.mark.parametrize("time", ["name=time", "index=1"])
+def test_sockets_that_systemd_opened_are_served(time: str) -> None:
+    with listening() as stream, listening(socket.SOCK_DGRAM) as datagram:
+        command = [sys.executable, "-c", SYSTEMD, str(stream.fileno()), str(datagram.fileno()), *TWIST[1:]]
+        flags = ["--tcp", "systemd:domain=INET:name=echo", "--udp", f"systemd:domain=INET:{time}"]
+        descriptors = (stream.fileno(), datagram.fileno())
+        with started(*command, *flags, pass_fds=descriptors, stdout=subprocess.PIPE) as server:
+            assert netsvc("talk", port_of(stream), stdin=b"a\n").stdout == b"a\n"
+            assert netsvc("timestamp", port_of(datagram), "b").stdout.endswith(b"] b\n")
+            server.terminate()
+            server.communicate(timeout=SECONDS)
+
+
+def test_a_socket_of_systemd_of_the_wrong_kind_is_refused() -> None:
+    with listening() as stream, listening(socket.SOCK_DGRAM) as datagram:
+        command = [sys.executable, "-c", SYSTEMD, str(stream.fileno()), str(datagram.fileno()), *TWIST[1:]]
+        done = subprocess.run(
+            [*command, "--udp", "systemd:domain=INET:name=echo"],
+            pass_fds=(stream.fileno(), datagram.fileno()),
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert b"the socket is not a datagram socket of INET" in done.stderr

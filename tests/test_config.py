@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+
+import pytest
+
+from netsvc import Config, ConfigError
+from netsvc.stream import Limits
+
+
+def test_by_default_it_echoes_on_1314_and_tells_the_time_on_520() -> None:
+    assert (Config().tcp, Config().udp, Config().chat) == (("1314",), ("520",), ())
+
+
+def test_what_is_asked_for_is_all_there_is() -> None:
+    config = Config(chat=["1400"])
+    assert (config.tcp, config.udp, config.chat) == ((), (), ("1400",))
+
+
+def test_it_is_frozen_and_hashable_and_a_changed_copy_is_easy() -> None:
+    config = Config(tcp=["1"])
+    with pytest.raises(FrozenInstanceError):
+        config.reply = "x"  # type: ignore[misc]
+    assert hash(config) == hash(replace(config))
+    assert replace(config, drain_timeout=1).drain_timeout == 1
+
+
+def test_every_field_says_what_it_means() -> None:
+    assert all(knob.metadata["meaning"] for knob in fields(Config))
+
+
+def test_the_limits_of_a_connection_are_its_own() -> None:
+    config = Config(queue_max=1, stall_timeout=2, close_timeout=3)
+    assert config.limits() == Limits(queue_max=1, stall_timeout=2, close_timeout=3)
+    assert Config().limits() == Limits()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tcp": "1314"}, """tcp '1314': a list of strings is wanted; write ["1314"]"""),
+        ({"framing": "words"}, "framing words: there are raw and line; choose one of them"),
+        ({"udp_rate": -1}, "udp-rate -1: out of range; give a number from 0, which means no limit"),
+        ({"udp_rate": float("nan")}, "udp-rate nan: out of range; give a number from 0, which means no limit"),
+        ({"udp_total": float("inf")}, "udp-total inf: out of range; give a number from 0, which means no limit"),
+        ({"queue_max": 1.5}, "queue-max 1.5: not a whole number; give a whole number from 0, which means no limit"),
+        ({"queue_max": True}, "queue-max True: not a whole number; give a whole number from 0, which means no limit"),
+        ({"drain_timeout": "5"}, "drain-timeout 5: not a number; give a number from 0, which means no limit"),
+        ({"reply": "{x}"}, "reply '{x}': {x} is not one of {message}, {peer}, {time}; write one of them"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_in_one_line(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        Config(**settings)
+    assert str(refusal.value) == message
+    assert isinstance(refusal.value, ValueError)

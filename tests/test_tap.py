@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.python.usage import Options as UsageOptions
+
+from netsvc import Config, __version__
+from netsvc.tap import Options, Refusal, makeService, refuse
+
+
+def parse(*flags: str) -> Config:
+    options = Options()
+    options.parseOptions(flags)
+    return options.config()
+
+
+def test_without_flags_the_defaults_are_served() -> None:
+    assert parse() == Config()
+
+
+def test_every_field_has_a_flag_that_sets_it() -> None:
+    config = parse(
+        *("--tcp", "1", "--tcp", "[::1]:2", "--udp", "3", "--chat", "4", "--reply", "ok", "--framing", "line"),
+        *("--queue-max", "5", "--stall-timeout", "6", "--close-timeout", "7.5", "--drain-timeout", "8"),
+        *("--udp-rate", "9", "--udp-burst", "10", "--udp-total", "11", "--udp-max-size", "12"),
+    )
+    assert config == Config(
+        tcp=["1", "[::1]:2"],
+        udp=["3"],
+        chat=["4"],
+        reply="ok",
+        framing="line",
+        queue_max=5,
+        stall_timeout=6.0,
+        close_timeout=7.5,
+        drain_timeout=8.0,
+        udp_rate=9.0,
+        udp_burst=10,
+        udp_total=11.0,
+        udp_max_size=12,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--udp-rate", "fast"], "netsvc: --udp-rate fast: not a number; give a number from 0"),
+        (["--udp-burst", "1.5"], "netsvc: --udp-burst 1.5: not a whole number; give a whole number from 0"),
+        (["--framing", "line"], "netsvc: --framing line: echo has no messages to frame; add --reply TEMPLATE"),
+        (["--framing", "words", "--reply", "x"], "netsvc: --framing words: there are raw and line"),
+        (["--reply", "{"], "netsvc: --reply '{': "),
+        (["--nosuch"], "netsvc: option --nosuch not recognized; twist netsvc --help"),
+        (["--tcp"], "netsvc: option --tcp requires argument; twist netsvc --help"),
+        (["1314"], "netsvc: unexpected argument '1314'; twist netsvc --help"),
+    ],
+)
+def test_wrong_flags_are_one_line(flags: list[str], line: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        parse(*flags)
+    assert str(refusal.value).startswith(line)
+    assert "\n" not in str(refusal.value)
+
+
+def test_help_names_every_flag_with_its_meaning_and_default() -> None:
+    text = " ".join(str(Options()).split())
+    for flag in ("--tcp=", "--udp=", "--chat=", "--reply=", "--framing=", "--queue-max=", "--udp-max-size="):
+        assert flag in text
+    assert "seconds for flushing what was accepted when the server stops; 0: no limit [default: 5.0]" in text
+    assert "With none of the three flags: --tcp 1314 --udp 520" in text
+
+
+def test_the_version_is_netsvcs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse("--version")
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"netsvc {__version__}\n"
+
+
+def test_a_string_that_means_nothing_is_one_line_at_start() -> None:
+    options = Options()
+    options.parseOptions(["--tcp", "nosuch:1"])
+    with pytest.raises(Refusal, match="--tcp nosuch:1: 'nosuch' is neither"):
+        makeService(options)
+
+
+def test_a_refused_port_is_one_line_at_both_starts() -> None:
+    options = Options()
+    options.parseOptions(["--tcp", "203.0.113.1:0"])
+    service = makeService(options)
+    for start in (service.startService, service.privilegedStartService):
+        with pytest.raises(Refusal, match=r"--tcp 203[.]0[.]113[.]1:0: this host has no such address"):
+            start()
+
+
+def test_a_refusal_ends_the_process_and_is_an_exception_for_twistd() -> None:
+    with pytest.raises(SystemExit) as end:
+        refuse("no")
+    assert isinstance(end.value, Exception)
+    assert (str(end.value), end.value.code) == ("no", 1)
+
+
+def test_twist_finds_the_plugin() -> None:
+    [plugin] = [one for one in getPlugins(IServiceMaker) if one.tapname == "netsvc"]
+    assert isinstance(plugin.options(), UsageOptions)
