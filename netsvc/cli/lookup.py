@@ -44,7 +44,8 @@ def look_up(what: str) -> list[str]:
     if is_ip(what):
         return [f"{reach(what)} address", *(f"name {name}" for name in names_of(what))]
     if what.isascii() and what.isdecimal():
-        return [f"service {service}" for service in services_of(int(what))] if int(what) <= 65_535 else []
+        known = len(what) <= 5 and int(what) <= 65_535
+        return [f"service {service}" for service in services_of(int(what))] if known else []
     return [
         *(f"port {port}" for port in ports_of(what)),
         *(f"address {address} ({reach(address)})" for address in addresses_of(what)),

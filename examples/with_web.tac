@@ -1,0 +1,43 @@
+"""A larger application: netsvc, with a web page beside it that counts the people in the chat.
+
+    twistd -n -y with_web.tac
+
+The ports are 1314 (echo), 1400 (chat) and 8080 (web), or what ECHO, CHAT and WEB say in the environment.
+"""
+
+import os
+
+from netsvc import ChatFactory, Config, Room, netsvc_service
+from twisted.application.service import Application
+from twisted.application.strports import service as listening_service
+from twisted.internet import reactor
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+
+class Page(Resource):
+    """Says how many people chat."""
+
+    isLeaf = True
+
+    def __init__(self, room):
+        super().__init__()
+        self._room = room
+
+    def render_GET(self, request):
+        request.setHeader("content-type", "text/plain; charset=utf-8")
+        return f"{len(self._room)} in the chat\n".encode()
+
+
+application = Application("netsvc and a page")
+
+# netsvc as a whole: the same strings as on the command line.
+netsvc_service(reactor, Config(tcp=[os.environ.get("ECHO", "1314")])).setServiceParent(application)
+
+# One part of it, composed by hand, because the page needs the room.
+room = Room()
+chat = f"tcp:{os.environ.get('CHAT', '1400')}"
+listening_service(chat, ChatFactory(room, reactor), reactor=reactor).setServiceParent(application)
+
+web = f"tcp:{os.environ.get('WEB', '8080')}:interface=127.0.0.1"
+listening_service(web, Site(Page(room)), reactor=reactor).setServiceParent(application)

@@ -1,0 +1,63 @@
+"""Every example runs, as its own text says."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.programs import SECONDS, started
+from tests.test_commands import TWISTD
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_there_is_a_test_for_every_example() -> None:
+    text = Path(__file__).read_text()
+    assert all(f'"{example.name}"' in text for example in EXAMPLES.iterdir() if example.is_file())
+
+
+def test_one_protocol_is_used_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "one_protocol.py"], capture_output=True, timeout=SECONDS, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello came back\n", b"")
+
+
+def test_ones_own_service_is_tested_without_a_socket() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_greeter.py")]
+    done = subprocess.run(command, capture_output=True, timeout=SECONDS, cwd=EXAMPLES, check=False)
+    assert done.returncode == 0, done.stdout.decode()
+    assert b"1 passed" in done.stdout
+
+
+def test_a_larger_application_has_a_web_page_beside_netsvc(tmp_path: Path) -> None:
+    command = [*TWISTD, "-n", "--pidfile=", "-y", EXAMPLES / "with_web.tac"]
+    environment = {**os.environ, "ECHO": "127.0.0.1:0", "CHAT": "0:interface=127.0.0.1", "WEB": "0"}
+    with started(
+        *command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    ) as application:
+        assert application.stdout is not None
+        output = ""
+        while len(ports := dict(re.findall(r"(\w+)(?: \(TLS\))? starting on (\d+)", output))) < 3:
+            line = application.stdout.readline()
+            assert line, output
+            output += str(line)
+        with socket.create_connection(("127.0.0.1", int(ports["ChatFactory"])), SECONDS) as chat:
+            assert chat.recv(100).startswith(b"* welcome")
+            with urllib.request.urlopen(f"http://127.0.0.1:{ports['Site']}/", timeout=SECONDS) as page:
+                assert page.read() == b"1 in the chat\n"
+        with socket.create_connection(("127.0.0.1", int(ports["EchoFactory"])), SECONDS) as echo:
+            echo.sendall(b"hello")
+            assert echo.recv(100) == b"hello"
+
+
+@pytest.mark.parametrize("example", ["with_web.tac", "one_protocol.py", "test_greeter.py"])
+def test_an_example_says_how_to_run_it(example: str) -> None:
+    assert example in (EXAMPLES / example).read_text().split('"""')[1]

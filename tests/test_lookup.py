@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import pytest
+
+from netsvc.cli.lookup import look_up
+from netsvc.lookup import addresses_of, host_addresses, host_name, names_of, ports_of, reach, services_of
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("127.0.0.1", "loopback"),
+        ("::1", "loopback"),
+        ("::ffff:127.0.0.1", "loopback"),
+        ("10.1.2.3", "private"),
+        ("192.168.1.1", "private"),
+        ("fd00::1", "private"),
+        ("169.254.1.1", "link-local"),
+        ("fe80::1%eth0", "link-local"),
+        ("0.0.0.0", "unspecified"),
+        ("::", "unspecified"),
+        ("224.0.0.1", "multicast"),
+        ("100.64.0.1", "reserved"),
+        ("8.8.8.8", "public"),
+        ("2606:4700::1", "public"),
+    ],
+)
+def test_from_where_an_address_can_be_reached(address: str, kind: str) -> None:
+    assert reach(address) == kind
+
+
+def test_this_host_has_a_name_and_a_loopback_address() -> None:
+    assert host_name() == socket.gethostname()
+    addresses = host_addresses()
+    assert "127.0.0.1" in addresses
+    assert len(set(addresses)) == len(addresses)
+    for address in addresses:
+        ipaddress.ip_address(address)
+
+
+def test_names_and_addresses_both_ways() -> None:
+    assert "127.0.0.1" in addresses_of("localhost")
+    assert "localhost" in names_of("127.0.0.1")
+
+
+def test_services_and_ports_both_ways() -> None:
+    assert ports_of("https")[0] == "443/tcp"
+    assert "https/tcp" in services_of(443)
+
+
+@pytest.mark.parametrize("name", ["nosuchhost.invalid", "", "x" * 300, "a..b", "\udc80"])
+def test_what_nobody_knows_is_nothing(name: str) -> None:
+    assert addresses_of(name) == []
+    assert ports_of(name) == []
+    assert look_up(name) == []
+
+
+def test_a_port_that_is_none_is_nothing() -> None:
+    assert look_up("99999") == []
+    assert look_up("9" * 5000) == []
+    assert names_of("not an address") == []
