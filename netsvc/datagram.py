@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
 from typing import Any
 
 from twisted.internet import error
@@ -75,21 +72,6 @@ def listen_for(reactor: Any, protocol: DatagramProtocol, host: str) -> IListenin
         0, protocol, interface="::" if ":" in host else "", maxPacketSize=DATAGRAM_MAX
     )
     return port
-
-
-def why_lost(port: Any) -> Exception:
-    """Return why a connected port was closed, to be asked in ``stopProtocol``.
-
-    EPollReactor takes the ICMP answer "nobody listens" to a connected port for the port's end, and calls
-    ``stopProtocol`` instead of ``connectionRefused``. The socket knows.
-
-    :param port: the transport, which ``stopProtocol`` finds replaced by None.
-    """
-    handle = getattr(port, "socket", None)
-    number = handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if handle else 0
-    if number == errno.ECONNREFUSED:
-        return error.ConnectionRefusedError()
-    return OSError(number, os.strerror(number)) if number else error.ConnectionDone()
 
 
 def resolve(reactor: IReactorPluggableNameResolver, host: str) -> Deferred[list[str]]:

@@ -19,8 +19,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsvc.address import show
-from netsvc.datagram import BoundedDatagramProtocol, why_lost
+from netsvc.datagram import BoundedDatagramProtocol
 from netsvc.framing import Framing, FramingError, LineFraming, RawFraming
+from netsvc.reasons import pending_error, why_closed
 
 #: The longest line that is read from the partner, in bytes.
 HEARD_MAX = 65_536
@@ -126,8 +127,10 @@ class Conversation(_Partner, Protocol):
         self._left = left or self.end
         self._close_timeout = close_timeout
         self._quiet: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
         self._throttled = False
         self._input_ended = False  # the partner has
+        self._reset = False  # or reset the connection
         self._parting = False  # a bye word was said or heard
 
     def say(self, message: bytes) -> None:
@@ -179,6 +182,10 @@ class Conversation(_Partner, Protocol):
                 self._wait_for_the_rest()
 
     def readConnectionLost(self) -> None:
+        if pending_error(self.transport):
+            self._reset = True
+            self.transport.abortConnection()
+            return
         self._input_ended = True
         self._hear_rest()
         if self._finished:
@@ -192,6 +199,10 @@ class Conversation(_Partner, Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._hear_rest()
         self._stop_waiting()
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        if self._reset:
+            reason = Failure(error.ConnectionLost())
         orderly = self._parting or reason.check(error.ConnectionDone)
         if not self.ready.called:
             self.ready.errback(reason)
@@ -246,7 +257,7 @@ class Conversation(_Partner, Protocol):
         self._parting = True
         self.end()
         if self._close_timeout:
-            self._set_timer(self._close_timeout, self.transport.abortConnection)
+            self._deadline = self._clock.callLater(self._close_timeout, self.transport.abortConnection)
 
 
 @implementer(IHandshakeListener)
@@ -265,14 +276,12 @@ class TLSConversation(Conversation):
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
-        if self._finished and not self._parting:
+        if self._finished:
             self._close()
 
     def _close(self) -> None:
-        if self._parting:
-            self.transport.loseConnection()
-        else:
-            self._set_timer(FAREWELL, self.transport.loseConnection)
+        # Not at once: a Twisted server that is told of the end drops the answers of that turn.
+        self._set_timer(FAREWELL, self.transport.loseConnection)
 
 
 class DatagramConversation(_Partner, BoundedDatagramProtocol):
@@ -359,5 +368,5 @@ class DatagramConversation(_Partner, BoundedDatagramProtocol):
 
     def stopProtocol(self) -> None:
         BoundedDatagramProtocol.stopProtocol(self)
-        reason = why_lost(self._port)
+        reason = why_closed(self._port)
         self._end(None if isinstance(reason, error.ConnectionDone) else Failure(reason))

@@ -14,8 +14,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
-from netsvc.datagram import BoundedDatagramProtocol, listen_for, resolve, why_lost
+from netsvc.datagram import BoundedDatagramProtocol, listen_for, resolve
 from netsvc.guard import Guard
+from netsvc.reasons import why_closed
 from netsvc.stamp import Stamper, StampError, parse
 
 
@@ -142,7 +143,7 @@ class TimestampClient(DatagramProtocol):
         self._fail(error.ConnectionRefusedError())
 
     def stopProtocol(self) -> None:
-        self._fail(why_lost(self._port))
+        self._fail(why_closed(self._port))
 
     def _send(self, question: _Question) -> None:
         if question.tries == self._tries:

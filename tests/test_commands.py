@@ -264,7 +264,7 @@ def test_talk_over_tls_verifies_the_server_and_prints_every_answer(
     assert (done.returncode, done.stdout) == (0, b"a\nb\n"), done.stderr
 
 
-def test_a_bye_ends_a_talk_over_tls_without_waiting(tls_servers: tuple[int, int], authority: Path) -> None:
+def test_a_bye_ends_a_talk_over_tls_and_its_answer_is_heard(tls_servers: tuple[int, int], authority: Path) -> None:
     where = f"localhost:{tls_servers[0]}"
     done = netsvc("talk", "--tls", "--ca", authority / "ca.pem", where, stdin=b"a\nbye\n")
     assert (done.returncode, done.stdout) == (0, b"a\nbye\n"), done.stderr

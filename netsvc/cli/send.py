@@ -16,8 +16,9 @@ from zope.interface import implementer
 from netsvc.address import HostPort
 from netsvc.cli.command import CONNECT_TIMEOUT, Command, CommandError, Flow, explain, sleep
 from netsvc.cli.console import Console, notice, opened
-from netsvc.datagram import listen_for, resolve, why_lost
+from netsvc.datagram import listen_for, resolve
 from netsvc.framing import PieceFraming
+from netsvc.reasons import why_closed
 
 #: Seconds to wait for the peer's end of the stream.
 END_TIMEOUT = 5.0
@@ -151,4 +152,4 @@ class _OutgoingDatagrams(DatagramProtocol):
         self.failure = error.ConnectionRefusedError()
 
     def stopProtocol(self) -> None:
-        self.failure = why_lost(self._port)
+        self.failure = why_closed(self._port)
