@@ -22,14 +22,11 @@ LOT = b"x" * 200_000
 
 
 class Flooder(StreamProtocol):
-    """Says a lot at once, and when it is asked for more."""
-
-    def opened(self) -> None:
-        for start in range(0, len(LOT), 1000):
-            self.send(LOT[start : start + 1000])
+    """Says a lot when it is asked to."""
 
     def dataReceived(self, data: bytes) -> None:
-        self.send(data)
+        for start in range(0, len(LOT), 1000):
+            self.send(LOT[start : start + 1000])
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         super().connectionLost()
@@ -70,8 +67,9 @@ class Client:
                 self.socket.sendall(self.outgoing.read())
                 return
 
-    def say_end(self) -> None:
-        """Send close_notify, and read nothing."""
+    def ask_and_end(self) -> None:
+        """Send a question and close_notify in one piece, and read nothing."""
+        self.tls.write(b"go on")
         with pytest.raises(ssl.SSLError):
             self.tls.unwrap()
         self.socket.sendall(self.outgoing.read())
@@ -101,7 +99,7 @@ async def test_a_peer_that_ends_while_much_waits_for_it_is_let_go_when_it_has_re
     listener.startService()
     client = Client(int(listener.where().rpartition(":")[2]), key / "ca.pem")
     await deferToThread(client.shake_hands).addTimeout(SECONDS, reactor)
-    await deferToThread(client.say_end).addTimeout(SECONDS, reactor)
+    await deferToThread(client.ask_and_end).addTimeout(SECONDS, reactor)
     read = await deferToThread(client.read_all).addTimeout(SECONDS, reactor)
     await factory.lost.addTimeout(SECONDS, reactor)
     assert read > 65_536
