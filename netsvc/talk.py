@@ -131,6 +131,7 @@ class Conversation(_Partner, Protocol):
         self._throttled = False
         self._input_ended = False  # the partner has
         self._reset = False  # or reset the connection
+        self._said_late = False  # something was said after the partner had ended
         self._parting = False  # a bye word was said or heard
 
     def say(self, message: bytes) -> None:
@@ -144,6 +145,7 @@ class Conversation(_Partner, Protocol):
         if not framed:
             raise SayError("an empty message is nothing on a stream without line ends")
         self.transport.write(framed)
+        self._said_late = self._input_ended
         if self._is_bye(message):
             self._part()
 
@@ -194,7 +196,9 @@ class Conversation(_Partner, Protocol):
             self._left()
 
     def writeConnectionLost(self) -> None:
-        """All that was said is sent."""
+        """All that was said is sent; a partner that does not listen any more says so within a moment."""
+        if self._input_ended:
+            self._set_timer(QUIET, self._leave)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._hear_rest()
@@ -211,7 +215,7 @@ class Conversation(_Partner, Protocol):
             self._end(None if orderly else reason)
 
     def _close(self) -> None:
-        if self._input_ended:
+        if self._input_ended and not self._said_late:
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
@@ -238,6 +242,10 @@ class Conversation(_Partner, Protocol):
             self._quiet = self._clock.callLater(QUIET, self._take_unended)
         else:
             self._quiet.reset(QUIET)
+
+    def _leave(self) -> None:
+        self._reset = pending_error(self.transport) is not None
+        self.transport.loseConnection()
 
     def _stop_waiting(self) -> None:
         if self._quiet is not None and self._quiet.active():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import array
+import fcntl
 import os
 import pty
 import re
@@ -8,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -109,6 +112,31 @@ def port_of_text(stderr: bytes) -> str:
     match = re.search(rb"talking to 127\.0\.0\.1:(\d+)", stderr)
     assert match
     return match[1].decode()
+
+
+def test_what_is_said_to_somebody_who_is_gone_is_not_lost_without_a_word() -> None:
+    with listening() as server, running(*NETSVC, "talk", port_of(server)) as client:
+        connection, _ = server.accept()
+        connection.close()
+        client.wait_for("talking to")
+        client.type("hello?\n")
+        assert client.end() == 1
+    assert "connection lost; what was sent last may not have arrived" in client.output
+
+
+def test_a_second_ctrl_c_is_not_needed_when_nobody_reads_the_output(servers: dict[str, int]) -> None:
+    with started(*NETSVC, "talk", servers["tcp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        os.set_blocking(client.stdin.fileno(), False)
+        capacity = fcntl.fcntl(client.stdout, fcntl.F_GETPIPE_SZ)
+        unread = array.array("i", [0])
+        while unread[0] < capacity:
+            with suppress(BlockingIOError):
+                os.write(client.stdin.fileno(), b"y\n" * 30_000)
+            fcntl.ioctl(client.stdout, termios.FIONREAD, unread)
+        client.send_signal(signal.SIGINT)
+        assert client.wait(SECONDS) == 130
 
 
 def test_talk_at_a_terminal_ends_with_ctrl_c_and_status_130(servers: dict[str, int]) -> None:

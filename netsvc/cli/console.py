@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.stdio import StandardIO
@@ -113,13 +113,23 @@ class Console(Protocol):
             self._closed.callback(None)
 
 
-@contextmanager
-def opened(reactor: Any, console: Console) -> Iterator[Console]:
-    """Connect ``console`` to standard input and output, and leave them as they were: blocking, as a shell has them."""
+@asynccontextmanager
+async def opened(reactor: Any, console: Console) -> AsyncIterator[Console]:
+    """Connect ``console`` to standard input and output, and flush it in the end, unless Ctrl-C ended it.
+
+    Both are left as they were: blocking, as a shell has them.
+    """
     blocking = [(fd, os.get_blocking(fd)) for fd in (0, 1)]
     StandardIO(console, reactor=reactor)
     try:
         yield console
+    except CancelledError:
+        raise
+    except Exception:
+        await console.close()
+        raise
+    else:
+        await console.close()
     finally:
         for fd, was in blocking:
             os.set_blocking(fd, was)

@@ -54,13 +54,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     options = Options()
     try:
         options.parseOptions(argv)
+        from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
+
+        react(_run, [options.subOptions], reactor)
     except UsageError as e:
         command = f" {options.subCommand}" if options.subCommand else ""
         notice(f"{e}; see netsvc{command} --help")
         raise SystemExit(USAGE) from None
-    from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
-
-    react(_run, [options.subOptions], reactor)
+    except KeyboardInterrupt:  # before the reactor runs
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _open_missing_descriptors() -> None:
@@ -73,7 +75,7 @@ def _open_missing_descriptors() -> None:
 
 
 async def _run(reactor: Any, command: Command) -> None:
-    running = Deferred.fromCoroutine(command.run(reactor))
+    running: Deferred[None] | None = None
     interruptions = 0
 
     def interrupt(*_: object) -> None:
@@ -81,10 +83,14 @@ async def _run(reactor: Any, command: Command) -> None:
         interruptions += 1
         if interruptions > 1:  # something does not listen: a full pipe, a name server
             os._exit(INTERRUPTED)
-        reactor.callFromThread(running.cancel)
+        if running is not None:
+            reactor.callFromThread(running.cancel)
 
     signal.signal(signal.SIGINT, interrupt)
     try:
+        running = Deferred.fromCoroutine(command.run(reactor))
+        if interruptions:  # before it waited for anything
+            running.cancel()
         await running
     except CommandError as e:
         notice(str(e))

@@ -62,13 +62,12 @@ class Receive(Command):
             else:
                 factory = _Streams(self._receive)
                 listener = stream_listener(reactor, "receive", self["where"], factory)
-            with opened(reactor, self._console):
+            async with opened(reactor, self._console):
                 self._console.pause()
                 self._console.unread.addCallback(lambda _: self._end())
                 listener.startService()
                 notice(f"waiting on {listener.where()}")
                 await self._done
-                await self._console.close()
         except SettingError as e:
             raise CommandError(str(e)) from None
 

@@ -62,7 +62,7 @@ class Send(Command):
             await self._ended(reactor, stream)
             return
         console = Console(stream.transport.write, stream.end, PieceFraming())
-        with opened(reactor, console):
+        async with opened(reactor, console):
             stream.throttle(Flow(console.transport))
             await self._ended(reactor, stream)
 
@@ -82,7 +82,7 @@ class Send(Command):
         else:
             ended: Deferred[None] = Deferred()
             console = Console(socket.send, lambda: ended.callback(None))
-            with opened(reactor, console):
+            async with opened(reactor, console):
                 await ended
         await sleep(reactor, REFUSAL_TIMEOUT)
         if socket.failure is not None:

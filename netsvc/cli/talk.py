@@ -77,21 +77,20 @@ class Talk(Command):
     async def run(self, reactor: Any) -> None:
         self._unsent = 0
         console = Console(self._typed, self._input_ended)
-        with opened(reactor, console):
-            console.pause()
-            try:
+        try:
+            async with opened(reactor, console):
+                console.pause()
                 self._partner = await self._find_partner(reactor, console)
                 console.unread.addCallback(lambda _: self._partner.hang_up())
                 console.resume()
                 await self._partner.ended
-            except SettingError as e:
-                raise CommandError(str(e)) from None
-            except Exception as e:
-                raise CommandError(explain(e, self.where)) from None
-            finally:
-                await console.close()
-                if self._unsent:
-                    notice(f"{self._unsent:,} lines were not sent: they came after the end of the conversation")
+        except SettingError as e:
+            raise CommandError(str(e)) from None
+        except Exception as e:
+            raise CommandError(explain(e, self.where)) from None
+        finally:
+            if self._unsent:
+                notice(f"{self._unsent:,} lines were not sent: they came after the end of the conversation")
 
     def _input_ended(self) -> None:
         self._partner.end()

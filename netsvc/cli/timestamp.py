@@ -40,14 +40,13 @@ class Timestamp(Command):
     async def run(self, reactor: Any) -> None:
         lines: DeferredQueue[bytes | None] = DeferredQueue()
         console = Console(lines.put, lambda: lines.put(None))
-        with opened(reactor, console):
+        async with opened(reactor, console):
             if self["text"]:
                 console.pause()
                 question = " ".join(self["text"]).encode("utf-8", "surrogateescape")
                 unanswered = not await self._ask(reactor, console, question)
             else:
                 unanswered = await self._ask_lines(reactor, console, lines)
-            await console.close()
         if unanswered:
             raise CommandError("not everything was answered")
 
