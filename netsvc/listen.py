@@ -100,15 +100,13 @@ class Listener(Service):
 
     def _open(self) -> None:
         for opener in self._openers:
-            failures: list[Failure] = []
-            opened = opener()
-            opened.addCallback(self._opened)
-            opened.addErrback(failures.append)
+            opened = opener().addCallback(self._opened)
             self._opening.append(opened)
-            if failures:
+            if isinstance(opened.result if opened.called else None, Failure):
+                refusal: list[Failure] = []
+                opened.addErrback(refusal.append)
                 self.stopService()
-                self._refuse(failures[0])
-            # An endpoint that takes its time is nobody's exception any more when it fails.
+                self._refuse(refusal[0])
             opened.addErrback(self._failed_late)
 
     def _opened(self, port: IListeningPort) -> None:
@@ -124,6 +122,7 @@ class Listener(Service):
         )
 
     def _failed_late(self, failure: Failure) -> None:
+        """An endpoint that took its time has failed: too late for anybody's exception."""
         if not failure.check(CancelledError):
             self.log.failure("{setting} {text}", failure, setting=self._setting, text=self._text)
 

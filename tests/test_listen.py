@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor  # noqa: TID251  real sockets
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
 from netsvc.errors import ConfigError, ListenError
@@ -196,3 +198,30 @@ async def test_privileged_start_opens_and_start_does_not_open_twice() -> None:
     listener.startService()
     assert listener.addresses() == [before]
     await stopped(listener)
+
+
+class Slow:
+    """An endpoint that takes its time."""
+
+    def __init__(self) -> None:
+        self.opening: Deferred[object] = Deferred()
+
+    def listen(self, factory: object) -> Deferred[object]:
+        return self.opening
+
+
+@pytest.mark.logs_failure("CannotListenError")
+def test_an_endpoint_that_fails_late_is_logged() -> None:
+    slow = Slow()
+    listener = Listener("tcp", "slow", [lambda: slow.listen(None)])  # type: ignore[list-item,return-value]
+    listener.startService()
+    slow.opening.errback(CannotListenError("", 1, OSError(98, "in use")))
+    assert listener.addresses() == []
+
+
+def test_an_endpoint_that_is_still_opening_is_cancelled_at_the_stop() -> None:
+    slow = Slow()
+    listener = Listener("tcp", "slow", [lambda: slow.listen(None)])  # type: ignore[list-item,return-value]
+    listener.startService()
+    assert listener.stopService().called
+    assert slow.opening.called

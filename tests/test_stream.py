@@ -273,3 +273,39 @@ def test_a_peer_that_reads_again_before_its_turn_waits_for_its_turn(clock: Clock
     clock.advance(0)
     assert taken(transport) == b"\n" * MESSAGES_A_TURN
     lose(protocol)
+
+
+def test_an_aborted_connection_is_owed_nothing_more(factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    protocol.abort()
+    taken(transport)
+    protocol.send(b"x")
+    protocol.resumeProducing()
+    assert taken(transport) == b""
+    assert not protocol._waiting
+    lose(protocol, ConnectionAborted)
+
+
+def test_a_peer_that_stops_again_while_it_is_being_closed_has_the_close_timeout_anew(
+    clock: Clock, factory: EchoFactory
+) -> None:
+    protocol, transport = stuck(factory)
+    for _ in range(12):
+        protocol.send(b"x" * 10 * KIB)
+    protocol.finish()
+    clock.advance(4.0)
+    transport.waiting = 0  # it has read once, and stops again
+    protocol.resumeProducing()
+    clock.advance(4.9)
+    assert not transport.aborted
+    clock.advance(0.1)
+    assert transport.aborted
+    lose(protocol, ConnectionAborted)
+
+
+def test_a_transport_that_says_it_is_gone_is_believed_when_it_says_so_again(factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    protocol.stopProducing()
+    assert protocol in factory.connections
+    lose(protocol)
+    assert protocol not in factory.connections
