@@ -13,8 +13,9 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from netsvc.framing import Framing, LineFraming, RawFraming
+from netsvc.message_stream import MessageProtocol
 from netsvc.reply import ReplyTemplate
-from netsvc.stream import DEFAULT_LIMITS, Limits, MessageProtocol, StreamFactory, StreamProtocol
+from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory, StreamProtocol
 
 #: The framings by the names that ``--framing`` takes.
 FRAMINGS: dict[str, Callable[[], Framing]] = {"raw": RawFraming, "line": LineFraming}

@@ -1,12 +1,14 @@
 """Bytes to messages and back for streams, which have no record boundaries of their own.
 
 Feed what arrives with ``receive``, then take messages one at a time with ``next_message``: taking is the
-caller's, so that it can stop between two messages when the peer has had its share or reads nothing.
+caller's, so that it can stop between two messages when the peer has had its share or reads nothing. Who never stops
+takes ``read``.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from netsvc.text import split_incomplete
@@ -36,6 +38,20 @@ class Framing(Protocol):
 
     def encode(self, message: bytes) -> bytes:
         """Return ``message`` as it goes onto the stream."""
+
+
+def read(framing: Framing, data: bytes, refused: Callable[[str], object]) -> Iterator[bytes]:
+    """Let ``framing`` receive ``data`` and give each message that it completes; ``refused`` is told of the others."""
+    framing.receive(data)
+    while True:
+        try:
+            message = framing.next_message()
+        except FramingError as e:
+            refused(str(e))
+            continue
+        if message is None:
+            return
+        yield message
 
 
 class PieceFraming:

@@ -1,7 +1,6 @@
 """What every stream connection of the server needs: bounded sending, a close that always ends, and drain.
 
-Three classes, each a layer: :class:`StreamProtocol` bounds what is owed to a peer and ends connections;
-:class:`MessageProtocol` takes messages from the stream, a bounded number a turn; :class:`StreamFactory` knows
+Two classes: :class:`StreamProtocol` bounds what is owed to a peer and ends its connection; :class:`StreamFactory` knows
 the connections and drains them.
 """
 
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -30,14 +28,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsvc.address import show
-from netsvc.framing import Framing, FramingError
 
 #: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
 TRANSPORT_BUFFER = 65_536
-
-#: Messages of one peer that are taken in one turn of the reactor, so that 65,536 empty lines in one read do not
-#: keep the others waiting.
-MESSAGES_A_TURN = 64
 
 #: Seconds for which a connection that said all it had to say waits for the peer to end its side. Closing at once
 #: while the peer still sends would reset the connection, and what is under way to the peer would be lost.
@@ -314,80 +307,3 @@ class StreamProtocol(Protocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = self.factory.clock.callLater(seconds, call) if seconds and call else None
-
-
-class MessageProtocol(StreamProtocol):
-    """A connection whose stream is messages, of which a bounded number is taken in one turn of the reactor.
-
-    :param framing: where one message ends and the next begins.
-    """
-
-    _turn: IDelayedCall | None = None
-
-    def __init__(self, framing: Framing) -> None:
-        super().__init__()
-        self.framing = framing
-
-    def messageReceived(self, message: bytes) -> None:
-        """Take one message, without what frames it."""
-        raise NotImplementedError
-
-    def refused(self, why: str) -> None:
-        """The peer broke the framing; ``why`` is one line for it."""
-
-    def dataReceived(self, data: bytes) -> None:
-        self.framing.receive(data)
-        if self._turn is None:
-            self._take()
-
-    def read_on(self) -> None:
-        if self._turn is None:
-            self._take()
-
-    def input_ended(self) -> None:
-        self._take_rest()
-        self.finish()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-        if not self._finishing and reason.check(ConnectionDone):
-            # TLS has no half-close: what came before its orderly end was accepted all the same.
-            self._take_rest()
-        super().connectionLost(reason)
-
-    def _take(self) -> None:
-        """Take messages until none is left, the peer must read first, or it had its share of this turn."""
-        for _ in range(MESSAGES_A_TURN):
-            if self._paused or self._finishing:
-                return
-            if not self._take_one():
-                self.release()
-                return
-        self.hold()
-        self._turn = self.factory.clock.callLater(0, self._next_turn)
-
-    def _next_turn(self) -> None:
-        self._turn = None
-        self._take()
-
-    def _take_one(self) -> bool:
-        """Take one message or refusal. Returns whether there was one."""
-        try:
-            message = self.framing.next_message()
-        except FramingError as e:
-            self.refused(str(e))
-            return True
-        if message is None:
-            return False
-        self.messageReceived(message)
-        return True
-
-    def _take_rest(self) -> None:
-        """Take what the end of the stream completes. Bounded by what one read returned."""
-        while self._take_one():
-            pass
-        rest = self.framing.end()
-        if rest is not None:
-            self.messageReceived(rest)

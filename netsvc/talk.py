@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from netsvc.address import show
 from netsvc.datagram import BoundedDatagramProtocol
-from netsvc.framing import Framing, FramingError, LineFraming, RawFraming
+from netsvc.framing import Framing, LineFraming, RawFraming, read
 from netsvc.reasons import pending_error, why_closed
 
 #: The longest line that is read from the partner, in bytes.
@@ -172,8 +172,9 @@ class Conversation(_Partner, Protocol):
         self.ready.callback(self)
 
     def dataReceived(self, data: bytes) -> None:
-        self._framing.receive(data)
-        self._take()
+        for message in read(self._framing, data, self._left_out):
+            if self._hear(message):
+                self._part()
         if self._learning:
             if b"\n" in data:  # a partner that ends one line ends them all
                 self._learning = False
@@ -220,17 +221,8 @@ class Conversation(_Partner, Protocol):
         else:
             self.transport.loseWriteConnection()
 
-    def _take(self) -> None:
-        while True:
-            try:
-                message = self._framing.next_message()
-            except FramingError as e:
-                self._noticed(f"{e}; it was left out")
-                continue
-            if message is None:
-                return
-            if self._hear(message):
-                self._part()
+    def _left_out(self, why: str) -> None:
+        self._noticed(f"{why}; it was left out")
 
     def _hear_rest(self) -> None:
         rest = self._framing.end()

@@ -8,8 +8,9 @@ from twisted.internet.testing import StringTransport
 from zope.interface.verify import verifyObject
 
 from netsvc.echo import AcknowledgeFactory, EchoFactory, EchoProtocol
+from netsvc.message_stream import MESSAGES_A_TURN
 from netsvc.reply import ReplyTemplate
-from netsvc.stream import LINGER, MESSAGES_A_TURN, Limits
+from netsvc.stream import LINGER, Limits
 from tests.connections import TCPTransport, connect, lose, taken
 
 KIB = 1024

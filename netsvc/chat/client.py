@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from netsvc.chat.messages import PREFIX_MAX, Event, MessageError, Quit, Request, decode_event, encode_request
-from netsvc.framing import LINE_MAX, FramingError, LineFraming
+from netsvc.framing import LINE_MAX, LineFraming, read
 
 
 class ChatClient(Protocol):
@@ -48,17 +48,16 @@ class ChatClient(Protocol):
         return self.lost
 
     def dataReceived(self, data: bytes) -> None:
-        self._framing.receive(data)
-        while True:
+        for line in read(self._framing, data, self._ignore):
             try:
-                line = self._framing.next_message()
-                if line is None:
-                    return
                 event = decode_event(line)
-            except (FramingError, MessageError):
-                self.ignored += 1
+            except MessageError as e:
+                self._ignore(str(e))
             else:
                 self._received(event)
+
+    def _ignore(self, why: str) -> None:
+        self.ignored += 1
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if reason.check(ConnectionDone):

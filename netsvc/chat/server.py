@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
 from netsvc.chat.room import Delivery, Room
 from netsvc.framing import LineFraming
-from netsvc.stream import DEFAULT_LIMITS, Limits, MessageProtocol, StreamFactory
+from netsvc.message_stream import MessageProtocol
+from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory
 
 
 class ChatProtocol(MessageProtocol):

@@ -15,7 +15,7 @@ from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.framing import Framing, FramingError, LineFraming
+from netsvc.framing import Framing, LineFraming, read
 from netsvc.text import clean
 
 #: The longest line that is read from standard input, in bytes.
@@ -87,15 +87,7 @@ class Console(Protocol):
         return self._closed
 
     def dataReceived(self, data: bytes) -> None:
-        self._framing.receive(data)
-        while True:
-            try:
-                line = self._framing.next_message()
-            except FramingError as e:
-                notice(f"not sent: {e}")
-                continue
-            if line is None:
-                return
+        for line in read(self._framing, data, lambda why: notice(f"not sent: {why}")):
             self._typed(line)
 
     def readConnectionLost(self) -> None:

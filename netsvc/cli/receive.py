@@ -17,7 +17,7 @@ from netsvc.cli.command import Command, CommandError
 from netsvc.cli.console import Console, notice, opened
 from netsvc.datagram import BoundedDatagramProtocol
 from netsvc.errors import SettingError
-from netsvc.framing import FramingError, LineFraming
+from netsvc.framing import LineFraming, read
 from netsvc.listen import datagram_listener, stream_listener
 
 #: The longest line of a stream that is printed as one, in bytes.
@@ -121,16 +121,11 @@ class _Lines(Protocol):
         self._sender = show(peer.host, peer.port)
 
     def dataReceived(self, data: bytes) -> None:
-        self._framing.receive(data)
-        while True:
-            try:
-                line = self._framing.next_message()
-            except FramingError as e:
-                notice(f"from {self._sender}: {e}; it was left out")
-                continue
-            if line is None:
-                return
+        for line in read(self._framing, data, self._refused):
             self._receive(line, self._sender)
+
+    def _refused(self, why: str) -> None:
+        notice(f"from {self._sender}: {why}; it was left out")
 
     def readConnectionLost(self) -> None:
         self.transport.loseConnection()
