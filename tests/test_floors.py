@@ -18,7 +18,8 @@ FLOORS: dict[str, int] = {
     # 1: what every connection, socket and port needs from Twisted
     **dict.fromkeys(["stream", "message_stream", "datagram", "listen", "reasons"], 1),
     # 2: protocols and their clients
-    **dict.fromkeys(["echo", "timestamp", "chat.server", "chat.client", "talk"], 2),
+    **dict.fromkeys(["echo", "timestamp", "chat.server", "chat.client"], 2),
+    **dict.fromkeys(["talk", "talk.partner", "talk.stream", "talk.datagram"], 2),
     # 3: assembly
     **dict.fromkeys(["config", "service"], 3),
     # 4: command lines

@@ -5,7 +5,9 @@ from twisted.internet.error import ConnectionAborted, ConnectionLost, Connection
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from netsvc.talk import FAREWELL, QUIET, Conversation, DatagramConversation, SayError
+from netsvc.talk import Conversation, DatagramConversation, SayError
+from netsvc.talk.partner import FAREWELL
+from netsvc.talk.stream import QUIET
 from netsvc.testing import DatagramPort, MemoryReactor
 from tests.connections import TCPTransport, attach, lose, taken
 

@@ -1,4 +1,4 @@
-"""A conversation between two people, on a stream or in datagrams, whichever of them listens."""
+"""A conversation on a stream, TCP or TLS: lines, or bare messages as the classic programs send them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.address import show
-from netsvc.datagram import BoundedDatagramProtocol
 from netsvc.framing import Framing, LineFraming, RawFraming, read
-from netsvc.reasons import pending_error, why_closed
+from netsvc.reasons import pending_error
+from netsvc.talk.partner import FAREWELL, Partner, SayError, ignore
 
 #: The longest line that is read from the partner, in bytes.
 HEARD_MAX = 65_536
@@ -29,70 +28,9 @@ HEARD_MAX = 65_536
 #: Seconds of silence after which what came without a line end is taken for a message.
 QUIET = 0.2
 
-#: Seconds without an answer after which a partner who cannot be told "I have finished" is taken leave of: over
-#: TLS, which Twisted cannot half-close, and in datagrams.
-FAREWELL = 1.0
-
-
-def _ignore(line: str) -> None:
-    """Nobody wants to know."""
-
-
-class SayError(Exception):
-    """What was to be said was not sent; the text says why."""
-
-
-class _Partner:
-    """What both kinds of conversation have in common: what is heard, the bye words, and one end.
-
-    :ivar ended: fires with None when the conversation is over, and fails when the network ended it.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        heard: Callable[[str], object],
-        noticed: Callable[[str], object],
-        bye: Sequence[str],
-    ) -> None:
-        self.ended: Deferred[None] = Deferred()
-        self._clock = clock
-        self._heard = heard
-        self._noticed = noticed
-        self._bye = frozenset(word.casefold() for word in bye)
-        self._timer: IDelayedCall | None = None
-        self._finished = False  # this side has said all
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more can be said."""
-        return self._finished or self.ended.called
-
-    def _is_bye(self, message: bytes) -> bool:
-        return message.decode("utf-8", "replace").strip().casefold() in self._bye
-
-    def _hear(self, message: bytes) -> bool:
-        """Pass on what the partner said. Returns whether it was a bye word."""
-        self._heard(message.decode("utf-8", "replace"))
-        return self._is_bye(message)
-
-    def _set_timer(self, seconds: float, call: Callable[[], object]) -> None:
-        self._stop_timer()
-        self._timer = self._clock.callLater(seconds, call)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-
-    def _end(self, failure: Failure | None = None) -> None:
-        self._stop_timer()
-        if not self.ended.called:
-            self.ended.callback(failure)
-
 
 @implementer(IHalfCloseableProtocol)
-class Conversation(_Partner, Protocol):
+class Conversation(Partner, Protocol):
     """One side of a conversation on a stream; for TLS take :class:`TLSConversation`.
 
     :param clock: a reactor, or a ``Clock`` in a test.
@@ -113,7 +51,7 @@ class Conversation(_Partner, Protocol):
         self,
         clock: IReactorTime,
         heard: Callable[[str], object],
-        noticed: Callable[[str], object] = _ignore,
+        noticed: Callable[[str], object] = ignore,
         *,
         framing: str | None = None,
         bye: Sequence[str] = ("bye",),
@@ -282,91 +220,3 @@ class TLSConversation(Conversation):
     def _close(self) -> None:
         # Not at once: a Twisted server that is told of the end drops the answers of that turn.
         self._set_timer(FAREWELL, self.transport.loseConnection)
-
-
-class DatagramConversation(_Partner, BoundedDatagramProtocol):
-    """One side of a conversation in datagrams, one for each message.
-
-    Give it to ``listenUDP``. The partner is the address that is given, or else whoever speaks first; what anybody
-    else sends is neither heard nor answered, and noticed once.
-
-    :param clock: a reactor, or a ``Clock`` in a test.
-    :param heard: called with each message of the partner, which may hold anything: clean it before showing it.
-    :param noticed: called with one line about what else there is to know.
-    :param partner: the partner's IPv4 or IPv6 address and port, or None to wait for one.
-    :param bye: the words, in any case, that end the conversation when they are said or heard.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        heard: Callable[[str], object],
-        noticed: Callable[[str], object] = _ignore,
-        *,
-        partner: tuple[str, int] | None = None,
-        bye: Sequence[str] = ("bye",),
-    ) -> None:
-        _Partner.__init__(self, clock, heard, noticed, bye)
-        BoundedDatagramProtocol.__init__(self, clock)
-        self._connected = partner is not None
-        self._partner = partner
-        self._stranger: tuple[str, int] | None = None
-
-    def say(self, message: bytes) -> None:
-        """Say one message. A bye word is said, and ends the conversation.
-
-        :raises SayError: when it cannot be sent: after the end, before there is a partner, or too long.
-        """
-        if self.over:
-            raise SayError("the conversation is over")
-        if self._partner is None:
-            raise SayError("nobody has spoken yet, so there is nobody to answer")
-        try:
-            if self._connected:
-                self.transport.write(message)
-            else:
-                self.transport.write(message, self._partner)
-        except error.MessageLengthError:
-            raise SayError(f"{len(message):,} bytes are too long for a datagram") from None
-        except OSError as e:
-            raise SayError((e.strerror or str(e)).lower()) from None
-        if self._is_bye(message):
-            self._end()
-
-    def end(self) -> None:
-        """This side has said all. A partner it called is heard until it is quiet; one that called, to its bye."""
-        self._finished = True
-        if self._connected:
-            self._set_timer(FAREWELL, self._end)
-
-    def hang_up(self) -> None:
-        """End the conversation at once."""
-        self._finished = True
-        self._end()
-
-    def startProtocol(self) -> None:
-        self._port = self.transport
-        if self._connected and self._partner is not None:
-            self._port.connect(*self._partner)
-
-    def received(self, datagram: bytes, host: str, port: int) -> None:
-        if self._partner is None:
-            self._partner = (host, port)
-            self._noticed(f"talking to {show(host, port)}")
-        elif (self._partner[0].partition("%")[0], self._partner[1]) != (host, port):
-            if self._stranger != (host, port):
-                self._stranger = (host, port)
-                self._noticed(f"{show(host, port)} was not heard: this is a talk with {show(*self._partner)}")
-            return
-        if self._finished and self._connected:
-            self._set_timer(FAREWELL, self._end)
-        if self._hear(datagram):
-            self._end()
-
-    def connectionRefused(self) -> None:
-        self._end(Failure(error.ConnectionRefusedError()))
-
-    def stopProtocol(self) -> None:
-        BoundedDatagramProtocol.stopProtocol(self)
-        reason = why_closed(self._port)
-        self._end(None if isinstance(reason, error.ConnectionDone) else Failure(reason))
