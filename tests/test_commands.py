@@ -534,6 +534,33 @@ def test_twistd_refuses_in_one_line_and_leaves_no_pid_file(tmp_path: Path) -> No
     assert not (tmp_path / "twistd.pid").exists()
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here"))]
+)
+def test_a_bare_port_serves_ipv4_and_ipv6(host: str) -> None:
+    with serving("--tcp", "0", "--udp", "0") as (_, (tcp, udp)):
+        where = f"[{host}]" if ":" in host else host
+        assert netsvc("talk", f"{where}:{tcp}", stdin=b"a\n").stdout == b"a\n"
+        assert netsvc("timestamp", f"{where}:{udp}", "b").stdout.endswith(b"] b\n")
+
+
+def test_twistd_serves_as_twist_does(tmp_path: Path) -> None:
+    with running(*TWISTD, "-n", "--pidfile=", f"--rundir={tmp_path}", "netsvc", "--tcp", NOWHERE) as server:
+        port = server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1]
+        assert netsvc("talk", port, stdin=b"a\n").stdout == b"a\n"
+        server.stop()
+        assert "Traceback" not in server.output
+
+
 def test_the_server_stops_in_order_at_a_signal_and_tells_its_members() -> None:
     with serving("--chat", NOWHERE) as (server, [port]), socket.create_connection(("127.0.0.1", port), SECONDS) as nc:
         with nc.makefile("rb") as lines:
