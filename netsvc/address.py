@@ -68,3 +68,12 @@ def _parse_port(text: str) -> int:
     if port > _PORT_MAX:
         raise AddressError(f"there is no port {text} (they are 0 to 65535)")
     return port
+
+
+def peer_text(address: object) -> str:
+    """Return who is at the other end, as it would be typed.
+
+    :param address: what a transport's ``getPeer`` returned.
+    """
+    host, port = getattr(address, "host", None), getattr(address, "port", 0)
+    return "a UNIX socket" if host is None else show(host, port)

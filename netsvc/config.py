@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from netsvc.errors import ConfigError
 from netsvc.reply import ReplyTemplate, TemplateError
-from netsvc.stream import Limits
+from netsvc.stream import TRANSPORT_BUFFER, Limits
 
 DEFAULT_TCP = ("1314",)
 DEFAULT_UDP = ("520",)
@@ -47,7 +47,7 @@ class Config:
     )
     stall_timeout: float = _knob(
         Limits.stall_timeout,
-        "seconds after which a peer that leaves more than 64 KiB unread is cut; 0: never",
+        "seconds a peer has to take what waits for it, if that is more than 64 KiB; then it is cut; 0: no limit",
     )
     close_timeout: float = _knob(
         Limits.close_timeout, "seconds a closing connection may take without progress; 0: no limit"
@@ -67,11 +67,19 @@ class Config:
         if not (self.tcp or self.udp or self.chat):
             object.__setattr__(self, "tcp", DEFAULT_TCP)
             object.__setattr__(self, "udp", DEFAULT_UDP)
-        if self.framing not in ("raw", "line"):
-            raise ConfigError("framing", self.framing, "there are raw and line", "choose one of them")
         for knob in fields(self):
             if isinstance(knob.default, int | float):
                 self._check_number(knob.name, whole=isinstance(knob.default, int))
+        if self.framing not in ("raw", "line"):
+            raise ConfigError("framing", self.framing, "there are raw and line", "choose one of them")
+        if self.framing != "raw" and self.reply is None:
+            raise ConfigError("framing", self.framing, "an echo has no messages to frame", "add reply")
+        if self.reply is not None and not self.tcp:
+            raise ConfigError("reply", repr(self.reply), "there is nothing to reply to", "add tcp")
+        if 0 < self.queue_max < TRANSPORT_BUFFER:
+            raise ConfigError(
+                "queue_max", self.queue_max, "one read may bring more", f"give {TRANSPORT_BUFFER} or more, or 0"
+            )
         self.reply_template()
 
     def _check_number(self, setting: str, *, whole: bool) -> None:

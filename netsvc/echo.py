@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -101,6 +101,7 @@ class EchoClient(Protocol):
         self._clock = clock
         self._questions: deque[tuple[bytes, float, Deferred[Echo]]] = deque()
         self._received = bytearray()
+        self._lost: Failure | None = None
 
     def ask(self, data: bytes) -> Deferred[Echo]:
         """Send ``data``, at least one byte. Several may be under way; they come back in order.
@@ -111,6 +112,8 @@ class EchoClient(Protocol):
         """
         if not data:
             raise ValueError("nothing to echo: a stream carries no empty message")
+        if self._lost is not None:
+            return fail(self._lost)
         answer: Deferred[Echo] = Deferred(lambda _: self.transport.abortConnection())
         self._questions.append((data, self._clock.seconds(), answer))
         self.transport.write(data)
@@ -133,6 +136,7 @@ class EchoClient(Protocol):
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = reason
         while self._questions:
             _, _, answer = self._questions.popleft()
             self._fire(answer.errback, answer, reason)

@@ -22,6 +22,7 @@ class MessageProtocol(StreamProtocol):
     """
 
     _turn: IDelayedCall | None = None
+    _draining = False
 
     def __init__(self, framing: Framing) -> None:
         super().__init__()
@@ -51,10 +52,23 @@ class MessageProtocol(StreamProtocol):
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        if not self._finishing and reason.check(ConnectionDone):
-            # TLS has no half-close: what came before its orderly end was accepted all the same.
-            self._take_rest()
-        super().connectionLost(reason)
+        try:
+            if reason.check(ConnectionDone):
+                # TLS has no half-close: what came before its orderly end was accepted all the same.
+                self._take_rest()
+        finally:
+            super().connectionLost(reason)
+
+    def drain(self) -> None:
+        """The server stops: take what was read, then end."""
+        self._draining = True
+        self.hold()
+        if self._turn is None:
+            self._take()
+
+    def drained(self) -> None:
+        """All that was read is taken, and the server stops."""
+        self.finish()
 
     def _take(self) -> None:
         """Take messages until none is left, the peer must read first, or it had its share of this turn."""
@@ -62,7 +76,10 @@ class MessageProtocol(StreamProtocol):
             if self._paused or self._finishing:
                 return
             if not self._take_one():
-                self.release()
+                if self._draining:
+                    self.drained()
+                else:
+                    self.release()
                 return
         self.hold()
         self._turn = self.factory.clock.callLater(0, self._next_turn)
@@ -84,9 +101,9 @@ class MessageProtocol(StreamProtocol):
         return True
 
     def _take_rest(self) -> None:
-        """Take what the end of the stream completes. Bounded by what one read returned."""
-        while self._take_one():
+        """Take what was read before the end, and what the end completes: no more than one read returned."""
+        while not self._finishing and self._take_one():
             pass
         rest = self.framing.end()
-        if rest is not None:
+        if rest is not None and not self._finishing:
             self.messageReceived(rest)

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.address import show
+from netsvc.address import peer_text
 
 #: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
 TRANSPORT_BUFFER = 65_536
@@ -94,6 +94,10 @@ class StreamFactory(_Factory):
         :param timeout: seconds; 0 waits for as long as it takes.
         :return: fires with None when the last connection is gone.
         """
+        if self._draining:
+            drained: Deferred[None] = Deferred()
+            self._draining.chainDeferred(drained)
+            return drained
         if not self.connections:
             return succeed(None)
         drained = self._draining = Deferred()
@@ -103,6 +107,11 @@ class StreamFactory(_Factory):
         for connection in tuple(self.connections):
             connection.drain()
         return drained
+
+    @property
+    def draining(self) -> bool:
+        """Whether the connections are being finished."""
+        return self._draining is not None
 
     def gone(self, connection: StreamProtocol) -> None:
         """Forget a connection that was lost."""
@@ -114,6 +123,12 @@ class StreamFactory(_Factory):
     def _abort_all(self) -> None:
         for connection in tuple(self.connections):
             connection.abort()
+        # By the next turn each has heard that it is lost. One whose own code failed in that is forgotten all the same.
+        self.clock.callLater(0, self._forget_all)
+
+    def _forget_all(self) -> None:
+        for connection in tuple(self.connections):
+            self.gone(connection)
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
@@ -138,14 +153,12 @@ class StreamProtocol(Protocol):
 
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()  # what the transport was not given yet
-        self._queued = 0  # bytes in the transport and in _waiting, at most; counted while paused
+        self._queued = 0  # bytes in the transport, as far as is known, and in _waiting; counted while paused
 
     @property
     def peer(self) -> str:
         """Who is at the other end, as it would be typed."""
-        address = self.transport.getPeer()
-        host = getattr(address, "host", None)
-        return "a UNIX socket" if host is None else show(host, address.port)
+        return peer_text(self.transport.getPeer())
 
     # What Twisted calls
 
@@ -184,7 +197,7 @@ class StreamProtocol(Protocol):
         if self._paused:
             return
         self._paused = True
-        self._queued = TRANSPORT_BUFFER
+        self._queued = 0
         if self._finishing:
             self._set_timer(self.factory.limits.close_timeout, self.abort)
         else:
@@ -196,7 +209,7 @@ class StreamProtocol(Protocol):
         while self._waiting and not self._paused:
             self.transport.write(self._waiting.popleft())
         if self._paused:  # once more: write() called pauseProducing
-            self._queued += sum(map(len, self._waiting))
+            self._queued = TRANSPORT_BUFFER + sum(map(len, self._waiting))
         elif self._finishing:
             self._close()
         else:
@@ -235,11 +248,13 @@ class StreamProtocol(Protocol):
             return
         if self._paused:
             self._waiting.append(data)
+            self._queued += len(data)
         else:
             self.transport.write(data)
             if not self._paused:
                 return
-        self._queued += len(data)
+            # What the transport holds is more than its buffer; how much more it does not say.
+            self._queued = max(TRANSPORT_BUFFER, len(data))
         if self.factory.limits.queue_max and self._queued > self.factory.limits.queue_max:
             self._cut("leaves too much unread")
 
@@ -292,7 +307,7 @@ class StreamProtocol(Protocol):
             self.release()
 
     def _stalled(self) -> None:
-        self._cut("stopped reading")
+        self._cut("did not take what waits for it in time")
 
     def _cut(self, fault: str) -> None:
         if not self._aborted:

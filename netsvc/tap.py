@@ -95,8 +95,6 @@ class Options(UsageOptions):
         :raises ConfigError: for a value that means nothing.
         """
         given = {name: self._value(name) for name in _KNOBS if name.replace("_", "-") in self}
-        if "framing" in self and self["reply"] is None:
-            raise ConfigError("framing", self["framing"], "echo has no messages to frame", "add --reply TEMPLATE")
         return Config(**given)
 
     def _value(self, name: str) -> Any:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
@@ -111,6 +111,8 @@ class TimestampClient(DatagramProtocol):
             ``ConnectionRefusedError`` when nobody listens there. Cancelling forgets the question.
         :raises ValueError: for a payload whose question is still open: the answers would look the same.
         """
+        if self.transport is None:
+            return fail(error.ConnectionDone())
         if payload in self._open:
             raise ValueError("that question is open already; its answers could not be told apart")
         question = _Question(payload, self._clock.seconds(), Deferred(partial(self._forget, payload)))

@@ -138,6 +138,15 @@ def test_lines_that_came_before_an_orderly_end_are_said(factory: ChatFactory) ->
     assert taken(to_bob) == b"<ann> x\n" * 100 + b"* ann left\n"
 
 
+def test_lines_after_a_quit_are_nobodys_even_at_an_orderly_end(factory: ChatFactory) -> None:
+    ann, _ = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    ann.dataReceived(b"\n" * 300 + b"/quit\nfoo\nbar")
+    lose(ann, ConnectionDone)
+    assert taken(to_bob) == b"* ann left\n"
+    assert len(factory.connections) == 1
+
+
 def test_one_stuck_member_costs_the_room_nothing(factory: ChatFactory, clock: Clock) -> None:
     ann, _ = member(factory, "ann")
     bob, to_bob = member(factory, "bob")
@@ -154,10 +163,13 @@ def test_one_stuck_member_costs_the_room_nothing(factory: ChatFactory, clock: Cl
 
 def test_members_are_told_that_the_server_stops(factory: ChatFactory) -> None:
     ann, to_ann = member(factory, "ann")
+    bob, to_bob = member(factory, "bob")
+    taken(to_ann)
     drained = factory.drain(5.0)
-    assert taken(to_ann) == b"* the server stops; bye\n"
+    assert taken(to_ann) == taken(to_bob) == b"* the server stops; bye\n"
     assert to_ann.write_closed
     lose(ann)
+    lose(bob)
     assert drained.called
 
 

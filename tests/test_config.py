@@ -31,8 +31,8 @@ def test_every_field_says_what_it_means() -> None:
 
 
 def test_the_limits_of_a_connection_are_its_own() -> None:
-    config = Config(queue_max=1, stall_timeout=2, close_timeout=3)
-    assert config.limits() == Limits(queue_max=1, stall_timeout=2, close_timeout=3)
+    config = Config(queue_max=70_000, stall_timeout=2, close_timeout=3)
+    assert config.limits() == Limits(queue_max=70_000, stall_timeout=2, close_timeout=3)
     assert Config().limits() == Limits()
 
 
@@ -40,6 +40,9 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
     ("settings", "message"),
     [
         ({"tcp": "1314"}, """tcp '1314': a list of strings is wanted; write ["1314"]"""),
+        ({"framing": "line"}, "framing line: an echo has no messages to frame; add reply"),
+        ({"reply": "x", "chat": ["1"]}, "reply 'x': there is nothing to reply to; add tcp"),
+        ({"queue_max": 65_535}, "queue-max 65535: one read may bring more; give 65536 or more, or 0"),
         ({"framing": "words"}, "framing words: there are raw and line; choose one of them"),
         ({"udp_rate": -1}, "udp-rate -1: out of range; give a number from 0, which means no limit"),
         ({"udp_rate": float("nan")}, "udp-rate nan: out of range; give a number from 0, which means no limit"),

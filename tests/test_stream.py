@@ -68,7 +68,7 @@ def test_a_peer_that_reads_again_in_time_is_not_cut(clock: Clock, factory: EchoF
 
 def test_more_than_the_bound_at_once_cuts_the_peer(factory: EchoFactory) -> None:
     protocol, transport = stuck(factory)
-    protocol.send(b"x" * (256 - 64 - 65) * KIB)
+    protocol.send(b"x" * (256 - 65) * KIB)
     assert not transport.aborted
     protocol.send(b"x")
     assert transport.aborted
@@ -233,6 +233,48 @@ def test_what_does_not_drain_in_time_is_aborted(clock: Clock) -> None:
     assert transport.aborted
     lose(protocol, ConnectionAborted)
     assert drained.called
+
+
+def test_draining_twice_is_draining_once(clock: Clock, factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    first, second = factory.drain(5.0), factory.drain(5.0)
+    lose(protocol)
+    assert first.called
+    assert second.called
+    assert not clock.getDelayedCalls()
+
+
+class Faulty(EchoProtocol):
+    """A subclass whose own code fails when it hears that it is lost."""
+
+    def connectionLost(self, reason: object = None) -> None:
+        raise ZeroDivisionError
+
+
+class FaultyFactory(EchoFactory):
+    def connection(self) -> Faulty:
+        return Faulty()
+
+
+def test_draining_ends_even_if_a_connection_never_says_that_it_is_gone(clock: Clock) -> None:
+    factory = FaultyFactory(clock)
+    connect(factory)
+    drained = factory.drain(5.0)
+    clock.advance(5.0)
+    clock.advance(0.0)
+    assert drained.called
+
+
+def test_messages_that_were_read_are_answered_before_the_drain_ends(clock: Clock) -> None:
+    factory = AcknowledgeFactory(clock, ReplyTemplate("{message}"), "line")
+    protocol, transport = connect(factory)
+    protocol.dataReceived(b"\n" * 200)
+    factory.drain(5.0)
+    assert not transport.write_closed
+    clock.advance(0)
+    assert transport.value() == b"\n" * 200
+    assert transport.write_closed
+    lose(protocol)
 
 
 def test_many_messages_in_one_read_are_taken_in_turns(clock: Clock) -> None:

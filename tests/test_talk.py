@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.error import ConnectionAborted, ConnectionLost, ConnectionRefusedError  # noqa: A004
+from twisted.internet.error import (
+    ConnectionAborted,
+    ConnectionLost,
+    ConnectionRefusedError,  # noqa: A004
+    TimeoutError,  # noqa: A004
+)
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from netsvc.talk import Conversation, DatagramConversation, SayError
+from netsvc.talk import Conversation, DatagramConversation, SayError, TLSConversation
 from netsvc.talk.partner import FAREWELL
 from netsvc.talk.stream import QUIET
 from netsvc.testing import DatagramPort, MemoryReactor
@@ -126,12 +131,69 @@ def test_a_bye_word_that_is_heard_ends_this_side_too() -> None:
 
 def test_a_partner_that_ignores_a_bye_is_left_at_the_deadline(talk: Talk) -> None:
     talk.side.say(b"bye")
+    talk.side.writeConnectionLost()
     talk.clock.advance(4.9)
     assert not talk.transport.aborted
     talk.clock.advance(0.1)
     assert talk.transport.aborted
     lose(talk.side, ConnectionAborted)
     assert talk.side.ended.result is None
+
+
+def test_a_bye_that_the_partner_never_took_is_a_failure(talk: Talk) -> None:
+    talk.side.say(b"bye")
+    talk.clock.advance(5.0)
+    lose(talk.side, ConnectionAborted)
+    failed: list[Failure] = []
+    talk.side.ended.addErrback(failed.append)
+    assert failed[0].check(ConnectionAborted)
+
+
+def test_a_character_that_is_cut_while_it_is_learnt_that_there_are_no_lines_is_heard_whole(talk: Talk) -> None:
+    talk.side.dataReceived("aé".encode()[:2])
+    talk.clock.advance(QUIET)
+    talk.side.dataReceived("é".encode()[1:])
+    talk.clock.advance(QUIET)
+    assert talk.heard == ["a", "é"]
+    talk.side.dataReceived(b"x\n" + "é".encode()[:1])
+    talk.side.dataReceived("é".encode()[1:] + b"\n")
+    assert talk.heard[2:] == ["x\n", "é"]
+    lose(talk.side)
+
+
+def over_tls(**options: object) -> tuple[TLSConversation, TCPTransport, Clock]:
+    clock = Clock()
+    side = TLSConversation(clock, print, **options)
+    return side, attach(side), clock
+
+
+def test_a_partner_that_shakes_no_hands_is_left() -> None:
+    side, transport, clock = over_tls()
+    clock.advance(10.0)
+    assert transport.aborted
+    lose(side, ConnectionAborted)
+    failed: list[Failure] = []
+    side.ready.addErrback(failed.append)
+    assert failed[0].check(TimeoutError)
+
+
+def test_over_tls_this_side_ends_when_it_has_been_quiet_and_is_heard() -> None:
+    side, transport, clock = over_tls()
+    side.handshakeCompleted()
+    side.end()
+    clock.advance(FAREWELL / 2)
+    side.dataReceived(b"late\n")
+    clock.advance(FAREWELL / 2)
+    side.pauseProducing()  # nobody takes what was heard
+    clock.advance(3600)
+    assert not transport.disconnecting
+    side.resumeProducing()
+    clock.advance(FAREWELL)
+    assert transport.disconnecting
+    clock.advance(5.0)
+    assert transport.aborted  # the partner never answered to the end
+    lose(side, ConnectionAborted)
+    assert side.ended.result is None
 
 
 def test_the_end_of_what_is_said_leaves_the_partner_to_finish(talk: Talk) -> None:

@@ -22,7 +22,7 @@ def test_without_flags_the_defaults_are_served() -> None:
 def test_every_field_has_a_flag_that_sets_it() -> None:
     config = parse(
         *("--tcp", "1", "--tcp", "[::1]:2", "--udp", "3", "--chat", "4", "--reply", "ok", "--framing", "line"),
-        *("--queue-max", "5", "--stall-timeout", "6", "--close-timeout", "7.5", "--drain-timeout", "8"),
+        *("--queue-max", "70000", "--stall-timeout", "6", "--close-timeout", "7.5", "--drain-timeout", "8"),
         *("--udp-rate", "9", "--udp-burst", "10", "--udp-total", "11", "--udp-max-size", "12"),
     )
     assert config == Config(
@@ -31,7 +31,7 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
         chat=["4"],
         reply="ok",
         framing="line",
-        queue_max=5,
+        queue_max=70_000,
         stall_timeout=6.0,
         close_timeout=7.5,
         drain_timeout=8.0,
@@ -47,7 +47,7 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
     [
         (["--udp-rate", "fast"], "netsvc: --udp-rate fast: not a number; give a number from 0"),
         (["--udp-burst", "1.5"], "netsvc: --udp-burst 1.5: not a whole number; give a whole number from 0"),
-        (["--framing", "line"], "netsvc: --framing line: echo has no messages to frame; add --reply TEMPLATE"),
+        (["--framing", "line"], "netsvc: --framing line: an echo has no messages to frame; add reply"),
         (["--framing", "words", "--reply", "x"], "netsvc: --framing words: there are raw and line"),
         (["--reply", "{"], "netsvc: --reply '{': "),
         (["--nosuch"], "netsvc: option --nosuch not recognized; twist netsvc --help"),

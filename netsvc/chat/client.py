@@ -33,8 +33,11 @@ class ChatClient(Protocol):
     def send(self, request: Request) -> None:
         """Send one request.
 
-        :raises MessageError: for a text with a line end, or one that makes a line of more than 1,024 bytes.
+        :raises MessageError: for a text with a line end, or one that makes a line of more than 1,024 bytes, and
+            when the connection is lost.
         """
+        if self.lost.called:
+            raise MessageError("the connection is lost")
         line = self._framing.encode(encode_request(request))
         if line.count(b"\n") > 1:
             raise MessageError("a message is one line")

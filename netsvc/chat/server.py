@@ -40,7 +40,7 @@ class ChatProtocol(MessageProtocol):
     def refused(self, why: str) -> None:
         self.tell(Notice(f"{why}; nothing was sent on"))
 
-    def drain(self) -> None:
+    def drained(self) -> None:
         if self in self.factory.room:
             self.tell(Notice("the server stops; bye"))
         self.finish()
@@ -48,15 +48,20 @@ class ChatProtocol(MessageProtocol):
     def finish(self) -> None:
         super().finish()
         # Gone from the room before it is gone from the network: it can neither say nor be told anything more.
-        self._deliver(self.factory.room.leave(self))
+        self._leave()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        self._deliver(self.factory.room.leave(self))
+        self._leave()
 
     def tell(self, event: Event) -> None:
         """Owe one event to this member."""
         self.send(self.framing.encode(encode_event(event)))
+
+    def _leave(self) -> None:
+        left = self.factory.room.leave(self)
+        if not self.factory.draining:  # when all leave, nobody needs to know who did
+            self._deliver(left)
 
     def _deliver(self, deliveries: Iterable[Delivery[ChatProtocol]]) -> None:
         for delivery in deliveries:

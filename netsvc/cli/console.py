@@ -24,7 +24,10 @@ TYPED_MAX = 1_048_576
 
 def notice(line: str) -> None:
     """Say one line on standard error."""
+    blocking = os.get_blocking(2)
+    os.set_blocking(2, True)  # where it shares a terminal with standard output, it is not, and would drop lines
     print(f"netsvc: {clean(line)}", file=sys.stderr, flush=True)
+    os.set_blocking(2, blocking)
 
 
 def is_terminal() -> bool:

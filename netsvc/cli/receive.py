@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from zope.interface import implementer
 
-from netsvc.address import show
+from netsvc.address import peer_text, show
 from netsvc.cli.command import Command, CommandError
 from netsvc.cli.console import Console, notice, opened
 from netsvc.datagram import BoundedDatagramProtocol
@@ -117,8 +117,7 @@ class _Lines(Protocol):
         self._framing = LineFraming(LINE_MAX)
 
     def connectionMade(self) -> None:
-        peer = self.transport.getPeer()
-        self._sender = show(peer.host, peer.port)
+        self._sender = peer_text(self.transport.getPeer())
 
     def dataReceived(self, data: bytes) -> None:
         for line in read(self._framing, data, self._refused):

@@ -18,7 +18,7 @@ from netsvc.cli.command import CONNECT_TIMEOUT, Command, CommandError, Flow, exp
 from netsvc.cli.console import Console, notice, opened
 from netsvc.datagram import listen_for, resolve
 from netsvc.framing import PieceFraming
-from netsvc.reasons import why_closed
+from netsvc.reasons import pending_error, why_closed
 
 #: Seconds to wait for the peer's end of the stream.
 END_TIMEOUT = 5.0
@@ -55,7 +55,7 @@ class Send(Command):
 
     async def _send_stream(self, reactor: Any) -> None:
         endpoint = HostnameEndpoint(reactor, self.where.host or "", self.where.port, timeout=CONNECT_TIMEOUT)
-        stream = await connectProtocol(endpoint, _Outgoing())
+        stream = await connectProtocol(endpoint, _Outgoing(reactor))
         if self["text"] is not None:
             stream.transport.write(self["text"])
             stream.end()
@@ -69,9 +69,11 @@ class Send(Command):
     async def _ended(self, reactor: Any, stream: _Outgoing) -> None:
         await stream.sent
         deadline = reactor.callLater(END_TIMEOUT, stream.transport.loseConnection)
-        await stream.lost
-        if deadline.active():
-            deadline.cancel()
+        try:
+            await stream.lost
+        finally:
+            if deadline.active():
+                deadline.cancel()
 
     async def _send_datagrams(self, reactor: Any) -> None:
         address = (await resolve(reactor, self.where.host or ""))[0]
@@ -94,14 +96,17 @@ class _Outgoing(Protocol):
     """Sends, half-closes, and waits for the peer's end.
 
     :ivar sent: fires when everything is handed to the system; fails when the connection was lost before.
-    :ivar lost: fires when the connection ended after that.
+    :ivar lost: fires when the connection ended after that; fails when the peer reset it.
     """
 
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
         self.sent: Deferred[None] = Deferred()
         self.lost: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._ended = False
+        self._reset = False
 
     def throttle(self, source: Flow) -> None:
         self.transport.registerProducer(source, True)
@@ -112,17 +117,27 @@ class _Outgoing(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer has said all; what is to be sent is sent all the same."""
-        if self.sent.called:
+        self._ended = True
+        if pending_error(self.transport):
+            self._reset = True
+            self.transport.abortConnection()
+        elif self.sent.called:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         self.sent.callback(None)
+        if self._ended:  # before it was sent all: a peer that does not listen any more says so within a moment
+            self._reactor.callLater(REFUSAL_TIMEOUT, self._leave)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.sent.called:
-            self.lost.callback(None)
-        else:
-            self.sent.errback(reason)
+        if self._reset:
+            reason = Failure(error.ConnectionLost())
+        waiting = self.lost if self.sent.called else self.sent
+        waiting.callback(None if self.sent.called and reason.check(error.ConnectionDone) else reason)
+
+    def _leave(self) -> None:
+        self._reset = pending_error(self.transport) is not None
+        self.transport.loseConnection()
 
 
 class _OutgoingDatagrams(DatagramProtocol):
@@ -135,7 +150,7 @@ class _OutgoingDatagrams(DatagramProtocol):
 
     def send(self, datagram: bytes) -> None:
         """Send one datagram, or say why not."""
-        if self.failure is not None:
+        if self.transport is None:  # closed by the system, when nobody listens
             notice(f"not sent: {datagram.decode('utf-8', 'replace')[:64]}")
             return
         try:
@@ -143,6 +158,9 @@ class _OutgoingDatagrams(DatagramProtocol):
         except error.MessageLengthError:
             notice(f"not sent: {len(datagram):,} bytes are too long for a datagram")
             self.failure = error.MessageLengthError()
+        except OSError as e:
+            notice(f"not sent: {datagram.decode('utf-8', 'replace')[:64]}: {(e.strerror or str(e)).lower()}")
+            self.failure = e
 
     def startProtocol(self) -> None:
         self._port = self.transport

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.usage import UsageError
 
-from netsvc.address import HostPort, show
+from netsvc.address import HostPort, peer_text
 from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, Flow, explain
 from netsvc.cli.console import Console, is_terminal, notice, opened
 from netsvc.datagram import listen_for, resolve
@@ -119,11 +119,10 @@ class Talk(Command):
         else:
             await connectProtocol(self._endpoint(reactor), conversation)
         await conversation.ready
-        peer = conversation.transport.getPeer()
-        notice(f"talking to {show(peer.host, peer.port)}")
+        notice(f"talking to {peer_text(conversation.transport.getPeer())}")
         # Whichever side is slow, the other one waits.
         conversation.throttle(Flow(console.transport))
-        console.throttle(Flow(conversation.transport))
+        console.throttle(Flow(conversation))
         return conversation
 
     async def _find_datagrams(self, reactor: Any, console: Console) -> DatagramConversation:

@@ -40,7 +40,7 @@ class Conversation(Partner, Protocol):
         partner comes without a line end.
     :param bye: the words, in any case, that end the conversation when they are said or heard.
     :param left: called when the partner has said all, and may still listen. By default this side ends too.
-    :param close_timeout: seconds from a bye to an abort; 0 for none.
+    :param close_timeout: seconds from a bye to an abort, and from the end of TLS to one; 0 for none.
     :ivar ready: fires with the conversation when the partner is there, for TLS after the handshake; fails with
         the reason when that does not come about.
     """
@@ -68,8 +68,9 @@ class Conversation(Partner, Protocol):
         self._deadline: IDelayedCall | None = None
         self._throttled = False
         self._input_ended = False  # the partner has
-        self._reset = False  # or reset the connection
+        self._failure: Exception | None = None  # of which the reactor does not know
         self._said_late = False  # something was said after the partner had ended
+        self._flushed = False  # everything that was said is sent
         self._parting = False  # a bye word was said or heard
 
     def say(self, message: bytes) -> None:
@@ -98,7 +99,7 @@ class Conversation(Partner, Protocol):
 
     def hang_up(self) -> None:
         """End both sides at once."""
-        self._finished = self._parting = True
+        self._finished = self._parting = self._flushed = True
         self.transport.abortConnection()
 
     def throttle(self, source: IPushProducer) -> None:
@@ -106,25 +107,33 @@ class Conversation(Partner, Protocol):
         self._throttled = True
         self.transport.registerProducer(source, True)
 
+    def pauseProducing(self) -> None:
+        """Hear nothing more for now."""
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Hear the partner again."""
+        self.transport.resumeProducing()
+
     def connectionMade(self) -> None:
         self.ready.callback(self)
 
     def dataReceived(self, data: bytes) -> None:
-        for message in read(self._framing, data, self._left_out):
-            if self._hear(message):
-                self._part()
+        self._hear_all(data)
         if self._learning:
             if b"\n" in data:  # a partner that ends one line ends them all
                 self._learning = False
                 self._stop_waiting()
                 if isinstance(self._framing, RawFraming):
+                    cut = self._framing.end() or b""
                     self._framing = LineFraming(HEARD_MAX)
-            else:
+                    self._framing.receive(cut)
+            elif isinstance(self._framing, LineFraming):
                 self._wait_for_the_rest()
 
     def readConnectionLost(self) -> None:
         if pending_error(self.transport):
-            self._reset = True
+            self._failure = error.ConnectionLost()
             self.transport.abortConnection()
             return
         self._input_ended = True
@@ -136,6 +145,7 @@ class Conversation(Partner, Protocol):
 
     def writeConnectionLost(self) -> None:
         """All that was said is sent; a partner that does not listen any more says so within a moment."""
+        self._flushed = True
         if self._input_ended:
             self._set_timer(QUIET, self._leave)
 
@@ -144,9 +154,9 @@ class Conversation(Partner, Protocol):
         self._stop_waiting()
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        if self._reset:
-            reason = Failure(error.ConnectionLost())
-        orderly = self._parting or reason.check(error.ConnectionDone)
+        if self._failure is not None:
+            reason = Failure(self._failure)
+        orderly = (self._parting and self._flushed) or reason.check(error.ConnectionDone)
         if not self.ready.called:
             self.ready.errback(reason)
             self._end()
@@ -158,6 +168,11 @@ class Conversation(Partner, Protocol):
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
+
+    def _hear_all(self, data: bytes) -> None:
+        for message in read(self._framing, data, self._left_out):
+            if self._hear(message):
+                self._part()
 
     def _left_out(self, why: str) -> None:
         self._noticed(f"{why}; it was left out")
@@ -174,7 +189,8 @@ class Conversation(Partner, Protocol):
             self._quiet.reset(QUIET)
 
     def _leave(self) -> None:
-        self._reset = pending_error(self.transport) is not None
+        if pending_error(self.transport):
+            self._failure = error.ConnectionLost()
         self.transport.loseConnection()
 
     def _stop_waiting(self) -> None:
@@ -182,11 +198,11 @@ class Conversation(Partner, Protocol):
             self._quiet.cancel()
 
     def _take_unended(self) -> None:
+        """The partner ends no lines: what has come is a message, and so is each piece that follows."""
         rest = self._framing.end()
         if rest is not None:
             self._framing = RawFraming()
-            if self._hear(rest):
-                self._part()
+            self._hear_all(rest)
 
     def _part(self) -> None:
         """A bye word ends both sides, the other one at the latest after the timeout."""
@@ -204,12 +220,23 @@ class TLSConversation(Conversation):
 
     A class of its own, because an endpoint that connects a protocol which is both half-closeable and a
     handshake listener forgets the former.
+
+    :param handshake_timeout: seconds for the handshake; then the connection is aborted; 0 for none.
     """
+
+    def __init__(self, *args: Any, handshake_timeout: float = 10.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._handshake_timeout = handshake_timeout
+        self._flushed = True  # of which TLS says nothing
+        self._held = False
 
     def connectionMade(self) -> None:
         """Wait for the handshake; what is said earlier would queue without bound."""
+        if self._handshake_timeout:
+            self._set_timer(self._handshake_timeout, self._shake_no_hands)
 
     def handshakeCompleted(self) -> None:
+        self._stop_timer()
         self.ready.callback(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -217,6 +244,28 @@ class TLSConversation(Conversation):
         if self._finished:
             self._close()
 
+    def pauseProducing(self) -> None:
+        """Hear nothing more for now; a partner who is not heard is not quiet either."""
+        self._held = True
+        self._stop_timer()
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._held = False
+        super().resumeProducing()
+        if self._finished:
+            self._close()
+
+    def _shake_no_hands(self) -> None:
+        self._failure = error.TimeoutError()
+        self.transport.abortConnection()
+
     def _close(self) -> None:
         # Not at once: a Twisted server that is told of the end drops the answers of that turn.
-        self._set_timer(FAREWELL, self.transport.loseConnection)
+        if not self._held:
+            self._set_timer(FAREWELL, self._say_end)
+
+    def _say_end(self) -> None:
+        self.transport.loseConnection()
+        if self._close_timeout:  # the partner may never answer to the end
+            self._set_timer(self._close_timeout, self.hang_up)
