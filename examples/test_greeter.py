@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
-from netsvc.stream import StreamFactory, StreamProtocol
+from netsvc import StreamFactory, StreamProtocol
 
 
 class Greeter(StreamProtocol):
     """Greets a caller, who has a minute."""
+
+    _minute: IDelayedCall | None = None
 
     def opened(self) -> None:
         self.send(f"hello {self.peer}\n".encode())
@@ -29,7 +32,7 @@ class Greeter(StreamProtocol):
         self.finish()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._minute.active():
+        if self._minute is not None and self._minute.active():
             self._minute.cancel()
         super().connectionLost(reason)
 

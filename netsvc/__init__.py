@@ -4,16 +4,18 @@ Assembled: :class:`Config` and :func:`netsvc_service`. One by one: the factories
 their reactor or clock as an argument. Importing netsvc installs no reactor.
 """
 
+from netsvc.bucket import SourceBuckets
 from netsvc.chat.client import ChatClient
 from netsvc.chat.room import Room
 from netsvc.chat.server import ChatFactory, ChatProtocol
 from netsvc.config import Config
-from netsvc.echo import AcknowledgeFactory, AcknowledgeProtocol, EchoClient, EchoFactory, EchoProtocol
+from netsvc.echo import AcknowledgeFactory, AcknowledgeProtocol, EchoClient, EchoError, EchoFactory, EchoProtocol
 from netsvc.errors import ConfigError, ListenError, SettingError
 from netsvc.guard import Guard
 from netsvc.reply import ReplyTemplate
 from netsvc.service import netsvc_service
-from netsvc.stream import Limits
+from netsvc.stream import Limits, StreamFactory, StreamProtocol
+from netsvc.talk import Conversation, DatagramConversation, TLSConversation
 from netsvc.timestamp import Answer, TimestampClient, TimestampProtocol, ask_timestamp
 
 __version__ = "0.1.0"
@@ -27,7 +29,10 @@ __all__ = [
     "ChatProtocol",
     "Config",
     "ConfigError",
+    "Conversation",
+    "DatagramConversation",
     "EchoClient",
+    "EchoError",
     "EchoFactory",
     "EchoProtocol",
     "Guard",
@@ -36,6 +41,10 @@ __all__ = [
     "ReplyTemplate",
     "Room",
     "SettingError",
+    "SourceBuckets",
+    "StreamFactory",
+    "StreamProtocol",
+    "TLSConversation",
     "TimestampClient",
     "TimestampProtocol",
     "ask_timestamp",

@@ -40,8 +40,10 @@ def parse_address(text: str) -> HostPort:
         return HostPort(None, _parse_port(text))
     if ":" in host:
         raise AddressError("an IPv6 address stands in brackets, as in [::1]:1314")
-    if not host or any(character.isspace() for character in host):
+    if not host:
         raise AddressError("the host is missing; write HOST:PORT, or PORT alone")
+    if not _is_name(host):
+        raise AddressError(f"{host[:64]!r} is no name of a host")
     return HostPort(host, _parse_port(port))
 
 
@@ -58,6 +60,15 @@ def show(host: str, port: int) -> str:
     """Return ``host:port`` as it would be typed; an IPv4 address inside IPv6 is shown as IPv4."""
     host = host.removeprefix("::ffff:") if "." in host else host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else str(port)
+
+
+def _is_name(host: str) -> bool:
+    """Whether ``host`` can be asked for: labels of 1 to 63 bytes, 253 in all, IDNA where they are not ASCII."""
+    try:
+        encoded = host.encode("idna")
+    except UnicodeError:
+        return False
+    return len(encoded) <= 253 and not any(byte <= 32 or byte == 127 for byte in encoded)
 
 
 def _parse_port(text: str) -> int:

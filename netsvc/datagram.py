@@ -54,6 +54,14 @@ class BoundedDatagramProtocol(DatagramProtocol):
             self._next_turn = self.clock.callLater(0, self._begin_turn)
         self.received(datagram, addr[0], addr[1])
 
+    def pauseProducing(self) -> None:
+        """Take nothing more for now; what comes then is dropped by the system, as datagrams are."""
+        self.transport.stopReading()
+
+    def resumeProducing(self) -> None:
+        """Take datagrams again."""
+        self.transport.startReading()
+
     def stopProtocol(self) -> None:
         if self._next_turn is not None:
             self._next_turn.cancel()

@@ -69,6 +69,7 @@ class Listener(Service):
         self._openers = openers
         self._send_buffer = send_buffer
         self._ports: list[IListeningPort] = []
+        self._stopped = True
         self._opening: list[Deferred[Any]] = []
 
     def addresses(self) -> list[IAddress]:
@@ -92,6 +93,7 @@ class Listener(Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
+        self._stopped = True
         for opening in self._opening:
             opening.cancel()
         self._opening = []
@@ -99,6 +101,7 @@ class Listener(Service):
         return _all(maybeDeferred(port.stopListening) for port in ports)
 
     def _open(self) -> None:
+        self._stopped = False
         for opener in self._openers:
             opened = opener().addCallback(self._opened)
             self._opening.append(opened)
@@ -110,6 +113,9 @@ class Listener(Service):
             opened.addErrback(self._failed_late)
 
     def _opened(self, port: IListeningPort) -> None:
+        if self._stopped:  # an endpoint that took its time and cannot be cancelled
+            port.stopListening()
+            return
         self._ports.append(port)
         listening = getattr(port, "socket", None)
         if self._send_buffer and listening is not None:  # accepted connections inherit it
@@ -131,11 +137,12 @@ class Listener(Service):
         error = cause.socketError if isinstance(cause, CannotListenError) else cause
         if not isinstance(error, OSError | OverflowError | CannotListenError):
             failure.raiseException()
-        if isinstance(error, OSError) and error.errno in _REMEDIES:
+        problem = (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
+        remedy = "choose another address"
+        if self._text.startswith("unix:"):
+            remedy = "choose a path in a directory that exists and may be written to, where nothing else is"
+        elif isinstance(error, OSError) and error.errno in _REMEDIES:
             problem, remedy = _REMEDIES[error.errno]
-        else:
-            problem = (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
-            remedy = "choose another address"
         raise ListenError(self._setting, self._text, problem, remedy) from cause
 
 
@@ -234,8 +241,11 @@ def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
     except Exception as e:
         # Whatever else the parser of an endpoint raises, in Twisted or a plugin, is about this description.
         problem = str(e).partition("\n")[0] or type(e).__name__
-        if problem.startswith("Unknown endpoint type"):
-            problem = f"{text.partition(':')[0]!r} is neither an IP address nor a kind of endpoint"
+        if unknown := re.fullmatch("Unknown endpoint type: (.*)", problem):
+            problem = f"{unknown[1]} is neither an IP address nor a kind of endpoint"
+        elif type(e).__module__.startswith("OpenSSL"):
+            problem = "OpenSSL finds no usable key and certificate"
+        problem = re.sub(r"^_?\w+\(\) ", "", problem)
         raise ConfigError(setting, text, problem, _FORMS) from e
     return endpoint
 

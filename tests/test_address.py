@@ -25,7 +25,24 @@ def test_addresses_as_people_write_them(text: str, host: str | None, port: int) 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "abc", "80000", "-1", "+1", " 1", "1_0", "١", ":80", "::1:80", "[::1]", "[x]:1", "[127.0.0.1]:1", "a b:1"],
+    [
+        "",
+        "abc",
+        "80000",
+        "-1",
+        "+1",
+        " 1",
+        "1_0",
+        "١",
+        ":80",
+        "::1:80",
+        "[::1]",
+        "[x]:1",
+        "[127.0.0.1]:1",
+        "a b:1",
+        "a..b:1",
+        f"{'x' * 64}:1",
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(AddressError):

@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -189,6 +190,8 @@ def test_11_the_second_acknowledging_server_logs_its_clients_and_answers_them() 
 
 
 def test_12_names_and_ports_are_looked_up_both_ways() -> None:
+    if not Path("/etc/services").exists():
+        pytest.skip("this host has no services file")
     done = netsvc("lookup", "localhost", "127.0.0.1", "443", "https")
     assert done.returncode == 0
     printed = done.stdout.decode()

@@ -161,9 +161,9 @@ def test_a_character_that_is_cut_while_it_is_learnt_that_there_are_no_lines_is_h
     lose(talk.side)
 
 
-def over_tls(**options: object) -> tuple[TLSConversation, TCPTransport, Clock]:
+def over_tls() -> tuple[TLSConversation, TCPTransport, Clock]:
     clock = Clock()
-    side = TLSConversation(clock, print, **options)
+    side = TLSConversation(clock, print)
     return side, attach(side), clock
 
 

@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.python.usage import Options, UsageError
 from zope.interface import implementer
 
-from netsvc.address import AddressError, HostPort, parse_address
+from netsvc.address import AddressError, HostPort, is_ip, parse_address
+from netsvc.datagram import resolve
 
 #: Seconds to wait for a connection.
 CONNECT_TIMEOUT = 30.0
@@ -23,7 +24,7 @@ DEFAULT_HOST = "127.0.0.1"
 
 
 class CommandError(Exception):
-    """The network or the peer did not do its part; the text is one line. Exit status 1."""
+    """The network or the peer did not do its part; the text is one line, or none if it was said. Exit status 1."""
 
 
 class Command(Options):
@@ -52,6 +53,16 @@ class Command(Options):
         if not where.port:
             raise UsageError("nobody can be reached at port 0")
         return where
+
+    async def listening(self, reactor: Any, text: str) -> str:
+        """Return the listening string that ``[HOST:]PORT`` is, whose host may be a name of this host."""
+        try:
+            where = parse_address(text)
+        except AddressError:
+            return text  # whoever listens says what is wrong with it
+        if where.host is None or is_ip(where.host):
+            return text
+        return str(HostPort((await resolve(reactor, where.host))[0], where.port))
 
     def number(self, flag: str, kind: Callable[[str], Any]) -> Any:
         """Return the positive number that ``flag`` was given."""

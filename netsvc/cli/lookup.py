@@ -25,18 +25,18 @@ class Lookup(Command):
         if not self["what"]:
             print(f"host name: {clean(host_name())}")
             for address in host_addresses():
-                print(f"address: {address} ({reach(address)})")
+                print(f"address: {address} ({reach(address)})", flush=True)
             return
         unknown = False
         for what in self["what"]:
             found = await deferToThreadPool(reactor, reactor.getThreadPool(), look_up, what)
             for line in found:
-                print(clean(f"{what}: {line}"))
+                print(clean(f"{what}: {line}"), flush=True)
             if not found:
                 unknown = True
                 notice(f"{what}: nothing is known")
         if unknown:
-            raise CommandError("not everything was found")
+            raise CommandError  # each was said
 
 
 def look_up(what: str) -> list[str]:

@@ -93,8 +93,11 @@ async def _run(reactor: Any, command: Command) -> None:
             running.cancel()
         await running
     except CommandError as e:
-        notice(str(e))
+        if str(e):
+            notice(str(e))
         raise SystemExit(FAILED) from None
+    except BrokenPipeError:  # nobody reads standard output, and nobody will
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except UsageError as e:
         notice(str(e))
         raise SystemExit(USAGE) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -12,11 +13,11 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from zope.interface import implementer
 
-from netsvc.address import peer_text, show
-from netsvc.cli.command import Command, CommandError
+from netsvc.address import parse_address, peer_text, show
+from netsvc.cli.command import Command, CommandError, Flow, explain
 from netsvc.cli.console import Console, notice, opened
 from netsvc.datagram import BoundedDatagramProtocol
-from netsvc.errors import SettingError
+from netsvc.errors import ConfigError, ListenError
 from netsvc.framing import LineFraming, read
 from netsvc.listen import datagram_listener, stream_listener
 
@@ -55,21 +56,27 @@ class Receive(Command):
         self._console = Console(lambda _: None, lambda: None)
         self._sender = ""
         try:
+            where = await self.listening(reactor, self["where"])
+            source: _Datagrams | _Streams
             if self["udp"]:
-                listener = datagram_listener(
-                    reactor, "receive", self["where"], lambda: _Datagrams(reactor, self._receive)
-                )
+                source = datagrams = _Datagrams(reactor, self._receive)
+                listener = datagram_listener(reactor, "receive", where, lambda: datagrams)
             else:
-                factory = _Streams(self._receive)
-                listener = stream_listener(reactor, "receive", self["where"], factory)
+                source = streams = _Streams(self._receive)
+                listener = stream_listener(reactor, "receive", where, streams)
             async with opened(reactor, self._console):
                 self._console.pause()
                 self._console.unread.addCallback(lambda _: self._end())
+                self._console.throttle(Flow(source))
                 listener.startService()
                 notice(f"waiting on {listener.where()}")
                 await self._done
-        except SettingError as e:
+        except ConfigError as e:
+            raise UsageError(str(e)) from None
+        except ListenError as e:
             raise CommandError(str(e)) from None
+        except (OSError, error.DNSLookupError) as e:
+            raise CommandError(explain(e, parse_address(self["where"]))) from None
 
     def _receive(self, message: bytes, sender: str) -> None:
         if self._done.called:
@@ -102,21 +109,37 @@ class _Streams(Factory):
     noisy = False
 
     def __init__(self, receive: Callable[[bytes, str], None]) -> None:
-        self._receive = receive
+        self.receive = receive
+        self.connections: set[_Lines] = set()
+        self.paused = False
 
     def buildProtocol(self, addr: IAddress | None) -> _Lines:
-        return _Lines(self._receive)
+        return _Lines(self)
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        for connection in self.connections:
+            connection.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        for connection in self.connections:
+            connection.transport.resumeProducing()
 
 
 @implementer(IHalfCloseableProtocol)
 class _Lines(Protocol):
     transport: Any
 
-    def __init__(self, receive: Callable[[bytes, str], None]) -> None:
-        self._receive = receive
+    def __init__(self, streams: _Streams) -> None:
+        self._streams = streams
+        self._receive = streams.receive
         self._framing = LineFraming(LINE_MAX)
 
     def connectionMade(self) -> None:
+        self._streams.connections.add(self)
+        if self._streams.paused:
+            self.transport.pauseProducing()
         self._sender = peer_text(self.transport.getPeer())
 
     def dataReceived(self, data: bytes) -> None:
@@ -133,6 +156,7 @@ class _Lines(Protocol):
         """Nothing is ever written."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._streams.connections.discard(self)
         rest = self._framing.end()
         if rest is not None:
             self._receive(rest, self._sender)

@@ -15,7 +15,7 @@ from netsvc.address import HostPort, peer_text
 from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, Flow, explain
 from netsvc.cli.console import Console, is_terminal, notice, opened
 from netsvc.datagram import listen_for, resolve
-from netsvc.errors import SettingError
+from netsvc.errors import ConfigError, ListenError
 from netsvc.listen import datagram_listener, stream_listener
 from netsvc.talk import Conversation, DatagramConversation, SayError, TLSConversation
 
@@ -72,7 +72,7 @@ class Talk(Command):
         if self["udp"] and self["framing"]:
             raise UsageError("--framing is for streams; a datagram is a message")
         # What --listen takes, the listener parses.
-        self.where = HostPort(None, 0) if self["listen"] else self.address(self["where"], DEFAULT_HOST)
+        self.where = HostPort(self["where"], 0) if self["listen"] else self.address(self["where"], DEFAULT_HOST)
 
     async def run(self, reactor: Any) -> None:
         self._unsent = 0
@@ -84,7 +84,9 @@ class Talk(Command):
                 console.unread.addCallback(lambda _: self._partner.hang_up())
                 console.resume()
                 await self._partner.ended
-        except SettingError as e:
+        except ConfigError as e:
+            raise UsageError(str(e)) from None
+        except ListenError as e:
             raise CommandError(str(e)) from None
         except Exception as e:
             raise CommandError(explain(e, self.where)) from None
@@ -111,7 +113,8 @@ class Talk(Command):
         conversation = kind(reactor, console.show, notice, framing=self["framing"], bye=self["bye"], left=self._left)
         if self["listen"]:
             caller = _FirstCaller(conversation)
-            listener = stream_listener(reactor, "talk", self["where"], caller)
+            where = await self.listening(reactor, self["where"])
+            listener = stream_listener(reactor, "talk", where, caller)
             listener.startService()
             notice(f"waiting on {listener.where()}")
             await caller.came
@@ -128,7 +131,9 @@ class Talk(Command):
     async def _find_datagrams(self, reactor: Any, console: Console) -> DatagramConversation:
         if self["listen"]:
             conversation = DatagramConversation(reactor, console.show, notice, bye=self["bye"])
-            listener = datagram_listener(reactor, "talk", self["where"], lambda: conversation)
+            console.throttle(Flow(conversation))
+            where = await self.listening(reactor, self["where"])
+            listener = datagram_listener(reactor, "talk", where, lambda: conversation)
             listener.startService()
             notice(f"waiting on {listener.where()}")
             return conversation
@@ -137,6 +142,7 @@ class Talk(Command):
             reactor, console.show, notice, partner=(address, self.where.port), bye=self["bye"]
         )
         listen_for(reactor, conversation, address)
+        console.throttle(Flow(conversation))
         return conversation
 
     def _endpoint(self, reactor: Any) -> IStreamClientEndpoint:

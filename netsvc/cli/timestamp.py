@@ -10,6 +10,7 @@ from twisted.python.usage import UsageError
 from netsvc.address import HostPort
 from netsvc.cli.command import DEFAULT_HOST, Command, CommandError, explain
 from netsvc.cli.console import Console, is_terminal, notice, opened
+from netsvc.config import Config
 from netsvc.timestamp import ask_timestamp
 
 
@@ -48,7 +49,7 @@ class Timestamp(Command):
             else:
                 unanswered = await self._ask_lines(reactor, console, lines)
         if unanswered:
-            raise CommandError("not everything was answered")
+            raise CommandError  # each was said
 
     async def _ask_lines(self, reactor: Any, console: Console, lines: DeferredQueue[bytes | None]) -> bool:
         """Ask line by line. Returns whether an answer is missing."""
@@ -58,7 +59,7 @@ class Timestamp(Command):
             console.resume()
             line = await lines.get()
             console.pause()  # what is typed meanwhile waits where it is
-            if line is None or (not line and is_terminal()):
+            if line is None or console.unread.called or (not line and is_terminal()):
                 return unanswered
             unanswered |= not await self._ask(reactor, console, line)
 
@@ -70,7 +71,8 @@ class Timestamp(Command):
                 reactor, where.host or "", where.port, question, timeout=self["timeout"], tries=self["tries"]
             )
         except Exception as e:
-            notice(explain(e, where))
+            long = f"; a netsvc server answers {Config.udp_max_size:,} bytes at most" if len(question) > 1_400 else ""
+            notice(explain(e, where) + long)
             return False
         console.show(f"[{answer.time.ctime()}] {answer.payload.decode('utf-8', 'replace')}")
         tries = f", try {answer.tries}" if answer.tries > 1 else ""
