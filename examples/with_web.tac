@@ -7,9 +7,9 @@ The ports are 1314 (echo), 1400 (chat) and 8080 (web), or what ECHO, CHAT and WE
 
 import os
 
-from netsvc import ChatFactory, Config, Room, netsvc_service
+from netsvc import ChatFactory, Config, Room, StreamService, netsvc_service
 from twisted.application.service import Application
-from twisted.application.strports import service as listening_service
+from twisted.application import strports
 from twisted.internet import reactor
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -36,8 +36,8 @@ netsvc_service(reactor, Config(tcp=[os.environ.get("ECHO", "1314")])).setService
 
 # One part of it, composed by hand, because the page needs the room.
 room = Room()
-chat = f"tcp:{os.environ.get('CHAT', '1400')}"
-listening_service(chat, ChatFactory(room, reactor), reactor=reactor).setServiceParent(application)
+where = os.environ.get("CHAT", "1400")
+StreamService(reactor, [where], ChatFactory(room, reactor)).setServiceParent(application)
 
 web = f"tcp:{os.environ.get('WEB', '8080')}:interface=127.0.0.1"
-listening_service(web, Site(Page(room)), reactor=reactor).setServiceParent(application)
+strports.service(web, Site(Page(room)), reactor=reactor).setServiceParent(application)

@@ -13,7 +13,7 @@ from netsvc.echo import AcknowledgeFactory, AcknowledgeProtocol, EchoClient, Ech
 from netsvc.errors import ConfigError, ListenError, SettingError
 from netsvc.guard import Guard
 from netsvc.reply import ReplyTemplate
-from netsvc.service import netsvc_service
+from netsvc.service import StreamService, netsvc_service
 from netsvc.stream import Limits, StreamFactory, StreamProtocol
 from netsvc.talk import Conversation, DatagramConversation, TLSConversation
 from netsvc.timestamp import Answer, TimestampClient, TimestampProtocol, ask_timestamp
@@ -44,6 +44,7 @@ __all__ = [
     "SourceBuckets",
     "StreamFactory",
     "StreamProtocol",
+    "StreamService",
     "TLSConversation",
     "TimestampClient",
     "TimestampProtocol",

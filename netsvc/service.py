@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -27,9 +27,9 @@ CHAT_SEND_BUFFER = 65_536
 def netsvc_service(reactor: Any, config: Config | None = None) -> MultiService:
     """Return all that ``config`` asks for; by default echo on TCP port 1314 and timestamps on UDP port 520.
 
-    The service is a ``MultiService`` with one :class:`~netsvc.listen.Listener` for each listening string. It
-    starts, stops and starts again; stopping fires when everything that was accepted is flushed or
-    ``config.drain_timeout`` is over. Two of them fit in one application.
+    The service is a ``MultiService`` of a :class:`StreamService` for each kind of stream and a
+    :class:`~netsvc.listen.Listener` for each datagram port. It starts, stops and starts again; stopping fires when
+    everything that was accepted is flushed or ``config.drain_timeout`` is over. Two of them fit in one application.
 
     :param reactor: what to listen with and to tell the time by.
     :raises ConfigError: for a listening string or a template that means nothing.
@@ -38,20 +38,20 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> MultiService:
     left listening.
     """
     config = config or Config()
-    service = _NetsvcService(config.drain_timeout)
+    service = _NetsvcService()
     limits = config.limits()
+    drain = config.drain_timeout
     if config.tcp:
         reply = config.reply_template()
-        service.add_streams(
-            reactor,
-            "tcp",
-            config.tcp,
-            EchoFactory(reactor, limits)
-            if reply is None
-            else AcknowledgeFactory(reactor, reply, config.framing, limits),
-        )
+        factory: StreamFactory = EchoFactory(reactor, limits)
+        if reply is not None:
+            factory = AcknowledgeFactory(reactor, reply, config.framing, limits)
+        StreamService(reactor, config.tcp, factory, drain, setting="tcp").setServiceParent(service)
     if config.chat:
-        service.add_streams(reactor, "chat", config.chat, ChatFactory(Room(), reactor, limits), CHAT_SEND_BUFFER)
+        chat = ChatFactory(Room(), reactor, limits)
+        StreamService(reactor, config.chat, chat, drain, setting="chat", send_buffer=CHAT_SEND_BUFFER).setServiceParent(
+            service
+        )
     buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
     guard = Guard(buckets, config.udp_max_size)
     for text in config.udp:
@@ -62,34 +62,51 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> MultiService:
     return service
 
 
-class _NetsvcService(MultiService):
-    def __init__(self, drain_timeout: float) -> None:
-        super().__init__()
-        self._drain_timeout = drain_timeout
-        self._factories: list[StreamFactory] = []
+class StreamService(MultiService):
+    """Listens for one factory, and drains its connections when it stops.
 
-    def add_streams(
-        self, reactor: Any, setting: str, texts: Sequence[str], factory: StreamFactory, send_buffer: int = 0
+    :param reactor: what to listen with.
+    :param where: listening strings, as in :class:`~netsvc.config.Config`.
+    :param factory: builds the protocols.
+    :param drain_timeout: seconds for flushing what was accepted when the service stops; 0 for no limit.
+    :param setting: what error messages call it.
+    :param send_buffer: bytes that the kernel may queue for each connection; 0 leaves it to the kernel.
+    :raises ConfigError: for a listening string that means nothing.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        where: Sequence[str],
+        factory: StreamFactory,
+        drain_timeout: float = 5.0,
+        *,
+        setting: str = "stream",
+        send_buffer: int = 0,
     ) -> None:
-        self._factories.append(factory)
-        for text in texts:
+        super().__init__()
+        self._factory = factory
+        self._drain_timeout = drain_timeout
+        for text in where:
             stream_listener(reactor, setting, text, factory, send_buffer).setServiceParent(self)
 
+    def stopService(self) -> Deferred[Any]:
+        """Close the ports, then fire when every connection is flushed and gone."""
+        return gatherResults([super().stopService(), self._factory.drain(self._drain_timeout)])
+
+
+class _NetsvcService(MultiService):
+    """Starts all of its parts or none."""
+
     def privilegedStartService(self) -> None:
-        try:
-            super().privilegedStartService()
-        except SettingError:
-            super().stopService()
-            raise
+        self._all_or_none(super().privilegedStartService)
 
     def startService(self) -> None:
-        try:
-            super().startService()
-        except SettingError:
-            super().stopService()
-            raise
+        self._all_or_none(super().startService)
 
-    def stopService(self) -> Deferred[Any]:
-        ports = super().stopService()
-        drained = [factory.drain(self._drain_timeout) for factory in self._factories]
-        return gatherResults([ports, *drained])
+    def _all_or_none(self, start: Callable[[], None]) -> None:
+        try:
+            start()
+        except SettingError:
+            self.stopService()
+            raise

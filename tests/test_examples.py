@@ -39,7 +39,7 @@ def test_ones_own_service_is_tested_without_a_socket() -> None:
 
 def test_a_larger_application_has_a_web_page_beside_netsvc(tmp_path: Path) -> None:
     command = [*TWISTD, "-n", "--pidfile=", "-y", EXAMPLES / "with_web.tac"]
-    environment = {**os.environ, "ECHO": "127.0.0.1:0", "CHAT": "0:interface=127.0.0.1", "WEB": "0"}
+    environment = {**os.environ, "ECHO": "127.0.0.1:0", "CHAT": "127.0.0.1:0", "WEB": "0"}
     with started(
         *command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
     ) as application:

@@ -21,7 +21,10 @@ SECONDS = 10
 
 
 def listeners(service: MultiService) -> list[Listener]:
-    return [child for child in service if isinstance(child, Listener)]
+    found: list[Listener] = []
+    for child in service:
+        found += [child] if isinstance(child, Listener) else listeners(child)
+    return found
 
 
 def port_of(service: MultiService, number: int) -> int:
