@@ -19,6 +19,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from netsvc.address import is_ip
+from netsvc.reasons import why_closed
 
 #: Datagrams that one port takes in one turn of the reactor. Twisted's port counts payload bytes instead, so that
 #: a flood of empty datagrams keeps a 10 ms timer waiting for 357 ms, of one-byte datagrams for 1,024 ms.
@@ -72,6 +73,36 @@ class BoundedDatagramProtocol(DatagramProtocol):
         self._left = DATAGRAMS_A_TURN
         if self.transport is not None:
             vars(self.transport).pop("maxThroughput", None)
+
+
+class ConnectedDatagramProtocol(DatagramProtocol):
+    """Talks with one peer: the system drops what others send, and says when nobody listens there.
+
+    A subclass takes :meth:`lost`.
+
+    :param host: the peer's IPv4 or IPv6 address.
+    :param port: the peer's port.
+    """
+
+    noisy = False
+    transport: Any
+
+    def __init__(self, host: str, port: int) -> None:
+        self.peer = (host, port)
+
+    def lost(self, reason: Exception) -> None:
+        """Nobody listens, or the port was closed."""
+        raise NotImplementedError
+
+    def startProtocol(self) -> None:
+        self._port = self.transport
+        self._port.connect(*self.peer)
+
+    def connectionRefused(self) -> None:
+        self.lost(error.ConnectionRefusedError())
+
+    def stopProtocol(self) -> None:
+        self.lost(why_closed(self._port))
 
 
 def listen_for(reactor: Any, protocol: DatagramProtocol, host: str) -> IListeningPort:

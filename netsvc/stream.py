@@ -243,8 +243,8 @@ class StreamProtocol(Protocol):
     # What a subclass calls
 
     def send(self, data: bytes) -> None:
-        """Owe ``data`` to the peer. If it leaves too much unread, it is cut instead."""
-        if self._aborted:
+        """Owe ``data`` to the peer. If it leaves too much unread, it is cut instead. Nothing is owed after the end."""
+        if self._finishing:
             return
         if self._paused:
             self._waiting.append(data)

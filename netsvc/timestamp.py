@@ -11,12 +11,10 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
-from netsvc.datagram import BoundedDatagramProtocol, listen_for, resolve
+from netsvc.datagram import BoundedDatagramProtocol, ConnectedDatagramProtocol, listen_for, resolve
 from netsvc.guard import Guard
-from netsvc.reasons import why_closed
 from netsvc.stamp import Stamper, StampError, parse
 
 
@@ -79,7 +77,7 @@ class Answer:
     tries: int
 
 
-class TimestampClient(DatagramProtocol):
+class TimestampClient(ConnectedDatagramProtocol):
     """Asks one timestamp server.
 
     Only an answer from that server, to a question that is open, is taken; anything else is counted in
@@ -92,14 +90,10 @@ class TimestampClient(DatagramProtocol):
     :param tries: how often a question is sent before it fails.
     """
 
-    noisy = False
-    transport: Any
-
     def __init__(self, clock: IReactorTime, host: str, port: int, timeout: float = 1.0, tries: int = 3) -> None:
+        super().__init__(host, port)
         self.ignored = 0
         self._clock = clock
-        self.host = host
-        self._server = (host, port)
         self._timeout = timeout
         self._tries = tries
         self._open: dict[bytes, _Question] = {}
@@ -120,18 +114,13 @@ class TimestampClient(DatagramProtocol):
         self._send(question)
         return question.answer
 
-    def startProtocol(self) -> None:
-        # A connected socket: the kernel drops what others send, and says when nobody listens.
-        self._port = self.transport
-        self._port.connect(*self._server)
-
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         try:
             stamped = parse(datagram)
         except StampError:
             self.ignored += 1
             return
-        if (addr[0], addr[1]) != (self._server[0].partition("%")[0], self._server[1]):
+        if (addr[0], addr[1]) != (self.peer[0].partition("%")[0], self.peer[1]):
             self.ignored += 1
             return
         question = self._close(stamped.payload)
@@ -141,11 +130,11 @@ class TimestampClient(DatagramProtocol):
         round_trip = self._clock.seconds() - question.asked
         question.answer.callback(Answer(stamped.time, stamped.payload, round_trip, question.tries))
 
-    def connectionRefused(self) -> None:
-        self._fail(error.ConnectionRefusedError())
-
-    def stopProtocol(self) -> None:
-        self._fail(why_closed(self._port))
+    def lost(self, reason: Exception) -> None:
+        for payload in tuple(self._open):
+            question = self._close(payload)
+            if question is not None:
+                question.answer.errback(reason)
 
     def _send(self, question: _Question) -> None:
         if question.tries == self._tries:
@@ -169,12 +158,6 @@ class TimestampClient(DatagramProtocol):
         if question is not None and question.retry is not None and question.retry.active():
             question.retry.cancel()
         return question
-
-    def _fail(self, reason: Exception) -> None:
-        for payload in tuple(self._open):
-            question = self._close(payload)
-            if question is not None:
-                question.answer.errback(reason)
 
 
 @dataclass(slots=True)
@@ -209,7 +192,7 @@ async def ask_timestamp(
 
 
 async def _ask(reactor: Any, client: TimestampClient, payload: bytes) -> Answer:
-    listening = listen_for(reactor, client, client.host)
+    listening = listen_for(reactor, client, client.peer[0])
     try:
         return await client.ask(payload)
     finally:

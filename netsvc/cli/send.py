@@ -8,7 +8,7 @@ from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from zope.interface import implementer
@@ -16,9 +16,9 @@ from zope.interface import implementer
 from netsvc.address import HostPort
 from netsvc.cli.command import CONNECT_TIMEOUT, Command, CommandError, Flow, explain, sleep
 from netsvc.cli.console import Console, notice, opened
-from netsvc.datagram import listen_for, resolve
+from netsvc.datagram import ConnectedDatagramProtocol, listen_for, resolve
 from netsvc.framing import PieceFraming
-from netsvc.reasons import pending_error, why_closed
+from netsvc.reasons import pending_error
 
 #: Seconds to wait for the peer's end of the stream.
 END_TIMEOUT = 5.0
@@ -140,13 +140,10 @@ class _Outgoing(Protocol):
         self.transport.loseConnection()
 
 
-class _OutgoingDatagrams(DatagramProtocol):
-    noisy = False
-    transport: Any
+class _OutgoingDatagrams(ConnectedDatagramProtocol):
+    """Sends, and keeps why that failed, if it did."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._peer = (host, port)
-        self.failure: Exception | None = None
+    failure: Exception | None = None
 
     def send(self, datagram: bytes) -> None:
         """Send one datagram, or say why not."""
@@ -162,12 +159,5 @@ class _OutgoingDatagrams(DatagramProtocol):
             notice(f"not sent: {datagram.decode('utf-8', 'replace')[:64]}: {(e.strerror or str(e)).lower()}")
             self.failure = e
 
-    def startProtocol(self) -> None:
-        self._port = self.transport
-        self._port.connect(*self._peer)
-
-    def connectionRefused(self) -> None:
-        self.failure = error.ConnectionRefusedError()
-
-    def stopProtocol(self) -> None:
-        self.failure = why_closed(self._port)
+    def lost(self, reason: Exception) -> None:
+        self.failure = reason
