@@ -19,6 +19,7 @@ import pytest
 import trustme
 
 from netsvc import __version__
+from netsvc.cli.main import main
 from tests.programs import NETSVC, SECONDS, TWIST, in_thread, listening, netsvc, port_of, running, serving, started
 
 NOWHERE = "127.0.0.1:0"
@@ -458,6 +459,7 @@ def test_lookup_tells_about_this_host_and_names_both_ways() -> None:
         ["talk"],
         ["talk", "80000"],
         ["talk", "0"],
+        ["talk", "a..b:1"],
         ["talk", "1", "2"],
         ["talk", "--nosuch", "1"],
         ["talk", "--framing", "words", "1"],
@@ -465,8 +467,6 @@ def test_lookup_tells_about_this_host_and_names_both_ways() -> None:
         ["talk", "--tls", "--udp", "1"],
         ["talk", "--ca", "x", "1"],
         ["talk", "--udp", "--framing", "raw", "1"],
-        ["talk", "--tls", "--ca", "/no/such/file", "127.0.0.1:1"],
-        ["talk", "--tls", "--ca", "/dev/null", "127.0.0.1:1"],
         ["timestamp"],
         ["timestamp", "word"],
         ["timestamp", "--tries", "0", "1"],
@@ -476,17 +476,89 @@ def test_lookup_tells_about_this_host_and_names_both_ways() -> None:
         ["send", "1314", "x"],
         ["receive"],
         ["receive", "--count", "none", "1"],
-        ["receive", "80000"],
-        ["receive", "--udp", "word"],
-        ["talk", "--listen", "80000"],
-        ["talk", "a..b:1"],
-        ["timestamp", "a..b:1", "x"],
     ],
 )
-def test_wrong_usage_is_one_line_and_status_64(arguments: list[str]) -> None:
+def test_wrong_usage_is_one_line_and_status_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 64
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(notices(printed.err.encode())) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["talk", "--tls", "--ca", "/no/such/file", "127.0.0.1:1"],
+        ["talk", "--tls", "--ca", "/dev/null", "127.0.0.1:1"],
+        ["talk", "--listen", "80000"],
+        ["receive", "80000"],
+        ["receive", "--udp", "word"],
+    ],
+)
+def test_wrong_usage_that_shows_later_is_one_line_and_status_64_too(arguments: list[str]) -> None:
     done = netsvc(*arguments)
     assert (done.returncode, done.stdout) == (64, b"")
     assert len(notices(done.stderr)) == 1
+
+
+def test_a_host_that_listens_may_be_named() -> None:
+    for command in (["receive", "--count", "1"], ["talk", "--listen"]):
+        with running(*NETSVC, *command, "localhost:0") as listener:
+            port = listener.wait_for(r"waiting on (?:127\.0\.0\.1|\[::1\]):(\d+)")[1]
+            assert netsvc("send", f"localhost:{port}", stdin=b"bye\n").returncode == 0
+            assert listener.end() == 0
+
+
+def test_a_unix_socket_may_be_listened_on_and_received_from(tmp_path: Path) -> None:
+    with running(*NETSVC, "receive", "--count", "1", f"unix:{tmp_path}/socket") as receiver:
+        receiver.wait_for("waiting on")
+        with socket.socket(socket.AF_UNIX) as sender:
+            sender.connect(f"{tmp_path}/socket")
+            sender.sendall(b"hello\n")
+            assert receiver.end() == 0
+    assert receiver.output.endswith("netsvc: from a UNIX socket\nhello\n")
+
+
+def test_receive_holds_no_more_than_its_output_takes() -> None:
+    with started(*NETSVC, "receive", NOWHERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as receiver:
+        assert receiver.stderr is not None
+        match = re.search(rb"127\.0\.0\.1:(\d+)", receiver.stderr.readline())
+        assert match
+        with socket.create_connection(("127.0.0.1", int(match[1])), SECONDS) as sender:
+            sender.settimeout(1.0)
+            sent: list[int] = []
+
+            def send_a_lot() -> None:
+                while sum(sent) < 100_000_000:
+                    sent.append(sender.send(b"x" * 9_999 + b"\n"))
+
+            with pytest.raises(TimeoutError):  # nobody takes more
+                send_a_lot()
+        assert sum(sent) < 30_000_000
+
+
+def test_send_reports_a_stream_that_was_reset() -> None:
+    with listening() as server:
+
+        def reset() -> None:
+            connection, _ = server.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.recv(1)
+            connection.close()
+
+        in_thread(reset)
+        done = netsvc("send", f"127.0.0.1:{port_of(server)}", stdin=b"x" * 1_000_000)
+    assert done.returncode == 1
+    assert "connection lost" in notices(done.stderr)[0]
+
+
+def test_timestamp_and_lookup_end_when_nobody_reads_their_output(servers: dict[str, int]) -> None:
+    for command in ("yes | {} timestamp {} 2>&1 | head -1", "{} lookup localhost localhost {} | true"):
+        line = command.format(" ".join(NETSVC), servers["udp"])
+        done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=SECONDS, check=False)
+        assert b"Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("command", [[], ["talk"], ["timestamp"], ["send"], ["receive"], ["lookup"]])
