@@ -22,30 +22,38 @@ _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 class TokenBucket:
-    """Holds at most ``burst`` tokens and gains ``rate`` a second; full at first."""
+    """Holds at most ``burst`` tokens, at first as many, and gains ``rate`` a second. No rate or no burst: no limit."""
 
-    __slots__ = ("_tokens", "_updated")
+    __slots__ = ("_burst", "_rate", "_tokens", "_updated")
 
-    def __init__(self, burst: float, now: float) -> None:
-        self._tokens = burst
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = max(1.0, burst) if burst else 0.0
+        self._tokens = self._burst
         self._updated = now
 
-    def take(self, rate: float, burst: float, now: float) -> bool:
+    def take(self, now: float) -> bool:
         """Take one token at ``now`` (seconds), if there is one. A clock that was set back adds nothing."""
-        tokens = min(burst, self._tokens + max(0.0, now - self._updated) * rate)
-        self._updated = now
-        if tokens < 1:
-            self._tokens = tokens
+        if self.wait(now):
             return False
-        self._tokens = tokens - 1
+        self._tokens -= 1
         return True
+
+    def wait(self, now: float) -> float:
+        """Return the seconds from ``now`` until there is a token; 0 if there is one."""
+        if not self._rate or not self._burst:
+            return 0.0
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._updated) * self._rate)
+        self._updated = now
+        # Rounded up, or the last bit of a token would be waited for again and again.
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate + 1e-6
 
 
 class SourceBuckets:
     """A token bucket for each IPv4 address (/32) and each IPv6 network (/64), and one for all together.
 
     :param rate: answers a second for each source prefix; 0 for no limit.
-    :param burst: how many a source that was silent may have at once.
+    :param burst: how many a source that was silent may have at once; 0 for no limit.
     :param total: answers a second for all sources together, with a burst of one second; 0 for no limit.
     :param chance: returns a random number from 0 to 1, for the leak.
     """
@@ -58,9 +66,8 @@ class SourceBuckets:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._rate = rate
-        self._burst = max(1.0, burst)
+        self._burst = burst
         self._total_rate = total
-        self._total_burst = max(1.0, total)
         self._chance = chance
         self._total: TokenBucket | None = None
         self._sources: OrderedDict[str | bytes, TokenBucket] = OrderedDict()
@@ -71,13 +78,11 @@ class SourceBuckets:
 
     def admits(self, host: str, now: float) -> bool:
         """Whether a question from the address ``host`` at ``now`` (seconds) may be answered."""
-        if self._rate and not self._source(host, now).take(self._rate, self._burst, now) and self._chance() >= LEAK:
+        if self._rate and self._burst and not self._source(host, now).take(now) and self._chance() >= LEAK:
             return False
-        if not self._total_rate:
-            return True
         if self._total is None:
-            self._total = TokenBucket(self._total_burst, now)
-        return self._total.take(self._total_rate, self._total_burst, now)
+            self._total = TokenBucket(self._total_rate, max(1.0, self._total_rate), now)
+        return self._total.take(now)
 
     def _source(self, host: str, now: float) -> TokenBucket:
         prefix = source_prefix(host)
@@ -85,7 +90,7 @@ class SourceBuckets:
         if bucket is None:
             if len(self._sources) >= TABLE_SIZE:
                 self._sources.popitem(last=False)
-            bucket = self._sources[prefix] = TokenBucket(self._burst, now)
+            bucket = self._sources[prefix] = TokenBucket(self._rate, self._burst, now)
         else:
             self._sources.move_to_end(prefix)
         return bucket

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from netsvc.chat.server import CHAT_BURST, CHAT_RATE
 from netsvc.errors import ConfigError
 from netsvc.reply import ReplyTemplate, TemplateError
 from netsvc.stream import TRANSPORT_BUFFER, Limits
@@ -53,8 +54,10 @@ class Config:
         Limits.close_timeout, "seconds a closing connection may take without progress; 0: no limit"
     )
     drain_timeout: float = _knob(5.0, "seconds for flushing what was accepted when the server stops; 0: no limit")
+    chat_rate: float = _knob(CHAT_RATE, "lines a second that a chat member may say, more are read later; 0: no limit")
+    chat_burst: int = _knob(CHAT_BURST, "lines that a chat member may say at once after a silence; 0: no limit")
     udp_rate: float = _knob(100.0, "answers a second for one IPv4 address or IPv6 /64; 0: no limit")
-    udp_burst: int = _knob(200, "answers that such a source may have at once after a silence, at least 1")
+    udp_burst: int = _knob(200, "answers that such a source may have at once after a silence; 0: no limit")
     udp_total: float = _knob(10_000.0, "answers a second for all sources together; 0: no limit")
     udp_max_size: int = _knob(1_400, "bytes in a datagram; a longer one is counted and not answered; 0: no limit")
 
@@ -63,6 +66,8 @@ class Config:
             value = getattr(self, setting)
             if isinstance(value, str):
                 raise ConfigError(setting, repr(value), "a list of strings is wanted", f'write ["{value}"]')
+            if not isinstance(value, Iterable) or not all(isinstance(text, str) for text in value):
+                raise ConfigError(setting, value, "a list of strings is wanted", 'write ["1314"]')
             object.__setattr__(self, setting, tuple(value))
         if not (self.tcp or self.udp or self.chat):
             object.__setattr__(self, "tcp", DEFAULT_TCP)
@@ -97,7 +102,9 @@ class Config:
         try:
             return ReplyTemplate(self.reply)
         except TemplateError as e:
-            raise ConfigError("reply", repr(self.reply), str(e), "write one of them") from None
+            raise ConfigError(
+                "reply", repr(self.reply), str(e), "write {message}, {peer}, {time}, or {{ for a brace"
+            ) from None
 
     def limits(self) -> Limits:
         """Return what one stream connection may cost."""

@@ -135,6 +135,8 @@ class Listener(Service):
     def _refuse(self, failure: Failure) -> None:
         cause = failure.value
         error = cause.socketError if isinstance(cause, CannotListenError) else cause
+        if isinstance(error, str):  # of a UNIX socket: its lock is held
+            error = OSError(errno.EADDRINUSE, "in use already")
         if not isinstance(error, OSError | OverflowError | CannotListenError):
             failure.raiseException()
         problem = (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
@@ -227,6 +229,8 @@ def _interfaces(where: HostPort) -> Sequence[str]:
 
 def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
     match _fields(text):
+        case [("", "unix"), ("", "") | ("mode" | "backlog" | "lockfile", _), *_] | [("", "unix")]:
+            raise ConfigError(setting, text, "the path is missing", "write unix:/path/of/the/socket")
         case [("", "tls"), ("", directory), *_] if not any(Path(directory).glob("*.pem")):
             # Twisted would listen, and fail every handshake.
             problem = f"no file {directory}/*.pem"

@@ -35,6 +35,10 @@ class MessageProtocol(StreamProtocol):
     def refused(self, why: str) -> None:
         """The peer broke the framing; ``why`` is one line for it."""
 
+    def pace(self) -> float:
+        """Return the seconds after which the next message may be taken; 0 for now."""
+        return 0.0
+
     def dataReceived(self, data: bytes) -> None:
         self.framing.receive(data)
         if self._turn is None:
@@ -63,7 +67,9 @@ class MessageProtocol(StreamProtocol):
         """The server stops: take what was read, then end."""
         self._draining = True
         self.hold()
-        if self._turn is None:
+        if self._turn is not None:
+            self._turn.reset(0)
+        else:
             self._take()
 
     def drained(self) -> None:
@@ -75,14 +81,22 @@ class MessageProtocol(StreamProtocol):
         for _ in range(MESSAGES_A_TURN):
             if self._paused or self._finishing:
                 return
+            wait = 0.0 if self._draining else self.pace()
+            if wait:
+                self._come_back(wait)
+                return
             if not self._take_one():
                 if self._draining:
                     self.drained()
                 else:
                     self.release()
                 return
+        self._come_back(0)
+
+    def _come_back(self, seconds: float) -> None:
+        """Read nothing more, and take the next message after ``seconds``."""
         self.hold()
-        self._turn = self.factory.clock.callLater(0, self._next_turn)
+        self._turn = self.factory.clock.callLater(seconds, self._next_turn)
 
     def _next_turn(self) -> None:
         self._turn = None

@@ -31,7 +31,7 @@ class ReplyTemplate:
             if field is None:
                 continue
             if field not in FIELDS or spec or conversion:
-                raise TemplateError(f"{{{field}}} is not one of {{message}}, {{peer}}, {{time}}")
+                raise TemplateError(f"{{{field}}} is no field")
             self._parts.append(field)
 
     def render(self, message: bytes, peer: str, now: float) -> bytes:

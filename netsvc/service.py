@@ -48,7 +48,7 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> MultiService:
             factory = AcknowledgeFactory(reactor, reply, config.framing, limits)
         StreamService(reactor, config.tcp, factory, drain, setting="tcp").setServiceParent(service)
     if config.chat:
-        chat = ChatFactory(Room(), reactor, limits)
+        chat = ChatFactory(Room(), reactor, limits, rate=config.chat_rate, burst=config.chat_burst)
         StreamService(reactor, config.chat, chat, drain, setting="chat", send_buffer=CHAT_SEND_BUFFER).setServiceParent(
             service
         )

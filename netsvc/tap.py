@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
+from twisted.python import log
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
@@ -33,6 +34,7 @@ class Refusal(SystemExit, Exception):  # noqa: N818  it ends the process; it rep
 
 def refuse(line: str) -> NoReturn:
     """End the process, with one line on the real standard error: ``twistd`` sends the other to its log."""
+    log.msg(line)  # for a daemon, which has no standard error
     print(line, file=sys.__stderr__, flush=True)
     raise Refusal(line) from None
 

@@ -25,6 +25,8 @@ _UNSAFE = re.compile(
     "]"
 )
 
+_SPACES = re.compile("[\t\n\x0b\x0c\r\x85\u2028\u2029]")
+
 
 class NameRefusedError(ValueError):
     """A nick or a room name that cannot be used. The text says why and fits in one line."""
@@ -33,9 +35,9 @@ class NameRefusedError(ValueError):
 def clean(text: str) -> str:
     """Return ``text`` without what could move a cursor, reorder a line or hide in it.
 
-    A tab becomes a space; every other control, bidirectional control and zero-width character goes.
+    A tab or a line end becomes a space; every other control, bidirectional control and zero-width character goes.
     """
-    return _UNSAFE.sub("", text.replace("\t", " "))
+    return _UNSAFE.sub("", _SPACES.sub(" ", text))
 
 
 def split_incomplete(data: bytes) -> tuple[bytes, bytes]:

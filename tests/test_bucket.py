@@ -48,11 +48,24 @@ def test_the_leak_does_not_go_beyond_the_total() -> None:
 
 
 def test_zero_is_no_limit() -> None:
-    assert admitted(SourceBuckets(0, 0, 0, never), "192.0.2.1", 1000, 0.0) == 1000
+    for source in (SourceBuckets(0, 5, 0, never), SourceBuckets(10, 0, 0, never)):
+        assert admitted(source, "192.0.2.1", 1000, 0.0) == 1000
 
 
 def test_a_burst_is_at_least_one_and_so_is_a_total() -> None:
-    assert admitted(SourceBuckets(0.5, 0, 0.5, never), "192.0.2.1", 10, 0.0) == 1
+    assert admitted(SourceBuckets(0.5, 0.5, 0.5, never), "192.0.2.1", 10, 0.0) == 1
+    assert admitted(SourceBuckets(0, 0, 0.5, never), "192.0.2.1", 10, 0.0) == 1
+
+
+def test_the_wait_for_a_token_is_as_long_as_it_takes() -> None:
+    bucket = TokenBucket(rate=5, burst=2, now=0.0)
+    assert bucket.wait(0.0) == 0.0
+    assert bucket.take(0.0)
+    assert bucket.take(0.0)
+    wait = bucket.wait(0.0)
+    assert 0.2 <= wait < 0.201
+    assert bucket.wait(wait) == 0.0
+    assert bucket.take(wait)
 
 
 def test_the_table_is_bounded_and_forgets_who_was_silent_longest() -> None:
@@ -68,10 +81,10 @@ def test_the_table_is_bounded_and_forgets_who_was_silent_longest() -> None:
 
 
 def test_a_clock_that_is_set_back_adds_nothing() -> None:
-    bucket = TokenBucket(1, 100.0)
-    assert bucket.take(1, 1, 100.0)
-    assert not bucket.take(1, 1, 50.0)
-    assert bucket.take(1, 1, 51.0)
+    bucket = TokenBucket(1, 1, 100.0)
+    assert bucket.take(100.0)
+    assert not bucket.take(50.0)
+    assert bucket.take(51.0)
 
 
 @pytest.mark.parametrize(

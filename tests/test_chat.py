@@ -21,7 +21,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def factory(clock: Clock) -> ChatFactory:
-    return ChatFactory(Room(), clock)
+    return ChatFactory(Room(), clock, rate=0)
 
 
 def member(factory: ChatFactory, nick: str) -> tuple[ChatProtocol, TCPTransport]:
@@ -90,7 +90,7 @@ STREAM = "/nick bob\nhi 收到\n\n/join dev\n/bad\n/leave\nbye\n".encode()
 @given(cuts)
 def test_how_the_network_cuts_a_members_stream_does_not_matter(places: list[int]) -> None:
     def heard(pieces: list[bytes]) -> tuple[bytes, bytes]:
-        factory = ChatFactory(Room(), Clock())
+        factory = ChatFactory(Room(), Clock(), rate=0)
         _, to_ann = member(factory, "ann")
         bob, to_bob = connect(factory)
         for piece in pieces:
@@ -145,6 +145,26 @@ def test_lines_after_a_quit_are_nobodys_even_at_an_orderly_end(factory: ChatFact
     lose(ann, ConnectionDone)
     assert taken(to_bob) == b"* ann left\n"
     assert len(factory.connections) == 1
+
+
+def test_a_member_that_floods_is_read_more_slowly_and_loses_nothing(clock: Clock) -> None:
+    factory = ChatFactory(Room(), clock)
+    ann, to_ann = member(factory, "ann")  # which took one line to say
+    _, to_bob = member(factory, "bob")
+    ann.dataReceived(b"x\n" * 20)
+    assert taken(to_bob).count(b"\n") == 9
+    assert to_ann.producerState == "paused"
+    clock.advance(0.21)
+    assert taken(to_bob).count(b"\n") == 1
+    clock.pump([0.21] * 10)
+    assert taken(to_bob).count(b"\n") == 10
+    clock.advance(0.21)
+    assert to_ann.producerState == "producing"
+    ann.dataReceived(b"x\n" * 20)
+    factory.drain(5.0)  # what was read is said now
+    clock.advance(0)
+    assert to_ann.write_closed
+    lose(ann)
 
 
 def test_one_stuck_member_costs_the_room_nothing(factory: ChatFactory, clock: Clock) -> None:

@@ -43,6 +43,8 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
         ({"framing": "line"}, "framing line: an echo has no messages to frame; add reply"),
         ({"reply": "x", "chat": ["1"]}, "reply 'x': there is nothing to reply to; add tcp"),
         ({"queue_max": 65_535}, "queue-max 65535: one read may bring more; give 65536 or more, or 0"),
+        ({"tcp": [1314]}, """tcp [1314]: a list of strings is wanted; write ["1314"]"""),
+        ({"tcp": None}, """tcp None: a list of strings is wanted; write ["1314"]"""),
         ({"framing": "words"}, "framing words: there are raw and line; choose one of them"),
         ({"udp_rate": -1}, "udp-rate -1: out of range; give a number from 0, which means no limit"),
         ({"udp_rate": float("nan")}, "udp-rate nan: out of range; give a number from 0, which means no limit"),
@@ -50,7 +52,7 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
         ({"queue_max": 1.5}, "queue-max 1.5: not a whole number; give a whole number from 0, which means no limit"),
         ({"queue_max": True}, "queue-max True: not a whole number; give a whole number from 0, which means no limit"),
         ({"drain_timeout": "5"}, "drain-timeout 5: not a number; give a number from 0, which means no limit"),
-        ({"reply": "{x}"}, "reply '{x}': {x} is not one of {message}, {peer}, {time}; write one of them"),
+        ({"reply": "{x}"}, "reply '{x}': {x} is no field; write {message}, {peer}, {time}, or {{ for a brace"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused_in_one_line(settings: dict[str, Any], message: str) -> None:

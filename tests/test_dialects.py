@@ -241,7 +241,7 @@ def test_a_character_that_a_buffer_cuts_neither_raises_nor_garbles(size: int) ->
 
 def test_an_empty_line_does_not_hang_the_client(acknowledging: int) -> None:
     done = netsvc("talk", "--framing", "raw", acknowledging, stdin=b"\n\nhello\n")
-    assert (done.returncode, done.stdout.decode()) == (0, GOT_IT + "\n")
+    assert (done.returncode, done.stdout.decode()) == (1, GOT_IT + "\n")
     assert done.stderr.decode().count("an empty message is nothing") == 2
 
 

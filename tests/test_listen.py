@@ -66,6 +66,7 @@ def test_datagrams_are_listened_for(text: str) -> None:
         ("ssl:80:privateKey=/no/such.pem", "cannot read '/no/such.pem': no such file"),
         ("tls:/no/such/directory:80", "no file /no/such/directory/*.pem"),
         ("systemd:domain=INET6:name=nosuch", "systemd handed over no such socket"),
+        ("unix:", "the path is missing"),
         ("systemd:domain=INET6:index=5", "systemd handed over no such socket"),
     ],
 )
@@ -153,6 +154,16 @@ async def test_a_unix_socket_in_no_directory_is_refused() -> None:
     with pytest.raises(ListenError, match="no such file"):
         listener.startService()
     await stopped(listener)
+
+
+@ensureDeferred
+async def test_a_unix_socket_that_another_has_is_refused(tmp_path: Path) -> None:
+    listeners = [stream_listener(reactor, "tcp", f"unix:{tmp_path}/socket", factory) for _ in range(2)]
+    listeners[0].startService()
+    with pytest.raises(ListenError, match="in use already; choose a path"):
+        listeners[1].startService()
+    for listener in listeners:
+        await stopped(listener)
 
 
 @ensureDeferred

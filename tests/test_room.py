@@ -143,7 +143,7 @@ def test_a_private_message_reaches_the_two_wherever_they_are() -> None:
 def test_a_private_message_to_oneself_comes_once_and_to_nobody_is_said() -> None:
     room = room_with("ann")
     assert told(room.receive("ann", Whisper("ann", "me"))) == {"ann": [Whispered("ann", "ann", "me")]}
-    nobody = Notice("nobody here is called eve; /who lists the room")
+    nobody = Notice("nobody is called eve")
     assert told(room.receive("ann", Whisper("eve", "you"))) == {"ann": [nobody]}
 
 

@@ -103,9 +103,9 @@ def test_nothing_cannot_be_said_without_line_ends() -> None:
 
 
 def test_a_line_that_is_too_long_is_noticed(talk: Talk) -> None:
-    talk.side.dataReceived(b"x" * 70_000 + b"\nnext\n")
+    talk.side.dataReceived(b"x" * 1_100_000 + b"\nnext\n")
     assert talk.heard == ["next"]
-    assert talk.noticed == ["line too long: at most 65536 bytes with its line end; it was left out"]
+    assert talk.noticed == ["line too long: at most 1048576 bytes with its line end; it was left out"]
     lose(talk.side)
 
 

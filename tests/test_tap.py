@@ -23,6 +23,7 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
     config = parse(
         *("--tcp", "1", "--tcp", "[::1]:2", "--udp", "3", "--chat", "4", "--reply", "ok", "--framing", "line"),
         *("--queue-max", "70000", "--stall-timeout", "6", "--close-timeout", "7.5", "--drain-timeout", "8"),
+        *("--chat-rate", "13", "--chat-burst", "14"),
         *("--udp-rate", "9", "--udp-burst", "10", "--udp-total", "11", "--udp-max-size", "12"),
     )
     assert config == Config(
@@ -35,6 +36,8 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
         stall_timeout=6.0,
         close_timeout=7.5,
         drain_timeout=8.0,
+        chat_rate=13.0,
+        chat_burst=14,
         udp_rate=9.0,
         udp_burst=10,
         udp_total=11.0,

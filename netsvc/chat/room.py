@@ -116,7 +116,7 @@ class Room(Generic[M]):
     def _whisper(self, member: M, nick: str, text: str) -> list[Delivery[M]]:
         recipient = self._by_nick.get(fold(nick))
         if recipient is None:
-            return [Delivery((member,), Notice(f"nobody here is called {nick}; /who lists the room"))]
+            return [Delivery((member,), Notice(f"nobody is called {nick}"))]
         parties = (member,) if recipient == member else (member, recipient)
         return [Delivery(parties, Whispered(self._nicks[member], self._nicks[recipient], text))]
 

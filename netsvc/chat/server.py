@@ -8,11 +8,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from netsvc.bucket import TokenBucket
 from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
 from netsvc.chat.room import Delivery, Room
 from netsvc.framing import LineFraming
 from netsvc.message_stream import MessageProtocol
 from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory
+
+#: Lines a second, and at once, that a member may say by default: more than anybody types, and less than makes the
+#: others' queues overflow.
+CHAT_RATE = 5.0
+CHAT_BURST = 10
 
 
 class ChatProtocol(MessageProtocol):
@@ -20,13 +26,18 @@ class ChatProtocol(MessageProtocol):
 
     factory: ChatFactory
 
-    def __init__(self) -> None:
+    def __init__(self, bucket: TokenBucket) -> None:
         super().__init__(LineFraming())
+        self._bucket = bucket
 
     def opened(self) -> None:
         self._deliver(self.factory.room.enter(self))
 
+    def pace(self) -> float:
+        return self._bucket.wait(self.factory.clock.seconds())
+
     def messageReceived(self, message: bytes) -> None:
+        self._bucket.take(self.factory.clock.seconds())
         try:
             request = decode_request(message)
         except MessageError as e:
@@ -38,6 +49,7 @@ class ChatProtocol(MessageProtocol):
             self.finish()
 
     def refused(self, why: str) -> None:
+        self._bucket.take(self.factory.clock.seconds())
         self.tell(Notice(f"{why}; nothing was sent on"))
 
     def drained(self) -> None:
@@ -76,11 +88,23 @@ class ChatFactory(StreamFactory):
     :param room: where the members meet; factories may share one.
     :param clock: a reactor, or a ``Clock`` in a test.
     :param limits: what each connection may cost.
+    :param rate: lines a second that a member may say; who says more is read more slowly. 0 for no limit.
+    :param burst: lines that a member who was silent may say at once; 0 for no limit.
     """
 
-    def __init__(self, room: Room[ChatProtocol], clock: IReactorTime, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self,
+        room: Room[ChatProtocol],
+        clock: IReactorTime,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        rate: float = CHAT_RATE,
+        burst: int = CHAT_BURST,
+    ) -> None:
         super().__init__(clock, limits)
         self.room = room
+        self._rate = rate
+        self._burst = burst
 
     def connection(self) -> ChatProtocol:
-        return ChatProtocol()
+        return ChatProtocol(TokenBucket(self._rate, self._burst, self.clock.seconds()))

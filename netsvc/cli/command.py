@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred
@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.python.usage import Options, UsageError
 from zope.interface import implementer
 
+from netsvc import __version__
 from netsvc.address import AddressError, HostPort, is_ip, parse_address
 from netsvc.datagram import resolve
 
@@ -29,6 +30,11 @@ class CommandError(Exception):
 
 class Command(Options):
     """Options of a subcommand, and what it does."""
+
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(f"netsvc {__version__}")
+        raise SystemExit(0)
 
     async def run(self, reactor: Any) -> None:
         """Do it. Returning is success.

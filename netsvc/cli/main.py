@@ -25,7 +25,7 @@ INTERRUPTED = 128 + signal.SIGINT
 class Options(UsageOptions):
     """The subcommands."""
 
-    synopsis = "Usage: netsvc COMMAND [options]"
+    synopsis = "Usage: netsvc"
     longdesc = (
         "Data goes to standard output, everything else to standard error. Exit status: 0 it worked, 1 the network "
         "or the peer failed, 64 wrong usage, 130 Ctrl-C. The servers: twist netsvc --help."
@@ -77,16 +77,20 @@ def _open_missing_descriptors() -> None:
 async def _run(reactor: Any, command: Command) -> None:
     running: Deferred[None] | None = None
     interruptions = 0
+    status = INTERRUPTED
 
-    def interrupt(*_: object) -> None:
-        nonlocal interruptions
+    def interrupt(number: int, _frame: object) -> None:
+        nonlocal interruptions, status
         interruptions += 1
+        status = 128 + number
         if interruptions > 1:  # something does not listen: a full pipe, a name server
-            os._exit(INTERRUPTED)
+            os._exit(status)
         if running is not None:
             reactor.callFromThread(running.cancel)
 
     signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    reactor.callWhenRunning(signal.signal, signal.SIGTERM, interrupt)  # the reactor has set its own meanwhile
     try:
         running = Deferred.fromCoroutine(command.run(reactor))
         if interruptions:  # before it waited for anything
@@ -102,4 +106,4 @@ async def _run(reactor: Any, command: Command) -> None:
         notice(str(e))
         raise SystemExit(USAGE) from None
     except CancelledError:
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(status) from None

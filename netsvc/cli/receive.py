@@ -22,7 +22,7 @@ from netsvc.framing import LineFraming, read
 from netsvc.listen import datagram_listener, stream_listener
 
 #: The longest line of a stream that is printed as one, in bytes.
-LINE_MAX = 65_536
+LINE_MAX = 1_048_576
 
 
 class Receive(Command):

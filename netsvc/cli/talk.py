@@ -75,7 +75,7 @@ class Talk(Command):
         self.where = HostPort(self["where"], 0) if self["listen"] else self.address(self["where"], DEFAULT_HOST)
 
     async def run(self, reactor: Any) -> None:
-        self._unsent = 0
+        self._late = self._unsent = 0  # lines that came after the end, and that could not be sent before
         console = Console(self._typed, self._input_ended)
         try:
             async with opened(reactor, console):
@@ -91,19 +91,22 @@ class Talk(Command):
         except Exception as e:
             raise CommandError(explain(e, self.where)) from None
         finally:
-            if self._unsent:
-                notice(f"{self._unsent:,} lines were not sent: they came after the end of the conversation")
+            if self._late:
+                notice(f"not sent, because the conversation was over: {self._late:,} more line(s)")
+        if self._late or self._unsent:
+            raise CommandError  # each was said
 
     def _input_ended(self) -> None:
         self._partner.end()
 
     def _typed(self, line: bytes) -> None:
         if self._partner.over:
-            self._unsent += 1
+            self._late += 1
             return
         try:
             self._partner.say(line)
         except SayError as e:
+            self._unsent += 1
             notice(f"not sent: {line.decode('utf-8', 'replace')[:64]}: {e}")
 
     async def _find_partner(self, reactor: Any, console: Console) -> Conversation | DatagramConversation:

@@ -23,7 +23,7 @@ from netsvc.reasons import pending_error
 from netsvc.talk.partner import FAREWELL, Partner, SayError, ignore
 
 #: The longest line that is read from the partner, in bytes.
-HEARD_MAX = 65_536
+HEARD_MAX = 1_048_576
 
 #: Seconds of silence after which what came without a line end is taken for a message.
 QUIET = 0.2
