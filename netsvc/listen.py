@@ -244,13 +244,13 @@ def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
         raise ConfigError(setting, text, _NOT_INHERITED, _SOCKET_UNIT) from e
     except Exception as e:
         # Whatever else the parser of an endpoint raises, in Twisted or a plugin, is about this description.
-        problem = str(e).partition("\n")[0] or type(e).__name__
+        problem, remedy = str(e).partition("\n")[0] or type(e).__name__, _FORMS
         if unknown := re.fullmatch("Unknown endpoint type: (.*)", problem):
             problem = f"{unknown[1]} is neither an IP address nor a kind of endpoint"
         elif type(e).__module__.startswith("OpenSSL"):
-            problem = "OpenSSL finds no usable key and certificate"
+            problem, remedy = "OpenSSL cannot use the key or certificate", "name PEM files that belong together"
         problem = re.sub(r"^_?\w+\(\) ", "", problem)
-        raise ConfigError(setting, text, problem, _FORMS) from e
+        raise ConfigError(setting, text, problem, remedy) from e
     return endpoint
 
 

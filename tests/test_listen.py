@@ -79,7 +79,7 @@ def test_a_stream_that_cannot_be_is_refused_before_anything_is_opened(text: str,
 
 def test_a_key_file_that_holds_no_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("not a key")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="OpenSSL cannot use the key or certificate; name PEM files"):
         stream_listener(MemoryReactor(), "tcp", f"ssl:80:privateKey={tmp_path}/key.pem", factory)
 
 
