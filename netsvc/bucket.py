@@ -18,6 +18,11 @@ TABLE_SIZE = 4096
 #: The share of a source's refused questions that is answered all the same.
 LEAK = 1 / 16
 
+#: Answers a second for one source, at once after a silence, and a second for all: the defaults.
+RATE = 100.0
+BURST = 200
+TOTAL = 10_000.0
+
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
@@ -60,9 +65,9 @@ class SourceBuckets:
 
     def __init__(
         self,
-        rate: float = 100.0,
-        burst: float = 200,
-        total: float = 10_000.0,
+        rate: float = RATE,
+        burst: float = BURST,
+        total: float = TOTAL,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._rate = rate

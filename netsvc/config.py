@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from netsvc.bucket import BURST, RATE, TOTAL
 from netsvc.chat.server import CHAT_BURST, CHAT_RATE
 from netsvc.errors import ConfigError
+from netsvc.guard import MAX_SIZE
 from netsvc.reply import ReplyTemplate, TemplateError
 from netsvc.stream import TRANSPORT_BUFFER, Limits
 
@@ -56,10 +58,10 @@ class Config:
     drain_timeout: float = _knob(5.0, "seconds for flushing what was accepted when the server stops; 0: no limit")
     chat_rate: float = _knob(CHAT_RATE, "lines a second that a chat member may say, more are read later; 0: no limit")
     chat_burst: int = _knob(CHAT_BURST, "lines that a chat member may say at once after a silence; 0: no limit")
-    udp_rate: float = _knob(100.0, "answers a second for one IPv4 address or IPv6 /64; 0: no limit")
-    udp_burst: int = _knob(200, "answers that such a source may have at once after a silence; 0: no limit")
-    udp_total: float = _knob(10_000.0, "answers a second for all sources together; 0: no limit")
-    udp_max_size: int = _knob(1_400, "bytes in a datagram; a longer one is counted and not answered; 0: no limit")
+    udp_rate: float = _knob(RATE, "answers a second for one IPv4 address or IPv6 /64; 0: no limit")
+    udp_burst: int = _knob(BURST, "answers that such a source may have at once after a silence; 0: no limit")
+    udp_total: float = _knob(TOTAL, "answers a second for all sources together; 0: no limit")
+    udp_max_size: int = _knob(MAX_SIZE, "bytes in a datagram; a longer one is counted and not answered; 0: no limit")
 
     def __post_init__(self) -> None:
         for setting in ("tcp", "udp", "chat"):

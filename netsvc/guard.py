@@ -15,6 +15,9 @@ from netsvc.stamp import is_stamped
 #: Services answer from ports below this one; people ask from above.
 PRIVILEGED_PORTS = 1024
 
+#: Bytes of the longest datagram that is answered by default.
+MAX_SIZE = 1_400
+
 Refusal = Literal["too long", "privileged port", "own port", "already stamped", "too many"]
 
 
@@ -25,7 +28,7 @@ class Guard:
     :param max_size: the longest datagram that is answered, in bytes; 0 for no limit.
     """
 
-    def __init__(self, buckets: SourceBuckets | None = None, max_size: int = 1_400) -> None:
+    def __init__(self, buckets: SourceBuckets | None = None, max_size: int = MAX_SIZE) -> None:
         self._buckets = SourceBuckets() if buckets is None else buckets
         self._max_size = max_size
         self.refused: Counter[Refusal] = Counter()

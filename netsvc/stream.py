@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsvc.address import peer_text
+from netsvc.timer import cancel
 
 #: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
 TRANSPORT_BUFFER = 65_536
@@ -103,7 +104,7 @@ class StreamFactory(_Factory):
         drained = self._draining = Deferred()
         if timeout:
             deadline = self.clock.callLater(timeout, self._abort_all)
-            drained.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
+            drained.addCallback(lambda _: cancel(deadline))
         for connection in tuple(self.connections):
             connection.drain()
         return drained
@@ -319,6 +320,5 @@ class StreamProtocol(Protocol):
 
     def _set_timer(self, seconds: float, call: Callable[[], object] | None) -> None:
         """Replace the timer. No seconds, no timer."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)
         self._timer = self.factory.clock.callLater(seconds, call) if seconds and call else None

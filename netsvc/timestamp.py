@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from netsvc.datagram import BoundedDatagramProtocol, ConnectedDatagramProtocol, listen_for, resolve
 from netsvc.guard import Guard
 from netsvc.stamp import Stamper, StampError, parse
+from netsvc.timer import cancel
 
 
 class TimestampProtocol(BoundedDatagramProtocol):
@@ -155,8 +156,8 @@ class TimestampClient(ConnectedDatagramProtocol):
 
     def _close(self, payload: bytes) -> _Question | None:
         question = self._open.pop(payload, None)
-        if question is not None and question.retry is not None and question.retry.active():
-            question.retry.cancel()
+        if question is not None:
+            cancel(question.retry)
         return question
 
 

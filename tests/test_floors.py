@@ -16,7 +16,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["text", "framing", "stamp", "bucket", "guard", "reply", "address", "errors", "lookup"], 0),
     **dict.fromkeys(["chat", "chat.messages", "chat.room"], 0),
     # 1: what every connection, socket and port needs from Twisted
-    **dict.fromkeys(["stream", "message_stream", "datagram", "listen", "reasons"], 1),
+    **dict.fromkeys(["stream", "message_stream", "datagram", "listen", "reasons", "timer"], 1),
     # 2: protocols and their clients
     **dict.fromkeys(["echo", "timestamp", "chat.server", "chat.client"], 2),
     **dict.fromkeys(["talk", "talk.partner", "talk.stream", "talk.datagram"], 2),

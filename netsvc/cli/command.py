@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
+from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -19,7 +20,6 @@ from netsvc.datagram import resolve
 #: Seconds to wait for a connection.
 CONNECT_TIMEOUT = 30.0
 
-
 #: Whom a port alone means, as in the classic programs.
 DEFAULT_HOST = "127.0.0.1"
 
@@ -28,13 +28,17 @@ class CommandError(Exception):
     """The network or the peer did not do its part; the text is one line, or none if it was said. Exit status 1."""
 
 
-class Command(Options):
-    """Options of a subcommand, and what it does."""
+class VersionedOptions(Options):
+    """Options whose version is netsvc's, not Twisted's."""
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
         print(f"netsvc {__version__}")
         raise SystemExit(0)
+
+
+class Command(VersionedOptions):
+    """Options of a subcommand, and what it does."""
 
     async def run(self, reactor: Any) -> None:
         """Do it. Returning is success.
@@ -86,8 +90,6 @@ def explain(cause: BaseException, where: HostPort) -> str:
 
     A cause that is not the network's is raised again: it is our own fault.
     """
-    from OpenSSL import SSL  # late: it costs 50 ms
-
     match cause:
         case error.ConnectionRefusedError():
             return f"{where}: connection refused; nobody listens there, or a firewall says so"

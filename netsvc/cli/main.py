@@ -9,12 +9,10 @@ from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
-from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from netsvc import __version__
 from netsvc.cli import lookup, receive, send, talk, timestamp
-from netsvc.cli.command import Command, CommandError
+from netsvc.cli.command import Command, CommandError, VersionedOptions
 from netsvc.cli.console import notice
 
 FAILED = 1
@@ -22,7 +20,7 @@ USAGE = 64  # EX_USAGE in sysexits.h
 INTERRUPTED = 128 + signal.SIGINT
 
 
-class Options(UsageOptions):
+class Options(VersionedOptions):
     """The subcommands."""
 
     synopsis = "Usage: netsvc"
@@ -37,11 +35,6 @@ class Options(UsageOptions):
         ["receive", None, receive.Receive, "print what arrives"],
         ["lookup", None, lookup.Lookup, "names and addresses, services and ports, this host's own"],
     ]
-
-    def opt_version(self) -> NoReturn:
-        """Print the version and exit."""
-        print(f"netsvc {__version__}")
-        raise SystemExit(0)
 
     def postOptions(self) -> None:
         if self.subCommand is None:

@@ -19,6 +19,7 @@ from netsvc.cli.console import Console, notice, opened
 from netsvc.datagram import ConnectedDatagramProtocol, listen_for, resolve
 from netsvc.framing import PieceFraming
 from netsvc.reasons import pending_error
+from netsvc.timer import cancel
 
 #: Seconds to wait for the peer's end of the stream.
 END_TIMEOUT = 5.0
@@ -72,8 +73,7 @@ class Send(Command):
         try:
             await stream.lost
         finally:
-            if deadline.active():
-                deadline.cancel()
+            cancel(deadline)
 
     async def _send_datagrams(self, reactor: Any) -> None:
         address = (await resolve(reactor, self.where.host or ""))[0]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from OpenSSL import crypto
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.python.usage import UsageError
 
 from netsvc.address import HostPort, peer_text
@@ -153,16 +155,11 @@ class Talk(Command):
         endpoint = HostnameEndpoint(reactor, host, self.where.port, timeout=CONNECT_TIMEOUT)
         if not self["tls"]:
             return endpoint
-        from twisted.internet.ssl import optionsForClientTLS, platformTrust  # late: it costs 50 ms
-
         return wrapClientTLS(optionsForClientTLS(host, trustRoot=self._authority() or platformTrust()), endpoint)
 
     def _authority(self) -> Any:
         if not self["ca"]:
             return None
-        from OpenSSL import crypto
-        from twisted.internet.ssl import Certificate, trustRootFromCertificates
-
         try:
             pem = Path(self["ca"]).read_bytes()
             return trustRootFromCertificates([Certificate.loadPEM(pem)])

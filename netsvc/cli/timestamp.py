@@ -10,7 +10,7 @@ from twisted.python.usage import UsageError
 from netsvc.address import HostPort
 from netsvc.cli.command import DEFAULT_HOST, Command, CommandError, explain
 from netsvc.cli.console import Console, is_terminal, notice, opened
-from netsvc.config import Config
+from netsvc.guard import MAX_SIZE
 from netsvc.timestamp import ask_timestamp
 
 
@@ -71,7 +71,7 @@ class Timestamp(Command):
                 reactor, where.host or "", where.port, question, timeout=self["timeout"], tries=self["tries"]
             )
         except Exception as e:
-            long = f"; a netsvc server answers {Config.udp_max_size:,} bytes at most" if len(question) > 1_400 else ""
+            long = f"; a netsvc server answers {MAX_SIZE:,} bytes at most" if len(question) > MAX_SIZE else ""
             notice(explain(e, where) + long)
             return False
         console.show(f"[{answer.time.ctime()}] {answer.payload.decode('utf-8', 'replace')}")

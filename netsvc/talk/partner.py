@@ -8,6 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from netsvc.timer import cancel
+
 #: Seconds without an answer after which a partner who cannot be told "I have finished" is taken leave of: over
 #: TLS, which Twisted cannot half-close, and in datagrams.
 FAREWELL = 1.0
@@ -60,8 +62,7 @@ class Partner:
         self._timer = self._clock.callLater(seconds, call)
 
     def _stop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)
         self._timer = None
 
     def _end(self, failure: Failure | None = None) -> None:

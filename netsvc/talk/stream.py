@@ -21,6 +21,7 @@ from zope.interface import implementer
 from netsvc.framing import Framing, LineFraming, RawFraming, read
 from netsvc.reasons import pending_error
 from netsvc.talk.partner import FAREWELL, Partner, SayError, ignore
+from netsvc.timer import cancel
 
 #: The longest line that is read from the partner, in bytes.
 HEARD_MAX = 1_048_576
@@ -123,7 +124,7 @@ class Conversation(Partner, Protocol):
         if self._learning:
             if b"\n" in data:  # a partner that ends one line ends them all
                 self._learning = False
-                self._stop_waiting()
+                cancel(self._quiet)
                 if isinstance(self._framing, RawFraming):
                     cut = self._framing.end() or b""
                     self._framing = LineFraming(HEARD_MAX)
@@ -151,9 +152,8 @@ class Conversation(Partner, Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._hear_rest()
-        self._stop_waiting()
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+        cancel(self._quiet)
+        cancel(self._deadline)
         if self._failure is not None:
             reason = Failure(self._failure)
         orderly = (self._parting and self._flushed) or reason.check(error.ConnectionDone)
@@ -192,10 +192,6 @@ class Conversation(Partner, Protocol):
         if pending_error(self.transport):
             self._failure = error.ConnectionLost()
         self.transport.loseConnection()
-
-    def _stop_waiting(self) -> None:
-        if self._quiet is not None and self._quiet.active():
-            self._quiet.cancel()
 
     def _take_unended(self) -> None:
         """The partner ends no lines: what has come is a message, and so is each piece that follows."""
