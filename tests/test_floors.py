@@ -27,7 +27,10 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["cli.talk", "cli.timestamp", "cli.send", "cli.receive", "cli.lookup"], 4),
     # beside the floors: the public names, and the testing kit, which may use what is pure
     **dict.fromkeys(["__init__"], 5),
-    **dict.fromkeys(["testing", "testing.reactor"], 1),
+    **dict.fromkeys(["testing.events", "testing.link", "testing.cuts", "testing.trace"], 0),
+    **dict.fromkeys(["testing.stack", "testing.pipe", "testing.streams", "testing.datagrams"], 0),
+    **dict.fromkeys(["testing", "testing.memory_reactor", "testing.network", "testing.reactor"], 1),
+    **dict.fromkeys(["testing.resolver", "testing.transports"], 1),
 }
 
 

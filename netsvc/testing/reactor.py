@@ -1,142 +1,328 @@
-"""Twisted's in-memory reactor, which has no UDP (twisted #9695), with UDP."""
+"""The reactor of a simulated host.
+
+It does what Twisted's EPollReactor does, most of it by the same code, with simulated sockets and in virtual time.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError, MessageLengthError
-from twisted.internet.interfaces import IListeningPort, IReactorUDP, IUDPTransport
-from twisted.internet.protocol import DatagramProtocol
-from twisted.internet.testing import MemoryReactorClock
-from zope.interface import implementer
+from twisted.internet.base import DelayedCall, ReactorBase
+from twisted.internet.interfaces import (
+    IConnector,
+    IDelayedCall,
+    IListeningPort,
+    IProtocolFactory,
+    IReactorCore,
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorMulticast,
+    IReactorPluggableNameResolver,
+    IReactorSSL,
+    IReactorTCP,
+    IReactorTime,
+    IReactorUDP,
+    IReactorUNIX,
+)
+from twisted.internet.posixbase import _DisconnectSelectableMixin, _PollLikeMixin
+from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.log import callWithLogger
+from zope.interface import implementer_only
 
-from netsvc.address import is_ip
+from netsvc.testing.resolver import Lookup, Resolver
+from netsvc.testing.stack import ERR, HUP, IN, OUT, Stack
+from netsvc.testing.transports import MulticastPort, TCPConnector, TCPPort, UDPPort, UNIXConnector, UNIXPort
 
-_FIRST_EPHEMERAL_PORT = 49_152  # RFC 6335, section 6
-_DATAGRAM_MAX = 65_507  # payload bytes of UDP over IPv4
+
+class HostDownError(RuntimeError):
+    """Something was asked of a host that has crashed."""
 
 
-@implementer(IReactorUDP)
-class MemoryReactor(MemoryReactorClock):
-    """A ``MemoryReactorClock`` whose datagrams go from port to port.
+@implementer_only(
+    IReactorCore,
+    IReactorTime,
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorTCP,
+    IReactorSSL,
+    IReactorUDP,
+    IReactorMulticast,
+    IReactorUNIX,
+    IReactorPluggableNameResolver,
+)
+class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
+    """One host's reactor. Make it with :meth:`netsvc.testing.Network.host`.
 
-    What one port sends to ``127.0.0.1`` or ``::1`` and the number of another port arrives there at the next
-    ``advance``. What is sent elsewhere is kept in the sending port's ``sent`` and goes nowhere.
+    It needs not be run: the network runs all of its hosts. As EPollReactor does, it takes what is ready once a turn,
+    logs what a protocol raises and closes its connection, and closes a connected UDP port that is refused.
 
-    :ivar udp_ports: the open ports, by their numbers.
+    After its host has crashed, whatever is asked of it raises :class:`HostDownError`.
     """
 
-    def __init__(self) -> None:
+    _log = Logger()
+    _registerAsIOThread = False
+    _POLL_DISCONNECTED = HUP | ERR
+    _POLL_IN = IN
+    _POLL_OUT = OUT
+
+    def __init__(self, stack: Stack, lookup: Lookup) -> None:
+        self.stack = stack
+        self._events = stack.events
+        self._start = stack.starts
+        self._reads: set[int] = set()
+        self._writes: set[int] = set()
+        self._selectables: dict[int, Any] = {}
+        self._ready: dict[int, None] = {}
+        self._turn_due = False
+        self._calls: dict[DelayedCall, None] = {}
         super().__init__()
-        self.udp_ports: dict[int, DatagramPort] = {}
+        self.installNameResolver(Resolver(self, lookup))
+
+    def __repr__(self) -> str:
+        return f"<HostReactor of {self.stack.name}>"
+
+    # IReactorTime
+
+    def seconds(self) -> float:
+        return self._events.now
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: A002  Twisted's name
+        self._check()
+        if not delay >= 0:
+            raise ValueError(f"a call is made 0 or more seconds later, not {delay!r}")
+        call = DelayedCall(
+            self._events.now + delay, callable, args, kw, self._forget, self._schedule, seconds=self.seconds
+        )
+        self._schedule(call)
+        return call
+
+    def getDelayedCalls(self) -> list[IDelayedCall]:
+        return list(self._calls)
+
+    def _schedule(self, call: DelayedCall) -> None:
+        self._calls[call] = None
+        self._events.wait(call.time, self._call, call)
+
+    def _forget(self, call: DelayedCall) -> None:
+        self._calls.pop(call, None)
+
+    def _call(self, call: DelayedCall) -> None:
+        if call not in self._calls or self._down:
+            return
+        if call.delayed_time > 0:
+            call.activate_delay()
+            self._schedule(call)
+        elif call.time <= self._events.now:  # or else it was put off, and is scheduled anew
+            del self._calls[call]
+            call.called = 1
+            try:
+                call.func(*call.args, **call.kw)
+            except Exception:
+                self._log.failure("while handling timed call")
+
+    # IReactorCore
+
+    def installWaker(self) -> None:
+        """Nothing sleeps that would have to be woken."""
+
+    def _initThreads(self) -> None:
+        """There are no threads."""
+
+    def wakeUp(self) -> None:
+        if not self._down:
+            self._events.wait(self._events.now, self.runUntilCurrent)
+
+    def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:
+        self._check()
+        super().callFromThread(f, *args, **kwargs)
+
+    def run(self, installSignalHandlers: bool = True) -> None:
+        """Run the network until somebody calls ``stop``.
+
+        :raises RuntimeError: if nothing is left that could happen.
+        """
+        self._check()
+        super().run(installSignalHandlers=False)
+
+    def mainLoop(self) -> None:
+        while self._started:
+            if self._events.due() is None:
+                self.crash()
+                raise RuntimeError(
+                    f"nothing is left that could happen, and nobody stopped the reactor of {self.stack.name}"
+                )
+            self._events.step()
+
+    def stop(self) -> None:
+        super().stop()
+        self.wakeUp()
+
+    def iterate(self, delay: float = 0.0) -> None:
+        self._check()
+        self._events.run_until(self._events.now + delay)
+
+    # IReactorFDSet
+
+    def addReader(self, reader: Any) -> None:
+        self._add(reader, self._reads, IN)
+
+    def addWriter(self, writer: Any) -> None:
+        self._add(writer, self._writes, OUT)
+
+    def removeReader(self, reader: Any) -> None:
+        self._remove(reader, self._reads, self._writes)
+
+    def removeWriter(self, writer: Any) -> None:
+        self._remove(writer, self._writes, self._reads)
+
+    def removeAll(self) -> list[Any]:
+        removed = list(self._selectables.values())
+        self._reads.clear()
+        self._writes.clear()
+        self._selectables.clear()
+        return removed
+
+    def getReaders(self) -> list[Any]:
+        return [self._selectables[number] for number in sorted(self._reads)]
+
+    def getWriters(self) -> list[Any]:
+        return [self._selectables[number] for number in sorted(self._writes)]
+
+    def _add(self, selectable: Any, interested: set[int], event: int) -> None:
+        self._check()
+        number = selectable.fileno()
+        if number in interested:
+            return
+        opened = self.stack.sockets.get(number)
+        if opened is None:
+            raise ValueError(f"{selectable!r} is on no socket of the host {self.stack.name}")
+        interested.add(number)
+        self._selectables[number] = selectable
+        opened.ready = self._note
+        if opened.poll() & (event | ERR | HUP):
+            self._note(number)
+
+    def _remove(self, selectable: Any, interested: set[int], other: set[int]) -> None:
+        number = selectable.fileno()
+        if number == -1:
+            number = next((known for known, one in self._selectables.items() if one is selectable), -1)
+        interested.discard(number)
+        if number not in other:
+            self._selectables.pop(number, None)
+
+    def _note(self, number: int) -> None:
+        """A socket may be ready: look at it in the next turn."""
+        self._ready[number] = None
+        if not self._turn_due:
+            self._turn_due = True
+            self._events.move(self._events.now, self._turn)
+
+    def _turn(self) -> None:
+        """Let everything read and write that is ready now, once."""
+        self._turn_due = False
+        if self._down:
+            return
+        ready, self._ready = self._ready, {}
+        selectables, sockets = self._selectables, self.stack.sockets
+        for number in ready:
+            selectable = selectables.get(number)
+            if selectable is None or number not in sockets:
+                continue
+            event = self._event(number)
+            if event:
+                callWithLogger(selectable, self._doReadOrWrite, selectable, number, event)
+                if number in selectables and number in sockets and self._event(number):
+                    self._note(number)
+
+    def _event(self, number: int) -> int:
+        interest = HUP | ERR
+        if number in self._reads:
+            interest |= IN
+        if number in self._writes:
+            interest |= OUT
+        return self.stack.sockets[number].poll() & interest
+
+    # IReactorTCP, IReactorSSL
+
+    def listenTCP(self, port: Any, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> IListeningPort:
+        return self._listen(TCPPort(port, factory, backlog, interface, self))
+
+    def connectTCP(
+        self, host: str, port: int, factory: ClientFactory[Any], timeout: float = 30.0, bindAddress: Any = None
+    ) -> IConnector:
+        self._check()
+        connector = TCPConnector(host, port, factory, timeout, bindAddress, self)
+        connector.connect()
+        return connector
+
+    def listenSSL(
+        self, port: Any, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        tls = TLSMemoryBIOFactory(contextFactory, False, factory, self)
+        return self.listenTCP(port, tls, backlog, interface)
+
+    def connectSSL(
+        self,
+        host: str,
+        port: int,
+        factory: ClientFactory[Any],
+        contextFactory: Any,
+        timeout: float = 30.0,
+        bindAddress: Any = None,
+    ) -> IConnector:
+        tls: Any = TLSMemoryBIOFactory(contextFactory, True, factory, self)
+        return self.connectTCP(host, port, tls, timeout, bindAddress)
+
+    # IReactorUDP, IReactorMulticast
 
     def listenUDP(
-        self, port: int, protocol: DatagramProtocol, interface: str = "", maxPacketSize: int = 8192
-    ) -> DatagramPort:
-        """Open a port.
+        self, port: int, protocol: AbstractDatagramProtocol, interface: str = "", maxPacketSize: int = 8192
+    ) -> IListeningPort:
+        return self._listen(UDPPort(port, protocol, interface, maxPacketSize, self))
 
-        :param port: 0 for a free one.
-        :raises CannotListenError: for a number that is taken.
-        """
-        if port in self.udp_ports:
-            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
-        if not port:
-            port = next(n for n in range(_FIRST_EPHEMERAL_PORT, 65_536) if n not in self.udp_ports)
-        opened = DatagramPort(self, port, protocol, interface or "0.0.0.0", maxPacketSize)
-        opened.startListening()
-        return opened
+    def listenMulticast(
+        self,
+        port: int,
+        protocol: AbstractDatagramProtocol,
+        interface: str = "",
+        maxPacketSize: int = 8192,
+        listenMultiple: bool = False,
+    ) -> IListeningPort:
+        return self._listen(MulticastPort(port, protocol, interface, maxPacketSize, cast(Any, self), listenMultiple))
 
+    # IReactorUNIX
 
-@implementer(IListeningPort, IUDPTransport)
-class DatagramPort:
-    """One port of a :class:`MemoryReactor`, which is also its protocol's transport.
+    def listenUNIX(
+        self, address: Any, factory: IProtocolFactory, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> IListeningPort:
+        return self._listen(UNIXPort(address, factory, backlog, mode, self, wantPID))
 
-    :ivar sent: every datagram that was written, with the address it was written to.
-    """
+    def connectUNIX(
+        self, address: Any, factory: ClientFactory[Any], timeout: float = 30, checkPID: int = 0
+    ) -> IConnector:
+        self._check()
+        connector = UNIXConnector(address, factory, timeout, self, checkPID)
+        connector.connect()
+        return connector
 
-    maxThroughput = 256 * 1024
+    # The rest is its own
 
-    def __init__(
-        self, reactor: MemoryReactor, port: int, protocol: DatagramProtocol, interface: str, max_packet_size: int
-    ) -> None:
-        self.sent: list[tuple[bytes, tuple[str, int]]] = []
-        self.protocol = protocol
-        self._reactor = reactor
-        self._port = port
-        self._interface = interface
-        self._loopback = "::1" if ":" in interface else "127.0.0.1"
-        self._max_packet_size = max_packet_size
-        self._connected: tuple[str, int] | None = None
-        self._listening = False
-        self._broadcast = False
+    @property
+    def _down(self) -> bool:
+        return self._start != self.stack.starts
 
-    def startListening(self) -> None:
-        self._listening = True
-        self._reactor.udp_ports[self._port] = self
-        self.protocol.makeConnection(self)
+    def _check(self) -> None:
+        if self._start != self.stack.starts:
+            raise HostDownError(
+                f"the host {self.stack.name!r} has crashed, and this reactor with it; "
+                "restart() it, and use the reactor that it has then"
+            )
 
-    def stopListening(self) -> Deferred[None] | None:
-        """Close the port, in the next turn as Twisted's own. Returns None if it is closed already."""
-        if not self._listening:
-            return None
-        self._listening = False
-        closed: Deferred[None] = Deferred()
-        self._reactor.callLater(0, self._close, closed)
-        return closed
-
-    def deliver(self, datagram: bytes, source: tuple[str, int]) -> None:
-        """Let ``datagram`` arrive now, from ``source``, an address and a port.
-
-        As on a socket, a connected port takes only what comes from its peer, and what is longer than
-        ``maxPacketSize`` is cut short without a word.
-        """
-        if self._listening and (self._connected is None or self._connected == source):
-            self.protocol.datagramReceived(datagram[: self._max_packet_size], source)
-
-    def refuse(self) -> None:
-        """Let the answer "nobody listens" arrive now, to a connected port."""
-        if self._connected is None:
-            raise ValueError("only a connected port hears of a refusal")
-        self.protocol.connectionRefused()
-
-    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
-        destination = addr or self._connected
-        if destination is None or not is_ip(destination[0]):
-            raise ValueError(f"a datagram goes to an IP address, not to {destination}")
-        if len(packet) > _DATAGRAM_MAX:
-            raise MessageLengthError("message too long")
-        self.sent.append((packet, destination))
-        host, port = destination
-        if host == self._loopback:
-            self._reactor.callLater(0, self._carry, packet, port)
-
-    def connect(self, host: str, port: int) -> None:
-        if self._connected:
-            raise RuntimeError("already connected, reconnecting is not currently supported")
-        if not is_ip(host):
-            raise ValueError(f"a port is connected to an IP address, not to {host}")
-        self._connected = (host, port)
-
-    def getHost(self) -> IPv4Address | IPv6Address:
-        kind = IPv6Address if ":" in self._interface else IPv4Address
-        return kind("UDP", self._interface, self._port)
-
-    def setBroadcastAllowed(self, enabled: bool) -> None:
-        self._broadcast = enabled
-
-    def getBroadcastAllowed(self) -> bool:
-        return self._broadcast
-
-    def _carry(self, packet: bytes, port: int) -> None:
-        receiver: Any = self._reactor.udp_ports.get(port)
-        if receiver is not None:
-            receiver.deliver(packet, (self._loopback, self._port))
-        elif self._connected:
-            self.refuse()
-
-    def _close(self, closed: Deferred[None]) -> None:
-        del self._reactor.udp_ports[self._port]
-        self.protocol.doStop()
-        closed.callback(None)
+    def _listen(self, port: Any) -> IListeningPort:
+        self._check()
+        port.startListening()
+        listening: IListeningPort = port
+        return listening

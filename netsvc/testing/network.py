@@ -1,0 +1,255 @@
+"""A network in memory: hosts, each with a reactor, and what is between them."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from netsvc.address import is_ip
+from netsvc.testing.link import Link
+from netsvc.testing.reactor import HostDownError, HostReactor
+from netsvc.testing.stack import BUFFER, Fabric, Stack
+from netsvc.testing.trace import Trace
+
+T = TypeVar("T")
+
+
+class NetworkError(ValueError):
+    """The network has no such thing, or cannot do that."""
+
+
+class Host:
+    """One host. Make it with :meth:`Network.host`.
+
+    :ivar name: which is a name on the network, too.
+    :ivar addresses: its IPv4 and IPv6 addresses; the first is ``address``.
+    """
+
+    def __init__(self, network: Network, stack: Stack) -> None:
+        self.name = stack.name
+        self.addresses = tuple(stack.addresses)
+        self.address = stack.addresses[0]
+        self._network = network
+        self._stack = stack
+        self._reactor = HostReactor(stack, network.lookup)
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {' '.join(self.addresses)}{'' if self._stack.up else ', down'}>"
+
+    @property
+    def up(self) -> bool:
+        """Whether it runs."""
+        return self._stack.up
+
+    @property
+    def reactor(self) -> HostReactor:
+        """Its reactor. After a restart it has a new one."""
+        if not self._stack.up:
+            raise HostDownError(f"the host {self.name!r} has crashed; restart() it before its reactor is used")
+        return self._reactor
+
+    def crash(self) -> None:
+        """Cut its power: everything on it is gone at once, and nobody is told."""
+        if not self._stack.up:
+            raise HostDownError(f"the host {self.name!r} has crashed already")
+        self._stack.crash()
+        self._network.note(self.name, "crashed")
+
+    def restart(self) -> HostReactor:
+        """Start it again, with nothing on it. Returns its new reactor."""
+        if self._stack.up:
+            raise NetworkError(f"the host {self.name!r} runs; crash() it before it is started again")
+        self._stack.up = True
+        self._reactor = HostReactor(self._stack, self._network.lookup)
+        self._network.note(self.name, "restarted")
+        return self._reactor
+
+
+class Links:
+    """Links that are changed together. Get them from :meth:`Network.link`, ``link_from`` or ``links``."""
+
+    def __init__(self, network: Network, ends: Sequence[tuple[str, str]], everywhere: bool = False) -> None:
+        self._network = network
+        self._fabric = network.fabric
+        self._ends = ends
+        self._everywhere = everywhere
+
+    def set(self, **conditions: Any) -> None:
+        """Change what they are like, from now on; what is not named stays. See :class:`~netsvc.testing.Conditions`.
+
+        :raises LinkError: for a condition that there is not, or a value that it cannot have.
+        """
+        changed = [(link, link.conditions.but(**conditions)) for link in self._all()]
+        if self._everywhere:
+            self._fabric.conditions = self._fabric.conditions.but(**conditions)
+        for link, new in changed:
+            link.conditions = new
+        shown = " ".join(f"{name}={getattr(value, '__name__', value)}" for name, value in conditions.items())
+        self._network.note(self._name(), shown)
+
+    def partition(self) -> None:
+        """Lose whatever is sent, and what is under way."""
+        self.set(up=False)
+
+    def heal(self) -> None:
+        """End a partition."""
+        self.set(up=True)
+
+    def count(self, what: str) -> int:
+        """Return how many datagrams were ``carried``, ``lost``, ``doubled`` or ``late`` so far, together."""
+        return sum(link.counts[what] for link in self._all())
+
+    def _all(self) -> list[Link]:
+        ends = self._ends
+        if self._everywhere:
+            names = list(self._fabric.stacks)
+            ends = [(one, other) for one in names for other in names if one != other]
+        return [self._fabric.link(*pair) for pair in ends]
+
+    def _name(self) -> str:
+        if self._everywhere:
+            return "all links"
+        source, destination = self._ends[0]
+        return f"{source} {'->' if len(self._ends) == 1 else '<->'} {destination}"
+
+
+class Network:
+    """Hosts, the links between them, and one clock that drives all.
+
+    Nothing sleeps, and nothing happens but in :meth:`advance`, :meth:`run` and :meth:`settle`. The same seed and the
+    same calls give the same :attr:`trace`, byte for byte.
+
+    :param seed: of every chance: what is lost, late, doubled, and where streams are cut.
+    :ivar trace: what happened so far.
+    :ivar hosts: by name.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.fabric = Fabric(seed)
+        self.trace: Trace = self.fabric.trace
+        self.hosts: dict[str, Host] = {}
+        self._names: dict[str, tuple[Sequence[str], float]] = {"localhost": (("127.0.0.1", "::1"), 0.0)}
+
+    def __repr__(self) -> str:
+        return f"<Network seed={self.seed} at {self.now:g} s: {', '.join(self.hosts) or 'no hosts'}>"
+
+    @property
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return self.fabric.events.now
+
+    def host(self, name: str, *addresses: str, buffer: int = BUFFER, refuses_when_full: bool = False) -> Host:
+        """Add a host.
+
+        :param addresses: its own; by default an IPv4 address in 10.0.0.0/8 and an IPv6 address in fd00::/8.
+        :param buffer: bytes that each of its sockets holds for sending, and as many for reading.
+        :param refuses_when_full: whether a port whose backlog is full refuses, as on BSD and Windows; or else it does
+            not answer, and the client tries again, as on Linux.
+        :raises NetworkError: for a name or an address that is taken or is none.
+        """
+        number = len(self.hosts) + 1
+        if not name or not isinstance(name, str):
+            raise NetworkError(f"a host has a name, not {name!r}")
+        if buffer < 1:
+            raise NetworkError(f"a buffer holds at least one byte, not {buffer}")
+        for address in addresses:
+            if not is_ip(address):
+                raise NetworkError(f"not an IPv4 or IPv6 address: {address!r}")
+        chosen = list(addresses) or [f"10.0.{number >> 8}.{number & 255}", f"fd00::{number:x}"]
+        stack = Stack(self.fabric, name, chosen, buffer, refuses_when_full)
+        try:
+            self.fabric.add(stack)
+        except ValueError as e:
+            raise NetworkError(str(e)) from None
+        self._names[name.lower()] = (chosen, 0.0)
+        host = self.hosts[name] = Host(self, stack)
+        return host
+
+    def name(self, name: str, *where: str, delay: float = 0.0) -> None:
+        """Give hosts or addresses one more name.
+
+        :param where: names of hosts, and addresses, in the order in which they are found; none if it has none.
+        :param delay: seconds that it takes to look the name up.
+        """
+        if not delay >= 0:
+            raise NetworkError(f"a delay is in seconds, and 0 or more: {delay!r}")
+        addresses = [address for one in where for address in ([one] if is_ip(one) else self._host(one).addresses)]
+        self._names[name.lower()] = (addresses, delay)
+
+    def lookup(self, name: str) -> tuple[Sequence[str], float]:
+        """Return the addresses of a name, which may be none, and the seconds that it takes to find them."""
+        return self._names.get(name.lower().rstrip("."), ((), 0.0))
+
+    def link(self, one: str, other: str) -> Links:
+        """Return the links between two hosts, in both directions."""
+        self._pair(one, other)
+        return Links(self, [(one, other), (other, one)])
+
+    def link_from(self, source: str, destination: str) -> Links:
+        """Return the link in one direction."""
+        self._pair(source, destination)
+        return Links(self, [(source, destination)])
+
+    def links(self) -> Links:
+        """Return all links, including those of hosts that are added later."""
+        return Links(self, [], everywhere=True)
+
+    def advance(self, seconds: float) -> None:
+        """Let everything happen that is due within so many seconds."""
+        if not seconds >= 0:
+            raise NetworkError(f"time goes forward, not by {seconds!r} seconds")
+        events = self.fabric.events
+        events.run_until(events.now + seconds)
+
+    def settle(self) -> None:
+        """Let everything arrive that is under way, and everything happen that follows at once.
+
+        Timers that are due meanwhile are called; those that are due later are not waited for. What is sent into a
+        partition is not under way.
+        """
+        events = self.fabric.events
+        while events.moving or (events.due() or events.now + 1) <= events.now:
+            events.step()
+
+    def run(self, what: Deferred[T] | Coroutine[Any, Any, T], timeout: float = 3600.0) -> T:
+        """Let everything happen until ``what`` has a result, and return it, or raise its exception.
+
+        :param what: a Deferred, or a coroutine that awaits some.
+        :param timeout: seconds of virtual time.
+        :raises NetworkError: when nothing is left that could happen, or the time is over.
+        """
+        awaited = what if isinstance(what, Deferred) else Deferred.fromCoroutine(what)
+        results: list[Any] = []
+        awaited.addBoth(results.append)
+        events = self.fabric.events
+        deadline = events.now + timeout
+        while not results:
+            due = events.due()
+            if due is None:
+                raise NetworkError(f"nothing is left that could happen at {self.now:g} s, and there is no result")
+            if due > deadline:
+                raise NetworkError(f"there is no result after {timeout:g} s")
+            events.step()
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        result: T = results[0]
+        return result
+
+    def note(self, who: str, what: str) -> None:
+        """Write into the trace what happened to a host or a link, or what a test did."""
+        self.trace.add(self.now, who, what)
+
+    def _host(self, name: str) -> Host:
+        if name not in self.hosts:
+            raise NetworkError(f"no host is called {name!r}; there are {', '.join(self.hosts) or 'none'}")
+        return self.hosts[name]
+
+    def _pair(self, one: str, other: str) -> None:
+        self._host(one)
+        self._host(other)
+        if one == other:
+            raise NetworkError(f"a host's way to itself is always perfect: {one!r}")

@@ -1,0 +1,281 @@
+"""One direction of a simulated connection.
+
+A pipe delivers in order and whole. What its link loses it sends again, as TCP does, and it holds a bounded amount at
+both ends, so that a reader who stops fills the writer.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+
+from netsvc.testing.stack import Socket
+
+#: Seconds after which a lost segment is sent again, doubled each time up to the most; after so many times the
+#: connection has timed out, 924.6 s after the first. Linux: TCP_RTO_MIN, TCP_RTO_MAX and tcp_retries2.
+RETRY, RETRY_MAX, RETRIES = 0.2, 120.0, 15
+
+
+class End(Socket):
+    """A socket that pipes lead from and to."""
+
+    unread = 0  # bytes that have arrived and were not read
+    dead = False  # reset or timed out
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody here knows of this connection any more."""
+        return self.closed or self.dead or self.forgotten
+
+    def take(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        raise NotImplementedError
+
+    def take_end(self, closed: bool) -> None:
+        """The peer says no more; if ``closed``, it does not listen either."""
+        raise NotImplementedError
+
+    def take_reset(self, number: int = errno.ECONNRESET) -> None:
+        """The connection is gone."""
+        raise NotImplementedError
+
+    def admit(self, connection: End) -> None:
+        """Of what listens: let a connection be accepted."""
+        raise NotImplementedError
+
+
+class Pipe:
+    """One direction of a connection.
+
+    :ivar choked: whether the receiver's buffer was full when more was to be sent.
+    """
+
+    def __init__(self, source: End, sink: End) -> None:
+        self.source = source
+        self.sink = sink
+        self.choked = False
+        fabric = source.stack.fabric
+        self.link = fabric.link(source.stack.name, sink.stack.name)
+        self._back = fabric.link(sink.stack.name, source.stack.name)
+        self._events = source.stack.events
+        self._trace = fabric.trace
+        self._ports = f"{source.name[-1]}>{sink.name[-1]}"
+        self._unsent: deque[bytes] = deque()
+        self._owed = 0  # bytes that were accepted and not acknowledged
+        self._flying = 0  # bytes that were sent and have not arrived
+        self._acknowledged: deque[tuple[float, int]] = deque()  # when the sender learns of it, and how many bytes
+        self._blocked = False  # the sender waits for space
+        self._last_arrival = 0.0
+        self._held: deque[tuple[str, bytes, bool]] = deque()  # lost, with what is behind them; True if they did arrive
+        self._tries = 0
+        self._finished = False  # the sender has said all
+        self._finishing = False  # and the end is to be sent
+        self._closes = False  # and it does not read either
+        self._over = False  # nothing more is sent
+
+        self._listener: End | None = None
+
+    # The sender's end
+
+    def space(self) -> int:
+        """Return how many bytes the sender may still add."""
+        acknowledged = self._acknowledged
+        if acknowledged:
+            now = self._events.now
+            while acknowledged and acknowledged[0][0] <= now:
+                self._owed -= acknowledged.popleft()[1]
+        return self.source.send_limit - self._owed
+
+    def writable(self) -> bool:
+        """Whether a third of the buffer is free, as Linux counts. If it is not, the sender is told when it is."""
+        if self.space() * 3 >= self.source.send_limit:
+            return True
+        if not self._blocked:
+            self._blocked = True
+            for when, _ in self._acknowledged:
+                self._events.move(when, self._unblock)
+        return False
+
+    def accept(self, data: bytes) -> None:
+        """Take bytes that there is space for."""
+        self._unsent.append(data)
+        self._owed += len(data)
+        if not self._held:
+            self._push()
+
+    def finish(self, closes: bool = False) -> None:
+        """End this direction after what was accepted."""
+        self._closes = self._closes or closes
+        if not self._finished:
+            self._finished = self._finishing = True
+            if not self._held:
+                self._push()
+
+    def establish(self, listener: End) -> None:
+        """Finish the handshake: let the connection be accepted at the other end."""
+        self._listener = listener
+        self._send("ACK", b"")
+
+    def reset(self) -> None:
+        """End the connection now. What was not sent is dropped; what is under way arrives before the end of it."""
+        self.drop()
+        self._send("RST", b"")
+
+    def drop(self) -> None:
+        """Send nothing more."""
+        self._over = True
+        self._unsent.clear()
+        self._held.clear()
+        self._acknowledged.clear()
+
+    def offer_window(self) -> None:
+        """The receiver has read: let the sender know, once there is room for half a buffer."""
+        if not self.choked or 2 * self.sink.unread > self.sink.receive_limit or self._over:
+            return
+        self.choked = False
+        events = self._events
+        if self._back.conditions.up:
+            events.move(events.now + self._back.conditions.latency, self._push_again)
+        else:
+            self.choked = True
+            events.wait(events.now + RETRY, self.offer_window)
+
+    def _push_again(self) -> None:
+        if not self._held and not self.source.forgotten:
+            self._push()
+
+    def _push(self) -> None:
+        """Send what the receiver has room for."""
+        unsent = self._unsent
+        while unsent and not self._held:
+            room = self.sink.receive_limit - self.sink.unread - self._flying
+            if room <= 0:
+                self.choked = True
+                return
+            size = min(room, self.link.segment_max)
+            data = unsent[0]
+            if len(data) <= size:
+                unsent.popleft()
+            else:
+                unsent[0] = data[size:]
+                data = data[:size]
+            self._send("data", data)
+        if self._finishing and not unsent and not self._held:
+            self._finishing = False
+            self._send("FIN", b"")
+
+    def _send(self, what: str, data: bytes) -> None:
+        now = self._events.now
+        arrival = self.link.segment(now, len(data))
+        fate = "lost" if arrival is None else ""
+        self._trace.add(now, self.source.stack.name, what, self.sink.stack.name, self._ports, data=data, fate=fate)
+        if arrival is None:
+            self._hold(what, data, False)
+            return
+        self._flying += len(data)
+        arrival = max(arrival, self._last_arrival)
+        self._last_arrival = arrival
+        self._events.move(arrival, self._arrive, what, data, False)
+
+    # Between
+
+    def _hold(self, what: str, data: bytes, arrived: bool) -> None:
+        """A segment, or its acknowledgement, is lost: send it again later, and what follows it after it."""
+        if self._over:  # only its end was lost, which nobody sends again
+            return
+        self._held.append((what, data, arrived))
+        if len(self._held) == 1:
+            self._wait_for_retry()
+
+    def _wait_for_retry(self) -> None:
+        events = self._events
+        events.wait(events.now + min(RETRY_MAX, RETRY * 2**self._tries), self._retry)
+
+    def _retry(self) -> None:
+        if not self._held or self.source.forgotten:
+            return
+        self._tries += 1
+        if self._tries > RETRIES:
+            self.source.take_reset(errno.ETIMEDOUT)
+            return
+        held, self._held = self._held, deque()
+        while held and not self._held:
+            what, data, arrived = held.popleft()
+            if arrived:
+                self._again(what, data)
+            else:
+                self._send(what, data)
+        if self._held:  # it went wrong again, and what is behind it waits behind it
+            self._held.extend(held)
+        else:
+            self._push()
+
+    def _again(self, what: str, data: bytes) -> None:
+        """Send what has arrived already, for an acknowledgement that was lost."""
+        arrival = self.link.segment(self._events.now, len(data))
+        if arrival is None:
+            self._hold(what, data, True)
+        else:
+            self._events.move(max(arrival, self._last_arrival), self._arrive, what, data, True)
+
+    # The receiver's end
+
+    def _arrive(self, what: str, data: bytes, again: bool) -> None:
+        sink = self.sink
+        if not again:
+            self._flying -= len(data)
+        if not sink.stack.up or not self.link.conditions.up:
+            self._hold(what, data, again)
+        elif what == "RST":
+            if not sink.closed and not sink.forgotten:
+                sink.take_reset()
+        elif sink.gone or (self._listener is not None and self._listener.closed):
+            if what == "data" or sink.forgotten or not sink.closed:
+                self._refuse()
+        else:
+            self._tries = 0
+            if not again:
+                self._deliver(what, data)
+            self._acknowledge(what, data)
+
+    def _deliver(self, what: str, data: bytes) -> None:
+        if what == "data":
+            self.sink.take(data)
+        elif what == "FIN":
+            self.sink.take_end(self._closes)
+        elif self._listener is not None:
+            self._listener.admit(self.sink)
+            self._listener = None
+
+    def _acknowledge(self, what: str, data: bytes) -> None:
+        """Let the sender know, after the way back, that this has arrived."""
+        if not self._back.conditions.up:
+            self._hold(what, data, True)
+        elif data:
+            when = self._events.now + self._back.conditions.latency
+            self._acknowledged.append((when, len(data)))
+            if self._blocked:
+                self._events.move(when, self._unblock)
+
+    def _refuse(self) -> None:
+        """Nobody knows the connection here: say so."""
+        now = self._events.now
+        arrival = self._back.segment(now, 0)
+        source, sink = self.source, self.sink
+        ports = f"{sink.name[-1]}>{source.name[-1]}"
+        fate = "lost" if arrival is None else ""
+        self._trace.add(now, sink.stack.name, "RST", source.stack.name, ports, fate=fate)
+        if arrival is not None:
+            self._events.move(arrival, self._refused)
+
+    def _refused(self) -> None:
+        source = self.source
+        if source.stack.up and self._back.conditions.up:
+            self.drop()
+            if not source.closed and not source.forgotten:
+                source.take_reset()
+
+    def _unblock(self) -> None:
+        if self._blocked and self.space() * 3 >= self.source.send_limit:
+            self._blocked = False
+            self.source.changed()

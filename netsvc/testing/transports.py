@@ -1,0 +1,114 @@
+"""Twisted's own ports and connections, on the sockets of a simulated host.
+
+What is under test with them is Twisted's real code: its buffers, producers, half-close and reasons. Only what the
+kernel does is simulated.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.internet import error, tcp, udp, unix
+from twisted.internet.base import BaseConnector
+
+from netsvc.testing.datagrams import DatagramSocket
+from netsvc.testing.stack import Stack
+from netsvc.testing.streams import StreamSocket
+
+
+class _OnStack:
+    """Creates its socket on the stack of its reactor's host."""
+
+    reactor: Any
+    addressFamily: Any
+    socketType: Any
+
+    def createInternetSocket(self) -> Any:
+        stack: Stack = self.reactor.stack
+        opened = StreamSocket if self.socketType == socket.SOCK_STREAM else DatagramSocket
+        return opened(stack, self.addressFamily)
+
+
+class TCPPort(_OnStack, tcp.Port):
+    """A TCP port."""
+
+    _reuseAddress: bool
+    _reusePort: bool
+
+    def createInternetSocket(self) -> Any:
+        opened = super().createInternetSocket()
+        if self._reuseAddress:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._reusePort:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return opened
+
+
+class TCPClient(_OnStack, tcp.Client):
+    """A TCP connection, from the side that made it."""
+
+    def __init__(self, host: str, port: int, bindAddress: Any, connector: Any, reactor: Any) -> None:
+        self.reactor = reactor  # which the base class sets only after it has asked for a socket
+        super().__init__(host, port, bindAddress, connector, reactor)
+
+
+class TCPConnector(tcp.Connector):
+    """Makes a TCP connection."""
+
+    def _makeTransport(self) -> Any:
+        return TCPClient(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class UDPPort(_OnStack, udp.Port):
+    """A UDP port."""
+
+
+class MulticastPort(_OnStack, udp.MulticastPort):
+    """A UDP port that can join groups."""
+
+    def createInternetSocket(self) -> Any:
+        opened = super().createInternetSocket()
+        if self.listenMultiple:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return opened
+
+
+class UNIXPort(_OnStack, unix.Port):
+    """A UNIX port, whose path is one of its host's and of no file system."""
+
+    def startListening(self) -> None:
+        assert self.factory is not None
+        self.factory.doStart()
+        opened = self.createInternetSocket()
+        try:
+            opened.bind(self._bindPath)
+        except OSError as e:
+            opened.close()
+            taken: Any = "Cannot acquire lock" if self.wantPID else e
+            raise error.CannotListenError(None, self._bindPath, taken) from e
+        opened.listen(self.backlog)
+        self.connected = True
+        self.socket = opened
+        self.fileno = opened.fileno  # type: ignore[method-assign]  # as Twisted's own do
+        self.numberAccepts = 100
+        self.startReading()
+
+    def connectionLost(self, reason: Any) -> None:
+        tcp.Port.connectionLost(self, reason)
+
+
+class UNIXClient(_OnStack, unix.Client):
+    """A UNIX connection, from the side that made it."""
+
+    def __init__(self, path: str | bytes, connector: BaseConnector, reactor: Any) -> None:
+        self.reactor = reactor
+        super().__init__(os.fsencode(path), connector, reactor)
+
+
+class UNIXConnector(unix.Connector):
+    """Makes a UNIX connection."""
+
+    def _makeTransport(self) -> Any:
+        return UNIXClient(self.address, self, self.reactor)
