@@ -48,6 +48,11 @@ class Events:
         """Return when the next event is due, or None if there is none."""
         return self._heap[0][0] if self._heap else None
 
+    @property
+    def due_now(self) -> bool:
+        """Whether an event is due before time moves."""
+        return bool(self._heap) and self._heap[0][0] <= self.now
+
     def step(self) -> None:
         """Let the next event happen, which there has to be.
 

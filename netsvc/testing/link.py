@@ -8,7 +8,7 @@ from math import inf, isnan
 from random import Random
 from typing import Any
 
-from netsvc.testing import cuts as cut_policies
+from netsvc.testing.cuts import Policy, lumps
 
 #: Bytes of headers before the payload of a datagram, and before that of a stream's segment (IPv4).
 DATAGRAM_HEADERS = 28
@@ -52,7 +52,7 @@ class Conditions:
     duplication: float = 0.0
     reordering: float = 0.0
     mtu: int = 65_575  # the longest that UDP allows: over IPv6
-    cuts: cut_policies.Policy = cut_policies.lumps
+    cuts: Policy = lumps
     up: bool = True
 
     def __post_init__(self) -> None:

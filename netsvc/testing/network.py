@@ -212,7 +212,7 @@ class Network:
         partition is not under way.
         """
         events = self.fabric.events
-        while events.moving or (events.due() or events.now + 1) <= events.now:
+        while events.moving or events.due_now:
             events.step()
 
     def run(self, what: Deferred[T] | Coroutine[Any, Any, T], timeout: float = 3600.0) -> T:

@@ -98,7 +98,8 @@ class Stack:
         self.paths: dict[str, Socket] = {}  # UNIX sockets
         self.sockets: dict[int, Socket] = {}  # by descriptor
         self._descriptor = _FIRST_DESCRIPTOR
-        self._ephemeral = _FIRST_EPHEMERAL - 1
+        # Each host begins elsewhere, as real ones do: netsvc's guard, for one, mistrusts equal ports at both ends.
+        self._ephemeral = _FIRST_EPHEMERAL + 1000 * len(fabric.stacks) % 16_000 - 1
 
     def descriptor(self, opened: Socket) -> int:
         """Give a socket its number."""
