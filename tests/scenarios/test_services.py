@@ -22,10 +22,10 @@ from tests.scenarios.worlds import World, all_listening
 
 async def serving(world: World, **config: Any) -> int:
     """Run what is configured, with ``WHERE`` replaced by a port of the server's, until the end. Returns the port."""
-    where = f"{world.address}:0"
-    service = netsvc_service(
-        world.server, Config(**{name: [where] if value == "WHERE" else value for name, value in config.items()})
-    )
+    settings: dict[str, Any] = {
+        name: [f"{world.address}:0"] if value == "WHERE" else value for name, value in config.items()
+    }
+    service = netsvc_service(world.server, Config(**settings))
     service.startService()
     world.afterwards(service.stopService)
     [address] = all_listening(service)
