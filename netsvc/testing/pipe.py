@@ -7,6 +7,7 @@ both ends, so that a reader who stops fills the writer.
 from __future__ import annotations
 
 import errno
+from bisect import insort
 from collections import deque
 
 from netsvc.testing.stack import Socket
@@ -14,6 +15,9 @@ from netsvc.testing.stack import Socket
 #: Seconds after which a lost segment is sent again, doubled each time up to the most; after so many times the
 #: connection has timed out, 924.6 s after the first. Linux: TCP_RTO_MIN, TCP_RTO_MAX and tcp_retries2.
 RETRY, RETRY_MAX, RETRIES = 0.2, 120.0, 15
+
+#: A segment's number, from 1 on, what it is and its payload. A reset has the number 0, and no place in the order.
+Segment = tuple[int, str, bytes]
 
 
 class End(Socket):
@@ -66,7 +70,10 @@ class Pipe:
         self._acknowledged: deque[tuple[float, int]] = deque()  # when the sender learns of it, and how many bytes
         self._blocked = False  # the sender waits for space
         self._last_arrival = 0.0
-        self._held: deque[tuple[str, bytes, bool]] = deque()  # lost, with what is behind them; True if they did arrive
+        self._sent = 0  # the number of the last segment
+        self._expected = 1  # the number of the next one that the receiver takes
+        self._held: list[Segment] = []  # to be sent again, in order; nothing new is sent before them
+        self._waiting = False  # for the time to do so
         self._tries = 0
         self._finished = False  # the sender has said all
         self._finishing = False  # and the end is to be sent
@@ -119,7 +126,7 @@ class Pipe:
     def reset(self) -> None:
         """End the connection now. What was not sent is dropped; what is under way arrives before the end of it."""
         self.drop()
-        self._send("RST", b"")
+        self._transmit((0, "RST", b""))
 
     def drop(self) -> None:
         """Send nothing more."""
@@ -165,78 +172,74 @@ class Pipe:
             self._send("FIN", b"")
 
     def _send(self, what: str, data: bytes) -> None:
+        """Send one more segment."""
+        self._sent += 1
+        self._transmit((self._sent, what, data))
+
+    def _transmit(self, segment: Segment) -> None:
+        """Send a segment, for the first time or again."""
+        _, what, data = segment
         now = self._events.now
         arrival = self.link.segment(now, len(data))
         fate = "lost" if arrival is None else ""
         self._trace.add(now, self.source.stack.name, what, self.sink.stack.name, self._ports, data=data, fate=fate)
         if arrival is None:
-            self._hold(what, data, False)
+            self._hold(segment)
             return
         self._flying += len(data)
-        arrival = max(arrival, self._last_arrival)
+        if arrival < self._last_arrival:
+            arrival = self._last_arrival
         self._last_arrival = arrival
-        self._events.move(arrival, self._arrive, what, data, False)
+        self._events.move(arrival, self._arrive, segment)
 
     # Between
 
-    def _hold(self, what: str, data: bytes, arrived: bool) -> None:
-        """A segment, or its acknowledgement, is lost: send it again later, and what follows it after it."""
+    def _hold(self, segment: Segment) -> None:
+        """A segment is lost, or its acknowledgement: send it again later, and what follows it after it."""
         if self._over:  # only its end was lost, which nobody sends again
             return
-        self._held.append((what, data, arrived))
-        if len(self._held) == 1:
-            self._wait_for_retry()
-
-    def _wait_for_retry(self) -> None:
-        events = self._events
-        events.wait(events.now + min(RETRY_MAX, RETRY * 2**self._tries), self._retry)
+        insort(self._held, segment)
+        if not self._waiting:
+            self._waiting = True
+            events = self._events
+            events.wait(events.now + min(RETRY_MAX, RETRY * 2**self._tries), self._retry)
 
     def _retry(self) -> None:
+        self._waiting = False
         if not self._held or self.source.forgotten:
             return
         self._tries += 1
         if self._tries > RETRIES:
             self.source.take_reset(errno.ETIMEDOUT)
             return
-        held, self._held = self._held, deque()
-        while held and not self._held:
-            what, data, arrived = held.popleft()
-            if arrived:
-                self._again(what, data)
-            else:
-                self._send(what, data)
-        if self._held:  # it went wrong again, and what is behind it waits behind it
-            self._held.extend(held)
-        else:
-            self._push()
-
-    def _again(self, what: str, data: bytes) -> None:
-        """Send what has arrived already, for an acknowledgement that was lost."""
-        arrival = self.link.segment(self._events.now, len(data))
-        if arrival is None:
-            self._hold(what, data, True)
-        else:
-            self._events.move(max(arrival, self._last_arrival), self._arrive, what, data, True)
+        held, self._held = self._held, []
+        for number, segment in enumerate(held):
+            self._transmit(segment)
+            if self._held:  # it went wrong again, and what is behind it waits behind it
+                self._held.extend(held[number + 1 :])
+                return
+        self._push()
 
     # The receiver's end
 
-    def _arrive(self, what: str, data: bytes, again: bool) -> None:
+    def _arrive(self, segment: Segment) -> None:
+        number, what, data = segment
         sink = self.sink
-        if not again:
-            self._flying -= len(data)
-        if not sink.stack.up or not self.link.conditions.up:
-            self._hold(what, data, again)
+        self._flying -= len(data)
+        if not sink.stack.up or not self.link.conditions.up or number > self._expected:
+            self._hold(segment)  # or it came before what was sent before it, which was lost
         elif what == "RST":
             if not sink.closed and not sink.forgotten:
                 sink.take_reset()
         elif sink.gone or (self._listener is not None and self._listener.closed):
             if what == "data" or sink.forgotten or not sink.closed:
-                self._refuse()
+                self._refuse(segment)
         else:
             self._tries = 0
-            if not again:
+            if number == self._expected:
+                self._expected += 1
                 self._deliver(what, data)
-            self._acknowledge(what, data)
+            self._acknowledge(segment)
 
     def _deliver(self, what: str, data: bytes) -> None:
         if what == "data":
@@ -247,17 +250,17 @@ class Pipe:
             self._listener.admit(self.sink)
             self._listener = None
 
-    def _acknowledge(self, what: str, data: bytes) -> None:
+    def _acknowledge(self, segment: Segment) -> None:
         """Let the sender know, after the way back, that this has arrived."""
         if not self._back.conditions.up:
-            self._hold(what, data, True)
-        elif data:
+            self._hold(segment)
+        elif segment[2]:
             when = self._events.now + self._back.conditions.latency
-            self._acknowledged.append((when, len(data)))
+            self._acknowledged.append((when, len(segment[2])))
             if self._blocked:
                 self._events.move(when, self._unblock)
 
-    def _refuse(self) -> None:
+    def _refuse(self, segment: Segment) -> None:
         """Nobody knows the connection here: say so."""
         now = self._events.now
         arrival = self._back.segment(now, 0)
@@ -265,15 +268,19 @@ class Pipe:
         ports = f"{sink.name[-1]}>{source.name[-1]}"
         fate = "lost" if arrival is None else ""
         self._trace.add(now, sink.stack.name, "RST", source.stack.name, ports, fate=fate)
-        if arrival is not None:
-            self._events.move(arrival, self._refused)
+        if arrival is None:
+            self._hold(segment)
+        else:
+            self._events.move(arrival, self._refused, segment)
 
-    def _refused(self) -> None:
+    def _refused(self, segment: Segment) -> None:
         source = self.source
-        if source.stack.up and self._back.conditions.up:
-            self.drop()
-            if not source.closed and not source.forgotten:
-                source.take_reset()
+        if not source.stack.up or not self._back.conditions.up:
+            self._hold(segment)
+            return
+        self.drop()
+        if not source.closed and not source.forgotten:
+            source.take_reset()
 
     def _unblock(self) -> None:
         if self._blocked and self.space() * 3 >= self.source.send_limit:

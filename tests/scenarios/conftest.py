@@ -26,7 +26,7 @@ WORLDS: dict[str, Callable[[], World]] = {
     "simulated": simulated(),
     "simulated-far": simulated(262_144, latency=0.1, jitter=0.05),
     "simulated-lossy": simulated(262_144, bandwidth=10e6, loss=0.02),
-    "simulated-one-byte": simulated(10_240, buffer=4_096, cuts=cuts.one_byte),
+    "simulated-one-byte": simulated(13_312, buffer=32_768, cuts=cuts.one_byte),
     "simulated-cut": simulated(latency=0.001, cuts=cuts.anywhere),
     "epoll": epoll,
     "asyncio": asyncio_,
