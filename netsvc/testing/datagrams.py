@@ -76,8 +76,9 @@ class DatagramSocket(Socket):
             return 1
         return super().getsockopt(level, option)
 
-    def poll(self) -> int:
-        return OUT | (IN if self._received else 0) | (ERR if self.error else 0)
+    def poll(self, interest: int) -> int:
+        ready = OUT | IN if self._received else OUT
+        return (ready & interest) | (ERR if self.error else 0)
 
     def takes(self, address: str) -> bool:
         if address in self.groups or (address == BROADCAST and self.name[0] == "0.0.0.0"):

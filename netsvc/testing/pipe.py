@@ -187,8 +187,7 @@ class Pipe:
             self._hold(segment)
             return
         self._flying += len(data)
-        if arrival < self._last_arrival:
-            arrival = self._last_arrival
+        arrival = max(arrival, self._last_arrival)
         self._last_arrival = arrival
         self._events.move(arrival, self._arrive, segment)
 

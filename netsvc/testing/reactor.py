@@ -29,7 +29,8 @@ from twisted.internet.posixbase import _DisconnectSelectableMixin, _PollLikeMixi
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.log import callWithLogger
+from twisted.python.context import call as call_with_context
+from twisted.python.log import ILogContext
 from zope.interface import implementer_only
 
 from netsvc.testing.resolver import Lookup, Resolver
@@ -202,7 +203,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         interested.add(number)
         self._selectables[number] = selectable
         opened.ready = self._note
-        if opened.poll() & (event | ERR | HUP):
+        if opened.poll(event):
             self._note(number)
 
     def _remove(self, selectable: Any, interested: set[int], other: set[int]) -> None:
@@ -226,24 +227,24 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         if self._down:
             return
         ready, self._ready = self._ready, {}
-        selectables, sockets = self._selectables, self.stack.sockets
         for number in ready:
-            selectable = selectables.get(number)
-            if selectable is None or number not in sockets:
-                continue
             event = self._event(number)
             if event:
-                callWithLogger(selectable, self._doReadOrWrite, selectable, number, event)
-                if number in selectables and number in sockets and self._event(number):
+                selectable = self._selectables[number]
+                # As callWithLogger does, with less of a detour.
+                context = {ILogContext: {"isError": 0, "system": selectable.logPrefix()}}
+                call_with_context(context, self._doReadOrWrite, selectable, number, event)
+                if number not in self._ready and self._event(number):
                     self._note(number)
 
     def _event(self, number: int) -> int:
-        interest = HUP | ERR
-        if number in self._reads:
-            interest |= IN
-        if number in self._writes:
-            interest |= OUT
-        return self.stack.sockets[number].poll() & interest
+        """Return for what a descriptor is ready that somebody waits for."""
+        if number not in self._selectables:
+            return 0
+        opened = self.stack.sockets.get(number)
+        if opened is None:
+            return 0
+        return opened.poll((IN if number in self._reads else 0) | (OUT if number in self._writes else 0))
 
     # IReactorTCP, IReactorSSL
 

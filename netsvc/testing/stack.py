@@ -261,8 +261,8 @@ class Socket:
         """Whether its host has lost its power since."""
         return self._start != self.stack.starts
 
-    def poll(self) -> int:
-        """Return what the socket is ready for."""
+    def poll(self, interest: int) -> int:
+        """Return what the socket is ready for, of what is of interest; an error and a hang-up always are."""
         raise NotImplementedError
 
     def takes(self, address: str) -> bool:

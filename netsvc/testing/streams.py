@@ -263,21 +263,17 @@ class StreamSocket(End):
             self._shut = True
             self.out.finish()
 
-    def poll(self) -> int:
-        if self._queue is not None:
-            return IN if self._queue else 0
-        if self.out is None:
-            # Not connected yet, or refused.
-            return IN | OUT | HUP | (ERR if self.error else 0) if self.dead or not self._connecting else 0
-        mask = 0
-        if self._received or self._ended:
-            mask = IN
+    def poll(self, interest: int) -> int:
         if self.dead:
-            return IN | OUT | HUP | (ERR if self.error else 0)
-        if self._shut or self.out.writable():
-            mask |= OUT
-        if self._shut and self._ended:
-            mask |= HUP
+            return (interest & (IN | OUT)) | HUP | (ERR if self.error else 0)
+        mask = 0
+        if interest & IN and (self._received or self._ended or self._queue):
+            mask = IN
+        if self.out is not None:
+            if interest & OUT and (self._shut or self.out.writable()):
+                mask |= OUT
+            if self._shut and self._ended:
+                mask |= HUP
         return mask
 
     def _release(self) -> None:
