@@ -78,7 +78,7 @@ class BoundedDatagramProtocol(DatagramProtocol):
 class ConnectedDatagramProtocol(DatagramProtocol):
     """Talks with one peer: the system drops what others send, and says when nobody listens there.
 
-    A subclass takes :meth:`lost`.
+    A subclass takes :meth:`closed`.
 
     :param host: the peer's IPv4 or IPv6 address.
     :param port: the peer's port.
@@ -90,7 +90,7 @@ class ConnectedDatagramProtocol(DatagramProtocol):
     def __init__(self, host: str, port: int) -> None:
         self.peer = (host, port)
 
-    def lost(self, reason: Exception) -> None:
+    def closed(self, reason: Exception) -> None:
         """Nobody listens, or the port was closed."""
         raise NotImplementedError
 
@@ -99,10 +99,10 @@ class ConnectedDatagramProtocol(DatagramProtocol):
         self._port.connect(*self.peer)
 
     def connectionRefused(self) -> None:
-        self.lost(error.ConnectionRefusedError())
+        self.closed(error.ConnectionRefusedError())
 
     def stopProtocol(self) -> None:
-        self.lost(why_closed(self._port))
+        self.closed(why_closed(self._port))
 
 
 def listen_for(reactor: Any, protocol: DatagramProtocol, host: str) -> IListeningPort:

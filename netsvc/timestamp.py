@@ -78,26 +78,37 @@ class Answer:
     tries: int
 
 
+#: Questions that are over and for whose answers a client still looks out, to tell late from foreign.
+REMEMBERED = 256
+
+
 class TimestampClient(ConnectedDatagramProtocol):
     """Asks one timestamp server.
 
-    Only an answer from that server, to a question that is open, is taken; anything else is counted in
-    ``ignored``. Give it to ``listenUDP`` with port 0 and an interface of the server's family: "" or "::".
+    Only an answer from that server, to a question that is open, is taken. Give it to ``listenUDP`` with port 0 and an
+    interface of the server's family: "" or "::".
 
     :param clock: a reactor, or a ``Clock`` in a test.
     :param host: the server's IPv4 or IPv6 address; :func:`ask_timestamp` takes names too.
     :param port: the server's port.
     :param timeout: seconds to wait for each try.
     :param tries: how often a question is sent before it fails.
+    :ivar sent: datagrams that were sent.
+    :ivar lost: those of them, of questions that are over, for which no answer has come so far.
+    :ivar late: answers that came after their question had failed or was cancelled.
+    :ivar doubled: answers beyond one for each datagram that was sent.
+    :ivar ignored: datagrams that were no answer to a question of this client, as far as it remembers: it does so for
+        the last 256 that are over.
     """
 
     def __init__(self, clock: IReactorTime, host: str, port: int, timeout: float = 1.0, tries: int = 3) -> None:
         super().__init__(host, port)
-        self.ignored = 0
+        self.sent = self.lost = self.late = self.doubled = self.ignored = 0
         self._clock = clock
         self._timeout = timeout
         self._tries = tries
         self._open: dict[bytes, _Question] = {}
+        self._over: dict[bytes, _Question] = {}  # the oldest first
 
     def ask(self, payload: bytes) -> Deferred[Answer]:
         """Send ``payload``, again after each timeout. Questions that differ may be open at the same time.
@@ -124,14 +135,16 @@ class TimestampClient(ConnectedDatagramProtocol):
         if (addr[0], addr[1]) != (self.peer[0].partition("%")[0], self.peer[1]):
             self.ignored += 1
             return
-        question = self._close(stamped.payload)
+        question = self._open.get(stamped.payload)
         if question is None:
-            self.ignored += 1
+            self._count(stamped.payload)
             return
+        question.answers = 1
+        self._close(stamped.payload)
         round_trip = self._clock.seconds() - question.asked
         question.answer.callback(Answer(stamped.time, stamped.payload, round_trip, question.tries))
 
-    def lost(self, reason: Exception) -> None:
+    def closed(self, reason: Exception) -> None:
         for payload in tuple(self._open):
             question = self._close(payload)
             if question is not None:
@@ -142,11 +155,14 @@ class TimestampClient(ConnectedDatagramProtocol):
             self._close(question.payload)
             question.answer.errback(error.TimeoutError())
             return
-        question.tries += 1
         question.retry = self._clock.callLater(self._timeout, self._send, question)
+        question.tries += 1
+        self.sent += 1
         try:
             self.transport.write(question.payload)
         except (OSError, error.MessageLengthError) as e:
+            question.tries -= 1
+            self.sent -= 1
             if self._close(question.payload):
                 question.answer.errback(e)
 
@@ -158,7 +174,24 @@ class TimestampClient(ConnectedDatagramProtocol):
         question = self._open.pop(payload, None)
         if question is not None:
             cancel(question.retry)
+            self.lost += question.tries - question.answers
+            self._over.pop(payload, None)
+            self._over[payload] = question
+            if len(self._over) > REMEMBERED:
+                del self._over[next(iter(self._over))]
         return question
+
+    def _count(self, payload: bytes) -> None:
+        """Count an answer to a question that is over, or is none of this client's."""
+        question = self._over.get(payload)
+        if question is None:
+            self.ignored += 1
+        elif question.answers >= question.tries:
+            self.doubled += 1
+        else:
+            self.late += question.answers == 0
+            question.answers += 1
+            self.lost -= 1
 
 
 @dataclass(slots=True)
@@ -167,6 +200,7 @@ class _Question:
     asked: float
     answer: Deferred[Answer]
     tries: int = 0
+    answers: int = 0  # of datagrams, without doubled ones
     retry: IDelayedCall | None = None
 
 

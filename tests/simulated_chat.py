@@ -299,6 +299,7 @@ class Play:
                 assert wrong is None, f"{member.host.name} at {at} heard {wrong[0]!r:.80} and not {wrong[1]!r:.80}"
         stayed = {member.visits[-1][0] for member in self.members if member.visits and member.visits[-1][2]}
         assert self.room.present() == stayed
+        self.network.links().set(loss=0.0)  # or a reset might be lost, and the server not know who has left
         for number, member in enumerate(self.members):
             if member.here is not None:
                 transport = member.here.transport

@@ -17,7 +17,7 @@ from netsvc import TimestampProtocol, ask_timestamp
 from netsvc.datagram import listen_for, resolve
 from netsvc.stamp import is_stamped
 from netsvc.talk import DatagramConversation
-from netsvc.testing import MemoryReactor
+from tests.memory_reactor import MemoryReactor
 from tests.programs import listening, port_of
 
 SECONDS = 10

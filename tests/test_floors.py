@@ -29,7 +29,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["__init__"], 5),
     **dict.fromkeys(["testing.events", "testing.link", "testing.cuts", "testing.trace"], 0),
     **dict.fromkeys(["testing.stack", "testing.pipe", "testing.streams", "testing.datagrams"], 0),
-    **dict.fromkeys(["testing", "testing.memory_reactor", "testing.network", "testing.reactor"], 1),
+    **dict.fromkeys(["testing", "testing.network", "testing.reactor"], 1),
     **dict.fromkeys(["testing.resolver", "testing.transports"], 1),
 }
 

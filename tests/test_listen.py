@@ -13,7 +13,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
 from netsvc.errors import ConfigError, ListenError
 from netsvc.listen import BACKLOG, Listener, datagram_listener, stream_listener
-from netsvc.testing import MemoryReactor
+from tests.memory_reactor import MemoryReactor
 
 factory = Factory.forProtocol(Protocol)
 factory.noisy = False

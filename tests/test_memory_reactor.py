@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTim
 from twisted.internet.protocol import ConnectedDatagramProtocol, DatagramProtocol
 from zope.interface.verify import verifyObject
 
-from netsvc.testing import MemoryReactor
+from tests.memory_reactor import MemoryReactor
 
 
 class Recorder(DatagramProtocol):

@@ -15,7 +15,7 @@ from twisted.internet.protocol import Protocol
 from netsvc import ChatFactory, Config, ConfigError, EchoClient, ListenError, ask_timestamp, netsvc_service
 from netsvc.echo import AcknowledgeFactory, EchoFactory
 from netsvc.listen import Listener
-from netsvc.testing import MemoryReactor
+from tests.memory_reactor import MemoryReactor
 
 SECONDS = 10
 

@@ -159,5 +159,5 @@ class _OutgoingDatagrams(ConnectedDatagramProtocol):
             notice(f"not sent: {datagram.decode('utf-8', 'replace')[:64]}: {(e.strerror or str(e)).lower()}")
             self.failure = e
 
-    def lost(self, reason: Exception) -> None:
+    def closed(self, reason: Exception) -> None:
         self.failure = reason

@@ -1,21 +1,18 @@
 """Test Twisted services on a network in memory: with delay, loss, cuts, crashes and partitions, and no socket."""
 
 from netsvc.testing.link import Conditions, LinkError
-from netsvc.testing.memory_reactor import DatagramPort, MemoryReactor
 from netsvc.testing.network import Host, Links, Network, NetworkError
 from netsvc.testing.reactor import HostDownError, HostReactor
 from netsvc.testing.trace import Event, Trace
 
 __all__ = [
     "Conditions",
-    "DatagramPort",
     "Event",
     "Host",
     "HostDownError",
     "HostReactor",
     "LinkError",
     "Links",
-    "MemoryReactor",
     "Network",
     "NetworkError",
     "Trace",
