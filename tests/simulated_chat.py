@@ -267,6 +267,9 @@ class Play:
         for member in self.members:
             if not member.host.up:
                 member.host.restart()
+        network.advance(3.0)
+        if self._asleep is not None and self.members[-1].here is not None:
+            self._read_on(self.members[-1].here)
         network.advance(12.0)
         # A connection stays if both ends think so: the reset that tells a member that it was cut may be lost.
         present = self.room.present()

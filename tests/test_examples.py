@@ -37,6 +37,13 @@ def test_ones_own_service_is_tested_without_a_socket() -> None:
     assert b"1 passed" in done.stdout
 
 
+def test_a_mistake_is_found_on_a_simulated_network_under_many_seeds() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--netsvc-seeds=10", "test_adder.py"]
+    done = subprocess.run(command, capture_output=True, timeout=SECONDS, cwd=EXAMPLES, check=False)
+    assert done.returncode == 0, done.stdout.decode()
+    assert b"60 passed" in done.stdout
+
+
 def test_a_larger_application_has_a_web_page_beside_netsvc(tmp_path: Path) -> None:
     command = [*TWISTD, "-n", "--pidfile=", "-y", EXAMPLES / "with_web.tac"]
     environment = {**os.environ, "ECHO": "127.0.0.1:0", "CHAT": "127.0.0.1:0", "WEB": "0"}
@@ -58,6 +65,6 @@ def test_a_larger_application_has_a_web_page_beside_netsvc(tmp_path: Path) -> No
             assert echo.recv(100) == b"hello"
 
 
-@pytest.mark.parametrize("example", ["with_web.tac", "one_protocol.py", "test_greeter.py"])
+@pytest.mark.parametrize("example", ["with_web.tac", "one_protocol.py", "test_greeter.py", "test_adder.py"])
 def test_an_example_says_how_to_run_it(example: str) -> None:
     assert example in (EXAMPLES / example).read_text().split('"""')[1]

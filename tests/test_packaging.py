@@ -56,7 +56,7 @@ def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(wheel: Path
     assert "twisted/plugins/netsvc_plugin.py" in names
     assert "netsvc/py.typed" in names
     outside = [name for name in names if not name.startswith(("netsvc/", "netsvc-"))]
-    assert outside == ["twisted/plugins/netsvc_plugin.py"]
+    assert outside == ["pytest_netsvc.py", "twisted/plugins/netsvc_plugin.py"]
 
 
 @pytest.mark.parametrize("how", ["wheel", "editable"])

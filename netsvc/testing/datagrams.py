@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from netsvc.testing.link import DATAGRAM_HEADERS, Link
-from netsvc.testing.stack import ANY, BROADCAST, ERR, IN, OUT, Socket, Stack, fail
+from netsvc.testing.stack import ANY, BROADCAST, ERR, IN, OUT, Socket, Stack, fail, is_group
 
 #: Payload bytes of the longest datagram: over IPv4 the packet, over IPv6 its payload, is at most 65,535 bytes.
 LONGEST = {socket.AF_INET: 65_507, socket.AF_INET6: 65_527}
@@ -81,8 +81,10 @@ class DatagramSocket(Socket):
         return (ready & interest) | (ERR if self.error else 0)
 
     def takes(self, address: str) -> bool:
-        if address in self.groups or (address == BROADCAST and self.name[0] == "0.0.0.0"):
-            return True
+        if address == BROADCAST:
+            return bool(self.name[0] == "0.0.0.0")
+        if is_group(address):
+            return address in self.groups
         return super().takes(address)
 
     # Sending
@@ -98,7 +100,7 @@ class DatagramSocket(Socket):
             if not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
                 raise fail(errno.EACCES)
             self._send_to_all(data, host, port)
-        elif ip_address(host).is_multicast if host not in self._reached else False:
+        elif is_group(host):
             self._send_to_all(data, host, port)
         else:
             self._send_to(data, (host, port), self._reach(host))

@@ -75,6 +75,8 @@ class Pipe:
         self._held: list[Segment] = []  # to be sent again, in order; nothing new is sent before them
         self._waiting = False  # for the time to do so
         self._tries = 0
+        self._probes = 0  # since the receiver had no room
+        self._probing = False
         self._finished = False  # the sender has said all
         self._finishing = False  # and the end is to be sent
         self._closes = False  # and it does not read either
@@ -139,13 +141,9 @@ class Pipe:
         """The receiver has read: let the sender know, once there is room for half a buffer."""
         if not self.choked or 2 * self.sink.unread > self.sink.receive_limit or self._over:
             return
-        self.choked = False
-        events = self._events
-        if self._back.conditions.up:
-            events.move(events.now + self._back.conditions.latency, self._push_again)
-        else:
-            self.choked = True
-            events.wait(events.now + RETRY, self.offer_window)
+        if self._back.conditions.up:  # or else a probe of the sender finds out
+            self.choked = False
+            self._events.move(self._events.now + self._back.conditions.latency, self._push_again)
 
     def _push_again(self) -> None:
         if not self._held and not self.source.forgotten:
@@ -158,6 +156,8 @@ class Pipe:
             room = self.sink.receive_limit - self.sink.unread - self._flying
             if room <= 0:
                 self.choked = True
+                self._probes = 0
+                self._wait_for_probe()
                 return
             size = min(room, self.link.segment_max)
             data = unsent[0]
@@ -219,6 +219,36 @@ class Pipe:
                 return
         self._push()
 
+    def _wait_for_probe(self) -> None:
+        if not self._probing:
+            self._probing = True
+            events = self._events
+            events.wait(events.now + min(RETRY_MAX, RETRY * 2**self._probes), self._probe)
+
+    def _probe(self) -> None:
+        """The receiver has had no room for long: ask whether it is still there (RFC 9293, section 3.8.6.1)."""
+        self._probing = False
+        if not self.choked or self._over or self.source.forgotten:
+            return
+        if self._probes == RETRIES:
+            self.source.take_reset(errno.ETIMEDOUT)
+            return
+        self._probes += 1
+        self._wait_for_probe()
+        arrival = self.link.segment(self._events.now, 0)
+        if arrival is not None:
+            self._events.wait(arrival, self._probed)
+
+    def _probed(self) -> None:
+        sink = self.sink
+        if not sink.stack.up or not self.link.conditions.up or not self._back.conditions.up:
+            return
+        self._probes = min(self._probes, RETRIES - 1)  # it was answered, so it may be asked for ever
+        if sink.gone:
+            self._refuse((0, "probe", b""))
+        else:
+            self.offer_window()
+
     # The receiver's end
 
     def _arrive(self, segment: Segment) -> None:
@@ -234,7 +264,6 @@ class Pipe:
             if what == "data" or sink.forgotten or not sink.closed:
                 self._refuse(segment)
         else:
-            self._tries = 0
             if number == self._expected:
                 self._expected += 1
                 self._deliver(what, data)
@@ -253,7 +282,9 @@ class Pipe:
         """Let the sender know, after the way back, that this has arrived."""
         if not self._back.conditions.up:
             self._hold(segment)
-        elif segment[2]:
+            return
+        self._tries = 0
+        if segment[2]:
             when = self._events.now + self._back.conditions.latency
             self._acknowledged.append((when, len(segment[2])))
             if self._blocked:
@@ -267,15 +298,16 @@ class Pipe:
         ports = f"{sink.name[-1]}>{source.name[-1]}"
         fate = "lost" if arrival is None else ""
         self._trace.add(now, sink.stack.name, "RST", source.stack.name, ports, fate=fate)
-        if arrival is None:
-            self._hold(segment)
-        else:
+        if arrival is not None:
             self._events.move(arrival, self._refused, segment)
+        elif segment[2]:  # by which it is found out again
+            self._hold(segment)
 
     def _refused(self, segment: Segment) -> None:
         source = self.source
         if not source.stack.up or not self._back.conditions.up:
-            self._hold(segment)
+            if segment[2]:
+                self._hold(segment)
             return
         self.drop()
         if not source.closed and not source.forgotten:

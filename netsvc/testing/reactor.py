@@ -121,7 +121,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             call.called = 1
             try:
                 call.func(*call.args, **call.kw)
-            except Exception:
+            except Exception:  # and not Ctrl-C, which ends the test
                 self._log.failure("while handling timed call")
 
     # IReactorCore
@@ -263,7 +263,9 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self, port: Any, factory: IProtocolFactory, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
         tls = TLSMemoryBIOFactory(contextFactory, False, factory, self)
-        return self.listenTCP(port, tls, backlog, interface)
+        listening: Any = self.listenTCP(port, tls, backlog, interface)
+        listening._type = "TLS"  # which Twisted calls it in the log
+        return cast(IListeningPort, listening)
 
     def connectSSL(
         self,

@@ -141,7 +141,7 @@ class Stack:
         """Bind ``taker``; to a free port if ``port`` is 0. Returns the port."""
         if not 0 <= port <= 65_535:
             raise OverflowError("bind(): port must be 0-65535.")
-        if address not in ("0.0.0.0", "::") and not self.is_local(address) and not _is_group(address):
+        if address not in ("0.0.0.0", "::") and not self.is_local(address) and not is_group(address):
             raise fail(errno.EADDRNOTAVAIL)
         if port:
             if self._taken(taker, address, port):
@@ -332,5 +332,6 @@ class Socket:
         return (host, port)
 
 
-def _is_group(address: str) -> bool:
-    return ip_address(address).is_multicast
+def is_group(address: str) -> bool:
+    """Whether it is a multicast address (RFC 5771, RFC 4291)."""
+    return address.startswith("ff") if ":" in address else 224 <= int(address.partition(".")[0]) < 240

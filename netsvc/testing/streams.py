@@ -38,6 +38,7 @@ class StreamSocket(End):
         self._linger = True
         self._queue: deque[StreamSocket] | None = None  # of a listening one
         self._backlog = 0
+        self._handshakes: list[StreamSocket] = []  # clients that are about to be in the queue
         self._cuts: Policy = lumps
         self._pieces: Iterator[int] = iter(())
         self._piece = 0
@@ -56,6 +57,12 @@ class StreamSocket(End):
         accepted = self._queue.popleft()
         accepted.descriptor = self.stack.descriptor(accepted)
         return accepted, accepted.getpeername()
+
+    @property
+    def _full(self) -> bool:
+        """Whether one more than the backlog waits to be accepted, as Linux counts, or is about to."""
+        waiting = sum(not client.gone for client in self._handshakes) + len(self._queue or ())
+        return waiting > self._backlog
 
     def bind(self, address: Any) -> None:
         if self.family != socket.AF_UNIX:
@@ -98,7 +105,7 @@ class StreamSocket(End):
             raise fail(errno.ENOENT)
         if listener._queue is None:
             raise fail(errno.ECONNREFUSED)
-        if len(listener._queue) > listener._backlog:
+        if listener._full:
             raise fail(errno.EAGAIN)
         self.peer = (path,)
         self.stack.fabric.trace.add(self.stack.events.now, self.stack.name, "connect", self.stack.name, path)
@@ -129,7 +136,7 @@ class StreamSocket(End):
             self._retry_syn(there, tries)
             return
         listener = self._listener(there)
-        full = listener is not None and len(listener._queue or ()) > listener._backlog
+        full = listener is not None and listener._full
         if full and not there.refuses:
             self._retry_syn(there, tries)
             return
@@ -140,6 +147,7 @@ class StreamSocket(End):
         elif listener is None or full:
             self.stack.events.move(arrival, self._fail_connect, errno.ECONNREFUSED)
         else:
+            listener._handshakes.append(self)
             self.stack.events.move(arrival, self._establish, listener, there, tries)
 
     def _listener(self, there: Stack) -> StreamSocket | None:
@@ -152,11 +160,13 @@ class StreamSocket(End):
         return found[self.name[1] % len(found)] if found else None
 
     def _establish(self, listener: StreamSocket, there: Stack, tries: int) -> None:
+        listener._handshakes.remove(self)
         if not self._connecting or self.forgotten:
             return
         if not self._link(there, back=True).conditions.up:
             self._retry_syn(there, tries)
             return
+        listener._handshakes.append(self)
         self._connecting = False
         server = listener._embryo(self)
         join(self, server)
@@ -327,6 +337,7 @@ class StreamSocket(End):
     def admit(self, connection: End) -> None:
         if self._queue is not None and isinstance(connection, StreamSocket):
             self._queue.append(connection)
+            self._handshakes = [one for one in self._handshakes if one.out is None or one.out.sink is not connection]
             self.changed()
 
     def take(self, data: bytes) -> None:

@@ -108,7 +108,7 @@ class Trace:
         hosts = list(dict.fromkeys(name for event in events if event.destination for name in event[1:4:2]))
         column = {host: index for index, host in enumerate(hosts)}
         widest = max((len(event.label()) for event in events if event.destination), default=0)
-        width = max(20, min(widest, 60) + 4, *(len(host) + 2 for host in hosts)) if hosts else 20
+        width = max([20, min(widest, 60) + 7, *(len(host) + 2 for host in hosts)])
         lines = [" " * 12 + "".join(host.center(width) for host in hosts).rstrip()]
         for event in events:
             line = [" "] * (width * len(hosts))
@@ -126,7 +126,7 @@ class Trace:
         first, last = sorted((source, destination))
         left, right = first * width + width // 2 + 1, last * width + width // 2
         room = right - left
-        label = event.label()
+        label = event.label().removesuffix(" (lost)")
         if len(label) > room - 4:
             label = label[: room - 7] + "..."
         arrow = list(f" {label} ".center(room, "-"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet import error, tcp, udp, unix
 from twisted.internet.base import BaseConnector
+from twisted.python import log
 
 from netsvc.testing.datagrams import DatagramSocket
 from netsvc.testing.stack import Stack
@@ -79,15 +80,18 @@ class UNIXPort(_OnStack, unix.Port):
     """A UNIX port, whose path is one of its host's and of no file system."""
 
     def startListening(self) -> None:
+        path = os.fsdecode(self._bindPath)
+        log.msg(f"{self._getLogPrefix(self.factory)} starting on {path!r}")
+        if self.wantPID and path in self.reactor.stack.paths:
+            raise error.CannotListenError(None, self._bindPath, "Cannot acquire lock")
         assert self.factory is not None
         self.factory.doStart()
         opened = self.createInternetSocket()
         try:
-            opened.bind(self._bindPath)
+            opened.bind(path)
         except OSError as e:
             opened.close()
-            taken: Any = "Cannot acquire lock" if self.wantPID else e
-            raise error.CannotListenError(None, self._bindPath, taken) from e
+            raise error.CannotListenError(None, self._bindPath, e) from e
         opened.listen(self.backlog)
         self.connected = True
         self.socket = opened

@@ -1,0 +1,134 @@
+"""The plugin of pytest, in runs of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SECONDS = 60
+
+
+def run(directory: Path, test: str, *options: str) -> str:
+    """Run a file of tests. Returns what pytest prints."""
+    (directory / "test_it.py").write_text(test)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_netsvc", *options],
+        capture_output=True,
+        cwd=directory,
+        # The others take a second to load; tests/test_examples.py lets pytest find this one by itself.
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+SHOWS = "def test_a(network):\n    print('seed is', network.seed)\n"
+
+
+def seeds(output: str) -> list[int]:
+    return [int(seed) for seed in re.findall(r"seed is (\d+)", output)]
+
+
+def test_the_seed_comes_from_the_name_of_the_test(tmp_path: Path) -> None:
+    [first] = seeds(run(tmp_path, SHOWS, "-s"))
+    assert [first] == seeds(run(tmp_path, SHOWS, "-s"))
+    assert [first] != seeds(run(tmp_path, SHOWS.replace("test_a", "test_b"), "-s"))
+
+
+def test_the_seed_can_be_chosen_and_so_can_many(tmp_path: Path) -> None:
+    assert seeds(run(tmp_path, SHOWS, "-s", "--netsvc-seed", "7")) == [7]
+    assert seeds(run(tmp_path, SHOWS, "-s", "--netsvc-seed", "7", "--netsvc-seeds", "3")) == [7, 8, 9]
+    [first] = seeds(run(tmp_path, SHOWS, "-s"))
+    assert seeds(run(tmp_path, SHOWS, "-s", "--netsvc-seeds", "2")) == [first, first + 1]
+
+
+def test_only_tests_that_have_a_network_run_under_many_seeds(tmp_path: Path) -> None:
+    assert "4 passed" in run(tmp_path, SHOWS + "def test_plain():\n    pass\n", "--netsvc-seeds", "3")
+
+
+@pytest.mark.parametrize("options", [[], ["--netsvc-seed", "3"], ["--netsvc-seeds", "2"]])
+def test_a_failing_test_says_its_seed_and_how_to_run_it_again(tmp_path: Path, options: list[str]) -> None:
+    test = """
+import pytest
+
+@pytest.mark.parametrize("case", ["a"])
+def test_it(network, case):
+    host = network.host("alone")
+    host.crash()
+    assert network.seed == 0
+"""
+    output = run(tmp_path, test, *options)
+    [seed, again] = re.findall(r"seed (\d+); again: pytest '(.*)'", output)[0]
+    assert again == "test_it.py::test_it[a]"
+    assert "alone  crashed" in output
+    assert f"seed {seed};" in run(tmp_path, test, again, "--netsvc-seed", seed)
+    assert "1 passed" in run(tmp_path, test, again, "--netsvc-seed", "0")
+
+
+def test_a_failure_that_is_logged_or_left_in_a_deferred_fails_the_test(tmp_path: Path) -> None:
+    test = """
+from twisted.internet.defer import fail
+
+def test_logged(network):
+    network.host("a").reactor.callLater(1, lambda: 1 / 0)
+    network.advance(1)
+
+def test_left(network):
+    fail(ZeroDivisionError())
+
+def test_expected(network, logged_failures):
+    network.host("a").reactor.callLater(1, lambda: 1 / 0)
+    network.advance(1)
+    assert logged_failures.pop().check(ZeroDivisionError)
+"""
+    output = run(tmp_path, test)
+    assert "3 passed, 2 errors" in output
+    assert output.count("ERROR test_it.py::test_logged") == output.count("ERROR test_it.py::test_left") == 1
+
+
+def test_no_seed_at_all_is_refused_in_one_line(tmp_path: Path) -> None:
+    output = run(tmp_path, SHOWS, "--netsvc-seeds", "0")
+    assert output.strip() == "ERROR: --netsvc-seeds: a test runs under at least one seed"
+
+
+def test_a_run_without_networks_imports_neither_netsvc_nor_twisted(tmp_path: Path) -> None:
+    test = "import sys\ndef test_it():\n    assert not {'netsvc', 'twisted'} & set(sys.modules)\n"
+    assert "1 passed" in run(tmp_path, test)
+
+
+def test_a_network_is_used_from_trial_as_well(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        """
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from netsvc.testing import Network
+
+class Tests(TestCase):
+    def test_it(self):
+        network = Network(seed=3)
+        host = network.host("host")
+        self.assertEqual(network.run(deferLater(host.reactor, 3600, lambda: "late")), "late")
+
+    def test_logged(self):
+        network = Network()
+        network.host("host").reactor.callLater(1, lambda: 1 / 0)
+        network.advance(1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted.trial", "--temp-directory", str(tmp_path / "trial"), "test_it"],
+        capture_output=True,
+        cwd=tmp_path,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert "PASSED (successes=2)" in done.stdout, done.stdout + done.stderr
