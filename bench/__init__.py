@@ -1,0 +1,1 @@
+"""What netsvc costs, beside its peers. Each module is a command."""

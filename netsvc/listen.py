@@ -45,7 +45,7 @@ _REMEDIES = {
     errno.EADDRNOTAVAIL: ("this host has no such address", "netsvc lookup lists the addresses it has"),
 }
 
-Opener = Callable[[], Deferred[IListeningPort]]
+Opener = Callable[[], Deferred[list[IListeningPort]]]
 
 
 class Listener(Service):
@@ -56,7 +56,7 @@ class Listener(Service):
 
     :param setting: the setting that asked for it, for error messages.
     :param text: the listening string, likewise.
-    :param openers: open one port each.
+    :param openers: open the ports.
     :param send_buffer: bytes that the kernel may queue for each connection, which is doubled by Linux; 0 leaves
         it to the kernel, which queues some 2 MiB for a peer that does not read before anybody notices.
     """
@@ -112,14 +112,16 @@ class Listener(Service):
                 self._refuse(refusal[0])
             opened.addErrback(self._failed_late)
 
-    def _opened(self, port: IListeningPort) -> None:
+    def _opened(self, ports: list[IListeningPort]) -> None:
         if self._stopped:  # an endpoint that took its time and cannot be cancelled
-            port.stopListening()
+            for port in ports:
+                port.stopListening()
             return
-        self._ports.append(port)
-        listening = getattr(port, "socket", None)
-        if self._send_buffer and listening is not None:  # accepted connections inherit it
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
+        self._ports += ports
+        for port in ports:
+            listening = getattr(port, "socket", None)
+            if self._send_buffer and listening is not None:  # accepted connections inherit it
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
         self.log.info(
             "{setting} {text}: listening on {where}",
             setting=self._setting,
@@ -158,15 +160,8 @@ def stream_listener(reactor: Any, setting: str, text: str, factory: IProtocolFac
     if where is None:
         opener = partial(_listen, _endpoint(reactor, setting, text), factory)
         return Listener(setting, text, [opener], send_buffer)
-    return Listener(
-        setting,
-        text,
-        [
-            partial(execute, reactor.listenTCP, where.port, factory, BACKLOG, interface)
-            for interface in _interfaces(where)
-        ],
-        send_buffer,
-    )
+    open_on = partial(reactor.listenTCP, where.port, factory, BACKLOG)
+    return Listener(setting, text, [partial(execute, _open_at, where, open_on)], send_buffer)
 
 
 def datagram_listener(
@@ -182,19 +177,17 @@ def datagram_listener(
     kind, _, rest = text.partition(":")
     if kind == "systemd":
         inherited = _inherited_datagram_socket(setting, text, rest)
-        adopt = partial(execute, _adopt, reactor, inherited, protocol(), packet)
-        return Listener(setting, text, [adopt])
+        return Listener(setting, text, [partial(execute, _adopt, reactor, inherited, protocol(), packet)])
     where = _described_port(setting, text, rest) if kind == "udp" else _address(setting, text)
     if where is None:
         raise ConfigError(setting, text, f"{kind!r} is neither an address nor udp nor systemd", _DATAGRAM_FORMS)
-    return Listener(
-        setting,
-        text,
-        [
-            partial(execute, reactor.listenUDP, where.port, protocol(), interface, packet)
-            for interface in _interfaces(where)
-        ],
-    )
+    number = where.port
+
+    def open_on(interface: str) -> IListeningPort:
+        port: IListeningPort = reactor.listenUDP(number, protocol(), interface, packet)
+        return port
+
+    return Listener(setting, text, [partial(execute, _open_at, where, open_on)])
 
 
 def _all(deferreds: Iterable[Deferred[Any]]) -> Deferred[None]:
@@ -213,18 +206,25 @@ def _address(setting: str, text: str) -> HostPort | None:
     return where if where.host is None or is_ip(where.host) else None
 
 
-def _interfaces(where: HostPort) -> Sequence[str]:
-    """Return the addresses to bind: the one that was asked for, or all of the host, IPv4 and IPv6."""
+def _open_at(where: HostPort, open_on: Callable[[str], IListeningPort]) -> list[IListeningPort]:
+    """Open the address that was asked for, or all of the host, IPv4 and IPv6."""
     if where.host is not None:
-        return (where.host,)
+        return [open_on(where.host)]
     try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            only_ipv6 = probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-            probe.bind(("::", 0))
-    except OSError:
-        return ("0.0.0.0",)
+        port = open_on("::")
+    except CannotListenError as e:
+        if getattr(e.socketError, "errno", 0) not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        return [open_on("0.0.0.0")]  # a host without IPv6
     # As a rule a socket on :: takes IPv4 as well. Port 0 would become two different ports.
-    return ("::", "0.0.0.0") if only_ipv6 and where.port else ("::",)
+    handle = getattr(port, "socket", None)
+    if handle is None or not where.port or not handle.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return [port]
+    try:
+        return [port, open_on("0.0.0.0")]
+    except CannotListenError:
+        port.stopListening()
+        raise
 
 
 def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
@@ -254,17 +254,16 @@ def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
     return endpoint
 
 
-def _listen(endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+def _listen(endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> Deferred[list[IListeningPort]]:
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
         # It closes systemd's descriptor once it has its copy; without one more the next start finds nothing.
         endpoint = AdoptedStreamServerEndpoint(endpoint.reactor, os.dup(endpoint.fileno), endpoint.addressFamily)
-    return maybeDeferred(endpoint.listen, factory)
+    return maybeDeferred(endpoint.listen, factory).addCallback(lambda port: [port])
 
 
-def _adopt(reactor: Any, inherited: socket.socket, protocol: DatagramProtocol, packet: int) -> IListeningPort:
+def _adopt(reactor: Any, inherited: socket.socket, protocol: DatagramProtocol, packet: int) -> list[IListeningPort]:
     """Listen on a copy of a socket, which stays open for the next start."""
-    port: IListeningPort = reactor.adoptDatagramPort(inherited.fileno(), inherited.family, protocol, packet)
-    return port
+    return [reactor.adoptDatagramPort(inherited.fileno(), inherited.family, protocol, packet)]
 
 
 def _fields(description: str) -> list[tuple[str, str]]:

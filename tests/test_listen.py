@@ -8,11 +8,13 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor  # noqa: TID251  real sockets
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
 from netsvc.errors import ConfigError, ListenError
 from netsvc.listen import BACKLOG, Listener, datagram_listener, stream_listener
+from netsvc.testing import Host, Network
 from tests.memory_reactor import MemoryReactor
 
 factory = Factory.forProtocol(Protocol)
@@ -236,3 +238,25 @@ def test_an_endpoint_that_is_still_opening_is_cancelled_at_the_stop() -> None:
     listener.startService()
     assert listener.stopService().called
     assert slow.opening.called
+
+
+def hosts(*addresses: str) -> tuple[Network, Host, Host]:
+    """Return a network with a server that has these addresses, and a client that has an IPv4 and an IPv6 address."""
+    network = Network()
+    return network, network.host("server", *addresses), network.host("client")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "bound"), [((), ["::"]), (("10.9.9.9",), ["0.0.0.0"]), (("10.9.9.9", "fd00::99"), ["::"])]
+)
+def test_a_bare_port_is_every_address_that_the_host_has(addresses: tuple[str, ...], bound: list[str]) -> None:
+    network, server, client = hosts(*addresses)
+    for listener in (
+        stream_listener(server.reactor, "tcp", "1314", factory),
+        datagram_listener(server.reactor, "udp", "1314", DatagramProtocol),
+    ):
+        listener.startService()
+        assert [at.host for at in listener.addresses()] == bound  # type: ignore[attr-defined]
+    for address in server.addresses:
+        endpoint = HostnameEndpoint(client.reactor, address, 1314)
+        network.run(connectProtocol(endpoint, Protocol()))

@@ -81,6 +81,8 @@ class DatagramSocket(Socket):
         return (ready & interest) | (ERR if self.error else 0)
 
     def takes(self, address: str) -> bool:
+        if address == self.name[0]:
+            return True
         if address == BROADCAST:
             return bool(self.name[0] == "0.0.0.0")
         if is_group(address):
@@ -96,7 +98,10 @@ class DatagramSocket(Socket):
             self._bind_for(host)
         if len(data) > LONGEST[socket.AF_INET6 if ":" in host else socket.AF_INET]:
             raise fail(errno.EMSGSIZE)
-        if host == BROADCAST:
+        reached = self._reached.get(host)
+        if reached is not None:
+            self._send_to(data, (host, port), reached)
+        elif host == BROADCAST:
             if not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
                 raise fail(errno.EACCES)
             self._send_to_all(data, host, port)
@@ -107,15 +112,12 @@ class DatagramSocket(Socket):
         return len(data)
 
     def _reach(self, host: str) -> tuple[Stack, Link, str]:
-        """Return who has the address, the link that leads there, and the address that this is sent from."""
-        reached = self._reached.get(host)
-        if reached is None:
-            there = self.stack.route(host)
-            source = self.name[0]
-            if source in ANY.values():
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                source = self.stack.source_for(host, family)
-            reached = self._reached[host] = (there, self.stack.fabric.link(self.stack.name, there.name), source)
+        """Find who has the address, the link that leads there, and the address that this is sent from."""
+        there = self.stack.route(host)
+        source = self.name[0]
+        if source in ANY.values():
+            source = self.stack.source_for(host, socket.AF_INET6 if ":" in host else socket.AF_INET)
+        reached = self._reached[host] = (there, self.stack.fabric.link(self.stack.name, there.name), source)
         return reached
 
     def _send_to_all(self, data: bytes, host: str, port: int) -> None:

@@ -29,7 +29,7 @@ from twisted.internet.posixbase import _DisconnectSelectableMixin, _PollLikeMixi
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.context import call as call_with_context
+from twisted.python.context import theContextTracker
 from twisted.python.log import ILogContext
 from zope.interface import implementer_only
 
@@ -227,6 +227,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         if self._down:
             return
         ready, self._ready = self._ready, {}
+        call_with_context = theContextTracker.currentContext().callWithContext
         for number in ready:
             event = self._event(number)
             if event:

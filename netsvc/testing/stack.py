@@ -30,9 +30,12 @@ _FIRST_EPHEMERAL, _LAST_EPHEMERAL = 49_152, 65_535  # RFC 6335, section 6
 _FIRST_DESCRIPTOR = 1 << 20  # far from any descriptor that the system gives out
 
 
+_TEXTS = {number: os.strerror(number) for number in errno.errorcode}
+
+
 def fail(number: int) -> OSError:
     """Return the error of that number, as a system call raises it."""
-    return OSError(number, os.strerror(number))
+    return OSError(number, _TEXTS[number])
 
 
 class Fabric:

@@ -6,6 +6,7 @@ kernel does is simulated.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Any
@@ -15,7 +16,7 @@ from twisted.internet.base import BaseConnector
 from twisted.python import log
 
 from netsvc.testing.datagrams import DatagramSocket
-from netsvc.testing.stack import Stack
+from netsvc.testing.stack import Stack, fail
 from netsvc.testing.streams import StreamSocket
 
 
@@ -28,6 +29,8 @@ class _OnStack:
 
     def createInternetSocket(self) -> Any:
         stack: Stack = self.reactor.stack
+        if self.addressFamily == socket.AF_INET6 and not any(":" in address for address in stack.addresses):
+            raise fail(errno.EAFNOSUPPORT)  # a host without an IPv6 address has no IPv6 at all
         opened = StreamSocket if self.socketType == socket.SOCK_STREAM else DatagramSocket
         return opened(stack, self.addressFamily)
 
