@@ -88,7 +88,7 @@ def network(network_seed: int, logged_failures: list[Failure]) -> Network:  # no
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield
     network: Any = getattr(item, "funcargs", {}).get("network")
-    if report.failed and hasattr(network, "seed") and hasattr(network, "trace"):
+    if report.failed and report.when == "call" and hasattr(network, "seed") and hasattr(network, "trace"):
         test = re.sub(r"\[seed\d+]|-seed\d+(?=])|(?<=\[)seed\d+-", "", item.nodeid)
         trace = str(network.trace).splitlines()
         before = [f"... {len(trace) - TRACE_SHOWN:,} events before"] if len(trace) > TRACE_SHOWN else []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from twisted.internet import error
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import (
@@ -32,6 +34,7 @@ from twisted.internet.interfaces import (
     IReactorUNIX,
 )
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.task import LoopingCall, deferLater
 from zope.interface.verify import verifyObject
 
@@ -927,3 +930,56 @@ def test_services_run_on_it_unchanged(network: Network) -> None:
     network.run(connectProtocol(clientFromString(network.hosts["client"].reactor, "tcp:host=server:port=80"), client))
     network.settle()
     assert server.events == ["made"]
+
+
+# TLS
+
+
+class Starter(Actor):
+    """Starts TLS when the other side says so, and says something over it."""
+
+    def __init__(self, context: Any) -> None:
+        super().__init__()
+        self._context = context
+
+    def dataReceived(self, data: bytes) -> None:
+        if data == b"start":
+            self.transport.startTLS(self._context)
+        else:
+            super().dataReceived(data)
+
+
+def test_tls_can_be_started_on_a_connection(network: Network) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("server").private_key_and_cert_chain_pem.bytes()
+    server_context = PrivateCertificate.loadPEM(certificate).options()
+    trusted = trustRootFromCertificates([Certificate.loadPEM(authority.cert_pem.bytes())])
+    client_context = optionsForClientTLS("server", trusted)
+    network.links().set(latency=0.01, cuts=cuts.anywhere)
+    server, client = Starter(server_context), Actor()
+    joined(network, server, client)
+    client.transport.write(b"start")
+    network.settle()
+    client.transport.startTLS(client_context)
+    for word in (b"one ", b"two ", b"three"):
+        client.transport.write(word)
+    network.settle()
+    assert server.received == b"one two three"
+    client.transport.loseConnection()
+    network.settle()
+    assert server.events == client.events == ["made", "lost: ConnectionDone"]
+
+
+def test_tls_endpoints_work_by_their_strings(network: Network, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.issue_cert("server").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server, client = Actor(), Actor()
+    network.links().set(latency=0.01, cuts=cuts.anywhere)
+    listen = serverFromString(network.hosts["server"].reactor, f"ssl:443:privateKey={tmp_path}/server.pem")
+    network.run(listen.listen(Factory.forProtocol(lambda: server)))
+    call = clientFromString(network.hosts["client"].reactor, f"ssl:server:443:caCertsDir={tmp_path}")
+    network.run(connectProtocol(call, client))
+    client.transport.write(b"secret")
+    network.settle()
+    assert server.received == b"secret"

@@ -35,9 +35,25 @@ class _OnStack:
         return opened(stack, self.addressFamily)
 
 
+class _TLSInVirtualTime:
+    """Lets TLS that is started on a connection tell the time by its host's clock; Twisted takes the global one."""
+
+    reactor: Any
+    protocol: Any
+
+    def startTLS(self, contextFactory: Any, normal: bool = True) -> None:
+        super().startTLS(contextFactory, normal)  # type: ignore[misc]  # of Connection
+        self.protocol._aggregator._clock = self.reactor
+
+
+class TCPServer(_TLSInVirtualTime, tcp.Server):
+    """A TCP connection, from the side that accepted it."""
+
+
 class TCPPort(_OnStack, tcp.Port):
     """A TCP port."""
 
+    transport = TCPServer
     _reuseAddress: bool
     _reusePort: bool
 
@@ -50,7 +66,7 @@ class TCPPort(_OnStack, tcp.Port):
         return opened
 
 
-class TCPClient(_OnStack, tcp.Client):
+class TCPClient(_OnStack, _TLSInVirtualTime, tcp.Client):
     """A TCP connection, from the side that made it."""
 
     def __init__(self, host: str, port: int, bindAddress: Any, connector: Any, reactor: Any) -> None:
