@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from twisted.application.internet import ClientService
 from twisted.internet import error
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import (
@@ -36,8 +39,10 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.task import LoopingCall, deferLater
+from twisted.protocols.policies import TimeoutMixin
 from zope.interface.verify import verifyObject
 
+from netsvc import Config, EchoClient, ask_timestamp, netsvc_service
 from netsvc.testing import HostDownError, LinkError, Network, NetworkError, cuts
 from netsvc.testing.events import Events, StandstillError
 from tests.scenarios.actors import Actor, Datagrams, HalfActor, Writer
@@ -865,9 +870,9 @@ print(network.trace.chart())
 """
 
 
-def traced(hash_seed: str, *python: str) -> bytes:
+def traced(hash_seed: str) -> bytes:
     result = subprocess.run(
-        [*(python or (sys.executable,)), "-c", SCRIPT],
+        [sys.executable, "-c", SCRIPT],
         capture_output=True,
         check=True,
         env={"PYTHONHASHSEED": hash_seed, "TZ": "UTC"},
@@ -880,6 +885,12 @@ def test_the_same_seed_gives_the_same_trace_in_another_process_and_under_another
     first = traced("0")
     assert first.count(b"(lost)") > 2
     assert first == traced("1")
+
+
+@pytest.mark.skipif(version("Twisted") != "26.10.0", reason="another Twisted may do the same in another order")
+def test_the_same_seed_gives_the_same_trace_on_another_python() -> None:
+    # What Python 3.11, 3.12 and 3.13 give; a change of the simulation may change it.
+    assert hashlib.sha256(traced("0")).hexdigest()[:16] == "acd09ae299a1685e"
 
 
 def test_the_trace_says_who_when_what_and_to_whom(network: Network) -> None:
@@ -924,7 +935,87 @@ def test_a_long_trace_keeps_its_end(network: Network) -> None:
     assert len(network.trace.chart(last=5).splitlines()) == 6
 
 
-def test_services_run_on_it_unchanged(network: Network) -> None:
+class Impatient(Actor, TimeoutMixin):
+    """Gives up after 10 s of silence."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def callLater(self, delay: float, what: Any, *args: Any) -> Any:
+        return self._clock.callLater(delay, what, *args)
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.setTimeout(10)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.resetTimeout()
+        super().dataReceived(data)
+
+
+def test_a_protocol_that_times_out_runs_on_it(network: Network) -> None:
+    server, client = Impatient(network.hosts["server"].reactor), Actor()
+    joined(network, server, client)
+    network.advance(9)
+    client.transport.write(b"still here")
+    network.advance(9.9)
+    assert server.events == ["made"]
+    network.advance(0.2)
+    assert server.events == client.events == ["made", "lost: ConnectionDone"]
+
+
+def test_a_client_service_connects_again_after_a_crash(network: Network) -> None:
+    server, client = network.hosts["server"], network.hosts["client"]
+
+    def listen() -> None:
+        server.reactor.listenTCP(80, Factory.forProtocol(Actor))
+
+    listen()
+    made: list[Any] = []
+    factory: Factory[Any] = Factory.forProtocol(Actor)
+    service = ClientService(
+        TCP4ClientEndpoint(client.reactor, server.address, 80),
+        factory,
+        prepareConnection=made.append,
+        retryPolicy=lambda _: 1.0,
+        clock=client.reactor,
+    )
+    service.startService()
+    network.advance(1)
+    assert len(made) == 1
+    server.crash()
+    made[0].transport.write(b"anybody there?")
+    server.restart()
+    network.advance(10)
+    assert made[0].events == ["made", "lost: ConnectionLost"]
+    assert len(made) == 1  # nobody listens yet
+    listen()
+    network.advance(2)
+    assert len(made) == 2
+    network.run(service.stopService())
+
+
+def test_netsvc_runs_on_it_unchanged(network: Network) -> None:
+    server, client = network.hosts["server"], network.hosts["client"]
+    service = netsvc_service(server.reactor, Config(tcp=["7"], udp=["520"], chat=["1400", "unix:/run/chat.sock"]))
+    service.startService()
+    echo = network.run(connectProtocol(HostnameEndpoint(client.reactor, "server", 7), EchoClient(client.reactor)))
+    assert network.run(echo.ask(b"hello")).data == b"hello"
+    assert network.run(ask_timestamp(client.reactor, "server", 520, b"when?")).payload == b"when?"
+    local = Actor()
+    network.run(connectProtocol(UNIXClientEndpoint(server.reactor, "/run/chat.sock"), local))
+    network.settle()
+    assert local.received.startswith(b"* welcome")
+    network.run(service.stopService())
+    network.settle()
+    assert local.events == ["made", "lost: ConnectionDone"]
+    service.startService()  # again
+    assert network.run(ask_timestamp(client.reactor, "server", 520, b"again?")).payload == b"again?"
+    network.run(service.stopService())
+
+
+def test_endpoints_run_on_it_by_their_strings(network: Network) -> None:
     server, client = Actor(), Actor()
     network.run(serverFromString(network.hosts["server"].reactor, "tcp:80").listen(Factory.forProtocol(lambda: server)))
     network.run(connectProtocol(clientFromString(network.hosts["client"].reactor, "tcp:host=server:port=80"), client))
