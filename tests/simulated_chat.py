@@ -34,6 +34,7 @@ from netsvc.text import fold
 
 MEMBERS = 8
 STEPS = 26
+STALL = 2.0
 ROOMS = ("#den", "#attic")
 NICKS = ("ann", "bob", "Ann", "cy", "dee", "eve", "flo")
 LONG = "x" * 980  # makes a line as long as a line may be, nearly
@@ -183,7 +184,7 @@ class Play:
         self._buffer = 8_192 if self._flood else 65_536
         server = self.network.host("server", "10.0.0.1", buffer=self._buffer)
         self.room = Oracle()
-        self.factory = ChatFactory(self.room, server.reactor, Limits(stall_timeout=2.0), rate=0 if self._flood else 5)
+        self.factory = ChatFactory(self.room, server.reactor, Limits(stall_timeout=STALL), rate=0 if self._flood else 5)
         self.service = StreamService(server.reactor, ["10.0.0.1:1400"], self.factory)
         self.service.startService()
         self.members = []
@@ -267,9 +268,8 @@ class Play:
         for member in self.members:
             if not member.host.up:
                 member.host.restart()
-        network.advance(3.0)
-        if self._asleep is not None and self.members[-1].here is not None:
-            self._read_on(self.members[-1].here)
+        if self._asleep is not None:
+            self._wake_up(self._asleep)
         network.advance(12.0)
         # A connection stays if both ends think so: the reset that tells a member that it was cut may be lost.
         present = self.room.present()
@@ -289,11 +289,16 @@ class Play:
         visitor.here.send(Quit())
         network.advance(1.0)
 
+    def _wake_up(self, sleeper: tuple[str, int]) -> None:
+        """See that who sleeps while much waits for it has been cut, and let it read if it was not."""
+        waiting = sum(len(heard.text) for heard in self.room.owed[sleeper])
+        self.network.advance(STALL + 0.1)
+        bounded = waiting < TRANSPORT_BUFFER + 3 * self._buffer
+        assert bounded or sleeper not in self.room.present(), "a sleeper is not cut"
+        if self.members[-1].here is not None:
+            self._read_on(self.members[-1].here)
+
     def _check(self) -> None:
-        if self._asleep is not None:
-            waiting = sum(len(heard.text) for heard in self.room.owed[self._asleep])
-            bounded = waiting < TRANSPORT_BUFFER + 3 * self._buffer
-            assert bounded or self._asleep not in self.room.present(), "a sleeper is not cut"
         for member in self.members:
             for at, heard, whole in member.visits:
                 owed = self.room.owed.get(at, [])
