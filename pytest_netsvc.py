@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from netsvc.testing import Network
 
+_SHOWN = pytest.StashKey[bool]()
+
 #: Lines of the trace that are shown when a test fails.
 TRACE_SHOWN = 40
 
@@ -88,7 +90,9 @@ def network(network_seed: int, logged_failures: list[Failure]) -> Network:  # no
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield
     network: Any = getattr(item, "funcargs", {}).get("network")
-    if report.failed and report.when == "call" and hasattr(network, "seed") and hasattr(network, "trace"):
+    shown = report.failed and hasattr(network, "seed") and hasattr(network, "trace")
+    if shown and not item.stash.get(_SHOWN, False):
+        item.stash[_SHOWN] = True
         test = re.sub(r"\[seed\d+]|-seed\d+(?=])|(?<=\[)seed\d+-", "", item.nodeid)
         trace = str(network.trace).splitlines()
         before = [f"... {len(trace) - TRACE_SHOWN:,} events before"] if len(trace) > TRACE_SHOWN else []

@@ -254,7 +254,7 @@ class Play:
             member.crash()
         elif chance == 18:
             link.partition()
-            self.network.fabric.events.wait(self.network.now + wait, link.heal)
+            self.network.call_later(wait, link.heal)
         else:
             client.send(Quit())
 
@@ -266,11 +266,13 @@ class Play:
         """End all trouble, let everything arrive, and see who is still there."""
         network = self.network
         for member in self.members:
+            # What is lost now might be a reset, and the server not know who has left.
+            network.link("server", member.host.name).set(loss=0.0)
             if not member.host.up:
                 member.host.restart()
         if self._asleep is not None:
             self._wake_up(self._asleep)
-        network.advance(12.0)
+        network.advance(20.0)  # in which what was lost has been sent again, a SYN at the latest after 16 s
         # A connection stays if both ends think so: the reset that tells a member that it was cut may be lost.
         present = self.room.present()
         for member in self.members:
@@ -309,8 +311,6 @@ class Play:
         assert self.room.present() == stayed
         for number, member in enumerate(self.members):
             if member.here is not None:
-                # Or a reset might be lost, and the server not know who has left.
-                self.network.link("server", member.host.name).set(loss=0.0)
                 transport = member.here.transport
                 [member.here.quit, transport.loseConnection, transport.abortConnection][number % 3]()
         self.network.advance(3.0)

@@ -110,10 +110,16 @@ def test_a_host_has_the_addresses_that_it_is_given(network: Network) -> None:
 @pytest.mark.parametrize(
     ("name", "addresses", "problem"),
     [
-        ("server", (), "there is a host 'server' already"),
+        ("server", (), "the name 'server' is taken already"),
         ("", (), "a host has a name"),
         ("new", ("10.0.0.1",), "10.0.0.1 is an address of the host 'server' already"),
+        ("SERVER", (), "the name 'SERVER' is taken already"),
+        ("localhost", (), "the name 'localhost' is taken already"),
         ("new", ("example.org",), "not an IPv4 or IPv6 address: 'example.org'"),
+        ("new", (5,), "not an IPv4 or IPv6 address: 5"),
+        ("new", ("FD00::0:1",), "fd00::1 is an address of the host 'server' already"),
+        ("new", ("0.0.0.0",), "not an address that a host can have: '0.0.0.0'"),
+        ("new", ("224.0.0.1",), "not an address that a host can have"),
     ],
 )
 def test_a_host_that_cannot_be_is_refused(network: Network, name: str, addresses: tuple[str], problem: str) -> None:
@@ -179,6 +185,91 @@ def test_a_reactor_is_refused_after_its_host_crashed(network: Network) -> None:
         reactor.callLater(1, print)
     with pytest.raises(NetworkError, match="the host 'server' runs"):
         host.restart()
+
+
+@pytest.mark.parametrize("crash_at", [0.5, 1.5, 2.5])
+def test_a_host_that_crashes_during_a_handshake_knows_nothing_of_it_afterwards(
+    network: Network, crash_at: float
+) -> None:
+    network.links().set(latency=1)
+    client = Actor()
+    listening(network, Actor())
+    attempt = calling(network, client, timeout=60)
+    attempt.addErrback(lambda failure: failure.trap(error.ConnectionRefusedError))
+    network.advance(crash_at)
+    network.hosts["server"].crash()
+    network.hosts["server"].restart()
+    network.advance(10)
+    assert client.events in ([], ["made", "lost: ConnectionLost"])
+
+
+def test_a_crashed_host_sends_nothing_any_more(network: Network) -> None:
+    class Doomed(Actor):
+        def dataReceived(self, data: bytes) -> None:
+            network.hosts["server"].crash()
+
+    server, client = Doomed(), Actor()
+    joined(network, server, client)
+    datagrams = Datagrams()
+    network.hosts["server"].reactor.listenUDP(7, datagrams)
+    server.transport.write(b"half")  # which waits to be written when the host crashes in the same turn
+    client.transport.write(b"x")
+    network.advance(0)
+    before = len(network.trace)
+    network.advance(10)
+    with pytest.raises(HostDownError, match="the host 'server' has crashed"):
+        datagrams.transport.write(b"ghost", ("10.0.0.2", 7))
+    sent = [event for event in list(network.trace)[before:] if event.source == "server"]
+    crashed = [event.what for event in sent].index("crashed") if sent else -1
+    assert [event.what for event in sent[crashed + 1 :]] == []
+    assert client.events == ["made"]
+
+
+def test_a_reactor_runs_from_the_first_chance_on(network: Network) -> None:
+    happened: list[str] = []
+    reactor = network.hosts["server"].reactor
+    reactor.callWhenRunning(happened.append, "running")
+    assert not reactor.running
+    network.advance(0)
+    assert reactor.running
+    assert happened == ["running"]
+    reactor.callWhenRunning(happened.append, "at once")
+    assert happened == ["running", "at once"]
+
+
+def test_a_reactor_whose_host_crashes_stops_running(network: Network) -> None:
+    host = network.hosts["server"]
+    looping = LoopingCall(lambda: None)
+    looping.clock = network.hosts["client"].reactor
+    looping.start(1)
+    network.call_later(3, host.crash)
+    with pytest.raises(HostDownError):
+        host.reactor.run()
+
+
+def test_what_comes_from_a_thread_is_called_before_timers(network: Network) -> None:
+    called: list[str] = []
+    reactor = network.hosts["server"].reactor
+    reactor.callLater(0, called.append, "timer")
+    reactor.callFromThread(called.append, "thread")
+    network.settle()
+    assert called == ["thread", "timer"]
+
+
+def test_time_is_not_moved_from_inside_a_callback(network: Network) -> None:
+    refusals: list[str] = []
+
+    def inside() -> None:
+        for call in (lambda: network.advance(1), network.settle, lambda: network.run(Deferred())):
+            try:
+                call()
+            except RuntimeError as e:
+                refusals.append(str(e))
+
+    network.hosts["server"].reactor.callLater(1, inside)
+    network.advance(2)
+    assert len(refusals) == 3
+    assert "from inside a callback" in refusals[0]
 
 
 def test_a_reactor_can_be_run_until_it_is_stopped(network: Network) -> None:
@@ -251,12 +342,14 @@ def test_a_tenth_of_a_second_ten_times_is_a_second(network: Network) -> None:
     assert called == [1]
 
 
-@pytest.mark.parametrize("delay", [-1, float("nan")])
+@pytest.mark.parametrize("delay", [-1, float("nan"), float("inf")])
 def test_the_past_is_refused(network: Network, delay: float) -> None:
     with pytest.raises(ValueError, match="0 or more seconds later"):
         network.hosts["client"].reactor.callLater(delay, print)
-    with pytest.raises(NetworkError, match="time goes forward"):
+    with pytest.raises(NetworkError, match="time is in seconds, and 0 or more"):
         network.advance(delay)
+    with pytest.raises(NetworkError, match="time is in seconds, and 0 or more"):
+        network.call_later(delay, print)
 
 
 def test_running_returns_the_result_or_raises_its_exception(network: Network) -> None:
@@ -333,6 +426,7 @@ def test_an_exception_in_a_call_is_logged_and_stops_nothing(network: Network) ->
         ({"loss": 0.9, "burst": 2}, "does not come in bursts"),
         ({"mtu": 10}, "mtu is in bytes, and 68 or more"),
         ({"cuts": 3}, "cuts is a policy"),
+        ({"up": "no"}, "up is True or False: 'no'"),
         ({"latence": 1}, "no condition of a link is called 'latence'"),
     ],
 )
@@ -583,6 +677,15 @@ def test_bandwidth_bounds_a_stream(network: Network) -> None:
     assert network.now == pytest.approx(1.037, abs=0.01)
 
 
+def test_a_slow_link_delivers_little_by_little(network: Network) -> None:
+    server, client = Actor(), Actor()
+    joined(network, server, client)
+    network.links().set(bandwidth=120_000)
+    client.transport.write(b"x" * 30_000)
+    network.advance(0.11)
+    assert len(server.received) == 1460
+
+
 def test_a_window_bounds_a_stream_over_a_long_way(network: Network) -> None:
     network = Network()
     network.host("server", buffer=10_000)
@@ -657,7 +760,25 @@ def test_a_stream_is_cut_anywhere_by_chance_and_anew_under_another_seed() -> Non
     assert len(pieces(1)) > 10
 
 
-@pytest.mark.parametrize("policy", [lambda: cuts.every(0), lambda: cuts.at(0, 3), lambda: cuts.at(5, 2)])
+@pytest.mark.logs_failure("LinkError")
+def test_a_policy_that_cuts_off_nothing_fails_the_reader(network: Network) -> None:
+    network.links().set(cuts=lambda _: iter([3, 0, 2]))
+    server, client = Actor(), Actor()
+    joined(network, server, client)
+    client.transport.write(b"x" * 10)
+    network.settle()
+    assert server.events == ["made", "lost: LinkError"]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        lambda: cuts.every(0),
+        lambda: cuts.every(2.5),  # type: ignore[arg-type]
+        lambda: cuts.at(0, 3),
+        lambda: cuts.at(5, 2),
+    ],
+)
 def test_a_policy_that_cuts_nowhere_sensible_is_refused(policy: Any) -> None:
     with pytest.raises(ValueError, match=r"at least one byte|offsets begin above 0"):
         policy()
@@ -838,6 +959,56 @@ def test_a_host_that_prefers_a_dead_address_reaches_the_other(network: Network) 
     listening(network, Actor())
     network.run(connectProtocol(HostnameEndpoint(network.hosts["client"].reactor, "both.example", 80), Actor()))
     assert network.now < 1
+
+
+def test_a_name_of_a_host_cannot_be_given_away(network: Network) -> None:
+    for name in ("server", "Server", "localhost", 5):
+        with pytest.raises(NetworkError, match="cannot be given away"):
+            network.name(name, "client")  # type: ignore[arg-type]
+    network.name("www.example", "server")
+    network.name("www.example", "client")  # which moves
+    assert network.lookup("www.example")[0] == ["10.0.0.2", "fd00::2"]
+
+
+def test_the_wildcard_address_leads_to_the_host_itself(network: Network) -> None:
+    server, client = Actor(), Actor()
+    reactor = network.hosts["server"].reactor
+    port: Any = reactor.listenTCP(0, Factory.forProtocol(lambda: server))
+    where = port.getHost()
+    assert where.host == "0.0.0.0"
+    network.run(connectProtocol(TCP4ClientEndpoint(reactor, where.host, where.port), client))
+    assert client.transport.getPeer().host == "0.0.0.0"
+    assert client.transport.getHost().host == "127.0.0.1"
+
+
+# What stays behind
+
+
+def test_cancelled_calls_neither_move_time_nor_stay_behind(network: Network) -> None:
+    reactor = network.hosts["server"].reactor
+    for _ in range(10_000):
+        reactor.callLater(1e6, print).cancel()
+    with pytest.raises(NetworkError, match="nothing is left that could happen at 0 s"):
+        network.run(Deferred())
+    events = Events()
+    for _ in range(10_000):
+        events.cancel(events.wait(1e6, print))
+    assert len(vars(events)["_heap"]) < 2_000
+
+
+def test_handshakes_that_come_to_nothing_do_not_fill_the_backlog(network: Network) -> None:
+    network.links().set(latency=1)
+    client = network.hosts["client"]
+    listening(network, Actor(), backlog=2)
+    for _ in range(10):
+        calling(network, Actor()).addErrback(lambda _: None)
+        network.advance(1.5)
+        client.crash()
+        client.restart()
+        network.advance(10)
+    made = Actor()
+    network.run(calling(network, made))
+    assert made.events == ["made"]
 
 
 # The trace

@@ -2,7 +2,8 @@
 
 from netsvc.testing.link import Conditions, LinkError
 from netsvc.testing.network import Host, Links, Network, NetworkError
-from netsvc.testing.reactor import HostDownError, HostReactor
+from netsvc.testing.reactor import HostReactor
+from netsvc.testing.stack import HostDownError
 from netsvc.testing.trace import Event, Trace
 
 __all__ = [

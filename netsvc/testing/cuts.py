@@ -35,13 +35,20 @@ def anywhere(random: Random) -> Iterator[int]:
 
 def every(length: int) -> Policy:
     """Cut after every ``length`` bytes."""
-    if length < 1:
-        raise ValueError(f"a piece has at least one byte, not {length}")
-    return lambda _random: repeat(length)
+    if not isinstance(length, int) or length < 1:
+        raise ValueError(f"a piece has at least one byte, not {length!r}")
+    return _named(f"every({length})", lambda _random: repeat(length))
 
 
 def at(*offsets: int) -> Policy:
     """Cut at these offsets of the stream, counted in bytes from its beginning."""
     if any(b <= a for a, b in pairwise((0, *offsets))):
         raise ValueError(f"offsets begin above 0 and grow: {offsets}")
-    return lambda _random: (b - a for a, b in pairwise((0, *offsets)))
+    lengths = [b - a for a, b in pairwise((0, *offsets))]
+    return _named(f"at{offsets}", lambda _random: iter(lengths))
+
+
+def _named(name: str, policy: Policy) -> Policy:
+    """Give a policy the name by which the trace shows it."""
+    policy.__name__ = name
+    return policy

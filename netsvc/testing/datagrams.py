@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from netsvc.testing.link import DATAGRAM_HEADERS, Link
-from netsvc.testing.stack import ANY, BROADCAST, ERR, IN, OUT, Socket, Stack, fail, is_group
+from netsvc.testing.stack import ANY, BROADCAST, ERR, IN, OUT, HostDownError, Socket, Stack, fail, is_group
 
 #: Payload bytes of the longest datagram: over IPv4 the packet, over IPv6 its payload, is at most 65,535 bytes.
 LONGEST = {socket.AF_INET: 65_507, socket.AF_INET6: 65_527}
@@ -37,7 +37,9 @@ class DatagramSocket(Socket):
 
     def connect(self, address: Any) -> None:
         self._check()
-        host = self._host(address[0])
+        if not 0 <= address[1] <= 65_535:
+            raise OverflowError("connect(): port must be 0-65535.")
+        host = self._destination(address[0])
         self.stack.route(host)
         self._bind_for(host)
         self.peer = (host, address[1])
@@ -52,7 +54,7 @@ class DatagramSocket(Socket):
     def sendto(self, data: bytes, address: Any) -> int:
         self._check()
         self._take_error()
-        return self._send(data, self._host(address[0]), address[1])
+        return self._send(data, self._destination(address[0]), address[1])
 
     def recvfrom(self, size: int) -> tuple[bytes, Any]:
         self._check()
@@ -92,7 +94,11 @@ class DatagramSocket(Socket):
     # Sending
 
     def _send(self, data: bytes, host: str, port: int) -> int:
-        if not 0 < port <= 65_535:
+        if self.forgotten:
+            raise HostDownError(f"the host {self.stack.name!r} has crashed, and this port with it")
+        if not 0 <= port <= 65_535:
+            raise OverflowError("sendto(): port must be 0-65535.")
+        if not port:
             raise fail(errno.EINVAL)
         if not self._bound:
             self._bind_for(host)

@@ -17,6 +17,9 @@ SEGMENT_HEADERS = 40
 #: Payload bytes of a segment on a link without a bandwidth; what hosts hand to their network cards at once.
 SEGMENT_MAX = 65_536
 
+#: Bytes of a packet on a link with a bandwidth, if its MTU is not less; or one segment would keep others waiting.
+ETHERNET = 1_500
+
 #: The least by which a datagram is held back that others overtake, in seconds.
 HELD_BACK = 0.001
 
@@ -72,6 +75,8 @@ class Conditions:
             raise LinkError(f"a loss of {self.loss} does not come in bursts of {self.burst}: they would touch")
         if not isinstance(self.mtu, int) or self.mtu < 68:  # RFC 791
             raise LinkError(f"mtu is in bytes, and 68 or more: {self.mtu!r}")
+        if not isinstance(self.up, bool):
+            raise LinkError(f"up is True or False: {self.up!r}")
         if not callable(self.cuts):
             raise LinkError(f"cuts is a policy such as netsvc.testing.cuts.anywhere: {self.cuts!r}")
 
@@ -117,7 +122,7 @@ class Link:
     def segment_max(self) -> int:
         """Payload bytes of a segment."""
         now = self.conditions
-        return SEGMENT_MAX if now.bandwidth == inf else max(1, min(SEGMENT_MAX, now.mtu - SEGMENT_HEADERS))
+        return SEGMENT_MAX if now.bandwidth == inf else min(now.mtu, ETHERNET) - SEGMENT_HEADERS
 
     def segment(self, now: float, length: int) -> float | None:
         """Send a segment of a stream. Returns when it arrives, or None if it does not."""

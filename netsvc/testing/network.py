@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from ipaddress import ip_address
+from itertools import count
+from math import inf
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -10,11 +13,15 @@ from twisted.python.failure import Failure
 
 from netsvc.address import is_ip
 from netsvc.testing.link import Link
-from netsvc.testing.reactor import HostDownError, HostReactor
-from netsvc.testing.stack import BUFFER, Fabric, Stack
+from netsvc.testing.reactor import HostReactor
+from netsvc.testing.stack import BROADCAST, BUFFER, Fabric, HostDownError, Stack
 from netsvc.testing.trace import Trace
 
 T = TypeVar("T")
+
+
+#: What links count.
+COUNTED = ("carried", "lost", "doubled", "late")
 
 
 class NetworkError(ValueError):
@@ -34,7 +41,7 @@ class Host:
         self.address = stack.addresses[0]
         self._network = network
         self._stack = stack
-        self._reactor = HostReactor(stack, network.lookup)
+        self._start()
 
     def __repr__(self) -> str:
         return f"<Host {self.name} {' '.join(self.addresses)}{'' if self._stack.up else ', down'}>"
@@ -56,6 +63,7 @@ class Host:
         if not self._stack.up:
             raise HostDownError(f"the host {self.name!r} has crashed already")
         self._stack.crash()
+        self._reactor.power_off()
         self._network.note(self.name, "crashed")
 
     def restart(self) -> HostReactor:
@@ -63,9 +71,13 @@ class Host:
         if self._stack.up:
             raise NetworkError(f"the host {self.name!r} runs; crash() it before it is started again")
         self._stack.up = True
-        self._reactor = HostReactor(self._stack, self._network.lookup)
+        self._start()
         self._network.note(self.name, "restarted")
         return self._reactor
+
+    def _start(self) -> None:
+        self._reactor = HostReactor(self._stack, self._network.lookup)
+        self._network.call_later(0, self._reactor.begin)
 
 
 class Links:
@@ -73,7 +85,7 @@ class Links:
 
     def __init__(self, network: Network, ends: Sequence[tuple[str, str]], everywhere: bool = False) -> None:
         self._network = network
-        self._fabric = network.fabric
+        self._fabric = network._fabric
         self._ends = ends
         self._everywhere = everywhere
 
@@ -87,7 +99,7 @@ class Links:
             self._fabric.conditions = self._fabric.conditions.but(**conditions)
         for link, new in changed:
             link.conditions = new
-        shown = " ".join(f"{name}={getattr(value, '__name__', value)}" for name, value in conditions.items())
+        shown = " ".join(f"{name}={_shown(value)}" for name, value in conditions.items())
         self._network.note(self._name(), shown)
 
     def partition(self) -> None:
@@ -100,6 +112,8 @@ class Links:
 
     def count(self, what: str) -> int:
         """Return how many datagrams were ``carried``, ``lost``, ``doubled`` or ``late`` so far, together."""
+        if what not in COUNTED:
+            raise NetworkError(f"counted is what was {', '.join(COUNTED)}, and not {what!r}")
         return sum(link.counts[what] for link in self._all())
 
     def _all(self) -> list[Link]:
@@ -128,9 +142,12 @@ class Network:
     """
 
     def __init__(self, seed: int = 0) -> None:
+        if not isinstance(seed, int):
+            raise NetworkError(f"a seed is a whole number, not {seed!r}")
         self.seed = seed
-        self.fabric = Fabric(seed)
-        self.trace: Trace = self.fabric.trace
+        self._fabric = Fabric(seed)
+        self._events = self._fabric.events
+        self.trace: Trace = self._fabric.trace
         self.hosts: dict[str, Host] = {}
         self._names: dict[str, tuple[Sequence[str], float]] = {"localhost": (("127.0.0.1", "::1"), 0.0)}
 
@@ -140,7 +157,7 @@ class Network:
     @property
     def now(self) -> float:
         """Seconds since the beginning."""
-        return self.fabric.events.now
+        return self._events.now
 
     def host(self, name: str, *addresses: str, buffer: int = BUFFER, refuses_when_full: bool = False) -> Host:
         """Add a host.
@@ -151,18 +168,16 @@ class Network:
             not answer, and the client tries again, as on Linux.
         :raises NetworkError: for a name or an address that is taken or is none.
         """
-        number = len(self.hosts) + 1
         if not name or not isinstance(name, str):
             raise NetworkError(f"a host has a name, not {name!r}")
-        if buffer < 1:
-            raise NetworkError(f"a buffer holds at least one byte, not {buffer}")
-        for address in addresses:
-            if not is_ip(address):
-                raise NetworkError(f"not an IPv4 or IPv6 address: {address!r}")
-        chosen = list(addresses) or [f"10.0.{number >> 8}.{number & 255}", f"fd00::{number:x}"]
-        stack = Stack(self.fabric, name, chosen, buffer, refuses_when_full)
+        if name.lower() in self._names:
+            raise NetworkError(f"the name {name!r} is taken already")
+        if not isinstance(buffer, int) or buffer < 1:
+            raise NetworkError(f"a buffer holds so many bytes, and at least one, not {buffer!r}")
+        chosen = [_address(address) for address in addresses] or self._free_addresses()
+        stack = Stack(self._fabric, name, chosen, buffer, refuses_when_full)
         try:
-            self.fabric.add(stack)
+            self._fabric.add(stack)
         except ValueError as e:
             raise NetworkError(str(e)) from None
         self._names[name.lower()] = (chosen, 0.0)
@@ -170,13 +185,14 @@ class Network:
         return host
 
     def name(self, name: str, *where: str, delay: float = 0.0) -> None:
-        """Give hosts or addresses one more name.
+        """Give hosts or addresses one more name, or a name that is not a host's other addresses.
 
         :param where: names of hosts, and addresses, in the order in which they are found; none if it has none.
         :param delay: seconds that it takes to look the name up.
         """
-        if not delay >= 0:
-            raise NetworkError(f"a delay is in seconds, and 0 or more: {delay!r}")
+        if not isinstance(name, str) or any(name.lower() == host.lower() for host in (*self.hosts, "localhost")):
+            raise NetworkError(f"the name {name!r} cannot be given away")
+        _seconds("a delay", delay)
         addresses = [address for one in where for address in ([one] if is_ip(one) else self._host(one).addresses)]
         self._names[name.lower()] = (addresses, delay)
 
@@ -200,20 +216,24 @@ class Network:
 
     def advance(self, seconds: float) -> None:
         """Let everything happen that is due within so many seconds."""
-        if not seconds >= 0:
-            raise NetworkError(f"time goes forward, not by {seconds!r} seconds")
-        events = self.fabric.events
-        events.run_until(events.now + seconds)
+        _seconds("time", seconds)
+        self._events.run_until(self._events.now + seconds)
 
     def settle(self) -> None:
         """Let everything arrive that is under way, and everything happen that follows at once.
 
-        Timers that are due meanwhile are called; those that are due later are not waited for. What is sent into a
-        partition is not under way.
+        Timers that are due meanwhile are called; those that are due later are not waited for, and what was lost and is
+        to be sent again later is not, either.
         """
-        events = self.fabric.events
-        while events.moving or events.due_now:
-            events.step()
+        events = self._events
+        with events.driven():
+            while events.moving or events.due_now:
+                events.step()
+
+    def call_later(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
+        """Call in so many seconds, on no host: to let a test change a link, or a host, meanwhile."""
+        _seconds("time", seconds)
+        self._events.wait(self._events.now + seconds, call, *args)
 
     def run(self, what: Deferred[T] | Coroutine[Any, Any, T], timeout: float = 3600.0) -> T:
         """Let everything happen until ``what`` has a result, and return it, or raise its exception.
@@ -225,15 +245,16 @@ class Network:
         awaited = what if isinstance(what, Deferred) else Deferred.fromCoroutine(what)
         results: list[Any] = []
         awaited.addBoth(results.append)
-        events = self.fabric.events
+        events = self._events
         deadline = events.now + timeout
-        while not results:
-            due = events.due()
-            if due is None:
-                raise NetworkError(f"nothing is left that could happen at {self.now:g} s, and there is no result")
-            if due > deadline:
-                raise NetworkError(f"there is no result after {timeout:g} s")
-            events.step()
+        with events.driven():
+            while not results:
+                due = events.due()
+                if due is None:
+                    raise NetworkError(f"nothing is left that could happen at {self.now:g} s, and there is no result")
+                if due > deadline:
+                    raise NetworkError(f"there is no result after {timeout:g} s")
+                events.step()
         if isinstance(results[0], Failure):
             results[0].raiseException()
         result: T = results[0]
@@ -242,6 +263,13 @@ class Network:
     def note(self, who: str, what: str) -> None:
         """Write into the trace what happened to a host or a link, or what a test did."""
         self.trace.add(self.now, who, what)
+
+    def _free_addresses(self) -> list[str]:
+        for number in count(1):
+            chosen = [f"10.0.{number >> 8}.{number & 255}", f"fd00::{number:x}"]
+            if not any(self._fabric.at(address) for address in chosen):
+                return chosen
+        raise AssertionError
 
     def _host(self, name: str) -> Host:
         if name not in self.hosts:
@@ -253,3 +281,23 @@ class Network:
         self._host(other)
         if one == other:
             raise NetworkError(f"a host's way to itself is always perfect: {one!r}")
+
+
+def _seconds(what: str, value: float) -> None:
+    if not isinstance(value, int | float) or not 0 <= value < inf:
+        raise NetworkError(f"{what} is in seconds, and 0 or more: {value!r}")
+
+
+def _address(text: str) -> str:
+    """Return an address as it is written as a rule."""
+    if not isinstance(text, str) or not is_ip(text):
+        raise NetworkError(f"not an IPv4 or IPv6 address: {text!r}")
+    address = ip_address(text)
+    if address.is_unspecified or address.is_multicast or text == BROADCAST:
+        raise NetworkError(f"not an address that a host can have: {text!r}")
+    return str(address)
+
+
+def _shown(value: object) -> str:
+    """Show a condition so that it looks the same each time."""
+    return getattr(value, "__name__", None) or (type(value).__name__ if callable(value) else str(value))

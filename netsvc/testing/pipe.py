@@ -260,7 +260,7 @@ class Pipe:
         elif what == "RST":
             if not sink.closed and not sink.forgotten:
                 sink.take_reset()
-        elif sink.gone or (self._listener is not None and self._listener.closed):
+        elif sink.gone or (self._listener is not None and (self._listener.closed or self._listener.forgotten)):
             if what == "data" or sink.forgotten or not sink.closed:
                 self._refuse(segment)
         else:

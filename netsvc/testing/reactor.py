@@ -6,9 +6,11 @@ It does what Twisted's EPollReactor does, most of it by the same code, with simu
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, cast
 
 from twisted.internet.base import DelayedCall, ReactorBase
+from twisted.internet.error import ReactorAlreadyRunning
 from twisted.internet.interfaces import (
     IConnector,
     IDelayedCall,
@@ -33,13 +35,10 @@ from twisted.python.context import theContextTracker
 from twisted.python.log import ILogContext
 from zope.interface import implementer_only
 
+from netsvc.testing.events import Entry
 from netsvc.testing.resolver import Lookup, Resolver
-from netsvc.testing.stack import ERR, HUP, IN, OUT, Stack
+from netsvc.testing.stack import ERR, HUP, IN, OUT, HostDownError, Stack
 from netsvc.testing.transports import MulticastPort, TCPConnector, TCPPort, UDPPort, UNIXConnector, UNIXPort
-
-
-class HostDownError(RuntimeError):
-    """Something was asked of a host that has crashed."""
 
 
 @implementer_only(
@@ -57,8 +56,9 @@ class HostDownError(RuntimeError):
 class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     """One host's reactor. Make it with :meth:`netsvc.testing.Network.host`.
 
-    It needs not be run: the network runs all of its hosts. As EPollReactor does, it takes what is ready once a turn,
-    logs what a protocol raises and closes its connection, and closes a connected UDP port that is refused.
+    It needs not be run: the network runs all of its hosts, and starts each at the first chance. As EPollReactor does,
+    it takes what is ready once a turn, logs what a protocol raises and closes its connection, and closes a connected
+    UDP port that is refused.
 
     After its host has crashed, whatever is asked of it raises :class:`HostDownError`.
     """
@@ -78,7 +78,8 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self._selectables: dict[int, Any] = {}
         self._ready: dict[int, None] = {}
         self._turn_due = False
-        self._calls: dict[DelayedCall, None] = {}
+        self._calls: dict[DelayedCall, Entry] = {}
+        self._looping = False
         super().__init__()
         self.installNameResolver(Resolver(self, lookup))
 
@@ -92,7 +93,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: A002  Twisted's name
         self._check()
-        if not delay >= 0:
+        if not 0 <= delay < inf:
             raise ValueError(f"a call is made 0 or more seconds later, not {delay!r}")
         call = DelayedCall(
             self._events.now + delay, callable, args, kw, self._forget, self._schedule, seconds=self.seconds
@@ -104,20 +105,21 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         return list(self._calls)
 
     def _schedule(self, call: DelayedCall) -> None:
-        self._calls[call] = None
-        self._events.wait(call.time, self._call, call)
+        self._forget(call)
+        self._calls[call] = self._events.wait(call.time, self._call, call)
 
     def _forget(self, call: DelayedCall) -> None:
-        self._calls.pop(call, None)
+        entry = self._calls.pop(call, None)
+        if entry is not None:
+            self._events.cancel(entry)
 
     def _call(self, call: DelayedCall) -> None:
-        if call not in self._calls or self._down:
-            return
+        if self.threadCallQueue:
+            self.runUntilCurrent()  # which the real one does before its timers, too
         if call.delayed_time > 0:
             call.activate_delay()
             self._schedule(call)
-        elif call.time <= self._events.now:  # or else it was put off, and is scheduled anew
-            del self._calls[call]
+        elif self._calls.pop(call, None) is not None:
             call.called = 1
             try:
                 call.func(*call.args, **call.kw)
@@ -146,16 +148,39 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         :raises RuntimeError: if nothing is left that could happen.
         """
         self._check()
-        super().run(installSignalHandlers=False)
+        if self._looping and self._started:
+            raise ReactorAlreadyRunning
+        nested, self._looping = self._looping, True
+        try:
+            if not self._started:
+                self.startRunning(installSignalHandlers=False)
+            self.mainLoop()
+        finally:
+            self._looping = nested
 
     def mainLoop(self) -> None:
-        while self._started:
-            if self._events.due() is None:
-                self.crash()
-                raise RuntimeError(
-                    f"nothing is left that could happen, and nobody stopped the reactor of {self.stack.name}"
-                )
-            self._events.step()
+        with self._events.driven():
+            while self._started:
+                if self._events.due() is None:
+                    self.crash()
+                    name = self.stack.name
+                    raise RuntimeError(f"nothing is left that could happen, and nobody stopped the reactor of {name}")
+                self._events.step()
+        self._check()
+
+    def begin(self) -> None:
+        """Start, unless somebody has done so: call what waits for the reactor to run."""
+        if not self._down and not self._started and not self._startedBefore:
+            self.startRunning(installSignalHandlers=False)
+
+    def power_off(self) -> None:
+        """Forget all that is due: the host has crashed."""
+        for call in tuple(self._calls):
+            self._forget(call)
+        self._reads.clear()
+        self._writes.clear()
+        self._selectables.clear()
+        self._started = self.running = False
 
     def stop(self) -> None:
         super().stop()

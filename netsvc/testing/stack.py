@@ -26,6 +26,9 @@ MAPPED = "::ffff:"  # before an IPv4 address that an IPv6 socket talks with (RFC
 #: Bytes that a socket holds for sending, and for its reader, unless SO_SNDBUF and SO_RCVBUF say otherwise.
 BUFFER = 131_072
 
+#: The least that those can be set to.
+SEND_MIN, RECEIVE_MIN = 2_304, 1_152
+
 _FIRST_EPHEMERAL, _LAST_EPHEMERAL = 49_152, 65_535  # RFC 6335, section 6
 _FIRST_DESCRIPTOR = 1 << 20  # far from any descriptor that the system gives out
 
@@ -36,6 +39,10 @@ _TEXTS = {number: os.strerror(number) for number in errno.errorcode}
 def fail(number: int) -> OSError:
     """Return the error of that number, as a system call raises it."""
     return OSError(number, _TEXTS[number])
+
+
+class HostDownError(RuntimeError):
+    """Something was asked of a host that has crashed."""
 
 
 class Fabric:
@@ -232,9 +239,9 @@ class Socket:
     def setsockopt(self, level: int, option: int, value: Any) -> None:
         self._check()
         if level == socket.SOL_SOCKET and option == socket.SO_SNDBUF:
-            self.send_limit = value
+            self.send_limit = max(value, SEND_MIN)
         elif level == socket.SOL_SOCKET and option == socket.SO_RCVBUF:
-            self.receive_limit = value
+            self.receive_limit = max(value, RECEIVE_MIN)
         elif isinstance(value, int):
             self._options[level, option] = value
 
@@ -252,7 +259,8 @@ class Socket:
 
     def close(self) -> None:
         if not self.closed:
-            self._release()
+            if not self.forgotten:  # or else there is nobody any more who could say so
+                self._release()
             self.closed = True
             self.ready = None
             self.stack.sockets.pop(self.descriptor, None)
@@ -321,11 +329,17 @@ class Socket:
         host = host.partition("%")[0]
         if host == "<broadcast>":
             return BROADCAST
-        if ":" not in host:
-            return host
-        address = ip_address(host)
+        try:
+            address = ip_address(host)
+        except ValueError:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
         mapped = getattr(address, "ipv4_mapped", None)
         return str(mapped or address)
+
+    def _destination(self, host: str) -> str:
+        """Return the address that is reached by an address: a wildcard is this host itself."""
+        host = self._host(host)
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
     def _shown(self, name: tuple[Any, ...]) -> Any:
         """Return a name as this family of sockets shows it."""

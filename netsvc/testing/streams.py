@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from netsvc.testing.cuts import Policy, lumps
-from netsvc.testing.link import Link
+from netsvc.testing.link import Link, LinkError
 from netsvc.testing.pipe import End, Pipe
 from netsvc.testing.stack import ERR, HUP, IN, OUT, Stack, fail
 
@@ -61,8 +61,8 @@ class StreamSocket(End):
     @property
     def _full(self) -> bool:
         """Whether one more than the backlog waits to be accepted, as Linux counts, or is about to."""
-        waiting = sum(not client.gone for client in self._handshakes) + len(self._queue or ())
-        return waiting > self._backlog
+        self._handshakes = [client for client in self._handshakes if not client.gone]
+        return len(self._handshakes) + len(self._queue or ()) > self._backlog
 
     def bind(self, address: Any) -> None:
         if self.family != socket.AF_UNIX:
@@ -89,7 +89,7 @@ class StreamSocket(End):
             if self.family == socket.AF_UNIX:
                 self._connect_unix(address.decode() if isinstance(address, bytes) else address)
                 return 0
-            host = self._host(address[0])
+            host = self._destination(address[0])
             there = self.stack.route(host)
             self._bind_for(host)
         except OSError as e:
@@ -160,7 +160,8 @@ class StreamSocket(End):
         return found[self.name[1] % len(found)] if found else None
 
     def _establish(self, listener: StreamSocket, there: Stack, tries: int) -> None:
-        listener._handshakes.remove(self)
+        if self in listener._handshakes:
+            listener._handshakes.remove(self)
         if not self._connecting or self.forgotten:
             return
         if not self._link(there, back=True).conditions.up:
@@ -177,6 +178,7 @@ class StreamSocket(End):
     def _embryo(self, client: StreamSocket) -> StreamSocket:
         """Return the server's end of a new connection, which has no descriptor before it is accepted."""
         server = StreamSocket(self.stack, self.family)
+        server._start = self._start  # what listened before a crash makes no connection after it
         del self.stack.sockets[server.descriptor]
         server.name = client.peer
         server.peer = client.name if client.family != socket.AF_UNIX else ("",)
@@ -226,6 +228,8 @@ class StreamSocket(End):
 
     def send(self, data: bytes | memoryview) -> int:
         self._check()
+        if self.forgotten:
+            return 0
         if self.dead or self._shut or self.out is None:
             self._take_error()
             raise fail(errno.EPIPE if self.out else errno.ENOTCONN)
@@ -245,6 +249,8 @@ class StreamSocket(End):
             if self._back is not None and self._back.choked:
                 self._back.offer_window()
             return data
+        if self.family == socket.AF_UNIX:  # where an error comes before the end
+            self._take_error()
         if self._ended:
             return b""
         self._take_error()
@@ -263,11 +269,9 @@ class StreamSocket(End):
 
     def shutdown(self, how: int) -> None:
         self._check()
-        if self.out is None:
-            if self._queue is None:
-                raise fail(errno.ENOTCONN)
+        if self.forgotten or self._queue is not None:
             return
-        if self.dead:
+        if self.out is None or self.dead:
             raise fail(errno.ENOTCONN)
         if how in (socket.SHUT_WR, socket.SHUT_RDWR) and not self._shut:
             self._shut = True
@@ -279,7 +283,10 @@ class StreamSocket(End):
         mask = 0
         if interest & IN and (self._received or self._ended or self._queue):
             mask = IN
-        if self.out is not None:
+        if self.out is None:
+            if self.family == socket.AF_UNIX and self._queue is None:
+                return interest & OUT | HUP  # nobody was there to connect to
+        else:
             if interest & OUT and (self._shut or self.out.writable()):
                 mask |= OUT
             if self._shut and self._ended:
@@ -315,6 +322,8 @@ class StreamSocket(End):
         if policy is not lumps:
             if self._piece <= 0:
                 self._piece = next(self._pieces, self.unread)
+                if self._piece < 1:
+                    raise LinkError(f"a policy cuts off at least one byte, not {self._piece}")
             size = min(size, self._piece)
         received = self._received
         if len(received[0]) <= size:
@@ -356,7 +365,9 @@ class StreamSocket(End):
         if self.dead:
             return
         self.dead = True
-        self.error = errno.EPIPE if self._ended and number == errno.ECONNRESET else number
+        if self._ended and number == errno.ECONNRESET and self.family != socket.AF_UNIX:
+            number = errno.EPIPE
+        self.error = number
         if self.out is not None:
             self.out.drop()
         self.changed()

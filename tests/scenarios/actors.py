@@ -15,7 +15,28 @@ from zope.interface import implementer
 from tests.scenarios.worlds import World
 
 
-class Actor(Protocol):
+class Watched:
+    """Fires when what it is asked about has come about."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    def until(self, condition: Callable[[], bool]) -> Deferred[None]:
+        """Fire when the condition holds, which is looked at whenever something happens here."""
+        came: Deferred[None] = Deferred()
+        self._waiting.append((condition, came))
+        self._look()
+        return came
+
+    def _look(self) -> None:
+        for waiting in tuple(self._waiting):
+            condition, came = waiting
+            if condition() and waiting in self._waiting:
+                self._waiting.remove(waiting)
+                came.callback(None)
+
+
+class Actor(Watched, Protocol):
     """Writes down what happens: ``made``, ``ended`` and ``closed`` (half-closes), ``paused``, ``resumed`` and ``lost``
     with the reason.
 
@@ -27,10 +48,10 @@ class Actor(Protocol):
     transport: Any
 
     def __init__(self) -> None:
+        super().__init__()
         self.events: list[str] = []
         self.received = bytearray()
         self.lost: Deferred[None] = Deferred()
-        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def connectionMade(self) -> None:
         self.note("made")
@@ -48,13 +69,6 @@ class Actor(Protocol):
         self.events.append(event)
         self._look()
 
-    def until(self, condition: Callable[[], bool]) -> Deferred[None]:
-        """Fire when the condition holds, which is looked at whenever something happens here."""
-        came: Deferred[None] = Deferred()
-        self._waiting.append((condition, came))
-        self._look()
-        return came
-
     def happened(self, event: str) -> Deferred[None]:
         """Fire when an event has happened."""
         return self.until(lambda: event in self.events)
@@ -62,13 +76,6 @@ class Actor(Protocol):
     def got(self, size: int) -> Deferred[None]:
         """Fire when so many bytes have come."""
         return self.until(lambda: len(self.received) >= size)
-
-    def _look(self) -> None:
-        for waiting in tuple(self._waiting):
-            condition, came = waiting
-            if condition() and waiting in self._waiting:
-                self._waiting.remove(waiting)
-                came.callback(None)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -121,17 +128,17 @@ class Writer(Actor):
             self.transport.unregisterProducer()
 
 
-class Datagrams(DatagramProtocol):
+class Datagrams(Watched, DatagramProtocol):
     """Writes down the datagrams that come, and what else happens."""
 
     transport: Any
     noisy = False
 
     def __init__(self) -> None:
+        super().__init__()
         self.received: list[bytes] = []
         self.sources: list[tuple[str, int]] = []
         self.events: list[str] = []
-        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         self.received.append(datagram)
@@ -145,19 +152,6 @@ class Datagrams(DatagramProtocol):
     def stopProtocol(self) -> None:
         self.events.append("stopped")
         self._look()
-
-    def until(self, condition: Callable[[], bool]) -> Deferred[None]:
-        """Fire when the condition holds."""
-        came: Deferred[None] = Deferred()
-        self._waiting.append((condition, came))
-        self._look()
-        return came
-
-    def _look(self) -> None:
-        for waiting in tuple(self._waiting):
-            if waiting[0]() and waiting in self._waiting:
-                self._waiting.remove(waiting)
-                waiting[1].callback(None)
 
 
 async def connected(world: World, server: Actor, client: Actor) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import deferLater
 
 from netsvc.testing import Network
 
@@ -45,6 +46,11 @@ class World:
     def afterwards(self, call: Callable[[], Any]) -> None:
         """Call at the end; what is called last of all was said first."""
         self._clean_up.append(call)
+
+    async def turn(self) -> None:
+        """Let both hosts do what they are about to."""
+        for _ in range(5):
+            await deferLater(self.client, 0.001, lambda: None)
 
     def free_port(self, kind: int = socket.SOCK_STREAM) -> int:
         """Return a port on which nobody listens."""
