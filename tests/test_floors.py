@@ -17,6 +17,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["chat", "chat.messages", "chat.room"], 0),
     # 1: what every connection, socket and port needs from Twisted
     **dict.fromkeys(["stream", "message_stream", "datagram", "listen", "reasons", "timer"], 1),
+    **dict.fromkeys(["reactor", "reactor.loop", "reactor.stream", "reactor.datagram"], 1),
     # 2: protocols and their clients
     **dict.fromkeys(["echo", "timestamp", "chat.server", "chat.client"], 2),
     **dict.fromkeys(["talk", "talk.partner", "talk.stream", "talk.datagram"], 2),

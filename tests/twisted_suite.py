@@ -36,6 +36,7 @@ from twisted.trial.reporter import TestResult
 from twisted.trial.runner import LoggedSuite
 from twisted.trial.unittest import SynchronousTestCase
 
+from netsvc import reactor as reactors
 from netsvc.testing import Network
 
 PACKAGE = "twisted.internet.test"
@@ -59,8 +60,20 @@ _PULL = (
     "in which virtual time hardly moves"
 )
 
+_LOST = "is one that Twisted skips for EPollReactor, by the name of its class, and these are EPollReactors"
+_ROOT = "fails for every reactor if it is run by root"
+_LOOPS = {
+    "test_fdset.ReactorFDSetTestsBuilder.test_lostFileDescriptor": _LOST,
+    "test_process.*.test_changeUID": _ROOT,
+}
+
 #: By reactor: which tests are not run, as patterns of ``module.Class.test``, and why.
 LEFT_OUT_OF: Mapping[str, Mapping[str, str]] = {
+    **{
+        f"tests.twisted_suite.{when}{loop}Reactor": _LOOPS
+        for when in ("", "Eager", "Early")
+        for loop in ("Asyncio", "Uvloop")
+    },
     SIMULATED: {
         "test_core.SystemEventTestsBuilder.test_signalHandlersInstalledDuringStartup": _SIGNALS,
         "test_fdset.ReactorFDSetTestsBuilder.*": _DESCRIPTORS,
@@ -90,6 +103,37 @@ def SimulatedReactor(case: SynchronousTestCase) -> Any:
 
     link_local = dict.fromkeys(address.partition("%")[0] for address in getLinkLocalIPv6Addresses())
     return Network().host("host", "127.0.0.1", "::1", *link_local).reactor
+
+
+def _on_loop(case: SynchronousTestCase, reactor: Any, hand_over_at: int) -> Any:
+    """Return a reactor that hands its connections over at that read; its loop is closed at the end."""
+    reactor.hand_over_at = hand_over_at
+    case.addCleanup(reactor.loop.close)
+    return reactor
+
+
+def AsyncioReactor(case: SynchronousTestCase) -> Any:
+    return _on_loop(case, reactors.AsyncioReactor(), 2)
+
+
+def EagerAsyncioReactor(case: SynchronousTestCase) -> Any:
+    return _on_loop(case, reactors.AsyncioReactor(), 0)
+
+
+def EarlyAsyncioReactor(case: SynchronousTestCase) -> Any:
+    return _on_loop(case, reactors.AsyncioReactor(), 1)
+
+
+def UvloopReactor(case: SynchronousTestCase) -> Any:
+    return _on_loop(case, reactors.UvloopReactor(), 2)
+
+
+def EagerUvloopReactor(case: SynchronousTestCase) -> Any:
+    return _on_loop(case, reactors.UvloopReactor(), 0)
+
+
+def EarlyUvloopReactor(case: SynchronousTestCase) -> Any:
+    return _on_loop(case, reactors.UvloopReactor(), 1)
 
 
 # One module's tests, in a process of their own

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from netsvc.reactor import AsyncioReactor, UvloopReactor
 from netsvc.testing import cuts
-from tests.scenarios.worlds import Simulated, World, asyncio_, epoll
+from tests.scenarios.worlds import Simulated, World, asyncio_, epoll, native
 
 
 def simulated(big: int = World.big, **settings: Any) -> Callable[[], World]:
@@ -30,6 +31,8 @@ WORLDS: dict[str, Callable[[], World]] = {
     "simulated-cut": simulated(latency=0.001, cuts=cuts.anywhere),
     "epoll": epoll,
     "asyncio": asyncio_,
+    "native": lambda: native(AsyncioReactor()),
+    "native-uvloop": lambda: native(UvloopReactor()),
 }
 
 

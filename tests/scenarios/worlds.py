@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import deferLater
 
+from netsvc.reactor.loop import LoopReactor
 from netsvc.testing import Network
 
 #: Seconds that a scenario may take, real or virtual.
@@ -21,7 +22,7 @@ SECONDS = 20.0
 class World:
     """Where a scenario happens.
 
-    :ivar kind: ``simulated``, ``epoll`` or ``asyncio``.
+    :ivar kind: ``simulated``, ``epoll``, ``asyncio``, or ``native`` for netsvc's own reactors.
     :ivar big: bytes of a big transfer, a multiple of 256.
     :ivar server: the reactor of the host that listens.
     :ivar client: the reactor of the host that calls, which may be the same.
@@ -151,6 +152,18 @@ def _assert_nothing_left(reactor: Any) -> None:
 def epoll() -> World:
     reactor = EPollReactor()
     return Real("epoll", reactor, reactor._poller.close)
+
+
+def native(reactor: LoopReactor) -> World:
+    """On one of netsvc's own reactors, which hands connections over before their first read."""
+    reactor.hand_over_at = 0
+
+    def close() -> None:
+        reactor.loop.remove_reader(reactor._poller.fileno())
+        reactor._poller.close()
+        reactor.loop.close()
+
+    return Real("native", reactor, close)
 
 
 def asyncio_() -> World:

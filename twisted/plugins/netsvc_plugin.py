@@ -1,3 +1,8 @@
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
 netsvc = ServiceMaker("netsvc", "netsvc.tap", "Echo, chat and timestamps for your network.", "netsvc")
+asyncio_native = Reactor(
+    "asyncio-native", "netsvc.reactor.AsyncioReactor", "netsvc's, on the standard library's event loop."
+)
+uvloop = Reactor("uvloop", "netsvc.reactor.UvloopReactor", "netsvc's, on uvloop's event loop (netsvc[fast]).")

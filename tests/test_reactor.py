@@ -1,0 +1,189 @@
+"""netsvc's reactors, where Twisted's own suite and the scenarios do not look."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+
+from netsvc.reactor import AsyncioReactor, UvloopReactor
+from netsvc.reactor.loop import LoopReactor
+from tests.programs import SECONDS
+from tests.scenarios.actors import Actor, Datagrams
+
+Play = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=[AsyncioReactor, UvloopReactor])
+def reactor(request: pytest.FixtureRequest) -> Iterator[LoopReactor]:
+    """A reactor of a test's own."""
+    reactor: LoopReactor = request.param()
+    yield reactor
+    for reader in set(reactor._internalReaders):
+        reactor._removeInternalReader(reader)
+        reader.connectionLost(None)
+    reactor.loop.remove_reader(reactor._poller.fileno())
+    reactor._poller.close()
+    reactor.loop.close()
+
+
+@pytest.fixture
+def play(reactor: LoopReactor) -> Play:
+    """Run the reactor until a coroutine is done."""
+
+    def play(scenario: Coroutine[Any, Any, None]) -> None:
+        results: list[Any] = []
+
+        def start() -> None:
+            ended: Deferred[None] = ensureDeferred(scenario)
+            ended.addTimeout(10, reactor)
+            ended.addBoth(results.append)
+            ended.addBoth(lambda _: reactor.callLater(0, reactor.stop))
+
+        reactor.callWhenRunning(start)
+        reactor.run(installSignalHandlers=False)
+        if results[0] is not None:
+            results[0].raiseException()
+
+    return play
+
+
+async def connected(reactor: LoopReactor) -> tuple[Any, Actor, Actor]:
+    """Return a port, and the two ends of a connection to it."""
+    server, client = Actor(), Actor()
+    factory: Factory[Any] = Factory.forProtocol(lambda: server)
+    factory.noisy = False
+    port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
+    await server.happened("made")
+    return port, server, client
+
+
+async def exchanged(reactor: LoopReactor, server: Actor, client: Actor, times: int) -> None:
+    """Let the server read so many times."""
+    for _ in range(times):
+        before = len(server.received)
+        client.transport.write(b"x")
+        await server.got(before + 1)
+        await deferLater(reactor, 0, lambda: None)  # in which it is handed over, if it is
+
+
+def test_a_connection_becomes_the_loops_at_its_second_read(reactor: LoopReactor, play: Play) -> None:
+    async def scenario() -> None:
+        port, server, client = await connected(reactor)
+        await exchanged(reactor, server, client, 1)
+        assert server.transport.native is None
+        await exchanged(reactor, server, client, 1)
+        assert server.transport.native is not None
+        assert server.transport in reactor.getReaders()
+        await exchanged(reactor, server, client, 3)
+        assert client.transport.native is None  # it has read nothing
+        client.transport.loseConnection()
+        await client.lost
+        await server.lost
+        assert server.events == client.events == ["made", "lost: ConnectionDone"]
+        await port.stopListening()
+        assert not reactor.native
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("no_delay", [True, False])
+def test_being_handed_over_changes_no_option(reactor: LoopReactor, play: Play, no_delay: bool) -> None:
+    reactor.hand_over_at = 1
+
+    async def scenario() -> None:
+        port, server, client = await connected(reactor)
+        server.transport.setTcpNoDelay(no_delay)
+        await exchanged(reactor, server, client, 2)
+        assert server.transport.native is not None
+        assert server.transport.getTcpNoDelay() == no_delay
+        assert server.transport.getHandle().getpeername() == client.transport.getHandle().getsockname()
+        client.transport.loseConnection()
+        await client.lost
+        await server.lost
+        await port.stopListening()
+
+    play(scenario())
+
+
+def test_what_waits_to_be_written_when_it_is_handed_over_is_written(reactor: LoopReactor, play: Play) -> None:
+    reactor.hand_over_at = 1
+    size = 8_000_000
+
+    async def scenario() -> None:
+        port, server, client = await connected(reactor)
+        client.transport.pauseProducing()
+        client.transport.write(b"x")
+        await server.got(1)
+        server.transport.write(b"a" * size)  # more than the system takes, before it is handed over
+        await deferLater(reactor, 0.01, lambda: None)
+        server.transport.write(b"b" * size)
+        server.transport.loseConnection()
+        client.transport.resumeProducing()
+        await client.got(2 * size)
+        assert client.received == b"a" * size + b"b" * size
+        await client.lost
+        await server.lost
+        await port.stopListening()
+
+    play(scenario())
+
+
+def test_a_turn_takes_a_bounded_number_of_datagrams(reactor: LoopReactor, play: Play) -> None:
+    async def scenario() -> None:
+        counts: list[int] = []
+
+        class Counting(Datagrams):
+            def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+                super().datagramReceived(datagram, addr)
+                if len(self.received) == 1:
+                    reactor.callLater(0, lambda: counts.append(len(self.received)))
+
+        receiver = Counting()
+        port: Any = reactor.listenUDP(0, receiver, interface="127.0.0.1")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(150):
+                sender.sendto(b"", ("127.0.0.1", port.getHost().port))
+        await receiver.until(lambda: len(receiver.received) == 150)
+        assert counts == [64]
+        await port.stopListening()
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("name", ["asyncio-native", "uvloop"])
+def test_twist_knows_the_reactors(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted", f"--reactor={name}", "netsvc", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--tcp" in done.stdout
+
+
+def test_without_uvloop_one_line_says_what_is_missing() -> None:
+    program = """
+import sys
+sys.modules["uvloop"] = None
+from netsvc.reactor import UvloopReactor
+UvloopReactor.install()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stderr) == (1, "uvloop is not installed; pip install 'netsvc[fast]' brings it\n")
+
+
+def test_importing_the_package_installs_no_reactor() -> None:
+    program = "import netsvc.reactor, sys; assert 'twisted.internet.reactor' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], timeout=SECONDS, check=True)
