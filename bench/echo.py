@@ -25,12 +25,13 @@ from statistics import median
 HERE = Path(__file__).parent
 NEEDS = {"netsvc_uvloop": "uvloop", "netsvc_echo": "uvloop", "uvloop_protocol": "uvloop", "uvloop_streams": "uvloop"}
 
-#: Works: connections, bytes, messages in flight.
+#: Works: connections, bytes, messages in flight; 0 in flight is a new connection for each message.
 WORKS: dict[str, tuple[int, int, int]] = {
     "64 B, 1 connection": (1, 64, 1),
     "64 B, 50 connections": (50, 64, 1),
     "1 KiB, 50 connections": (50, 1024, 1),
     "64 B, 10 in flight, 50 connections": (50, 64, 10),
+    "connect, one echo of 64 B, close": (1, 64, 0),
 }
 
 

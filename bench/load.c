@@ -1,4 +1,5 @@
-/* Load for echo servers: N connections, each with K messages of SIZE bytes in flight, for SECONDS.
+/* Load for echo servers: N connections, each with K messages of SIZE bytes in flight, for SECONDS; with K of 0, a new
+   connection for each message, one after another.
    usage: load HOST PORT CONNECTIONS SIZE IN_FLIGHT SECONDS
    prints: messages, seconds, and round trips in microseconds: p50 p99 p99.9 max */
 #define _GNU_SOURCE
@@ -40,6 +41,48 @@ static void send_all(int fd, const char *data, size_t size) {
     }
 }
 
+static int connected(const struct sockaddr_in *to) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    if (fd < 0) die("socket");
+    if (connect(fd, (const struct sockaddr *)to, sizeof *to)) die("connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+static void report(uint64_t messages, uint64_t batches, uint64_t start, uint64_t worst) {
+    double marks[] = {0.5, 0.99, 0.999};
+    uint64_t seen = 0;
+    size_t m = 0;
+    printf("%llu %.6f", (unsigned long long)messages, (double)(now() - start) / 1e9);
+    for (size_t i = 0; i < BUCKETS && m < 3; i++) {
+        seen += bucket[i];
+        while (m < 3 && (double)seen >= marks[m] * (double)batches) { printf(" %zu", i); m++; }
+    }
+    printf(" %llu\n", (unsigned long long)(worst / 1000));
+}
+
+/* Connect, send one message, read it back, close: over and over. */
+static int one_by_one(const struct sockaddr_in *to, const char *message, char *buffer, size_t size, double seconds) {
+    uint64_t start = now(), end = start + (uint64_t)(seconds * 1e9), done = 0, worst = 0;
+    while (now() < end) {
+        uint64_t began = now(), took;
+        int fd = connected(to);
+        send_all(fd, message, size);
+        for (size_t got = 0; got < size;) {
+            ssize_t r = read(fd, buffer, size);
+            if (r <= 0) die("read");
+            got += (size_t)r;
+        }
+        close(fd);
+        took = now() - began;
+        bucket[took / 1000 < BUCKETS ? took / 1000 : BUCKETS - 1]++;
+        if (took > worst) worst = took;
+        done++;
+    }
+    report(done, done, start, worst);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc != 7) { fprintf(stderr, "usage: load HOST PORT CONNECTIONS SIZE IN_FLIGHT SECONDS\n"); return 64; }
     int count = atoi(argv[3]);
@@ -47,15 +90,13 @@ int main(int argc, char **argv) {
     double seconds = atof(argv[6]);
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
     if (inet_pton(AF_INET, argv[1], &to.sin_addr) != 1) { fprintf(stderr, "load: not an IPv4 address\n"); return 64; }
-    char *message = malloc(batch), *buffer = malloc(1 << 20);
-    memset(message, 'x', batch);
+    char *message = malloc(batch + size), *buffer = malloc(1 << 20);
+    memset(message, 'x', batch + size);
+    if (!flight) return one_by_one(&to, message, buffer, size, seconds);
     struct conn *conns = calloc((size_t)count, sizeof *conns);
-    int poll = epoll_create1(0), one = 1;
+    int poll = epoll_create1(0);
     for (int i = 0; i < count; i++) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (fd < 0) die("socket");
-        if (connect(fd, (struct sockaddr *)&to, sizeof to)) die("connect");
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        int fd = connected(&to);
         conns[i].fd = fd;
         fcntl(fd, F_SETFL, O_NONBLOCK);
         struct epoll_event e = {.events = EPOLLIN, .data.ptr = &conns[i]};
@@ -86,15 +127,6 @@ int main(int argc, char **argv) {
             }
         }
     }
-    double took = (double)(now() - start) / 1e9;
-    double marks[] = {0.5, 0.99, 0.999};
-    printf("%llu %.6f", (unsigned long long)messages, took);
-    uint64_t seen = 0;
-    size_t m = 0;
-    for (size_t i = 0; i < BUCKETS && m < 3; i++) {
-        seen += bucket[i];
-        while (m < 3 && (double)seen >= marks[m] * (double)batches) { printf(" %zu", i); m++; }
-    }
-    printf(" %llu\n", (unsigned long long)(worst / 1000));
+    report(messages, batches, start, worst);
     return 0;
 }

@@ -218,7 +218,7 @@ class Native:
 
     def _finish(self) -> None:
         """All is sent: do what follows, as the end of FileDescriptor.doWrite does."""
-        connection = self.connection
+        connection: Any = self.connection
         if connection._aborting or connection.disconnected:
             return
         why: Any = None
