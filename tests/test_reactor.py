@@ -9,9 +9,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+import trustme
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 
 from netsvc.reactor import AsyncioReactor, UvloopReactor
@@ -187,3 +189,94 @@ UvloopReactor.install()
 def test_importing_the_package_installs_no_reactor() -> None:
     program = "import netsvc.reactor, sys; assert 'twisted.internet.reactor' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], timeout=SECONDS, check=True)
+
+
+@pytest.mark.logs_failure("ZeroDivisionError")
+def test_a_protocol_that_fails_when_it_is_lost_keeps_no_other_from_being_written(
+    reactor: LoopReactor, play: Play
+) -> None:
+    reactor.hand_over_at = 0
+
+    class Faulty(Actor):
+        def connectionLost(self, reason: Any = None) -> None:
+            super().connectionLost(reason)
+            raise ZeroDivisionError
+
+    async def scenario() -> None:
+        servers: list[Actor] = [Faulty(), Actor(), Actor()]
+        waiting = iter(servers)
+        factory: Factory[Any] = Factory.forProtocol(lambda: next(waiting))
+        factory.noisy = False
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        clients = [Actor() for _ in servers]
+        for client in clients:
+            await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
+        for server in servers:
+            await server.happened("made")
+        await deferLater(reactor, 0.01, lambda: None)
+        servers[0].transport.loseConnection()
+        for server in servers[1:]:
+            server.transport.write(b"hello")
+        for client in clients[1:]:
+            await client.got(5)
+        for server in servers[1:]:
+            server.transport.loseConnection()
+        for actor in (*servers, *clients):
+            await actor.lost
+        await port.stopListening()
+
+    play(scenario())
+
+
+def test_a_write_method_that_was_kept_does_not_write_past_tls(reactor: LoopReactor, play: Play) -> None:
+    reactor.hand_over_at = 1
+    authority = trustme.CA()
+    certificate = authority.issue_cert("server").private_key_and_cert_chain_pem.bytes()
+    context = PrivateCertificate.loadPEM(certificate).options()
+
+    async def scenario() -> None:
+        port, server, client = await connected(reactor)
+        await exchanged(reactor, server, client, 2)
+        kept = server.transport.write
+        assert server.transport.native is not None
+        server.transport.startTLS(context)
+        kept(b"secret")
+        await deferLater(reactor, 0.05, lambda: None)
+        assert b"secret" not in client.received
+        client.transport.abortConnection()
+        await client.lost
+        await server.lost
+        await port.stopListening()
+
+    play(scenario())
+
+
+def test_writing_to_a_peer_that_does_not_read_takes_no_longer_the_more_there_is(
+    reactor: LoopReactor, play: Play
+) -> None:
+    reactor.hand_over_at = 0
+
+    class Deaf:
+        """A producer that does not listen."""
+
+        def pauseProducing(self) -> None: ...
+        def resumeProducing(self) -> None: ...
+        def stopProducing(self) -> None: ...
+
+    async def scenario() -> None:
+        port, server, client = await connected(reactor)
+        client.transport.pauseProducing()
+        await deferLater(reactor, 0.01, lambda: None)
+        server.transport.registerProducer(Deaf(), True)
+        server.transport.write(b"x" * 8_000_000)
+        await deferLater(reactor, 0.01, lambda: None)
+        for _ in range(20_000):  # takes 15 s if each counts all that waits
+            server.transport.write(b"one more line\n")
+        assert server.transport.native.blocked
+        server.transport.abortConnection()
+        client.transport.abortConnection()
+        await server.lost
+        await client.lost
+        await port.stopListening()
+
+    play(scenario())

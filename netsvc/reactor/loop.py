@@ -22,6 +22,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IConnector, IListeningPort, IProtocolFactory
 from twisted.internet.main import installReactor
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
+from twisted.python import log
 from twisted.python.context import theContextTracker
 
 from netsvc.reactor.datagram import DatagramPort, MulticastPort
@@ -156,7 +157,10 @@ class LoopReactor(EPollReactor):
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         for native in dirty:
-            native.flush()
+            try:
+                native.flush()
+            except BaseException:  # one connection's fault is not the next one's
+                log.err()
 
     def removeAll(self) -> list[Any]:
         watched = [one for one in self.native if one.native is not None and (one.native.reads or one.native.writes)]

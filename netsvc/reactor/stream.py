@@ -17,7 +17,6 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp
-from twisted.internet.abstract import FileDescriptor
 from twisted.python import log
 from twisted.python.log import ILogContext
 
@@ -46,7 +45,6 @@ class Native:
         "_ended",
         "_prefix",
         "_reading",
-        "_size",
         "_unsent",
         "blocked",
         "connection",
@@ -69,7 +67,6 @@ class Native:
         self.streams = False  # there is a producer that is to be paused
         self._contexts = self.reactor.contexts
         self._unsent: list[bytes] = connection._tempDataBuffer
-        self._size = 0  # of what is unsent, if there is a producer
         self._reading = False  # in the middle of data_received
         self._early = b""  # what came although reading was paused
         self._ended = False
@@ -110,7 +107,7 @@ class Native:
             self._reading = False
             log.err()
             contexts.pop()
-            self.reactor._disconnectSelectable(connection, e, True)
+            self._lose(e, True)
             return
         self._reading = False
         contexts.pop()
@@ -119,7 +116,7 @@ class Native:
 
     def eof_received(self) -> bool:
         if self.reads:
-            self._call(self.reactor._disconnectSelectable, self.connection, main.CONNECTION_DONE, True)
+            self._lose(main.CONNECTION_DONE, True)
         else:
             self._ended = True
         return True  # which keeps the other direction open
@@ -127,7 +124,7 @@ class Native:
     def connection_lost(self, exc: Exception | None) -> None:
         connection = self.connection
         if connection.native is self and not connection._aborting:
-            self._call(self.reactor._disconnectSelectable, connection, main.CONNECTION_LOST, False)
+            self._lose(main.CONNECTION_LOST, False)
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -144,13 +141,14 @@ class Native:
     def write(self, data: bytes) -> None:
         """Take the place of the connection's own ``write``."""
         if self.slow or type(data) is not bytes:
-            FileDescriptor.write(self.connection, data)
+            type(self.connection).write(self.connection, data)
         elif data:
             self._unsent.append(data)
             if self.streams:
-                self._size += len(data)
-                if self.blocked or self._size > FileDescriptor.bufferSize:
-                    self.connection._maybePauseProducer()
+                connection = self.connection
+                connection._tempDataLen += len(data)
+                if self.blocked or connection._tempDataLen > connection.bufferSize:
+                    connection._maybePauseProducer()
             if not self.writes:
                 self.start_writing()
 
@@ -191,7 +189,7 @@ class Native:
                 data = b"".join(unsent)
                 unsent.clear()
                 self.transport.write(data)
-            self._size = 0
+            self.connection._tempDataLen = 0
             if self.blocked:
                 return
         self.writes = False
@@ -235,17 +233,23 @@ class Native:
             log.err()
             why = e
         if why:
-            self.reactor._disconnectSelectable(connection, why, False)
+            self._lose(why, False)
 
     def _take_early(self, data: bytes) -> None:
         if self.connection.native is self and not self.connection._aborting:
             self.data_received(data)
 
+    def _lose(self, why: Any, reading: bool) -> None:
+        """Let the reactor end what has ended."""
+        self._call(self.reactor._disconnectSelectable, self.connection, why, reading)
+
     def _call(self, call: Any, *args: Any) -> None:
-        """Call in the log's context of this connection."""
+        """Call in the log's context of this connection, and log what the protocol raises."""
         self._contexts.append(self._new_context())
         try:
             call(*args)
+        except BaseException:
+            log.err()
         finally:
             self._contexts.pop()
 
@@ -284,7 +288,6 @@ class StreamConnection(_Base):
         if self.dataBuffer:
             self._tempDataBuffer.insert(0, self.dataBuffer[self.offset :])
             self.dataBuffer, self.offset = b"", 0
-        self._tempDataLen = 0
         no_delay = self.getTcpNoDelay()
         native = self.native = Native(self)
         native.writes = writes
@@ -300,12 +303,14 @@ class StreamConnection(_Base):
         """Tell the native side whether it may write without asking."""
         if self.native is not None:
             asked = self.producer is not None and not self.streamingProducer
-            self.native.slow = asked or not self.connected or self._writeDisconnected
+            self.native.slow = asked or self.TLS or not self.connected or self._writeDisconnected
             self.native.streams = self.producer is not None and not asked
+            self._tempDataLen = sum(map(len, self._tempDataBuffer))  # which is counted only for a producer
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
         vars(self).pop("write", None)  # from now on it leads through TLS
         super().startTLS(ctx, normal)
+        self._judge()  # for a write method that somebody has kept
 
     def startReading(self) -> None:
         if self.native is not None:
@@ -358,7 +363,7 @@ class StreamConnection(_Base):
         if self.native is None:
             return bool(super()._isSendBufferFull())
         held = self.native.transport.get_write_buffer_size() if self.native.transport is not None else 0
-        full: bool = held + sum(map(len, self._tempDataBuffer)) > self.bufferSize
+        full: bool = held + self._tempDataLen > self.bufferSize
         return full
 
     def _closeSocket(self, orderly: bool) -> None:
