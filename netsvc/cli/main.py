@@ -81,9 +81,15 @@ async def _run(reactor: Any, command: Command) -> None:
         if running is not None:
             reactor.callFromThread(running.cancel)
 
+    def listen() -> None:
+        signal.signal(signal.SIGTERM, interrupt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
     signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
-    reactor.callWhenRunning(signal.signal, signal.SIGTERM, interrupt)  # the reactor has set its own meanwhile
+    # The reactor sets a handler of its own when it starts, which would end this with status 0: until that is replaced,
+    # the signal waits.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    reactor.callWhenRunning(listen)
     try:
         running = Deferred.fromCoroutine(command.run(reactor))
         if interruptions:  # before it waited for anything
