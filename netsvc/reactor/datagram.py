@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import socket
-from errno import EAGAIN, ECONNREFUSED, EINTR
+from errno import ECONNREFUSED
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import udp
 from twisted.python import log
 
+from netsvc.datagram import DATAGRAMS_A_TURN
+
 if TYPE_CHECKING:
     _Base = udp.Port
 else:
     _Base = object
-
-#: Datagrams that a port takes in one turn of the reactor. Twisted's own counts bytes, so that empty ones are free.
-DATAGRAMS_A_TURN = 64
 
 #: Addresses that are remembered to be good.
 REMEMBERED = 4_096
@@ -37,11 +36,9 @@ class _Lean(_Base):
                 return
             try:
                 data, address = receive(size)
-            except BlockingIOError:
+            except (BlockingIOError, InterruptedError):
                 return
             except OSError as e:
-                if e.errno in (EAGAIN, EINTR):
-                    return
                 if e.errno == ECONNREFUSED:
                     if self._connectedAddr:
                         self.protocol.connectionRefused()

@@ -67,13 +67,6 @@ class LoopReactor(EPollReactor):
 
     # The loop
 
-    def run(self, installSignalHandlers: bool = True) -> None:
-        self.startRunning(installSignalHandlers=installSignalHandlers)
-        try:
-            self.mainLoop()
-        finally:
-            self._signals.uninstall()
-
     def mainLoop(self) -> None:
         self._arm(self.seconds())
         while self._started:

@@ -58,8 +58,7 @@ class DatagramSocket(Socket):
 
     def recvfrom(self, size: int) -> tuple[bytes, Any]:
         self._check()
-        if self.error:
-            self._take_error()
+        self._take_error()
         if not self._received:
             raise fail(errno.EAGAIN)
         data, source = self._received.popleft()
@@ -122,7 +121,7 @@ class DatagramSocket(Socket):
         there = self.stack.route(host)
         source = self.name[0]
         if source in ANY.values():
-            source = self.stack.source_for(host, socket.AF_INET6 if ":" in host else socket.AF_INET)
+            source = self.stack.source_for(host)
         reached = self._reached[host] = (there, self.stack.fabric.link(self.stack.name, there.name), source)
         return reached
 
@@ -184,8 +183,7 @@ class DatagramSocket(Socket):
             return
         self._held += len(data) + OVERHEAD
         self._received.append((data, source))
-        if self.ready is not None:
-            self.ready(self.descriptor)
+        self.changed()
 
     def _answer_refused(self, destination: tuple[str, int], there: Stack) -> None:
         """Nobody has the port: answer by ICMP (RFC 1122, section 3.2.2.1)."""

@@ -128,12 +128,12 @@ class Stack:
     def is_local(self, address: str) -> bool:
         return address in self.addresses or address == "::1" or address.startswith("127.")
 
-    def source_for(self, destination: str, family: int) -> str:
+    def source_for(self, destination: str) -> str:
         """Return the address from which ``destination`` is reached."""
         if self.is_local(destination):
             return destination
         for address in self.addresses:
-            if (":" in address) == (family == socket.AF_INET6):
+            if (":" in address) == (":" in destination):
                 return address
         raise fail(errno.ENETUNREACH)
 
@@ -314,7 +314,7 @@ class Socket:
         """Give it an address and a port of its own, if it has none, for talking with ``destination``."""
         host = self.name[0]
         if host == ANY[self.family]:
-            host = self.stack.source_for(destination, socket.AF_INET6 if ":" in destination else socket.AF_INET)
+            host = self.stack.source_for(destination)
         if not self._bound:
             port = self.stack.take_port(self, host, 0)
             self._bound = True

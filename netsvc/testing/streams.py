@@ -352,8 +352,7 @@ class StreamSocket(End):
     def take(self, data: bytes) -> None:
         self._received.append(data)
         self.unread += len(data)
-        if self.ready is not None:
-            self.ready(self.descriptor)
+        self.changed()
 
     def take_end(self, closed: bool) -> None:
         self._ended = True
