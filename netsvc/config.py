@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from netsvc import shared_port
 from netsvc.bucket import BURST, RATE, TOTAL
 from netsvc.chat.server import CHAT_BURST, CHAT_RATE
 from netsvc.errors import ConfigError
@@ -62,21 +63,30 @@ class Config:
     udp_burst: int = _knob(BURST, "answers that such a source may have at once after a silence; 0: no limit")
     udp_total: float = _knob(TOTAL, "answers a second for all sources together; 0: no limit")
     udp_max_size: int = _knob(MAX_SIZE, "bytes in a datagram; a longer one is counted and not answered; 0: no limit")
+    reuse_port: bool = _knob(False, "share the ports with other processes of this user that say so, too")
 
     def __post_init__(self) -> None:
+        self._check_listening()
+        for knob in fields(self):
+            if isinstance(knob.default, bool):
+                self._check_switch(knob.name)
+            elif isinstance(knob.default, int | float):
+                self._check_number(knob.name, whole=isinstance(knob.default, int))
+        self._check_together()
+
+    def _check_listening(self) -> None:
         for setting in ("tcp", "udp", "chat"):
             value = getattr(self, setting)
             if isinstance(value, str):
                 raise ConfigError(setting, repr(value), "a list of strings is wanted", f'write ["{value}"]')
             if not isinstance(value, Iterable) or not all(isinstance(text, str) for text in value):
-                raise ConfigError(setting, value, "a list of strings is wanted", 'write ["1314"]')
+                raise ConfigError(setting, repr(value), "a list of strings is wanted", 'write ["1314"]')
             object.__setattr__(self, setting, tuple(value))
         if not (self.tcp or self.udp or self.chat):
             object.__setattr__(self, "tcp", DEFAULT_TCP)
             object.__setattr__(self, "udp", DEFAULT_UDP)
-        for knob in fields(self):
-            if isinstance(knob.default, int | float):
-                self._check_number(knob.name, whole=isinstance(knob.default, int))
+
+    def _check_together(self) -> None:
         if self.framing not in ("raw", "line"):
             raise ConfigError("framing", self.framing, "there are raw and line", "choose one of them")
         if self.framing != "raw" and self.reply is None:
@@ -87,7 +97,21 @@ class Config:
             raise ConfigError(
                 "queue_max", self.queue_max, "one read may bring more", f"give {TRANSPORT_BUFFER} or more, or 0"
             )
+        if self.reuse_port and self.chat:
+            raise ConfigError(
+                "reuse_port",
+                None,
+                "each process would hold a chat of its own",
+                "serve chat from one process, without it",
+            )
+        if self.reuse_port and not shared_port.POSSIBLE:
+            raise ConfigError("reuse_port", None, "this system cannot share ports (SO_REUSEPORT)", "leave it out")
         self.reply_template()
+
+    def _check_switch(self, setting: str) -> None:
+        value = getattr(self, setting)
+        if not isinstance(value, bool):
+            raise ConfigError(setting, repr(value), "neither True nor False", "give one of them")
 
     def _check_number(self, setting: str, *, whole: bool) -> None:
         value = getattr(self, setting)

@@ -16,6 +16,7 @@ from netsvc.echo import AcknowledgeFactory, EchoFactory
 from netsvc.errors import SettingError
 from netsvc.guard import Guard
 from netsvc.listen import datagram_listener, stream_listener
+from netsvc.shared_port import SharedPorts
 from netsvc.stream import StreamFactory
 from netsvc.timestamp import TimestampProtocol
 
@@ -38,6 +39,7 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> MultiService:
     left listening.
     """
     config = config or Config()
+    ports = SharedPorts(reactor) if config.reuse_port else reactor
     service = _NetsvcService()
     limits = config.limits()
     drain = config.drain_timeout
@@ -46,18 +48,16 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> MultiService:
         factory: StreamFactory = EchoFactory(reactor, limits)
         if reply is not None:
             factory = AcknowledgeFactory(reactor, reply, config.framing, limits)
-        StreamService(reactor, config.tcp, factory, drain, setting="tcp").setServiceParent(service)
+        StreamService(ports, config.tcp, factory, drain, setting="tcp").setServiceParent(service)
     if config.chat:
         chat = ChatFactory(Room(), reactor, limits, rate=config.chat_rate, burst=config.chat_burst)
-        StreamService(reactor, config.chat, chat, drain, setting="chat", send_buffer=CHAT_SEND_BUFFER).setServiceParent(
+        StreamService(ports, config.chat, chat, drain, setting="chat", send_buffer=CHAT_SEND_BUFFER).setServiceParent(
             service
         )
     buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
     guard = Guard(buckets, config.udp_max_size)
     for text in config.udp:
-        listener = datagram_listener(
-            reactor, "udp", text, lambda: TimestampProtocol(reactor, guard), config.udp_max_size
-        )
+        listener = datagram_listener(ports, "udp", text, lambda: TimestampProtocol(reactor, guard), config.udp_max_size)
         listener.setServiceParent(service)
     return service
 

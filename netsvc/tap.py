@@ -52,7 +52,12 @@ class Options(UsageOptions):
     optParameters = [  # noqa: RUF012  Twisted's own convention
         [name.replace("_", "-"), None, knob.default, knob.metadata["meaning"]]
         for name, knob in _KNOBS.items()
-        if name not in _LISTENING and name != "framing"
+        if name not in _LISTENING and name != "framing" and not isinstance(knob.default, bool)
+    ]
+    optFlags = [  # noqa: RUF012  likewise
+        [name.replace("_", "-"), None, knob.metadata["meaning"]]
+        for name, knob in _KNOBS.items()
+        if isinstance(knob.default, bool)
     ]
 
     def __init__(self) -> None:
@@ -101,7 +106,9 @@ class Options(UsageOptions):
 
     def _value(self, name: str) -> Any:
         value = self[name.replace("_", "-")]
-        kind = type(_KNOBS[name].default)
+        kind: type = type(_KNOBS[name].default)
+        if kind is bool:
+            return bool(value)
         if kind not in (int, float) or not isinstance(value, str):
             return value
         try:

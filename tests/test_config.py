@@ -52,6 +52,7 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
         ({"queue_max": 1.5}, "queue-max 1.5: not a whole number; give a whole number from 0, which means no limit"),
         ({"queue_max": True}, "queue-max True: not a whole number; give a whole number from 0, which means no limit"),
         ({"drain_timeout": "5"}, "drain-timeout 5: not a number; give a number from 0, which means no limit"),
+        ({"reuse_port": 1}, "reuse-port 1: neither True nor False; give one of them"),
         ({"reply": "{x}"}, "reply '{x}': {x} is no field; write {message}, {peer}, {time}, or {{ for a brace"),
     ],
 )

@@ -26,6 +26,7 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
         *("--chat-rate", "13", "--chat-burst", "14"),
         *("--udp-rate", "9", "--udp-burst", "10", "--udp-total", "11", "--udp-max-size", "12"),
     )
+    assert parse("--tcp", "1", "--reuse-port") == Config(tcp=["1"], reuse_port=True)
     assert config == Config(
         tcp=["1", "[::1]:2"],
         udp=["3"],

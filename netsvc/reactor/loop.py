@@ -19,6 +19,7 @@ from twisted.internet import process, udp
 from twisted.internet._signals import _MultiSignalHandling
 from twisted.internet.base import DelayedCall, ReactorBase
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.interfaces import IConnector, IListeningPort, IProtocolFactory
 from twisted.internet.main import installReactor
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
@@ -201,6 +202,17 @@ class LoopReactor(EPollReactor):
         opened: Any = DatagramPort(port, protocol, interface, maxPacketSize, self)
         opened.startListening()
         return cast(IListeningPort, opened)
+
+    def adoptDatagramPort(
+        self, fileDescriptor: int, addressFamily: Any, protocol: AbstractDatagramProtocol, maxPacketSize: int = 8192
+    ) -> IListeningPort:
+        if addressFamily not in (socket.AF_INET, socket.AF_INET6):
+            raise UnsupportedAddressFamily(addressFamily)
+        adopted: Any = DatagramPort._fromListeningDescriptor(
+            self, fileDescriptor, addressFamily, protocol, maxPacketSize=maxPacketSize
+        )
+        adopted.startListening()
+        return cast(IListeningPort, adopted)
 
     def listenMulticast(
         self,
