@@ -50,7 +50,7 @@ def is_stamped(datagram: bytes) -> bool:
     Such a datagram is never answered: it comes from another timestamp server or an echo server, and
     answering is how two of them talk for ever (CVE-2024-2169).
     """
-    return _STAMP.match(datagram) is not None
+    return datagram.startswith(b"[") and _STAMP.match(datagram) is not None
 
 
 def parse(datagram: bytes) -> Stamped:

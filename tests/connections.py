@@ -26,6 +26,7 @@ class TCPTransport(StringTransport):
         self.reads = True
         self.waiting = 0
         self.write_closed = False
+        self.no_delay = False
         self.aborted = False
 
     def write(self, data: bytes) -> None:
@@ -50,9 +51,10 @@ class TCPTransport(StringTransport):
         super().abortConnection()
 
     def getTcpNoDelay(self) -> bool:
-        return False
+        return self.no_delay
 
-    def setTcpNoDelay(self, enabled: bool) -> None: ...
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.no_delay = enabled
 
     def getTcpKeepAlive(self) -> bool:
         return False

@@ -78,16 +78,16 @@ async def exchanged(reactor: LoopReactor, server: Actor, client: Actor, times: i
         await deferLater(reactor, 0, lambda: None)  # in which it is handed over, if it is
 
 
-def test_a_connection_becomes_the_loops_at_its_second_read(reactor: LoopReactor, play: Play) -> None:
+def test_a_connection_becomes_the_loops_at_its_eighth_read_or_write(reactor: LoopReactor, play: Play) -> None:
     async def scenario() -> None:
         port, server, client = await connected(reactor)
-        await exchanged(reactor, server, client, 1)
+        await exchanged(reactor, server, client, 7)
         assert server.transport.native is None
+        assert client.transport.native is None
         await exchanged(reactor, server, client, 1)
-        assert server.transport.native is not None
-        assert server.transport in reactor.getReaders()
-        await exchanged(reactor, server, client, 3)
-        assert client.transport.native is None  # it has read nothing
+        assert server.transport.native is not None  # which has only read
+        assert client.transport.native is not None  # which has only written
+        assert {server.transport, client.transport} <= set(reactor.getReaders())
         client.transport.loseConnection()
         await client.lost
         await server.lost

@@ -352,3 +352,9 @@ def test_a_transport_that_says_it_is_gone_is_believed_when_it_says_so_again(fact
     assert protocol in factory.connections
     lose(protocol)
     assert protocol not in factory.connections
+
+
+def test_a_small_line_does_not_wait_until_the_one_before_it_is_acknowledged(factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    assert transport.no_delay  # Nagle's algorithm is off
+    lose(protocol)

@@ -113,7 +113,7 @@ def _on_loop(case: SynchronousTestCase, reactor: Any, hand_over_at: int) -> Any:
 
 
 def AsyncioReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.AsyncioReactor(), 2)
+    return _on_loop(case, reactors.AsyncioReactor(), 8)
 
 
 def EagerAsyncioReactor(case: SynchronousTestCase) -> Any:
@@ -125,7 +125,7 @@ def EarlyAsyncioReactor(case: SynchronousTestCase) -> Any:
 
 
 def UvloopReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.UvloopReactor(), 2)
+    return _on_loop(case, reactors.UvloopReactor(), 8)
 
 
 def EagerUvloopReactor(case: SynchronousTestCase) -> Any:

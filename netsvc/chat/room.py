@@ -174,7 +174,7 @@ class Room(Generic[M]):
         return [Delivery((member,), Notice(f"{len(present)} in {room}: {names}"))]
 
     def _others(self, member: M) -> tuple[M, ...]:
-        return tuple(other for other in self._rooms[self._room_of[member]] if other != member)
+        return tuple([other for other in self._rooms[self._room_of[member]] if other != member])
 
     def _tell(self, members: tuple[M, ...], text: str) -> list[Delivery[M]]:
         return [Delivery(members, Notice(text))] if members else []

@@ -34,10 +34,10 @@ class LoopReactor(EPollReactor):
     """EPollReactor on an asyncio event loop, to which connections that talk are handed over.
 
     :param loop: by default a new one, which becomes the current one.
-    :cvar hand_over_at: the read at which a connection becomes the loop's; 0 for before the first.
+    :cvar hand_over_at: the read or write at which a connection becomes the loop's; 0 for before the first.
     """
 
-    hand_over_at = 2
+    hand_over_at = 8
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         if loop is None:

@@ -1,9 +1,9 @@
 """TCP connections that become the event loop's own once they talk.
 
-A connection begins as Twisted's, watched by the reactor's epoll. At its second read it is handed over
-(``hand_over_at``): the loop gets its socket, and a :class:`Native` is the loop's protocol for it. From then on the loop
-reads, and what is written goes to the loop's transport, once after each read or once a turn. A connection that asks one
-question and leaves is never handed over, which would cost more than it saves.
+A connection begins as Twisted's, watched by the reactor's epoll. At its eighth read or write (``hand_over_at``) it is
+handed over: the loop gets its socket, and a :class:`Native` is the loop's protocol for it. From then on the loop reads,
+and what is written goes to the loop's transport, once after each read or once a turn. A connection that asks one
+question and leaves is never handed over, which would cost more than it saves; nor is one that does so in TLS.
 
 Closing, half-closing, producers and the reasons of loss stay the code of ``twisted.internet.abstract.FileDescriptor``,
 but for its ``doWrite``.
@@ -80,6 +80,10 @@ class Native:
             transport.abort()
             return
         transport.set_write_buffer_limits(0, 0)  # so that we hear of every byte that waits
+        if hasattr(transport, "max_size"):
+            # Of asyncio's: it allocates its 256 KiB anew for each read, which malloc may well fetch from the kernel and
+            # return each time. That made a small echo cost 4 times as much, in some processes and not in others.
+            transport.max_size = self.connection.bufferSize
         self.transport = transport
         self.blocked = False
         if not self.reads:
@@ -265,13 +269,20 @@ class StreamConnection(_Base):
 
     reactor: Any
     native: Native | None = None
-    _seen = 0  # reads, as long as it is Twisted's
+    _seen = 0  # reads and writes, as long as it is Twisted's
 
     def doRead(self) -> Any:
+        self._count()
+        return super().doRead()
+
+    def doWrite(self) -> Any:
+        self._count()
+        return super().doWrite()
+
+    def _count(self) -> None:
         self._seen += 1
         if self._seen == self.reactor.hand_over_at:
             self.reactor.loop.call_soon(self._hand_over)
-        return super().doRead()
 
     def _hand_over(self) -> None:
         """Give the socket to the loop, if this still is a connection that reads."""
@@ -317,7 +328,7 @@ class StreamConnection(_Base):
             self.native.start_reading()
             return
         super().startReading()
-        if self._seen == self.reactor.hand_over_at:  # 0: before the first read
+        if self._seen == self.reactor.hand_over_at:  # 0: before the first
             self.reactor.loop.call_soon(self._hand_over)
 
     def stopReading(self) -> None:

@@ -1,0 +1,62 @@
+"""UDP timestamp servers: ``python -m bench.servers.stamp NAME``. The naive ones answer whatever comes."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+from twisted.internet.protocol import DatagramProtocol
+
+from bench.servers.run import on_loop, on_reactor, said
+
+
+class Naive(DatagramProtocol):
+    """The classic."""
+
+    transport: Any
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.transport.write(b"[%s] %s" % (time.ctime().encode(), datagram), addr)
+
+
+class LoopNaive(asyncio.DatagramProtocol):
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(b"[%s] %s" % (time.ctime().encode(), data), addr)
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(LoopNaive, ("127.0.0.1", 0))
+    said(transport.get_extra_info("sockname")[1])
+    await asyncio.Event().wait()
+
+
+def naive(reactor: Any) -> Any:
+    return reactor.listenUDP(0, Naive(), "127.0.0.1")
+
+
+def netsvc_stamp(reactor: Any) -> Any:
+    """netsvc's, with its guard, which has to admit all that is asked here."""
+    from netsvc import Guard, SourceBuckets, TimestampProtocol
+
+    guard = Guard(SourceBuckets(rate=1e6, burst=1_000_000, total=1e9))
+    return reactor.listenUDP(0, TimestampProtocol(reactor, guard), "127.0.0.1")
+
+
+def main(name: str) -> None:
+    if name.startswith("netsvc_stamp_"):
+        reactor = name.removeprefix("netsvc_stamp_")
+        on_reactor("twisted_epoll" if reactor == "epoll" else f"netsvc_{reactor}", netsvc_stamp)
+    elif name.endswith("_protocol"):
+        on_loop(name, _serve)
+    else:
+        on_reactor(name, naive)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

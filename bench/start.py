@@ -1,0 +1,97 @@
+"""How long it takes from the start of ``twist netsvc`` to its first answer: ``python -m bench.start``.
+
+Beside it stands ``twist`` with a plugin that does nothing but echo, which is what Twisted itself takes. Both are
+started in turns; the first start of each, which compiles, does not count.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+
+STARTS = 9
+PATIENCE = 20
+
+PLUGIN = """
+from twisted.application.internet import TCPServer
+from twisted.application.service import ServiceMaker
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.usage import Options as UsageOptions
+
+class Echo(Protocol):
+    def dataReceived(self, data):
+        self.transport.write(data)
+
+class Options(UsageOptions):
+    optParameters = [["tcp", None, "127.0.0.1:0", "address and port"]]
+
+def makeService(options):
+    host, port = options["tcp"].split(":")
+    return TCPServer(int(port), Factory.forProtocol(Echo), interface=host)
+
+empty = ServiceMaker("empty", __name__, "a plain echo", "empty")
+"""
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def start(plugin: str, *flags: str, folder: str) -> float:
+    """Return the seconds from a start to the first answer."""
+    port = free_port()
+    command = [sys.executable, "-m", "twisted", *flags, plugin, "--tcp", f"127.0.0.1:{port}"]
+    env = {**os.environ, "PYTHONPATH": folder}
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env) as server:
+        try:
+            while time.perf_counter() - began < PATIENCE:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as asking:
+                    asking.settimeout(PATIENCE)
+                    asking.sendall(b"x")
+                    if asking.recv(1) == b"x":
+                        return time.perf_counter() - began
+                time.sleep(0.002)
+            raise SystemExit(f"bench.start: {plugin} gave no answer")
+        finally:
+            server.kill()
+
+
+def main() -> int:
+    """Measure, and print a table in Markdown."""
+    out = sys.stdout.write
+    with tempfile.TemporaryDirectory() as folder:
+        plugins = Path(folder) / "twisted" / "plugins"
+        plugins.mkdir(parents=True)
+        (plugins / "empty_plugin.py").write_text(PLUGIN)
+        starts: dict[tuple[str, ...], list[float]] = {
+            ("empty",): [],
+            ("netsvc",): [],
+            ("netsvc", "--reactor=asyncio-native"): [],
+            ("netsvc", "--reactor=uvloop"): [],
+        }
+        for turn in range(STARTS + 1):
+            for command, seconds in starts.items():
+                took = start(*command, folder=folder)
+                if turn:
+                    seconds.append(took)
+        out("| start to first answer, seconds | median | least | most |\n|---|---:|---:|---:|\n")
+        for command, seconds in starts.items():
+            name = " ".join(("twist", *command[1:], command[0]))
+            out(f"| {name} | {median(seconds):.3f} | {min(seconds):.3f} | {max(seconds):.3f} |\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
