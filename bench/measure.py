@@ -128,7 +128,7 @@ class Server:
     """A server that runs."""
 
     name: str
-    members: list[int]  # its processes
+    leaders: list[int]  # of its processes, and those that they have forked
     port: int
 
 
@@ -155,16 +155,16 @@ class Load:
         self._running = running
         self._server = server
         line_of(running, f"the load of {server.name}")
-        server.members = session(server.members[0])
 
     def turn(self, seconds: float, into: Run) -> None:
         """Put the server under its load."""
-        before = cpu_of(self._server.members)
+        members = [member for leader in self._server.leaders for member in session(leader)]
+        before = cpu_of(members)
         assert self._running.stdin is not None
         self._running.stdin.write(f"{seconds}\n")
         self._running.stdin.flush()
         line = line_of(self._running, f"the load of {self._server.name}")
-        used = cpu_of(self._server.members) - before
+        used = cpu_of(members) - before
         messages, took, p50, p99, p999, _ = (float(word) for word in line.split())
         into.cpu.append(used / messages * 1e6)
         into.rate.append(messages / took)

@@ -103,10 +103,10 @@ def cost(kind: str, name: str, tls: bool, count: int, talked: bool, key: Path) -
     with serving(name, command) as server, ExitStack() as opened:
         for one in open_many(kind, server.port, FIRST, talked, context):
             opened.enter_context(one)
-        before = resident(server.members[0])
+        before = resident(server.leaders[0])
         for one in open_many(kind, server.port, count, talked, context):
             opened.enter_context(one)
-        return (resident(server.members[0]) - before) / count
+        return (resident(server.leaders[0]) - before) / count
 
 
 def main(argv: Sequence[str] | None = None) -> int:

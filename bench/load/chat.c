@@ -1,5 +1,6 @@
 /* Load for chats: N members, K lines of SIZE bytes in flight, said by one member after another. A delivery is one line
-   at one of the others. What comes before the first line is said, greetings say, is read until it is quiet.
+   at one of the others. What comes before the first line, greetings say, is read until all have got a line of the last
+   member's, in which there is a mark.
    usage: chat PORT MEMBERS SIZE IN_FLIGHT */
 #include "load.h"
 
@@ -14,15 +15,18 @@ int main(int argc, char **argv) {
     line[size - 1] = '\n';
     int poll = epoll_create1(0);
     struct epoll_event events[256];
-    for (int i = 0; i < count; i++) {
-        watch(poll, fds[i] = connected(&to), &fds[i]);
-        for (int n; (n = epoll_wait(poll, events, 256, 0)) > 0;) /* so that nobody's queue overflows */
-            for (int k = 0; k < n; k++)
-                if (read(*(int *)events[k].data.ptr, buffer, 1 << 20) == 0) die("the server closed");
+    int marks = 0;
+    for (int i = 0; i < count || marks < count - 1;) { /* reads meanwhile, so that nobody's queue overflows */
+        if (i < count) {
+            watch(poll, fds[i] = connected(&to), &fds[i]);
+            if (++i == count) send_all(fds[i - 1], "~\n", 2);
+        }
+        for (int n = epoll_wait(poll, events, 256, i < count ? 0 : 100), k = 0; k < n; k++) {
+            ssize_t r = read(*(int *)events[k].data.ptr, buffer, 1 << 20);
+            if (r == 0) die("the server closed");
+            for (char *at = buffer; (at = memchr(at, '~', r > 0 ? (size_t)(buffer + r - at) : 0)); at++) marks++;
+        }
     }
-    for (int n; (n = epoll_wait(poll, events, 256, 500)) > 0;)
-        for (int k = 0; k < n; k++)
-            if (read(*(int *)events[k].data.ptr, buffer, 1 << 20) == 0) die("the server closed");
     ready();
     uint64_t start, end, others = (uint64_t)count - 1;
     int speaker = 0;
