@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import sys
 import tempfile
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not shutil.which("cc") or not shutil.which("taskset") or (os.cpu_count() or 1) < 2:
         sys.stderr.write("bench: needs a C compiler (cc), taskset and two cores\n")
         return 1
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for 10,000 connections
     out = sys.stdout.write
     loop = f", uvloop {version('uvloop')}" if find_spec("uvloop") else ""
     out(f"Python {platform.python_version()}, Twisted {version('Twisted')}{loop}, Linux {platform.release()}; ")

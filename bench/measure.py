@@ -78,13 +78,15 @@ def tools() -> Iterator[Tool]:
 
 
 @contextmanager
-def process(command: Sequence[str], core: str, **env: str) -> Iterator[subprocess.Popen[str]]:
+def process(
+    command: Sequence[str], core: str, stderr: int | None = subprocess.DEVNULL, **env: str
+) -> Iterator[subprocess.Popen[str]]:
     """Run a program on a core, in a session of its own, which ends with the block."""
     with subprocess.Popen(
         ["taskset", "-c", core, *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         text=True,
         start_new_session=True,
         env={**os.environ, **env},
@@ -123,6 +125,14 @@ def cpu_of(members: Sequence[int]) -> float:
     return sum(time.clock_gettime((~member << 3) | 2) for member in members)
 
 
+def free_port() -> int:
+    """Return a port that is free now, for TCP."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 @dataclass
 class Server:
     """A server that runs."""
@@ -136,10 +146,7 @@ class Server:
 def serving(name: str, command: Sequence[str]) -> Iterator[Server]:
     """Run a server. One whose command has ``{port}`` in it is told a port; others print theirs."""
     if any("{port}" in word for word in command):
-        with socket.socket() as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         with process([word.replace("{port}", str(port)) for word in command], SERVER_CORE) as running:
             time.sleep(0.3)  # it does not say when it listens
             yield Server(name, [running.pid], port)
@@ -165,6 +172,8 @@ class Load:
         self._running.stdin.flush()
         line = line_of(self._running, f"the load of {self._server.name}")
         used = cpu_of(members) - before
+        if line.startswith("0 "):
+            raise BenchError("not one message came back")
         messages, took, p50, p99, p999, _ = (float(word) for word in line.split())
         into.cpu.append(used / messages * 1e6)
         into.rate.append(messages / took)
@@ -176,31 +185,35 @@ class Load:
 @contextmanager
 def loaded(server: Server, program: str, arguments: Sequence[object]) -> Iterator[Load]:
     """Connect a load to a server."""
-    with process([program, str(server.port), *map(str, arguments)], LOAD_CORE) as running:
+    with process([program, str(server.port), *map(str, arguments)], LOAD_CORE, stderr=None) as running:
         yield Load(running, server)
 
 
 def side_by_side(
     servers: dict[str, list[str]], program: str, arguments: Sequence[object], turns: int, seconds: float
 ) -> dict[str, Run]:
-    """Let servers take turns under the same load. One that fails is left out, and said."""
+    """Let servers take turns under the same load, each turn in another order. One that fails is left out, and said."""
     runs: dict[str, Run] = {}
-    with ExitStack() as stack:
-        loads: dict[str, Load] = {}
-        for name, command in servers.items():
+    loads: dict[str, Load] = {}
+    with ExitStack() as everything:
+        own = {name: everything.enter_context(ExitStack()) for name in servers}
+
+        def turn(name: str, seconds: float, into: Run) -> None:
             try:
-                server = stack.enter_context(serving(name, command))
-                loads[name] = stack.enter_context(loaded(server, program, arguments))
-                loads[name].turn(seconds / 2, Run())  # to warm up
+                if name not in loads:
+                    server = own[name].enter_context(serving(name, servers[name]))
+                    loads[name] = own[name].enter_context(loaded(server, program, arguments))
+                loads[name].turn(seconds, into)
             except (BenchError, OSError) as e:
-                loads.pop(name, None)
                 sys.stderr.write(f"left out: {name}: {e}\n")
-        for _ in range(turns):
-            for name in tuple(loads):
-                try:
-                    loads[name].turn(seconds, runs.setdefault(name, Run()))
-                except (BenchError, OSError) as e:
-                    del loads[name]
-                    runs.pop(name, None)
-                    sys.stderr.write(f"left out: {name}: {e}\n")
+                own.pop(name).close()
+                runs.pop(name, None)
+
+        for name in servers:
+            turn(name, seconds / 2, Run())  # to warm up
+        runs.update((name, Run()) for name in own)
+        for number in range(turns):
+            names = [name for name in runs if name in own]
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                turn(name, seconds, runs[name])
     return runs

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
+from bench.measure import free_port
+
 STARTS = 9
 PATIENCE = 20
 
@@ -38,14 +40,6 @@ def makeService(options):
 
 empty = ServiceMaker("empty", __name__, "a plain echo", "empty")
 """
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def start(plugin: str, *flags: str, folder: str) -> float:

@@ -23,42 +23,39 @@ RATE = 100.0
 BURST = 200
 TOTAL = 10_000.0
 
-#: Seconds by which floating point may be wrong about a time since 1970, after a few additions.
-SLACK = 1e-6
-
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 class TokenBucket:
-    """Holds at most ``burst`` tokens, at first as many, and gains ``rate`` a second. No rate or no burst: no limit.
+    """Holds at most ``burst`` tokens, at first as many, and gains ``rate`` a second. No rate or no burst: no limit."""
 
-    Kept as the time at which the next token is there, the generic cell rate algorithm (ITU-T I.371): one comparison
-    and one addition for each token, on paths that take one for each datagram and each line.
-    """
-
-    __slots__ = ("_depth", "_due", "_interval")
+    __slots__ = ("_burst", "_rate", "_tokens", "_updated")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
-        limited = rate and burst
-        self._interval = 1 / rate if limited else 0.0
-        self._depth = (max(1.0, burst) - 1) * self._interval + SLACK
-        self._due = now - self._depth
+        self._rate = rate if burst else 0.0
+        self._burst = max(1.0, burst)
+        self._tokens = self._burst
+        self._updated = now
 
     def take(self, now: float) -> bool:
         """Take one token at ``now`` (seconds), if there is one. A clock that was set back adds nothing."""
-        if self._due > now and self.wait(now):
+        if self.wait(now):
             return False
-        earliest = now - self._depth
-        self._due = (self._due if self._due > earliest else earliest) + self._interval
+        self._tokens -= 1
         return True
 
     def wait(self, now: float) -> float:
         """Return the seconds from ``now`` until there is a token; 0 if there is one."""
-        if self._due <= now:
+        if not self._rate:
             return 0.0
-        self._due = min(self._due, now + self._interval)  # the clock was set back
-        # The slack is added, or the last bit of a token would be waited for again and again.
-        return self._due - now + SLACK if self._interval else 0.0
+        tokens = self._tokens
+        # Once or twice for each datagram and each line: min() and max() would take twice as long as all the rest.
+        if now > self._updated:
+            tokens += (now - self._updated) * self._rate
+            self._tokens = tokens = tokens if tokens < self._burst else self._burst
+        self._updated = now
+        # Rounded up, or the last bit of a token would be waited for again and again.
+        return 0.0 if tokens >= 1 else (1 - tokens) / self._rate + 1e-6
 
 
 class SourceBuckets:

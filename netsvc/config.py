@@ -100,12 +100,12 @@ class Config:
         if self.reuse_port and self.chat:
             raise ConfigError(
                 "reuse_port",
-                None,
+                "",
                 "each process would hold a chat of its own",
                 "serve chat from one process, without it",
             )
         if self.reuse_port and not shared_port.POSSIBLE:
-            raise ConfigError("reuse_port", None, "this system cannot share ports (SO_REUSEPORT)", "leave it out")
+            raise ConfigError("reuse_port", "", "this system does not deal out what comes", "leave it out")
         self.reply_template()
 
     def _check_switch(self, setting: str) -> None:

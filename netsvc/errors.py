@@ -7,7 +7,7 @@ class SettingError(Exception):
     """A setting that cannot be served.
 
     :param setting: the name of the ``Config`` field; its flag is the same word.
-    :param value: what it was given; None where that goes without saying.
+    :param value: what it was given; empty where that goes without saying.
     :param problem: what is wrong, without an end mark.
     :param remedy: what to do about it, without an end mark.
     """
@@ -20,7 +20,7 @@ class SettingError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        given = "" if self.value is None else f" {self.value}"
+        given = "" if self.value == "" else f" {self.value}"
         return f"{self.setting.replace('_', '-')}{given}: {self.problem}; {self.remedy}"
 
 

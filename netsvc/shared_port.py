@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Any
 
 from twisted.internet.error import CannotListenError
@@ -13,8 +14,8 @@ from twisted.internet.tcp import makeBinding
 from netsvc.datagram import DATAGRAM_MAX
 from netsvc.listen import BACKLOG
 
-#: Whether this system can share ports.
-POSSIBLE = hasattr(socket, "SO_REUSEPORT")
+#: Whether the kernel deals out what comes. Others that know the option give all of it to one of the sockets.
+POSSIBLE = sys.platform == "linux"
 
 
 class SharedPorts:
@@ -52,13 +53,15 @@ class SharedPorts:
         # Not listenMulticast(listenMultiple=True): it sets SO_REUSEADDR too, with which any user may take it over.
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         try:
-            with socket.socket(family, socket.SOCK_DGRAM) as shared:
-                shared.setblocking(False)
-                shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                shared.bind(socket.getaddrinfo(interface or "0.0.0.0", port, family, socket.SOCK_DGRAM)[0][4])
-                opened: IListeningPort = self._reactor.adoptDatagramPort(
-                    shared.fileno(), family, protocol, maxPacketSize
-                )
+            shared = socket.socket(family, socket.SOCK_DGRAM)
         except OSError as e:
             raise CannotListenError(interface, port, e) from None
+        with shared:
+            shared.setblocking(False)
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            try:
+                shared.bind(socket.getaddrinfo(interface or "0.0.0.0", port, family, socket.SOCK_DGRAM)[0][4])
+            except OSError as e:
+                raise CannotListenError(interface, port, e) from None
+            opened: IListeningPort = self._reactor.adoptDatagramPort(shared.fileno(), family, protocol, maxPacketSize)
         return opened

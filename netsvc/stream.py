@@ -215,7 +215,9 @@ class StreamProtocol(Protocol):
             self.transport.write(self._waiting.popleft())
         if self._paused:  # once more: write() called pauseProducing
             self._queued = TRANSPORT_BUFFER + sum(map(len, self._waiting or ()))
-        elif self._finishing:
+            return
+        self._waiting = None
+        if self._finishing:
             self._close()
         else:
             self._set_timer(0, None)

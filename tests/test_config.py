@@ -45,6 +45,8 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
         ({"queue_max": 65_535}, "queue-max 65535: one read may bring more; give 65536 or more, or 0"),
         ({"tcp": [1314]}, """tcp [1314]: a list of strings is wanted; write ["1314"]"""),
         ({"tcp": None}, """tcp None: a list of strings is wanted; write ["1314"]"""),
+        ({"framing": None}, "framing None: there are raw and line; choose one of them"),
+        ({"udp_rate": None}, "udp-rate None: not a number; give a number from 0, which means no limit"),
         ({"framing": "words"}, "framing words: there are raw and line; choose one of them"),
         ({"udp_rate": -1}, "udp-rate -1: out of range; give a number from 0, which means no limit"),
         ({"udp_rate": float("nan")}, "udp-rate nan: out of range; give a number from 0, which means no limit"),

@@ -17,7 +17,9 @@ from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 
 from netsvc.reactor import AsyncioReactor, UvloopReactor
+from netsvc.reactor.datagram import DatagramPort
 from netsvc.reactor.loop import LoopReactor
+from netsvc.shared_port import SharedPorts
 from tests.programs import SECONDS
 from tests.scenarios.actors import Actor, Datagrams
 
@@ -78,10 +80,10 @@ async def exchanged(reactor: LoopReactor, server: Actor, client: Actor, times: i
         await deferLater(reactor, 0, lambda: None)  # in which it is handed over, if it is
 
 
-def test_a_connection_becomes_the_loops_at_its_eighth_read_or_write(reactor: LoopReactor, play: Play) -> None:
+def test_a_connection_becomes_the_loops_at_its_twelfth_read_or_write(reactor: LoopReactor, play: Play) -> None:
     async def scenario() -> None:
         port, server, client = await connected(reactor)
-        await exchanged(reactor, server, client, 7)
+        await exchanged(reactor, server, client, 11)
         assert server.transport.native is None
         assert client.transport.native is None
         await exchanged(reactor, server, client, 1)
@@ -158,6 +160,22 @@ def test_a_turn_takes_a_bounded_number_of_datagrams(reactor: LoopReactor, play: 
         await receiver.until(lambda: len(receiver.received) == 150)
         assert counts == [64]
         await port.stopListening()
+
+    play(scenario())
+
+
+def test_a_shared_datagram_port_takes_as_many_in_a_turn(reactor: LoopReactor, play: Play) -> None:
+    async def scenario() -> None:
+        shared = SharedPorts(reactor)
+        one: Any = shared.listenUDP(0, Datagrams(), "127.0.0.1")
+        number = one.getHost().port
+        other: Any = shared.listenUDP(number, Datagrams(), "127.0.0.1")
+        assert type(one) is type(other) is DatagramPort
+        await one.stopListening()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"x", ("127.0.0.1", number))
+        await other.protocol.until(lambda: other.protocol.received == [b"x"])
+        await other.stopListening()
 
     play(scenario())
 

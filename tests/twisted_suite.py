@@ -106,14 +106,14 @@ def SimulatedReactor(case: SynchronousTestCase) -> Any:
 
 
 def _on_loop(case: SynchronousTestCase, reactor: Any, hand_over_at: int) -> Any:
-    """Return a reactor that hands its connections over at that read; its loop is closed at the end."""
+    """Return a reactor that hands its connections over at that read or write; its loop is closed at the end."""
     reactor.hand_over_at = hand_over_at
     case.addCleanup(reactor.loop.close)
     return reactor
 
 
 def AsyncioReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.AsyncioReactor(), 8)
+    return _on_loop(case, reactors.AsyncioReactor(), 12)
 
 
 def EagerAsyncioReactor(case: SynchronousTestCase) -> Any:
@@ -125,7 +125,7 @@ def EarlyAsyncioReactor(case: SynchronousTestCase) -> Any:
 
 
 def UvloopReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.UvloopReactor(), 8)
+    return _on_loop(case, reactors.UvloopReactor(), 12)
 
 
 def EagerUvloopReactor(case: SynchronousTestCase) -> Any:

@@ -1,6 +1,6 @@
 /* Load for chats: N members, K lines of SIZE bytes in flight, said by one member after another. A delivery is one line
    at one of the others. What comes before the first line, greetings say, is read until all have got a line of the last
-   member's, in which there is a mark.
+   member's, in which there is a mark; it is said again whenever it is quiet before that.
    usage: chat PORT MEMBERS SIZE IN_FLIGHT */
 #include "load.h"
 
@@ -15,17 +15,21 @@ int main(int argc, char **argv) {
     line[size - 1] = '\n';
     int poll = epoll_create1(0);
     struct epoll_event events[256];
-    int marks = 0;
-    for (int i = 0; i < count || marks < count - 1;) { /* reads meanwhile, so that nobody's queue overflows */
-        if (i < count) {
-            watch(poll, fds[i] = connected(&to), &fds[i]);
-            if (++i == count) send_all(fds[i - 1], "~\n", 2);
+    char *marked = calloc((size_t)count, 1);
+    int present = 0, unmarked = count - 1, n = 0;
+    while (present < count || unmarked || n) { /* reads meanwhile, so that nobody's queue overflows */
+        if (present < count) {
+            watch(poll, fds[present] = connected(&to), &fds[present]);
+            present++;
         }
-        for (int n = epoll_wait(poll, events, 256, i < count ? 0 : 100), k = 0; k < n; k++) {
-            ssize_t r = read(*(int *)events[k].data.ptr, buffer, 1 << 20);
+        n = epoll_wait(poll, events, 256, present < count ? 0 : 300);
+        for (int k = 0; k < n; k++) {
+            int *from = events[k].data.ptr;
+            ssize_t r = read(*from, buffer, 1 << 20);
             if (r == 0) die("the server closed");
-            for (char *at = buffer; (at = memchr(at, '~', r > 0 ? (size_t)(buffer + r - at) : 0)); at++) marks++;
+            if (r > 0 && !marked[from - fds] && memchr(buffer, '~', (size_t)r)) { marked[from - fds] = 1; unmarked--; }
         }
+        if (present == count && unmarked && !n) send_all(fds[count - 1], "~\n", 2);
     }
     ready();
     uint64_t start, end, others = (uint64_t)count - 1;

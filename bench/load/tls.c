@@ -67,8 +67,9 @@ int main(int argc, char **argv) {
             uint64_t t = now();
             for (int i = 0; i < n; i++) {
                 struct conn *c = events[i].data.ptr;
-                for (int r; (r = SSL_read(c->tls, buffer, 1 << 20)) > 0;) c->got += (size_t)r;
-                if (SSL_get_shutdown(c->tls)) { fprintf(stderr, "tls: the server closed\n"); return 1; }
+                int r;
+                while ((r = SSL_read(c->tls, buffer, 1 << 20)) > 0) c->got += (size_t)r;
+                if (SSL_get_error(c->tls, r) != SSL_ERROR_WANT_READ) { fprintf(stderr, "tls: the server closed\n"); return 1; }
                 if (c->got < size) continue;
                 c->got -= size;
                 took(c->sent);

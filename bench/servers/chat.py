@@ -29,13 +29,14 @@ class Naive(LineOnlyReceiver):
         self.factory.members.discard(self)
 
     def lineReceived(self, line: bytes) -> None:
+        told = b"<%b> %b\n" % (self.name, line)
         for member in self.factory.members:
             if member is not self:
-                member.sendLine(b"<" + self.name + b"> " + line)
+                member.transport.write(told)
 
 
 class LoopNaive(asyncio.Protocol):
-    """The same of asyncio's, which encodes a line once."""
+    """The same of asyncio's."""
 
     members: set[LoopNaive] = set()  # noqa: RUF012  of all connections
 

@@ -1,4 +1,4 @@
-/* An echo server with epoll and nothing else: what the kernel alone costs. usage: echo_epoll; prints its port. */
+/* An echo server with epoll and nothing else: what the kernel alone costs. Prints its port. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

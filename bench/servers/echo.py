@@ -1,7 +1,7 @@
 """Echo servers: ``python -m bench.servers.echo NAME [HOW]``; what a server does with what it reads is its HOW.
 
-HOW is ``at_once``, ``later`` (``callLater(0, ...)``), ``partner`` (to the connection that came before or after) or
-``pieces`` (in 16 writes), and ``tls=FILE`` for an echo at once under TLS with the key and certificate in that file.
+HOW is ``at_once``, ``later`` (``callLater(0, ...)``, ``call_soon``), ``partner`` (to the connection that came before or
+after) or ``pieces`` (in 16 writes), and ``tls=FILE`` for an echo at once under TLS with the key and certificate in that file.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class LoopEcho(asyncio.Protocol):
 
 class LoopLater(LoopEcho):
     def data_received(self, data: bytes) -> None:
-        asyncio.get_running_loop().call_later(0, self.transport.write, data)
+        asyncio.get_running_loop().call_soon(self.transport.write, data)
 
 
 class LoopPartner(LoopEcho):

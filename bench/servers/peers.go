@@ -90,11 +90,18 @@ func stamp() {
 	}
 	said(c.LocalAddr())
 	buffer := make([]byte, 65536)
+	const stamp = 27 // [Sat Nov 21 00:33:33 2026] and a space
+	second := int64(0)
 	for {
-		n, from, err := c.ReadFromUDPAddrPort(buffer)
-		if err == nil {
-			c.WriteToUDPAddrPort([]byte("["+time.Now().Format(time.ANSIC)+"] "+string(buffer[:n])), from)
+		n, from, err := c.ReadFromUDPAddrPort(buffer[stamp:])
+		if err != nil {
+			continue
 		}
+		if now := time.Now(); now.Unix() != second {
+			second = now.Unix()
+			copy(buffer, "["+now.Format(time.ANSIC)+"] ")
+		}
+		c.WriteToUDPAddrPort(buffer[:stamp+n], from)
 	}
 }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.main import installReactor
+from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.reflect import namedAny
 
 REACTORS = {
@@ -28,6 +30,8 @@ def on_reactor(name: str, listen: Callable[[Any], Any]) -> None:
     """Run the reactor of that name; ``listen`` opens a port with it and returns the port."""
     reactor = namedAny(REACTORS[name])()
     installReactor(reactor)
+    # What is logged is formatted and written, as it is by twist.
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(open(os.devnull, "w"))], redirectStandardIO=False)  # noqa: SIM115  until the end
     port = listen(reactor)
     reactor.callWhenRunning(said, port.getHost().port)
     reactor.run()

@@ -1,4 +1,7 @@
-"""UDP timestamp servers: ``python -m bench.servers.stamp NAME``. The naive ones answer whatever comes."""
+"""UDP timestamp servers: ``python -m bench.servers.stamp NAME``. The naive ones answer whatever comes.
+
+All of them format the time once a second.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,40 @@ from twisted.internet.protocol import DatagramProtocol
 from bench.servers.run import on_loop, on_reactor, said
 
 
+class Stamp:
+    """The time, as it stands before an answer."""
+
+    second = 0
+    prefix = b""
+
+    def now(self) -> bytes:
+        second = int(time.time())  # noqa: TID251  a server that takes no clock
+        if second != self.second:
+            self.second = second
+            self.prefix = b"[%s] " % time.ctime(second).encode()
+        return self.prefix
+
+
 class Naive(DatagramProtocol):
     """The classic."""
 
     transport: Any
+    stamp = Stamp()
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self.transport.write(b"[%s] %s" % (time.ctime().encode(), datagram), addr)
+        self.transport.write(self.stamp.now() + datagram, addr)
 
 
 class LoopNaive(asyncio.DatagramProtocol):
+    """The same of asyncio's."""
+
+    stamp = Stamp()
+
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        self.transport.sendto(b"[%s] %s" % (time.ctime().encode(), data), addr)
+        self.transport.sendto(self.stamp.now() + data, addr)
 
 
 async def _serve() -> None:

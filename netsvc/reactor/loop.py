@@ -37,7 +37,7 @@ class LoopReactor(EPollReactor):
     :cvar hand_over_at: the read or write at which a connection becomes the loop's; 0 for before the first.
     """
 
-    hand_over_at = 8
+    hand_over_at = 12
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         if loop is None:
