@@ -54,10 +54,10 @@ def main(measured: str, picture: str) -> int:
     axes.set_yticks(range(len(works)), [WORKS[work].title.replace(": one delivery", "") for work in works])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.6)
-    axes.set_xlabel("CPU time of the server for each message, of stock Twisted's (bars beyond 1.6 are cut)")
+    axes.set_xlabel("CPU time for each message, of stock Twisted's; longer bars are cut")
     axes.axvline(1, color="#d1495b", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.4, 1.0))
     figure.tight_layout()
     figure.savefig(picture)
     return 0

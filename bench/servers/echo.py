@@ -1,7 +1,8 @@
 """Echo servers: ``python -m bench.servers.echo NAME [HOW]``; what a server does with what it reads is its HOW.
 
 HOW is ``at_once``, ``later`` (``callLater(0, ...)``, ``call_soon``), ``partner`` (to the connection that came before or
-after) or ``pieces`` (in 16 writes), and ``tls=FILE`` for an echo at once under TLS with the key and certificate in that file.
+after) or ``pieces`` (in 16 writes), and ``tls=FILE`` for an echo at once under TLS with the key and certificate in that
+file.
 """
 
 from __future__ import annotations
