@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from netsvc import shared_port
+from netsvc.admission import CONNECT_RATE, MAX_PER_HOST
 from netsvc.bucket import BURST, RATE, TOTAL
-from netsvc.chat.server import CHAT_BURST, CHAT_RATE
+from netsvc.chat.server import CHAT_BURST, CHAT_IDLE, CHAT_RATE
 from netsvc.errors import ConfigError
 from netsvc.guard import MAX_SIZE
+from netsvc.networks import NetworkError, Networks, parse_network
 from netsvc.reply import ReplyTemplate, TemplateError
 from netsvc.stream import TRANSPORT_BUFFER, Limits
 
 DEFAULT_TCP = ("1314",)
 DEFAULT_UDP = ("520",)
+
+SERVICES = ("tcp", "udp", "chat")
+
+#: Open files that connections leave to everything else.
+SPARE_FILES = 64
+
+
+def _file_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1_000_000
+
+
+def _scoped(text: str) -> tuple[str, str]:
+    """Split ``chat=192.0.2.0/24`` into its service and its network; without a service it is for all."""
+    service, equals, network = text.rpartition("=")
+    return (service, network) if equals else ("", text)
 
 
 def _knob(default: Any, meaning: str) -> Any:
@@ -46,6 +65,11 @@ class Config:
     framing: Literal["raw", "line"] = _knob(
         "raw", "what --reply takes for a message: raw (each piece that arrives) or line"
     )
+    tls_cert: str | None = _knob(
+        None, "PEM file of a certificate and its chain: ports and addresses of --tcp and --chat then speak TLS"
+    )
+    tls_key: str | None = _knob(None, "PEM file of its key, unless that is in the same file")
+    tls_client_ca: str | None = _knob(None, "PEM file of authorities; clients have to show a certificate of theirs")
     queue_max: int = _knob(
         Limits.queue_max, "bytes that may wait for one peer that does not read; then it is cut; 0: no limit"
     )
@@ -57,6 +81,29 @@ class Config:
         Limits.close_timeout, "seconds a closing connection may take without progress; 0: no limit"
     )
     drain_timeout: float = _knob(5.0, "seconds for flushing what was accepted when the server stops; 0: no limit")
+    handshake_timeout: float = _knob(
+        Limits.handshake_timeout, "seconds that a TLS handshake may take; then the peer is cut; 0: no limit"
+    )
+    line_timeout: float = _knob(
+        Limits.line_timeout, "seconds from the beginning of a line to its end; then the peer is closed; 0: no limit"
+    )
+    idle_timeout: float = _knob(
+        Limits.idle_timeout, "seconds without a byte from a peer of --tcp; then it is closed; 0: no limit"
+    )
+    chat_idle_timeout: float = _knob(
+        CHAT_IDLE, "seconds without a line from a chat member, who is asked before; then it is closed; 0: no limit"
+    )
+    max_connections: int = _knob(
+        max(1, _file_limit() - SPARE_FILES), "connections at a time; by default 64 less than open files; 0: no limit"
+    )
+    max_per_host: int = _knob(MAX_PER_HOST, "connections of one IPv4 address or IPv6 /64 at a time; 0: no limit")
+    connect_rate: float = _knob(
+        CONNECT_RATE, "connections a second of such a host, ten times as many at once; 0: no limit"
+    )
+    allow: Sequence[str] = _knob(
+        (), "take only what comes from this network; chat=NETWORK, say, for one service alone; may be repeated"
+    )
+    deny: Sequence[str] = _knob((), "take nothing that comes from this network, likewise")
     chat_rate: float = _knob(CHAT_RATE, "lines a second that a chat member may say, more are read later; 0: no limit")
     chat_burst: int = _knob(CHAT_BURST, "lines that a chat member may say at once after a silence; 0: no limit")
     udp_rate: float = _knob(RATE, "answers a second for one IPv4 address or IPv6 /64; 0: no limit")
@@ -66,25 +113,38 @@ class Config:
     reuse_port: bool = _knob(False, "share the ports with other processes of this user that say so, too")
 
     def __post_init__(self) -> None:
-        self._check_listening()
+        self._check_lists()
         for knob in fields(self):
             if isinstance(knob.default, bool):
                 self._check_switch(knob.name)
             elif isinstance(knob.default, int | float):
                 self._check_number(knob.name, whole=isinstance(knob.default, int))
+        self._check_networks()
         self._check_together()
 
-    def _check_listening(self) -> None:
-        for setting in ("tcp", "udp", "chat"):
+    def _check_lists(self) -> None:
+        for setting in (*SERVICES, "allow", "deny"):
             value = getattr(self, setting)
             if isinstance(value, str):
                 raise ConfigError(setting, repr(value), "a list of strings is wanted", f'write ["{value}"]')
             if not isinstance(value, Iterable) or not all(isinstance(text, str) for text in value):
-                raise ConfigError(setting, repr(value), "a list of strings is wanted", 'write ["1314"]')
+                example = "1314" if setting in SERVICES else "192.0.2.0/24"
+                raise ConfigError(setting, repr(value), "a list of strings is wanted", f'write ["{example}"]')
             object.__setattr__(self, setting, tuple(value))
         if not (self.tcp or self.udp or self.chat):
             object.__setattr__(self, "tcp", DEFAULT_TCP)
             object.__setattr__(self, "udp", DEFAULT_UDP)
+
+    def _check_networks(self) -> None:
+        for setting in ("allow", "deny"):
+            for text in getattr(self, setting):
+                service, network = _scoped(text)
+                if service not in ("", *SERVICES):
+                    raise ConfigError(setting, text, f"there is no service {service!r}", "name tcp, udp or chat")
+                try:
+                    parse_network(network)
+                except NetworkError as e:
+                    raise ConfigError(setting, text, str(e), "write it as 192.0.2.0/24 or 2001:db8::1") from None
 
     def _check_together(self) -> None:
         if self.framing not in ("raw", "line"):
@@ -97,6 +157,11 @@ class Config:
             raise ConfigError(
                 "queue_max", self.queue_max, "one read may bring more", f"give {TRANSPORT_BUFFER} or more, or 0"
             )
+        for setting in ("tls_key", "tls_client_ca"):
+            if getattr(self, setting) is not None and self.tls_cert is None:
+                raise ConfigError(setting, getattr(self, setting), "there is no certificate", "add tls-cert")
+        if self.tls_cert is not None and not (self.tcp or self.chat):
+            raise ConfigError("tls_cert", self.tls_cert, "there is nothing to speak TLS", "add tcp or chat")
         if self.reuse_port and self.chat:
             raise ConfigError(
                 "reuse_port",
@@ -134,4 +199,19 @@ class Config:
 
     def limits(self) -> Limits:
         """Return what one stream connection may cost."""
-        return Limits(queue_max=self.queue_max, stall_timeout=self.stall_timeout, close_timeout=self.close_timeout)
+        return Limits(
+            queue_max=self.queue_max,
+            stall_timeout=self.stall_timeout,
+            close_timeout=self.close_timeout,
+            handshake_timeout=self.handshake_timeout,
+            line_timeout=self.line_timeout,
+            idle_timeout=self.idle_timeout,
+        )
+
+    def networks(self, service: str) -> Networks:
+        """Return from where ``tcp``, ``udp`` or ``chat`` may be reached."""
+
+        def named(texts: Sequence[str]) -> list[str]:
+            return [network for of, network in map(_scoped, texts) if of in ("", service)]
+
+        return Networks(named(self.allow), named(self.deny))

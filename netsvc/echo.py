@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from netsvc.door import Door
 from netsvc.framing import Framing, LineFraming, RawFraming
 from netsvc.message_stream import MessageProtocol
 from netsvc.reply import ReplyTemplate
@@ -25,6 +26,7 @@ class EchoProtocol(StreamProtocol):
     """Sends the bytes back as they came."""
 
     def dataReceived(self, data: bytes) -> None:
+        self.heard = True
         self.send(data)
 
 
@@ -33,6 +35,7 @@ class EchoFactory(StreamFactory):
 
     :param clock: a reactor, or a ``Clock`` in a test.
     :param limits: what each connection may cost.
+    :param door: who may connect; by default anybody.
     """
 
     def connection(self) -> EchoProtocol:
@@ -60,6 +63,7 @@ class AcknowledgeFactory(StreamFactory):
     :param framing: ``raw``: a message is a piece that arrived, and the answer is sent as it is; ``line``: a
         message is a line of at most 1,024 bytes, and the answer a line.
     :param limits: what each connection may cost.
+    :param door: who may connect; by default anybody.
     """
 
     def __init__(
@@ -68,8 +72,9 @@ class AcknowledgeFactory(StreamFactory):
         reply: ReplyTemplate,
         framing: str = "raw",
         limits: Limits = DEFAULT_LIMITS,
+        door: Door | None = None,
     ) -> None:
-        super().__init__(clock, limits)
+        super().__init__(clock, limits, door)
         self.reply = reply
         self._framing = FRAMINGS[framing]
 

@@ -33,6 +33,9 @@ class Framing(Protocol):
         :raises FramingError: once for each message that is refused; call again for the one after it.
         """
 
+    def begun(self) -> bool:
+        """Whether a message has begun whose end has not arrived. To be called when no whole one is left."""
+
     def end(self) -> bytes | None:
         """Return what the end of the stream completes, if anything. To be called after the last message."""
 
@@ -65,6 +68,9 @@ class PieceFraming:
 
     def next_message(self) -> bytes | None:
         return self._pieces.popleft() if self._pieces else None
+
+    def begun(self) -> bool:
+        return False
 
     def end(self) -> bytes | None:
         return None
@@ -130,6 +136,9 @@ class LineFraming:
                 raise self._too_long()
             else:
                 return line.removesuffix(b"\r")
+
+    def begun(self) -> bool:
+        return self._skipping or len(self._buffer) > self._start
 
     def end(self) -> bytes | None:
         rest = bytes(self._buffer[self._start :])

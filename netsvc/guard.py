@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Literal
 
 from netsvc.bucket import SourceBuckets
+from netsvc.networks import Networks
 from netsvc.stamp import is_stamped
 
 #: Services answer from ports below this one; people ask from above.
@@ -18,7 +19,7 @@ PRIVILEGED_PORTS = 1024
 #: Bytes of the longest datagram that is answered by default.
 MAX_SIZE = 1_400
 
-Refusal = Literal["too long", "privileged port", "own port", "already stamped", "too many"]
+Refusal = Literal["too long", "privileged port", "own port", "already stamped", "not allowed", "too many"]
 
 
 class Guard:
@@ -26,11 +27,15 @@ class Guard:
 
     :param buckets: how many answers each source may have.
     :param max_size: the longest datagram that is answered, in bytes; 0 for no limit.
+    :param networks: from where questions are answered.
     """
 
-    def __init__(self, buckets: SourceBuckets | None = None, max_size: int = MAX_SIZE) -> None:
+    def __init__(
+        self, buckets: SourceBuckets | None = None, max_size: int = MAX_SIZE, networks: Networks | None = None
+    ) -> None:
         self._buckets = SourceBuckets() if buckets is None else buckets
         self._max_size = max_size
+        self._networks = Networks() if networks is None else networks
         self.refused: Counter[Refusal] = Counter()
 
     def admits(self, datagram: bytes, host: str, port: int, own_port: int, now: float) -> bool:
@@ -49,6 +54,8 @@ class Guard:
             return "own port"
         if is_stamped(datagram):
             return "already stamped"
+        if not self._networks.allows(host):
+            return "not allowed"
         if not self._buckets.admits(host, now):
             return "too many"
         return None

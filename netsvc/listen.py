@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from netsvc.address import AddressError, HostPort, is_ip, parse_address, show
 from netsvc.datagram import DATAGRAM_MAX
 from netsvc.errors import ConfigError, ListenError
+from netsvc.tls import ServerTLS
 
 #: Connections that the kernel accepts for us while we are busy. With Twisted's 50, 1,000 connects took 18 s.
 BACKLOG = 1024
@@ -150,17 +151,25 @@ class Listener(Service):
         raise ListenError(self._setting, self._text, problem, remedy) from cause
 
 
-def stream_listener(reactor: Any, setting: str, text: str, factory: IProtocolFactory, send_buffer: int = 0) -> Listener:
+def stream_listener(
+    reactor: Any,
+    setting: str,
+    text: str,
+    factory: IProtocolFactory,
+    send_buffer: int = 0,
+    tls: ServerTLS | None = None,
+) -> Listener:
     """Return what listens for ``factory`` on the streams that ``text`` describes.
 
     :param send_buffer: see :class:`Listener`.
+    :param tls: what a port or an address speaks; None for TCP alone. An endpoint description says for itself.
     :raises ConfigError: for a text that describes none, a key file that cannot be read included.
     """
     where = _address(setting, text)
     if where is None:
         opener = partial(_listen, _endpoint(reactor, setting, text), factory)
         return Listener(setting, text, [opener], send_buffer)
-    open_on = partial(reactor.listenTCP, where.port, factory, BACKLOG)
+    open_on = partial(reactor.listenTCP, where.port, factory if tls is None else tls.wrap(factory), BACKLOG)
     return Listener(setting, text, [partial(execute, _open_at, where, open_on)], send_buffer)
 
 

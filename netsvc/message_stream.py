@@ -23,6 +23,7 @@ class MessageProtocol(StreamProtocol):
 
     _turn: IDelayedCall | None = None
     _draining = False
+    _line_since = 0.0
 
     def __init__(self, framing: Framing) -> None:
         super().__init__()
@@ -38,6 +39,17 @@ class MessageProtocol(StreamProtocol):
     def pace(self) -> float:
         """Return the seconds after which the next message may be taken; 0 for now."""
         return 0.0
+
+    def look(self, now: float) -> None:
+        waiting = self._turn is not None or self._paused or self._held
+        if self.heard or waiting or not self.framing.begun():
+            self._line_since = now
+        elif 0 < self.factory.limits.line_timeout <= now - self._line_since and not self._finishing:
+            # An absolute bound: the bytes that trickle in meanwhile do not count.
+            self.refused("line not ended in time")
+            self.finish()
+            return
+        super().look(now)
 
     def dataReceived(self, data: bytes) -> None:
         self.framing.receive(data)
@@ -107,10 +119,12 @@ class MessageProtocol(StreamProtocol):
         try:
             message = self.framing.next_message()
         except FramingError as e:
+            self.heard = True
             self.refused(str(e))
             return True
         if message is None:
             return False
+        self.heard = True
         self.messageReceived(message)
         return True
 

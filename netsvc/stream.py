@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsvc.address import peer_text
+from netsvc.door import Door
 from netsvc.timer import cancel
 
 #: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
@@ -39,6 +40,10 @@ TRANSPORT_BUFFER = 65_536
 LINGER = 1.0
 
 
+#: Seconds between two looks at who is silent; so much later than its time a silent peer may be closed.
+SWEEP = 1.0
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one stream connection may cost. 0 means no limit.
@@ -46,17 +51,23 @@ class Limits:
     :param queue_max: bytes that may wait for a peer; one more and it is cut.
     :param stall_timeout: seconds for which more than 64 KiB may wait without being read; then it is cut.
     :param close_timeout: seconds that closing may take without progress; then the connection is aborted.
+    :param handshake_timeout: seconds that a TLS handshake may take.
+    :param line_timeout: seconds from the beginning of a line to its end, where the stream is lines.
+    :param idle_timeout: seconds for which a peer may say nothing; then it is closed.
     """
 
     queue_max: int = 262_144
     stall_timeout: float = 10.0
     close_timeout: float = 5.0
+    handshake_timeout: float = 10.0
+    line_timeout: float = 30.0
+    idle_timeout: float = 600.0
 
 
 DEFAULT_LIMITS = Limits()
 
 if TYPE_CHECKING:
-    _Factory = Factory["StreamProtocol"]
+    _Factory = Factory[Protocol]
 else:
     _Factory = Factory
 
@@ -66,22 +77,31 @@ class StreamFactory(_Factory):
 
     :param clock: tells the time and calls later: a reactor, or a ``Clock`` in a test.
     :param limits: what each connection may cost.
+    :param door: who may connect; by default anybody.
     """
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, clock: IReactorTime, limits: Limits = DEFAULT_LIMITS, door: Door | None = None) -> None:
         self.clock = clock
         self.limits = limits
         self.connections: set[StreamProtocol] = set()
+        self._door = door
         self._draining: Deferred[None] | None = None
+        self._sweep: IDelayedCall | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> StreamProtocol | None:
-        """Return a protocol for a new connection, or None, which closes it, while draining."""
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """Return a protocol for a new connection; None, which closes it, while draining; or one that refuses it."""
         if self._draining:
             return None
+        host = getattr(addr, "host", None)
+        if self._door is not None:
+            refusal = self._door.refusal(host)
+            if refusal is not None:
+                return self._door.turn_away(refusal)
         connection = self.connection()
         connection.factory = self
+        connection.host = host
         return connection
 
     def connection(self) -> StreamProtocol:
@@ -115,12 +135,33 @@ class StreamFactory(_Factory):
         """Whether the connections are being finished."""
         return self._draining is not None
 
+    def came(self, connection: StreamProtocol) -> None:
+        """Know a connection that was made."""
+        self.connections.add(connection)
+        if self._door is not None:
+            self._door.enter(connection.host)
+        if self._sweep is None and (self.limits.idle_timeout or self.limits.line_timeout):
+            self._sweep = self.clock.callLater(SWEEP, self._look_around)
+
     def gone(self, connection: StreamProtocol) -> None:
         """Forget a connection that was lost."""
-        self.connections.discard(connection)
+        if connection in self.connections:
+            self.connections.discard(connection)
+            if self._door is not None:
+                self._door.leave(connection.host)
+        if self._sweep is not None and not self.connections:
+            cancel(self._sweep)
+            self._sweep = None
         if self._draining and not self.connections:
             drained, self._draining = self._draining, None
             drained.callback(None)
+
+    def _look_around(self) -> None:
+        """Tell every connection how long its peer has been silent; one timer for all of them, not one for each."""
+        self._sweep = self.clock.callLater(SWEEP, self._look_around)
+        now = self.clock.seconds()
+        for connection in tuple(self.connections):
+            connection.look(now)
 
     def _abort_all(self) -> None:
         for connection in tuple(self.connections):
@@ -145,7 +186,10 @@ class StreamProtocol(Protocol):
     log = Logger()
     factory: StreamFactory
     transport: Any
+    host: str | None = None  # the peer's address; None on a UNIX socket
 
+    heard = True  # something since the last look; to be set for each read or message, which costs least so
+    _silent_since = 0.0
     _input_ended = False
     _held = False  # the transport does not read
     _paused = False  # more than TRANSPORT_BUFFER waits in the transport
@@ -163,20 +207,26 @@ class StreamProtocol(Protocol):
     # What Twisted calls
 
     def connectionMade(self) -> None:
-        self.factory.connections.add(self)
+        self.factory.came(self)
         self.log.info("{peer} connected", peer=self.peer)
         self.transport.registerProducer(self, True)
-        if ITCPTransport.providedBy(self.transport):
+        # TLS claims to be TCP even on a UNIX socket; so what counts is whether it can be done.
+        set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
             # Or Nagle's algorithm (RFC 896) keeps a line back until the one before it is acknowledged, which a peer
             # that has nothing to say does 40 ms later. What is small is collected in a turn of the reactor anyway.
             with suppress(OSError):  # some systems refuse that to a socket which was reset meanwhile
-                self.transport.setTcpNoDelay(True)
+                set_no_delay(True)
         # Only TLS transports provide INegotiated. They say when their handshake is done; what is written
         # before that queues without bound.
-        if not self._tls:
+        if self._tls:
+            self._set_timer(self.factory.limits.handshake_timeout, self._never_shook_hands)
+        else:
             self.opened()
 
     def handshakeCompleted(self) -> None:
+        if not self._finishing:
+            self._set_timer(0, None)
         self.opened()
 
     def readConnectionLost(self) -> None:
@@ -247,6 +297,12 @@ class StreamProtocol(Protocol):
         """The server stops."""
         self.finish()
 
+    def silent(self, seconds: float) -> None:
+        """The peer has said nothing for so long. By default it is closed when that is too long."""
+        if seconds >= self.factory.limits.idle_timeout:
+            self.log.info("{peer} said nothing for {seconds:,.0f} s", peer=self.peer, seconds=seconds)
+            self.finish()
+
     # What a subclass calls
 
     def send(self, data: bytes) -> None:
@@ -266,6 +322,14 @@ class StreamProtocol(Protocol):
             self._queued = max(TRANSPORT_BUFFER, len(data))
         if self.factory.limits.queue_max and self._queued > self.factory.limits.queue_max:
             self._cut("leaves too much unread")
+
+    def look(self, now: float) -> None:
+        """See how long the peer has been silent. The factory calls it each second."""
+        if self.heard:
+            self.heard = False
+            self._silent_since = now
+        elif not self._finishing and self.factory.limits.idle_timeout:
+            self.silent(now - self._silent_since)
 
     def hold(self) -> None:
         """Do not read from the peer for now."""
@@ -314,6 +378,9 @@ class StreamProtocol(Protocol):
         else:
             self.transport.loseWriteConnection()
             self.release()
+
+    def _never_shook_hands(self) -> None:
+        self._cut("did not finish its TLS handshake in time")
 
     def _stalled(self) -> None:
         self._cut("did not take what waits for it in time")

@@ -8,17 +8,19 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python import log
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from netsvc import __version__
-from netsvc.config import Config
+from netsvc.config import SERVICES, Config
 from netsvc.errors import ConfigError, SettingError
-from netsvc.service import netsvc_service
+from netsvc.service import NetsvcService, netsvc_service
+from netsvc.signals import Signals
 
 _KNOBS = {knob.name: knob for knob in fields(Config)}
-_LISTENING = ("tcp", "udp", "chat")
+_LISTS = (*SERVICES, "allow", "deny")
 
 
 class Refusal(SystemExit, Exception):  # noqa: N818  it ends the process; it reports no error
@@ -52,7 +54,7 @@ class Options(UsageOptions):
     optParameters = [  # noqa: RUF012  Twisted's own convention
         [name.replace("_", "-"), None, knob.default, knob.metadata["meaning"]]
         for name, knob in _KNOBS.items()
-        if name not in _LISTENING and name != "framing" and not isinstance(knob.default, bool)
+        if name not in _LISTS and name != "framing" and not isinstance(knob.default, bool)
     ]
     optFlags = [  # noqa: RUF012  likewise
         [name.replace("_", "-"), None, knob.metadata["meaning"]]
@@ -62,7 +64,7 @@ class Options(UsageOptions):
 
     def __init__(self) -> None:
         super().__init__()
-        for setting in _LISTENING:
+        for setting in _LISTS:
             self[setting] = []
 
     def opt_tcp(self, where: str) -> None:
@@ -73,6 +75,12 @@ class Options(UsageOptions):
 
     def opt_chat(self, where: str) -> None:
         self["chat"].append(where)
+
+    def opt_allow(self, network: str) -> None:
+        self["allow"].append(network)
+
+    def opt_deny(self, network: str) -> None:
+        self["deny"].append(network)
 
     def opt_framing(self, framing: str) -> None:
         self["framing"] = framing
@@ -118,18 +126,33 @@ class Options(UsageOptions):
             raise ConfigError(name, value, f"not {wanted}", f"give {wanted} from 0, which means no limit") from None
 
 
-for _setting in (*_LISTENING, "framing"):
+for _setting in (*_LISTS, "framing"):
     getattr(Options, f"opt_{_setting}").__doc__ = _KNOBS[_setting].metadata["meaning"]
 
 
 class _CommandLineService(MultiService):
-    """Turns what the system refuses into one line and the end, instead of a traceback."""
+    """Turns what the system refuses into one line and the end, instead of a traceback, and handles signals."""
+
+    def __init__(self, reactor: Any, serving: NetsvcService) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._signals = Signals(reactor, serving.reload)
+        serving.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
         self._or_refuse(super().privilegedStartService)
 
     def startService(self) -> None:
         self._or_refuse(super().startService)
+        self._reactor.callWhenRunning(self._signals.install)
+
+    def stopService(self) -> Deferred[Any]:
+        stopped: Deferred[Any] = maybeDeferred(super().stopService)
+        return stopped.addBoth(self._restored)
+
+    def _restored(self, result: Any) -> Any:
+        self._signals.restore()
+        return result
 
     def _or_refuse(self, start: Callable[[], None]) -> None:
         try:
@@ -142,9 +165,7 @@ def makeService(options: Options) -> IService:
     """Called by ``twist`` and ``twistd``, which have by now installed the reactor they want."""
     from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
 
-    service = _CommandLineService()
     try:
-        netsvc_service(reactor, options.config()).setServiceParent(service)
+        return _CommandLineService(reactor, netsvc_service(reactor, options.config()))
     except SettingError as e:
         refuse(f"netsvc: --{e}")
-    return service

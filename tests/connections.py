@@ -69,7 +69,7 @@ class TCPTransport(StringTransport):
 def connect(factory: StreamFactory) -> tuple[StreamProtocol, TCPTransport]:
     """Return a new connection of ``factory``."""
     protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
-    assert protocol is not None
+    assert isinstance(protocol, StreamProtocol)
     return protocol, attach(protocol)
 
 

@@ -45,6 +45,12 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
         ({"queue_max": 65_535}, "queue-max 65535: one read may bring more; give 65536 or more, or 0"),
         ({"tcp": [1314]}, """tcp [1314]: a list of strings is wanted; write ["1314"]"""),
         ({"tcp": None}, """tcp None: a list of strings is wanted; write ["1314"]"""),
+        (
+            {"allow": ["nonsense"]},
+            "allow nonsense: neither a network nor an address; write it as 192.0.2.0/24 or 2001:db8::1",
+        ),
+        ({"deny": ["ftp=::1"]}, "deny ftp=::1: there is no service 'ftp'; name tcp, udp or chat"),
+        ({"allow": "192.0.2.0/24"}, """allow '192.0.2.0/24': a list of strings is wanted; write ["192.0.2.0/24"]"""),
         ({"framing": None}, "framing None: there are raw and line; choose one of them"),
         ({"udp_rate": None}, "udp-rate None: not a number; give a number from 0, which means no limit"),
         ({"framing": "words"}, "framing words: there are raw and line; choose one of them"),

@@ -14,9 +14,11 @@ HOUSE = Path(netsvc.__file__).parent
 FLOORS: dict[str, int] = {
     # 0: pure; standard library only
     **dict.fromkeys(["text", "framing", "stamp", "bucket", "guard", "reply", "address", "errors", "lookup"], 0),
+    **dict.fromkeys(["networks", "admission", "proxy"], 0),
     **dict.fromkeys(["chat", "chat.messages", "chat.room"], 0),
     # 1: what every connection, socket and port needs from Twisted
-    **dict.fromkeys(["stream", "message_stream", "datagram", "listen", "shared_port", "reasons", "timer"], 1),
+    **dict.fromkeys(["stream", "message_stream", "datagram", "listen", "shared_port"], 1),
+    **dict.fromkeys(["door", "counts", "tls", "reasons", "timer"], 1),
     **dict.fromkeys(["reactor", "reactor.loop", "reactor.stream", "reactor.datagram"], 1),
     # 2: protocols and their clients
     **dict.fromkeys(["echo", "timestamp", "chat.server", "chat.client"], 2),
@@ -24,7 +26,7 @@ FLOORS: dict[str, int] = {
     # 3: assembly
     **dict.fromkeys(["config", "service"], 3),
     # 4: command lines
-    **dict.fromkeys(["tap", "__main__", "cli", "cli.command", "cli.console", "cli.main"], 4),
+    **dict.fromkeys(["tap", "signals", "__main__", "cli", "cli.command", "cli.console", "cli.main"], 4),
     **dict.fromkeys(["cli.talk", "cli.timestamp", "cli.send", "cli.receive", "cli.lookup"], 4),
     # beside the floors: the public names, and the testing kit, which may use what is pure
     **dict.fromkeys(["__init__"], 5),

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from netsvc.bucket import TokenBucket
 from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
 from netsvc.chat.room import Delivery, Room
+from netsvc.door import Door
 from netsvc.framing import LineFraming
 from netsvc.message_stream import MessageProtocol
 from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory
@@ -20,11 +21,17 @@ from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory
 CHAT_RATE = 5.0
 CHAT_BURST = 10
 
+#: Seconds for which a member may say nothing by default, and before whose end it is asked whether it is still there.
+CHAT_IDLE = 150.0
+NUDGE = 30.0
+
 
 class ChatProtocol(MessageProtocol):
     """One member's connection."""
 
     factory: ChatFactory
+
+    _nudged = False
 
     def __init__(self, bucket: TokenBucket) -> None:
         super().__init__(LineFraming())
@@ -36,7 +43,17 @@ class ChatProtocol(MessageProtocol):
     def pace(self) -> float:
         return self._bucket.wait(self.factory.clock.seconds())
 
+    def silent(self, seconds: float) -> None:
+        left = self.factory.limits.idle_timeout - seconds
+        if left <= 0:
+            self.tell(Notice("you have said nothing for too long; bye"))
+            self.finish()
+        elif left <= NUDGE and not self._nudged:
+            self._nudged = True
+            self.tell(Notice(f"still there? say something within {left:.0f} seconds; an empty line will do"))
+
     def messageReceived(self, message: bytes) -> None:
+        self._nudged = False
         self._bucket.take(self.factory.clock.seconds())
         try:
             request = decode_request(message)
@@ -88,6 +105,7 @@ class ChatFactory(StreamFactory):
     :param room: where the members meet; factories may share one.
     :param clock: a reactor, or a ``Clock`` in a test.
     :param limits: what each connection may cost.
+    :param door: who may connect; by default anybody.
     :param rate: lines a second that a member may say; who says more is read more slowly. 0 for no limit.
     :param burst: lines that a member who was silent may say at once; 0 for no limit.
     """
@@ -97,11 +115,12 @@ class ChatFactory(StreamFactory):
         room: Room[ChatProtocol],
         clock: IReactorTime,
         limits: Limits = DEFAULT_LIMITS,
+        door: Door | None = None,
         *,
         rate: float = CHAT_RATE,
         burst: int = CHAT_BURST,
     ) -> None:
-        super().__init__(clock, limits)
+        super().__init__(clock, limits, door)
         self.room = room
         self._rate = rate
         self._burst = burst

@@ -1,0 +1,182 @@
+"""A server as its operator sees it: signals, limits and certificates of ``twist netsvc``, under each reactor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.programs import SECONDS, TWIST, Program, running
+
+NOWHERE = "127.0.0.1:0"
+
+reactors = pytest.mark.parametrize("reactor", ["epoll", "asyncio-native", "uvloop"])
+
+
+@contextmanager
+def twist(reactor: str, *flags: object) -> Iterator[tuple[Program, int]]:
+    """Run ``twist netsvc``; gives it and its last port."""
+    command = [*TWIST[:-1], f"--reactor={reactor}", TWIST[-1], *flags]
+    with running(*command) as server:
+        server.wait_for("Starting reactor")
+        yield server, int(server.wait_for(r"listening on \S*:(\d+)\n")[1])
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), SECONDS)
+
+
+def echoes(port: int) -> bool:
+    """Whether there is an answer; without one the connection was closed, or reset."""
+    with connect(port) as client:
+        try:
+            client.sendall(b"x")
+            return client.recv(100) == b"x"
+        except OSError:
+            return False
+
+
+@reactors
+def test_the_first_sigterm_stops_in_order_with_status_0(reactor: str) -> None:
+    with twist(reactor, "--chat", NOWHERE) as (server, port), connect(port) as client:
+        client.recv(100)
+        assert server.process.poll() is None
+        server.process.terminate()
+        with client.makefile("rb") as lines:
+            assert lines.read().endswith(b"* the server stops; bye\n")
+        client.close()
+        assert server.end() == 0
+        assert "Traceback" not in server.output
+
+
+@reactors
+def test_a_second_sigterm_ends_at_once(reactor: str) -> None:
+    # Its client goes on reading and never closes, so that the drain would have to wait for the linger at the least.
+    flags = ("--chat", NOWHERE, "--drain-timeout", "0", "--close-timeout", "0")
+    with twist(reactor, *flags) as (server, port), connect(port) as client, client.makefile("rb") as lines:
+        lines.readline()
+        server.process.terminate()
+        while lines.readline() != b"* the server stops; bye\n":
+            pass
+        server.process.terminate()
+        assert server.end() == -signal.SIGTERM
+
+
+@reactors
+def test_ctrl_c_stops_in_order_too(reactor: str) -> None:
+    with twist(reactor, "--tcp", NOWHERE) as (server, port):
+        assert echoes(port)
+        server.process.send_signal(signal.SIGINT)
+        assert server.end() in (0, -signal.SIGINT)
+        assert f"(TCP Port {port} Closed)" in server.output
+        assert "Traceback" not in server.output
+
+
+@reactors
+def test_who_comes_when_it_is_full_is_told_so_and_the_others_stay(reactor: str) -> None:
+    with twist(reactor, "--tcp", NOWHERE, "--max-connections", "3") as (_, port), ExitStack() as stack:
+        inside = [stack.enter_context(connect(port)) for _ in range(3)]
+        for client in inside:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        for _ in range(100):
+            with connect(port) as outside, outside.makefile("rb") as said:
+                assert said.read() == b"server full\n"
+        inside.pop().close()
+        while not echoes(port):
+            pass  # until the server has heard of it
+
+
+@reactors
+def test_more_connections_than_files_hurt_nobody(reactor: str) -> None:
+    limit = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+    command = [TWIST[0], "-c", limit, *TWIST[:-1], f"--reactor={reactor}", TWIST[-1]]
+    with (
+        running(*command, "--tcp", NOWHERE, "--max-per-host", "0", "--connect-rate", "0") as server,
+        ExitStack() as many,
+    ):
+        port = int(server.wait_for(r"listening on \S*:(\d+)\n")[1])
+        live = many.enter_context(connect(port))
+        for _ in range(300):
+            many.enter_context(connect(port))
+            live.sendall(b"x")
+            assert live.recv(1) == b"x"
+        server.process.terminate()
+        server.end()
+        assert "EMFILE" not in server.output
+        assert 1 <= server.output.count("server full") <= 5
+
+
+@contextmanager
+def secured(reactor: str, folder: Path, *flags: object) -> Iterator[tuple[Program, int, ssl.SSLContext, trustme.CA]]:
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with twist(reactor, "--tls-cert", folder / "server.pem", *flags) as (server, port):
+        yield server, port, context, authority
+
+
+def serial_number(port: int, context: ssl.SSLContext) -> object:
+    with connect(port) as client, context.wrap_socket(client, server_hostname="localhost") as secure:
+        certificate = secure.getpeercert()
+        assert certificate
+        return certificate["serialNumber"]
+
+
+@reactors
+def test_a_port_speaks_tls_and_takes_a_renewed_certificate_at_sighup(reactor: str, tmp_path: Path) -> None:
+    with secured(reactor, tmp_path, "--tcp", NOWHERE) as (server, port, context, authority):
+        first = serial_number(port, context)
+        renewed = tmp_path / "renewed.pem"
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(renewed))
+        os.replace(renewed, tmp_path / "server.pem")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("server.pem: read again")
+        assert serial_number(port, context) != first
+
+
+def test_who_does_not_finish_its_handshake_is_cut(tmp_path: Path) -> None:
+    with secured("epoll", tmp_path, "--chat", NOWHERE, "--handshake-timeout", "0.2") as (server, port, _, _):
+        with connect(port) as silent, suppress(ConnectionResetError):
+            assert silent.recv(1) == b""
+        server.wait_for("it did not finish its TLS handshake in time")
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--tls-key", "key.pem"], "netsvc: --tls-key key.pem: there is no certificate; add tls-cert\n"),
+        (
+            ["--tls-cert", "c.pem", "--udp", "1"],
+            "netsvc: --tls-cert c.pem: there is nothing to speak TLS; add tcp or chat\n",
+        ),
+        (
+            ["--tls-cert", "/nowhere/c.pem", "--tcp", NOWHERE],
+            "netsvc: --tls-cert /nowhere/c.pem: cannot be read: no such file or directory; "
+            "name PEM files that belong together and may be read\n",
+        ),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_one_line(flags: list[str], line: str) -> None:
+    done = subprocess.run([*TWIST, *flags], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stderr) == (1, line)
+
+
+def test_a_network_that_is_not_allowed_is_closed_without_a_word() -> None:
+    with twist("epoll", "--tcp", NOWHERE, "--allow", "192.0.2.0/24", "--allow", "udp=127.0.0.0/8") as (server, port):
+        with connect(port) as client, suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+        server.wait_for("refused 127.0.0.1: not allowed")

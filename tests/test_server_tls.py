@@ -1,0 +1,162 @@
+"""The certificate that ServerTLS serves with, seen by Python's own TLS, in memory."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from netsvc.echo import EchoFactory
+from netsvc.tls import CertificateError, ServerTLS
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def path(tmp_path: Path, authority: trustme.CA) -> Path:
+    path = tmp_path / "server.pem"
+    write(path, authority)
+    return path
+
+
+def write(path: Path, authority: trustme.CA, name: str = "localhost") -> None:
+    """Replace a file as a renewal does: at once, and by another one."""
+    new = path.with_suffix(".new")
+    authority.issue_cert(name).private_key_and_cert_chain_pem.write_to_path(str(new))
+    os.replace(new, path)
+
+
+def handshake(tls: ServerTLS, clock: Clock, context: ssl.SSLContext) -> dict[str, Any]:
+    """Shake hands in memory, exchange an echo, and return the server's certificate."""
+    server: Any = tls.wrap(EchoFactory(clock)).buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
+    transport = StringTransport()
+    server.makeConnection(transport)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+    def exchange() -> None:
+        server.dataReceived(outgoing.read())
+        clock.advance(0)
+        incoming.write(transport.value())
+        transport.clear()
+
+    for step in (client.do_handshake, lambda: client.write(b"hello"), lambda: client.read(5)):
+        for _ in range(5):
+            try:
+                step()
+                break
+            except ssl.SSLWantReadError:
+                exchange()
+        else:
+            raise AssertionError("the server says nothing")
+    certificate: Any = client.getpeercert()
+    server.connectionLost(ssl.SSLError())
+    return dict(certificate)
+
+
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def test_a_client_gets_the_certificate_and_its_echo(clock: Clock, authority: trustme.CA, path: Path) -> None:
+    certificate = handshake(ServerTLS(clock, str(path)), clock, trusting(authority))
+    assert ("DNS", "localhost") in certificate["subjectAltName"]
+
+
+def test_a_renewed_certificate_is_taken_without_a_restart(clock: Clock, authority: trustme.CA, path: Path) -> None:
+    tls = ServerTLS(clock, str(path))
+    first = handshake(tls, clock, trusting(authority))
+    write(path, authority)
+    assert handshake(tls, clock, trusting(authority)) == first  # it looks once a second
+    clock.advance(1)
+    assert handshake(tls, clock, trusting(authority))["serialNumber"] != first["serialNumber"]
+
+
+def test_a_file_that_cannot_be_used_leaves_the_certificate_as_it_was(
+    clock: Clock, authority: trustme.CA, path: Path
+) -> None:
+    tls = ServerTLS(clock, str(path))
+    first = handshake(tls, clock, trusting(authority))
+    path.write_bytes(path.read_bytes()[:700])
+    clock.advance(1)
+    assert handshake(tls, clock, trusting(authority)) == first
+    path.unlink()
+    tls.reload()
+    assert handshake(tls, clock, trusting(authority)) == first
+    write(path, authority)
+    tls.reload()
+    assert handshake(tls, clock, trusting(authority)) != first
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_12_and_13_are_spoken(clock: Clock, authority: trustme.CA, path: Path, version: ssl.TLSVersion) -> None:
+    context = trusting(authority)
+    context.minimum_version = context.maximum_version = version
+    handshake(ServerTLS(clock, str(path)), clock, context)
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_nothing_older_is_spoken(clock: Clock, authority: trustme.CA, path: Path) -> None:
+    context = trusting(authority)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, AssertionError)):
+        handshake(ServerTLS(clock, str(path)), clock, context)
+
+
+def test_with_an_authority_for_clients_only_its_clients_come(
+    clock: Clock, authority: trustme.CA, path: Path, tmp_path: Path
+) -> None:
+    clients, strangers = trustme.CA(), trustme.CA()
+    clients.cert_pem.write_to_path(str(tmp_path / "clients.pem"))
+    tls = ServerTLS(clock, str(path), client_ca=str(tmp_path / "clients.pem"))
+    good, bad, none = trusting(authority), trusting(authority), trusting(authority)
+    clients.issue_cert("ann").configure_cert(good)
+    strangers.issue_cert("eve").configure_cert(bad)
+    handshake(tls, clock, good)
+    for context in (bad, none):
+        with pytest.raises((ssl.SSLError, AssertionError)):
+            handshake(tls, clock, context)
+
+
+def test_the_key_may_be_in_a_file_of_its_own(clock: Clock, authority: trustme.CA, tmp_path: Path) -> None:
+    issued = authority.issue_cert("localhost")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.private_key_pem.write_to_path(str(key))
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(str(certificate), append=True)
+    handshake(ServerTLS(clock, str(certificate), str(key)), clock, trusting(authority))
+
+
+def test_what_cannot_be_used_is_said(clock: Clock, authority: trustme.CA, path: Path, tmp_path: Path) -> None:
+    other, empty = tmp_path / "other.pem", tmp_path / "empty.pem"
+    write(other, authority)
+    empty.touch()
+    for files, problem in [
+        ((path, tmp_path / "missing"), "cannot be read: no such file or directory"),
+        ((tmp_path, ""), "cannot be read: is a directory"),
+        ((empty, path), "no certificate in PEM"),
+        ((path, empty), "no key in PEM without a passphrase"),
+        ((path, other), f"not the key of the certificate in {path}"),
+        ((path, path, empty), "no certificate in PEM"),
+    ]:
+        with pytest.raises(CertificateError) as refusal:
+            ServerTLS(clock, *map(str, files))
+        assert str(refusal.value) == problem
