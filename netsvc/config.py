@@ -103,6 +103,9 @@ class Config:
     allow: Sequence[str] = _knob(
         (), "take only what comes from this network; chat=NETWORK, say, for one service alone; may be repeated"
     )
+    proxy_from: Sequence[str] = _knob(
+        (), "take the PROXY header (v1, v2) that comes from this network for who connects; may be repeated"
+    )
     deny: Sequence[str] = _knob((), "take nothing that comes from this network, likewise")
     chat_rate: float = _knob(CHAT_RATE, "lines a second that a chat member may say, more are read later; 0: no limit")
     chat_burst: int = _knob(CHAT_BURST, "lines that a chat member may say at once after a silence; 0: no limit")
@@ -123,7 +126,7 @@ class Config:
         self._check_together()
 
     def _check_lists(self) -> None:
-        for setting in (*SERVICES, "allow", "deny"):
+        for setting in (*SERVICES, "allow", "deny", "proxy_from"):
             value = getattr(self, setting)
             if isinstance(value, str):
                 raise ConfigError(setting, repr(value), "a list of strings is wanted", f'write ["{value}"]')
@@ -136,9 +139,9 @@ class Config:
             object.__setattr__(self, "udp", DEFAULT_UDP)
 
     def _check_networks(self) -> None:
-        for setting in ("allow", "deny"):
+        for setting in ("allow", "deny", "proxy_from"):
             for text in getattr(self, setting):
-                service, network = _scoped(text)
+                service, network = _scoped(text) if setting != "proxy_from" else ("", text)
                 if service not in ("", *SERVICES):
                     raise ConfigError(setting, text, f"there is no service {service!r}", "name tcp, udp or chat")
                 try:

@@ -24,7 +24,6 @@ from twisted.python.failure import Failure
 from netsvc.address import AddressError, HostPort, is_ip, parse_address, show
 from netsvc.datagram import DATAGRAM_MAX
 from netsvc.errors import ConfigError, ListenError
-from netsvc.tls import ServerTLS
 
 #: Connections that the kernel accepts for us while we are busy. With Twisted's 50, 1,000 connects took 18 s.
 BACKLOG = 1024
@@ -157,19 +156,19 @@ def stream_listener(
     text: str,
     factory: IProtocolFactory,
     send_buffer: int = 0,
-    tls: ServerTLS | None = None,
+    wrap: Callable[[IProtocolFactory], IProtocolFactory] | None = None,
 ) -> Listener:
     """Return what listens for ``factory`` on the streams that ``text`` describes.
 
     :param send_buffer: see :class:`Listener`.
-    :param tls: what a port or an address speaks; None for TCP alone. An endpoint description says for itself.
+    :param wrap: puts something before a port or an address, TLS say. An endpoint description says for itself.
     :raises ConfigError: for a text that describes none, a key file that cannot be read included.
     """
     where = _address(setting, text)
     if where is None:
         opener = partial(_listen, _endpoint(reactor, setting, text), factory)
         return Listener(setting, text, [opener], send_buffer)
-    open_on = partial(reactor.listenTCP, where.port, factory if tls is None else tls.wrap(factory), BACKLOG)
+    open_on = partial(reactor.listenTCP, where.port, wrap(factory) if wrap else factory, BACKLOG)
     return Listener(setting, text, [partial(execute, _open_at, where, open_on)], send_buffer)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IProtocolFactory
 
 from netsvc.admission import Admission
 from netsvc.bucket import SourceBuckets
@@ -20,6 +21,8 @@ from netsvc.echo import AcknowledgeFactory, EchoFactory
 from netsvc.errors import ConfigError, SettingError
 from netsvc.guard import Guard
 from netsvc.listen import datagram_listener, stream_listener
+from netsvc.networks import Networks
+from netsvc.proxied import ProxiedFactory
 from netsvc.shared_port import SharedPorts
 from netsvc.stream import StreamFactory
 from netsvc.timestamp import TimestampProtocol
@@ -50,8 +53,14 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> NetsvcService:
     limits = config.limits()
     drain = config.drain_timeout
     counts = Counts(reactor)
-    tls = _server_tls(reactor, config)
-    service.tls = tls
+    tls = service.tls = _server_tls(reactor, config)
+
+    def wrap(factory: IProtocolFactory) -> IProtocolFactory:
+        secured = factory if tls is None else tls.wrap(factory)
+        if not config.proxy_from:
+            return secured
+        return ProxiedFactory(secured, Networks(config.proxy_from), reactor, config.handshake_timeout, counts)
+
     admission = Admission(config.max_connections, config.max_per_host, config.connect_rate)
     if config.tcp:
         reply = config.reply_template()
@@ -59,13 +68,13 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> NetsvcService:
         factory: StreamFactory = EchoFactory(reactor, limits, door)
         if reply is not None:
             factory = AcknowledgeFactory(reactor, reply, config.framing, limits, door)
-        StreamService(ports, config.tcp, factory, drain, setting="tcp", tls=tls).setServiceParent(service)
+        StreamService(ports, config.tcp, factory, drain, setting="tcp", wrap=wrap).setServiceParent(service)
     if config.chat:
         door = Door(reactor, admission, config.networks("chat"), counts)
         limits = replace(limits, idle_timeout=config.chat_idle_timeout)
         chat = ChatFactory(Room(), reactor, limits, door, rate=config.chat_rate, burst=config.chat_burst)
         StreamService(
-            ports, config.chat, chat, drain, setting="chat", send_buffer=CHAT_SEND_BUFFER, tls=tls
+            ports, config.chat, chat, drain, setting="chat", send_buffer=CHAT_SEND_BUFFER, wrap=wrap
         ).setServiceParent(service)
     buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
     guard = Guard(buckets, config.udp_max_size, config.networks("udp"))
@@ -84,7 +93,7 @@ class StreamService(MultiService):
     :param drain_timeout: seconds for flushing what was accepted when the service stops; 0 for no limit.
     :param setting: what error messages call it.
     :param send_buffer: bytes that the kernel may queue for each connection; 0 leaves it to the kernel.
-    :param tls: what ports and addresses speak; None for TCP alone. An endpoint description says for itself.
+    :param wrap: puts something before ports and addresses, TLS say. An endpoint description says for itself.
     :raises ConfigError: for a listening string that means nothing.
     """
 
@@ -97,13 +106,13 @@ class StreamService(MultiService):
         *,
         setting: str = "stream",
         send_buffer: int = 0,
-        tls: ServerTLS | None = None,
+        wrap: Callable[[IProtocolFactory], IProtocolFactory] | None = None,
     ) -> None:
         super().__init__()
         self._factory = factory
         self._drain_timeout = drain_timeout
         for text in where:
-            stream_listener(reactor, setting, text, factory, send_buffer, tls).setServiceParent(self)
+            stream_listener(reactor, setting, text, factory, send_buffer, wrap).setServiceParent(self)
 
     def stopService(self) -> Deferred[Any]:
         """Close the ports, then fire when every connection is flushed and gone."""

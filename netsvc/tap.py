@@ -20,7 +20,7 @@ from netsvc.service import NetsvcService, netsvc_service
 from netsvc.signals import Signals
 
 _KNOBS = {knob.name: knob for knob in fields(Config)}
-_LISTS = (*SERVICES, "allow", "deny")
+_LISTS = (*SERVICES, "allow", "deny", "proxy_from")
 
 
 class Refusal(SystemExit, Exception):  # noqa: N818  it ends the process; it reports no error
@@ -65,7 +65,7 @@ class Options(UsageOptions):
     def __init__(self) -> None:
         super().__init__()
         for setting in _LISTS:
-            self[setting] = []
+            self[setting.replace("_", "-")] = []
 
     def opt_tcp(self, where: str) -> None:
         self["tcp"].append(where)
@@ -81,6 +81,9 @@ class Options(UsageOptions):
 
     def opt_deny(self, network: str) -> None:
         self["deny"].append(network)
+
+    def opt_proxy_from(self, network: str) -> None:
+        self["proxy-from"].append(network)
 
     def opt_framing(self, framing: str) -> None:
         self["framing"] = framing

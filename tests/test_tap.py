@@ -27,6 +27,7 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
         *("--handshake-timeout", "15", "--line-timeout", "16", "--idle-timeout", "17", "--chat-idle-timeout", "18"),
         *("--max-connections", "19", "--max-per-host", "20", "--connect-rate", "21"),
         *("--tls-cert", "c.pem", "--tls-key", "k.pem", "--tls-client-ca", "a.pem"),
+        *("--proxy-from", "10.0.0.0/8"),
         *("--allow", "192.0.2.0/24", "--allow", "chat=::1", "--deny", "192.0.2.7"),
         *("--udp-rate", "9", "--udp-burst", "10", "--udp-total", "11", "--udp-max-size", "12"),
     )
@@ -51,6 +52,7 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
         tls_cert="c.pem",
         tls_key="k.pem",
         tls_client_ca="a.pem",
+        proxy_from=["10.0.0.0/8"],
         allow=["192.0.2.0/24", "chat=::1"],
         deny=["192.0.2.7"],
         chat_rate=13.0,
