@@ -13,7 +13,7 @@ from netsvc.networks import Networks
 
 #: How many in a turn of the reactor are told why they are turned away. Each holds a descriptor until the next turn; the
 #: others are closed at once.
-TOLD_A_TURN = 32
+TOLD_A_TURN = 16
 
 
 class Door:

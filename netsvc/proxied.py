@@ -35,6 +35,8 @@ class ProxiedFactory(WrappingFactory):
     :param counts: where connections without a header are counted.
     """
 
+    noisy = False
+
     def __init__(
         self, factory: IProtocolFactory, proxies: Networks, clock: IReactorTime, timeout: float, counts: Counts
     ) -> None:

@@ -58,8 +58,9 @@ class ServerTLS:
 
     def wrap(self, factory: IProtocolFactory) -> IProtocolFactory:
         """Return a factory whose connections speak TLS and are then those of ``factory``."""
-        wrapped: IProtocolFactory = TLSMemoryBIOFactory(self, False, factory, self._clock)
-        return wrapped
+        wrapped: Any = TLSMemoryBIOFactory(self, False, factory, self._clock)
+        wrapped.noisy = False
+        return wrapped  # type: ignore[no-any-return]
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         now = self._clock.seconds()

@@ -1,0 +1,192 @@
+"""A server under attack, as a process, and an honest client beside the attack, as another."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import resource
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+HOST = "127.0.0.1"
+PATIENCE = 20.0
+
+
+class Target:
+    """A ``twist netsvc`` that runs.
+
+    :ivar ports: of its services, in the order of the flags.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, wanted: int) -> None:
+        self.process = process
+        self._log = log
+        self.ports: list[int] = []
+        end = time.monotonic() + PATIENCE
+        while len(self.ports) < wanted or "Starting reactor" not in self.log():
+            if time.monotonic() > end or process.poll() is not None:
+                raise SystemExit(f"hostile: the server does not start:\n{self.log()}")
+            time.sleep(0.01)
+            self.ports = [int(port) for port in re.findall(r"listening on \S*?:(\d+)$", self.log(), re.MULTILINE)]
+
+    def log(self) -> str:
+        """Return what it has logged."""
+        return self._log.read_text(errors="replace")
+
+    def lines(self, pattern: str) -> int:
+        """Return how many lines of the log match."""
+        return len(re.findall(pattern, self.log()))
+
+    def memory(self) -> int:
+        """Return its resident bytes."""
+        return memory_of(self.process.pid)
+
+    def files(self) -> int:
+        """Return how many files it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def files_above(self, before: int) -> int:
+        """Return how many more it has open than before, once it had two seconds to close them."""
+        end = time.monotonic() + 2
+        while self.files() > before and time.monotonic() < end:
+            time.sleep(0.05)
+        return self.files() - before
+
+
+@contextmanager
+def serving(reactor: str, *flags: object, files: int = 0) -> Iterator[Target]:
+    """Run ``twist netsvc`` with these flags for the length of a block.
+
+    :param files: the most files that it may open; 0 for as many as this process.
+    """
+
+    def limit() -> None:
+        if files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+    wanted = sum(flag in ("--tcp", "--udp", "--chat") for flag in flags)
+    with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        command = [sys.executable, "-m", "twisted", f"--reactor={reactor}", "--log-format=text", "netsvc"]
+        with subprocess.Popen(
+            [*command, *map(str, flags)],
+            stdout=log,
+            stderr=log,
+            preexec_fn=limit,  # noqa: PLW1509  before any thread
+        ) as process:
+            try:
+                yield Target(process, Path(log.name), wanted)
+            finally:
+                process.kill()
+
+
+def memory_of(process: int | str) -> int:
+    """Return the resident bytes of a process: proc(5)."""
+    match = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    assert match
+    return int(match[1]) * 1024
+
+
+def connect(port: int, number: int = 1, *, buffer: int = 0) -> socket.socket:
+    """Connect from an address of loopback's own for each ``number``, so that each is a host of its own.
+
+    :param buffer: bytes that the kernel may keep for this end before it is read; 0 leaves it to the kernel.
+    """
+    opened = socket.socket()
+    if buffer:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    opened.bind((f"127.{1 + number // 60_000}.{number // 250 % 240}.{1 + number % 250}", 0))
+    opened.settimeout(PATIENCE)
+    opened.connect((HOST, port))
+    return opened
+
+
+def warm(port: int) -> None:
+    """Talk with an echo port long enough for the server to have opened what it opens once: libuv /dev/null, say."""
+    with connect(port, 59_998) as peer:
+        for _ in range(20):
+            peer.sendall(b"x")
+            peer.recv(1)
+
+
+def _ask(port: int, every: float, asked: Connection) -> None:
+    with connect(port, 59_999) as honest:
+        honest.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        trips = []
+        asked.send(None)
+        while not asked.poll():
+            began = time.perf_counter()
+            honest.sendall(b"0123456789")
+            honest.recv(10)
+            trips.append(time.perf_counter() - began)
+            time.sleep(every)
+        asked.send(sorted(trips))
+
+
+class Honest:
+    """What an honest client of an echo port has met with.
+
+    :ivar trips: its round trips in seconds, the shortest first.
+    """
+
+    trips: list[float]
+
+    def at(self, share: float) -> float:
+        """Return the round trip, in milliseconds, that so large a share of them did not exceed."""
+        return self.trips[min(len(self.trips) - 1, int(len(self.trips) * share))] * 1000
+
+
+@contextmanager
+def honest_client(port: int, every: float = 0.005) -> Iterator[Honest]:
+    """Let a client in a process of its own ask for an echo now and then, for the length of a block."""
+    honest = Honest()
+    ours, its = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_ask, args=(port, every, its), daemon=True)
+    process.start()
+    try:
+        ours.recv()
+        yield honest
+        ours.send(None)
+        if not ours.poll(PATIENCE):
+            raise SystemExit("hostile: the honest client got no answer")
+        honest.trips = ours.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+@contextmanager
+def beside(attack: Callable[..., None], *args: object) -> Iterator[None]:
+    """Run an attack in a process of its own for the length of a block."""
+    process = multiprocessing.Process(target=attack, args=args, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def closed(peers: list[socket.socket], seconds: float) -> float:
+    """Wait until every peer was closed or reset, without reading more than it takes to see that.
+
+    :return: the seconds it took; ``seconds`` and more if some are open still.
+    """
+    began = time.monotonic()
+    poll = select.poll()
+    for peer in peers:
+        poll.register(peer.fileno(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    left = {peer.fileno() for peer in peers}
+    while left and time.monotonic() - began < seconds:
+        for number, _ in poll.poll(100):
+            poll.unregister(number)
+            left.discard(number)
+    return time.monotonic() - began if not left else seconds + len(left)
