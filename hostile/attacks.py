@@ -242,10 +242,10 @@ def spoofed_sources(reactor: str, seconds: float) -> Iterator[Finding]:
     before = memory_of("self")
     began = time.process_time()
     for number, host in enumerate(hosts):
-        guard.admits(b"x", host, 40_000, 520, number / 100_000)
+        guard.refusal(b"x", host, 40_000, 520, number / 100_000)
     took = time.process_time() - began
     memory = memory_of("self") - before
-    answered = sum(guard.admits(b"x", "192.0.2.1", 40_000, 520, 11 + second) for second in range(60))
+    answered = sum(guard.refusal(b"x", "192.0.2.1", 40_000, 520, 11 + second) is None for second in range(60))
     yield Finding("more memory", memory / MIB, 4, "MiB")
     yield Finding("each", took, 3, "us")
     yield Finding("questions of an honest client that are not answered, of 60", 60 - answered, 0, "")

@@ -21,57 +21,74 @@ CONNECT_RATE = 20.0
 BURST_SECONDS = 10
 
 
-class Admission:
-    """Counts connections and says who may make one more.
+class Connections:
+    """Counts connections, in all and of each host. Services share one.
 
-    :param max_connections: at a time, from everybody; 0 for no limit.
-    :param max_per_host: at a time, from one host; 0 for no limit.
-    :param connect_rate: a second, from one host, ten seconds' worth of them at once; 0 for no limit.
+    :param most: at a time, from everybody; 0 for no limit.
+    :param most_of_a_host: at a time, from one host; 0 for no limit.
     """
 
-    def __init__(
-        self, max_connections: int = 0, max_per_host: int = MAX_PER_HOST, connect_rate: float = CONNECT_RATE
-    ) -> None:
-        self._max_connections = max_connections
-        self._max_per_host = max_per_host
-        # No total, and no answer at random: unlike a datagram's, the address of a connection cannot be forged.
-        self._rate = SourceBuckets(connect_rate, connect_rate * BURST_SECONDS, 0, lambda: 1.0)
-        self._connections = 0
+    def __init__(self, most: int = 0, most_of_a_host: int = MAX_PER_HOST) -> None:
+        self._most = most
+        self._most_of_a_host = most_of_a_host
+        self._number = 0
         self._of_host: Counter[str | bytes] = Counter()
 
     def __len__(self) -> int:
         """How many connections there are."""
-        return self._connections
+        return self._number
 
-    def refusal(self, host: str | None, networks: Networks, now: float) -> Refusal | None:
-        """Say why there shall be no connection from ``host`` at ``now`` (seconds); None if there may be one.
-
-        :param host: an IP address; None for a peer without one (a UNIX socket), of which only the total counts.
-        :param networks: from where the service may be reached.
-        """
-        if host is not None and not networks.allows(host):
-            return "not allowed"
-        if self._max_connections and self._connections >= self._max_connections:
+    def refusal(self, host: str | None) -> Refusal | None:
+        """Say why there are too many for one more from ``host``; None if there are not."""
+        if self._most and self._number >= self._most:
             return "server full"
-        if host is not None:
-            prefix = source_prefix(host)
-            if self._max_per_host and self._of_host[prefix] >= self._max_per_host:
-                return "too many connections from one host"
-            if not self._rate.admits(host, now):
-                return "connects too often"
+        if host is not None and self._most_of_a_host and self._of_host[source_prefix(host)] >= self._most_of_a_host:
+            return "too many connections from one host"
         return None
 
     def enter(self, host: str | None) -> None:
         """Count a connection."""
-        self._connections += 1
+        self._number += 1
         if host is not None:
             self._of_host[source_prefix(host)] += 1
 
     def leave(self, host: str | None) -> None:
         """Forget a connection that was counted."""
-        self._connections -= 1
+        self._number -= 1
         if host is not None:
             prefix = source_prefix(host)
             self._of_host[prefix] -= 1
             if not self._of_host[prefix]:
                 del self._of_host[prefix]
+
+
+class Admission:
+    """Says who may connect to one service.
+
+    :param connections: all that there are.
+    :param networks: from where the service may be reached.
+    :param connect_rate: connections a second of one host, ten seconds' worth of them at once; 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        connections: Connections | None = None,
+        networks: Networks | None = None,
+        connect_rate: float = CONNECT_RATE,
+    ) -> None:
+        self.connections = Connections() if connections is None else connections
+        self._networks = Networks() if networks is None else networks
+        # No total, and no answer at random: unlike a datagram's, the address of a connection cannot be forged.
+        self._rate = SourceBuckets(connect_rate, connect_rate * BURST_SECONDS, 0, lambda: 1.0)
+
+    def refusal(self, host: str | None, now: float) -> Refusal | None:
+        """Say why there shall be no connection from ``host`` at ``now`` (seconds); None if there may be one.
+
+        :param host: an IP address; None for a peer without one (a UNIX socket), of which only the total counts.
+        """
+        if host is not None and not self._networks.allows(host):
+            return "not allowed"
+        refusal = self.connections.refusal(host)
+        if refusal is None and host is not None and not self._rate.admits(host, now):
+            return "connects too often"
+        return refusal

@@ -113,6 +113,10 @@ class Config:
     udp_burst: int = _knob(BURST, "answers that such a source may have at once after a silence; 0: no limit")
     udp_total: float = _knob(TOTAL, "answers a second for all sources together; 0: no limit")
     udp_max_size: int = _knob(MAX_SIZE, "bytes in a datagram; a longer one is counted and not answered; 0: no limit")
+    metrics: str | None = _knob(
+        None,
+        "serve numbers for Prometheus on this port of 127.0.0.1, or this address and port: /metrics, /healthz, /readyz",
+    )
     reuse_port: bool = _knob(False, "share the ports with other processes of this user that say so, too")
 
     def __post_init__(self) -> None:

@@ -8,8 +8,6 @@ from twisted.internet.interfaces import INegotiated, IReactorTime
 from twisted.internet.protocol import Protocol
 
 from netsvc.admission import Admission, Refusal
-from netsvc.counts import Counts
-from netsvc.networks import Networks
 
 #: How many in a turn of the reactor are told why they are turned away. Each holds a descriptor until the next turn; the
 #: others are closed at once.
@@ -20,24 +18,17 @@ class Door:
     """Lets peers into a service.
 
     :param clock: a reactor, or a ``Clock`` in a test.
-    :param admission: counts the connections; services may share one.
-    :param networks: from where this service may be reached.
-    :param counts: where refusals are counted.
+    :param admission: says who may connect.
     """
 
-    def __init__(self, clock: IReactorTime, admission: Admission, networks: Networks, counts: Counts) -> None:
+    def __init__(self, clock: IReactorTime, admission: Admission) -> None:
         self._clock = clock
         self._admission = admission
-        self._networks = networks
-        self._counts = counts
         self._told = 0
 
     def refusal(self, host: str | None) -> Refusal | None:
         """Say why ``host``, an address or None for a peer without one, is not let in; None if it is."""
-        refusal = self._admission.refusal(host, self._networks, self._clock.seconds())
-        if refusal is not None:
-            self._counts.refuse(refusal, host or "a local peer")
-        return refusal
+        return self._admission.refusal(host, self._clock.seconds())
 
     def turn_away(self, refusal: Refusal) -> Protocol | None:
         """Return what tells a peer why; None to close without a word, as one does to whom nobody invited."""
@@ -50,11 +41,11 @@ class Door:
 
     def enter(self, host: str | None) -> None:
         """Count a connection."""
-        self._admission.enter(host)
+        self._admission.connections.enter(host)
 
     def leave(self, host: str | None) -> None:
         """Count a connection no more."""
-        self._admission.leave(host)
+        self._admission.connections.leave(host)
 
     def _begin_turn(self) -> None:
         self._told = 0

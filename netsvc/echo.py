@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from netsvc.counts import Counts
 from netsvc.door import Door
 from netsvc.framing import Framing, LineFraming, RawFraming
 from netsvc.message_stream import MessageProtocol
@@ -27,6 +28,7 @@ class EchoProtocol(StreamProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.heard = True
+        self.factory.counts.received_bytes += len(data)
         self.send(data)
 
 
@@ -36,6 +38,7 @@ class EchoFactory(StreamFactory):
     :param clock: a reactor, or a ``Clock`` in a test.
     :param limits: what each connection may cost.
     :param door: who may connect; by default anybody.
+    :param counts: where what happens is counted.
     """
 
     def connection(self) -> EchoProtocol:
@@ -64,6 +67,7 @@ class AcknowledgeFactory(StreamFactory):
         message is a line of at most 1,024 bytes, and the answer a line.
     :param limits: what each connection may cost.
     :param door: who may connect; by default anybody.
+    :param counts: where what happens is counted.
     """
 
     def __init__(
@@ -73,8 +77,9 @@ class AcknowledgeFactory(StreamFactory):
         framing: str = "raw",
         limits: Limits = DEFAULT_LIMITS,
         door: Door | None = None,
+        counts: Counts | None = None,
     ) -> None:
-        super().__init__(clock, limits, door)
+        super().__init__(clock, limits, door, counts)
         self.reply = reply
         self._framing = FRAMINGS[framing]
 

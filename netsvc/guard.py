@@ -6,7 +6,6 @@ The classic server answers whatever comes, so one forged datagram between two of
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Literal
 
 from netsvc.bucket import SourceBuckets
@@ -23,7 +22,7 @@ Refusal = Literal["too long", "privileged port", "own port", "already stamped", 
 
 
 class Guard:
-    """Admits questions, and counts what it refuses, by reason.
+    """Says which questions are answered.
 
     :param buckets: how many answers each source may have.
     :param max_size: the longest datagram that is answered, in bytes; 0 for no limit.
@@ -36,16 +35,12 @@ class Guard:
         self._buckets = SourceBuckets() if buckets is None else buckets
         self._max_size = max_size
         self._networks = Networks() if networks is None else networks
-        self.refused: Counter[Refusal] = Counter()
 
-    def admits(self, datagram: bytes, host: str, port: int, own_port: int, now: float) -> bool:
-        """Whether ``datagram`` from ``host`` and ``port``, come to ``own_port`` at ``now``, is to be answered."""
-        refusal = self._refusal(datagram, host, port, own_port, now)
-        if refusal:
-            self.refused[refusal] += 1
-        return not refusal
+    def refusal(self, datagram: bytes, host: str, port: int, own_port: int, now: float) -> Refusal | None:
+        """Say why ``datagram`` from ``host`` and ``port``, come to ``own_port`` at ``now``, is not to be answered.
 
-    def _refusal(self, datagram: bytes, host: str, port: int, own_port: int, now: float) -> Refusal | None:
+        :return: None if it is.
+        """
         if self._max_size and len(datagram) > self._max_size:
             return "too long"
         if port < PRIVILEGED_PORTS:  # echo, daytime, DNS, NTP, ...; and port 0, to which nothing can be sent

@@ -47,11 +47,13 @@ class MessageProtocol(StreamProtocol):
         elif 0 < self.factory.limits.line_timeout <= now - self._line_since and not self._finishing:
             # An absolute bound: the bytes that trickle in meanwhile do not count.
             self.refused("line not ended in time")
+            self.factory.counts.cut_off("did not end its line in time", self.peer)
             self.finish()
             return
         super().look(now)
 
     def dataReceived(self, data: bytes) -> None:
+        self.factory.counts.received_bytes += len(data)
         self.framing.receive(data)
         if self._turn is None:
             self._take()

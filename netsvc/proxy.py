@@ -25,7 +25,10 @@ _PORT = re.compile(r"0|[1-9]\d{0,4}")
 
 
 class ProxyError(ValueError):
-    """What came is no header; the text says why. Nothing more can be read from that connection."""
+    """What came is no header. Nothing more can be read from that connection.
+
+    The text says why, and is one of a few: nothing in it comes from the peer.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,10 @@ class ProxyReader:
                 try:
                     host = str(address(source))
                     address(destination)
-                except ValueError as e:
-                    raise ProxyError(f"a PROXY header with a wrong address: {e}") from None
+                except ValueError:
+                    raise ProxyError("a PROXY header with a wrong address") from None
+                if "%" in host:  # a zone, in which anything may stand
+                    raise ProxyError("a PROXY header with a wrong address")
                 _port(destination_port)
                 return Proxied((host, _port(source_port)), rest)
         raise ProxyError("a PROXY header that is not as it should be")
@@ -89,9 +94,9 @@ class ProxyReader:
         command, family = self._buffer[12], self._buffer[13]
         length = _V2_FIXED + int.from_bytes(self._buffer[14:16], "big")
         if command not in (_LOCAL, _PROXY):
-            raise ProxyError(f"a PROXY header of an unknown version or command, {command:#04x}")
+            raise ProxyError("a PROXY header of an unknown version or command")
         if length > V2_MAX:
-            raise ProxyError(f"a PROXY header of {length:,} bytes")
+            raise ProxyError("a PROXY header that is too long")
         known = _ADDRESSES.get(family) if command == _PROXY else None
         if known and length < _V2_FIXED + 2 * known[1] + 4:
             raise ProxyError("a PROXY header too short for its addresses")

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.logger import Logger
 
-from netsvc.admission import Admission
+from netsvc.admission import Admission, Connections
 from netsvc.bucket import SourceBuckets
 from netsvc.chat.room import Room
-from netsvc.chat.server import ChatFactory
+from netsvc.chat.server import ChatFactory, ChatProtocol
 from netsvc.config import Config
 from netsvc.counts import Counts
 from netsvc.door import Door
 from netsvc.echo import AcknowledgeFactory, EchoFactory
 from netsvc.errors import ConfigError, SettingError
 from netsvc.guard import Guard
-from netsvc.listen import datagram_listener, stream_listener
+from netsvc.listen import Listener, datagram_listener, stream_listener
 from netsvc.networks import Networks
 from netsvc.proxied import ProxiedFactory
 from netsvc.shared_port import SharedPorts
@@ -49,39 +51,65 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> NetsvcService:
     """
     config = config or Config()
     ports = SharedPorts(reactor) if config.reuse_port else reactor
-    service = NetsvcService()
-    limits = config.limits()
-    drain = config.drain_timeout
-    counts = Counts(reactor)
-    tls = service.tls = _server_tls(reactor, config)
+    service = NetsvcService(_server_tls(reactor, config))
+    connections = Connections(config.max_connections, config.max_per_host)
 
-    def wrap(factory: IProtocolFactory) -> IProtocolFactory:
-        secured = factory if tls is None else tls.wrap(factory)
-        if not config.proxy_from:
-            return secured
-        return ProxiedFactory(secured, Networks(config.proxy_from), reactor, config.handshake_timeout, counts)
+    def door(name: str, connect_rate: float) -> Door:
+        return Door(reactor, Admission(connections, config.networks(name), connect_rate))
 
-    admission = Admission(config.max_connections, config.max_per_host, config.connect_rate)
+    def serve(setting: str, where: Sequence[str], factory: StreamFactory, send_buffer: int = 0) -> None:
+        """Add a stream service, behind what a port and an address of it need."""
+        proxies = Networks(config.proxy_from) if config.proxy_from else None
+
+        def wrap(wrapped: IProtocolFactory) -> IProtocolFactory:
+            secured = wrapped if service.tls is None else service.tls.wrap(wrapped)
+            if proxies is None:
+                return secured
+            return ProxiedFactory(secured, proxies, reactor, config.handshake_timeout, factory.counts)
+
+        streams = StreamService(
+            ports, where, factory, config.drain_timeout, setting=setting, send_buffer=send_buffer, wrap=wrap
+        )
+        streams.setServiceParent(service)
+
     if config.tcp:
+        counts = service.count(reactor, "tcp")
+        limits = config.limits()
+        way_in = door("tcp", config.connect_rate)
         reply = config.reply_template()
-        door = Door(reactor, admission, config.networks("tcp"), counts)
-        factory: StreamFactory = EchoFactory(reactor, limits, door)
-        if reply is not None:
-            factory = AcknowledgeFactory(reactor, reply, config.framing, limits, door)
-        StreamService(ports, config.tcp, factory, drain, setting="tcp", wrap=wrap).setServiceParent(service)
+        if reply is None:
+            serve("tcp", config.tcp, EchoFactory(reactor, limits, way_in, counts))
+        else:
+            serve("tcp", config.tcp, AcknowledgeFactory(reactor, reply, config.framing, limits, way_in, counts))
     if config.chat:
-        door = Door(reactor, admission, config.networks("chat"), counts)
-        limits = replace(limits, idle_timeout=config.chat_idle_timeout)
-        chat = ChatFactory(Room(), reactor, limits, door, rate=config.chat_rate, burst=config.chat_burst)
-        StreamService(
-            ports, config.chat, chat, drain, setting="chat", send_buffer=CHAT_SEND_BUFFER, wrap=wrap
-        ).setServiceParent(service)
-    buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
-    guard = Guard(buckets, config.udp_max_size, config.networks("udp"))
-    for text in config.udp:
-        listener = datagram_listener(ports, "udp", text, lambda: TimestampProtocol(reactor, guard), config.udp_max_size)
-        listener.setServiceParent(service)
+        counts = service.count(reactor, "chat")
+        # Everybody in the lobby is told who comes and goes: that is as limited as what they say.
+        rates = [rate for rate in (config.connect_rate, config.chat_rate) if rate]
+        way_in = door("chat", min(rates, default=0.0))
+        limits = replace(config.limits(), idle_timeout=config.chat_idle_timeout)
+        room: Room[ChatProtocol] = Room()
+        chat = ChatFactory(room, reactor, limits, way_in, counts, rate=config.chat_rate, burst=config.chat_burst)
+        serve("chat", config.chat, chat, CHAT_SEND_BUFFER)
+    if config.udp:
+        counts = service.count(reactor, "udp")
+        buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
+        guard = Guard(buckets, config.udp_max_size, config.networks("udp"))
+        protocol = partial(TimestampProtocol, reactor, guard, counts)
+        for text in config.udp:
+            datagram_listener(ports, "udp", text, protocol, config.udp_max_size).setServiceParent(service)
+    if config.metrics is not None:
+        service.pages = _pages(reactor, config.metrics, service)
     return service
+
+
+def _pages(reactor: Any, where: str, service: NetsvcService) -> Listener:
+    """Return what serves the numbers of ``service``; a bare port is one of this host alone."""
+    try:
+        from netsvc.metrics import metrics_site  # late: twisted.web takes longer to import than all the rest
+    except ImportError as e:
+        raise ConfigError("metrics", where, f"{e.name} is not installed", "pip install 'netsvc[metrics]'") from None
+    site = metrics_site(reactor, service.counts, lambda: bool(service.running))
+    return stream_listener(reactor, "metrics", f"127.0.0.1:{where}" if where.isdecimal() else where, site)
 
 
 class StreamService(MultiService):
@@ -131,9 +159,30 @@ def _server_tls(reactor: Any, config: Config) -> ServerTLS | None:
 
 
 class NetsvcService(MultiService):
-    """Starts all of its parts or none."""
+    """Starts all of its parts or none.
 
-    tls: ServerTLS | None = None
+    :param tls: the certificate that its parts serve with.
+    :ivar counts: what happened, in each kind of service.
+    :ivar pages: what shows that to others. It is the first to start and the last to stop, so that it can tell.
+    """
+
+    log = Logger()
+
+    def __init__(self, tls: ServerTLS | None = None) -> None:
+        super().__init__()
+        self.tls = tls
+        self.counts: list[Counts] = []
+        self.pages: Listener | None = None
+
+    def count(self, clock: IReactorTime, service: str) -> Counts:
+        """Return the counts of one more kind of service."""
+        self.counts.append(Counts(clock, service))
+        return self.counts[-1]
+
+    def log_counts(self) -> None:
+        """Log what was counted so far, one line for each kind of service."""
+        for counts in self.counts:
+            self.log.info("{service}: {counts}", service=counts.service, counts=str(counts))
 
     def reload(self) -> None:
         """Read the certificate again, whether its files have changed or not."""
@@ -141,14 +190,31 @@ class NetsvcService(MultiService):
             self.tls.reload()
 
     def privilegedStartService(self) -> None:
-        self._all_or_none(super().privilegedStartService)
+        pages = [self.pages.privilegedStartService] if self.pages else []
+        self._all_or_none(*pages, super().privilegedStartService)
 
     def startService(self) -> None:
-        self._all_or_none(super().startService)
+        pages = [self.pages.startService] if self.pages else []
+        self._all_or_none(*pages, super().startService)
 
-    def _all_or_none(self, start: Callable[[], None]) -> None:
+    def stopService(self) -> Deferred[Any]:
+        return self._stop().addBoth(self._stopped)
+
+    def _stop(self) -> Deferred[Any]:
+        stopped: Deferred[Any] = maybeDeferred(super().stopService)
+        if self.pages is not None:
+            pages = self.pages
+            stopped.addBoth(lambda result: pages.stopService().addCallback(lambda _: result))
+        return stopped
+
+    def _stopped(self, result: Any) -> Any:
+        self.log_counts()
+        return result
+
+    def _all_or_none(self, *starts: Callable[[], None]) -> None:
         try:
-            start()
+            for start in starts:
+                start()
         except SettingError:
-            self.stopService()
+            self._stop()
             raise

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Signals:
-    """Handles SIGTERM, SIGINT and SIGHUP for a reactor.
+    """Handles SIGTERM, SIGINT, SIGHUP and SIGUSR1 for a reactor.
 
     ``twist`` ends by the signal after a SIGTERM that Twisted handled, and takes no notice of a second one. Here the
     status is 0 after a stop in order, as systemd and containers expect it; after SIGINT it is what the runner makes of
@@ -17,11 +17,12 @@ class Signals:
 
     :param reactor: the reactor that is to stop.
     :param reload: called at SIGHUP, in the reactor.
+    :param report: called at SIGUSR1, in the reactor.
     """
 
-    def __init__(self, reactor: Any, reload: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, reload: Callable[[], None], report: Callable[[], None]) -> None:
         self._reactor = reactor
-        self._reload = reload
+        self._calls = {signal.SIGHUP: reload, signal.SIGUSR1: report}
         self._before: dict[int, Any] = {}
         self._stopping = False
 
@@ -30,7 +31,7 @@ class Signals:
         for number, handler in (
             (signal.SIGTERM, self._stop),
             (signal.SIGINT, self._interrupt),
-            (signal.SIGHUP, self._hang_up),
+            *((number, self._call) for number in self._calls),
         ):
             self._before[number] = signal.signal(number, handler)
 
@@ -48,8 +49,8 @@ class Signals:
         self._at_once_if_again(number)
         self._before[number](number, frame)
 
-    def _hang_up(self, number: int, frame: Any) -> None:
-        self._reactor.callFromThread(self._reload)
+    def _call(self, number: int, frame: Any) -> None:
+        self._reactor.callFromThread(self._calls[signal.Signals(number)])
 
     def _at_once_if_again(self, number: int) -> None:
         if self._stopping:

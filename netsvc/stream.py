@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsvc.address import peer_text
+from netsvc.counts import Counts
 from netsvc.door import Door
 from netsvc.timer import cancel
 
@@ -78,13 +79,21 @@ class StreamFactory(_Factory):
     :param clock: tells the time and calls later: a reactor, or a ``Clock`` in a test.
     :param limits: what each connection may cost.
     :param door: who may connect; by default anybody.
+    :param counts: where what happens is counted. Factories may share it.
     """
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, limits: Limits = DEFAULT_LIMITS, door: Door | None = None) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        limits: Limits = DEFAULT_LIMITS,
+        door: Door | None = None,
+        counts: Counts | None = None,
+    ) -> None:
         self.clock = clock
         self.limits = limits
+        self.counts = Counts(clock) if counts is None else counts
         self.connections: set[StreamProtocol] = set()
         self._door = door
         self._draining: Deferred[None] | None = None
@@ -98,6 +107,7 @@ class StreamFactory(_Factory):
         if self._door is not None:
             refusal = self._door.refusal(host)
             if refusal is not None:
+                self.counts.refuse(refusal, host or "a local peer")
                 return self._door.turn_away(refusal)
         connection = self.connection()
         connection.factory = self
@@ -138,6 +148,7 @@ class StreamFactory(_Factory):
     def came(self, connection: StreamProtocol) -> None:
         """Know a connection that was made."""
         self.connections.add(connection)
+        self.counts.opened += 1
         if self._door is not None:
             self._door.enter(connection.host)
         if self._sweep is None and (self.limits.idle_timeout or self.limits.line_timeout):
@@ -147,6 +158,7 @@ class StreamFactory(_Factory):
         """Forget a connection that was lost."""
         if connection in self.connections:
             self.connections.discard(connection)
+            self.counts.closed += 1
             if self._door is not None:
                 self._door.leave(connection.host)
         if self._sweep is not None and not self.connections:
@@ -165,7 +177,7 @@ class StreamFactory(_Factory):
 
     def _abort_all(self) -> None:
         for connection in tuple(self.connections):
-            connection.abort()
+            connection.cut("was not finished when the server stopped")
         # By the next turn each has heard that it is lost. One whose own code failed in that is forgotten all the same.
         self.clock.callLater(0, self._forget_all)
 
@@ -194,6 +206,7 @@ class StreamProtocol(Protocol):
     _held = False  # the transport does not read
     _paused = False  # more than TRANSPORT_BUFFER waits in the transport
     _finishing = False
+    _shaking = False  # a TLS handshake is under way
     _aborted = False
     _timer: IDelayedCall | None = None  # for the stall or for the closing: never both
     _waiting: deque[bytes] | None = None  # what the transport was not given yet; an empty deque takes 0.7 KiB
@@ -220,11 +233,13 @@ class StreamProtocol(Protocol):
         # Only TLS transports provide INegotiated. They say when their handshake is done; what is written
         # before that queues without bound.
         if self._tls:
+            self._shaking = True
             self._set_timer(self.factory.limits.handshake_timeout, self._never_shook_hands)
         else:
             self.opened()
 
     def handshakeCompleted(self) -> None:
+        self._shaking = False
         if not self._finishing:
             self._set_timer(0, None)
         self.opened()
@@ -242,6 +257,10 @@ class StreamProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._set_timer(0, None)
+        if self._shaking and not self._finishing:
+            self.factory.counts.refuse("no TLS handshake", self.peer)
+        if self._paused:
+            self.factory.counts.dropped_bytes += self._queued
         self._finishing = True
         self._waiting = None
         self.factory.gone(self)
@@ -253,8 +272,9 @@ class StreamProtocol(Protocol):
             return
         self._paused = True
         self._queued = 0
+        self.factory.counts.stalls += 1
         if self._finishing:
-            self._set_timer(self.factory.limits.close_timeout, self.abort)
+            self._set_timer(self.factory.limits.close_timeout, self._never_closed)
         else:
             self.hold()
             self._set_timer(self.factory.limits.stall_timeout, self._stalled)
@@ -300,7 +320,7 @@ class StreamProtocol(Protocol):
     def silent(self, seconds: float) -> None:
         """The peer has said nothing for so long. By default it is closed when that is too long."""
         if seconds >= self.factory.limits.idle_timeout:
-            self.log.info("{peer} said nothing for {seconds:,.0f} s", peer=self.peer, seconds=seconds)
+            self.factory.counts.cut_off("said nothing for too long", self.peer)
             self.finish()
 
     # What a subclass calls
@@ -309,6 +329,9 @@ class StreamProtocol(Protocol):
         """Owe ``data`` to the peer. If it leaves too much unread, it is cut instead. Nothing is owed after the end."""
         if self._finishing:
             return
+        counts = self.factory.counts
+        counts.replies += 1
+        counts.sent_bytes += len(data)
         if self._paused:
             if self._waiting is None:
                 self._waiting = deque()
@@ -321,7 +344,7 @@ class StreamProtocol(Protocol):
             # What the transport holds is more than its buffer; how much more it does not say.
             self._queued = max(TRANSPORT_BUFFER, len(data))
         if self.factory.limits.queue_max and self._queued > self.factory.limits.queue_max:
-            self._cut("leaves too much unread")
+            self.cut("leaves too much unread")
 
     def look(self, now: float) -> None:
         """See how long the peer has been silent. The factory calls it each second."""
@@ -349,14 +372,22 @@ class StreamProtocol(Protocol):
             return
         self._finishing = True
         self.dataReceived = self._discard  # type: ignore[method-assign]
-        self._set_timer(self.factory.limits.close_timeout, self.abort)
+        self._set_timer(self.factory.limits.close_timeout, self._never_closed)
         if not self._paused:
             self._close()
+
+    def cut(self, fault: str) -> None:
+        """End the connection now, for a fault of the peer's."""
+        if not self._aborted:
+            self.factory.counts.cut_off(fault, self.peer)
+            self.abort()
 
     def abort(self) -> None:
         """End the connection now. What is owed is dropped."""
         if self._aborted:
             return
+        if not self._paused:
+            self._queued = 0
         self._aborted = self._finishing = self._paused = True
         self._waiting = None
         self.dataReceived = self._discard  # type: ignore[method-assign]
@@ -371,7 +402,7 @@ class StreamProtocol(Protocol):
 
     def _close(self) -> None:
         """Close the connection; its transport was given everything."""
-        self._set_timer(self.factory.limits.close_timeout, self.abort)
+        self._set_timer(self.factory.limits.close_timeout, self._never_closed)
         self.transport.unregisterProducer()
         if self._input_ended or self._tls or not ITCPTransport.providedBy(self.transport):
             self.transport.loseConnection()
@@ -380,15 +411,13 @@ class StreamProtocol(Protocol):
             self.release()
 
     def _never_shook_hands(self) -> None:
-        self._cut("did not finish its TLS handshake in time")
+        self.cut("did not finish its TLS handshake in time")
 
     def _stalled(self) -> None:
-        self._cut("did not take what waits for it in time")
+        self.cut("did not take what waits for it in time")
 
-    def _cut(self, fault: str) -> None:
-        if not self._aborted:
-            self.log.info("cut {peer}: it {fault}", peer=self.peer, fault=fault)
-            self.abort()
+    def _never_closed(self) -> None:
+        self.cut("did not let the connection end in time")
 
     def _discard(self, data: bytes) -> None:
         """Take the place of ``dataReceived`` once nothing is taken any more."""

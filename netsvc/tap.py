@@ -139,7 +139,7 @@ class _CommandLineService(MultiService):
     def __init__(self, reactor: Any, serving: NetsvcService) -> None:
         super().__init__()
         self._reactor = reactor
-        self._signals = Signals(reactor, serving.reload)
+        self._signals = Signals(reactor, serving.reload, serving.log_counts)
         serving.setServiceParent(self)
 
     def privilegedStartService(self) -> None:

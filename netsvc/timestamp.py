@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,8 +10,8 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
+from netsvc.counts import Counts
 from netsvc.datagram import BoundedDatagramProtocol, ConnectedDatagramProtocol, listen_for, resolve
 from netsvc.guard import Guard
 from netsvc.stamp import Stamper, StampError, parse
@@ -24,15 +23,13 @@ class TimestampProtocol(BoundedDatagramProtocol):
 
     :param clock: a reactor, or a ``Clock`` in a test; its seconds are those since the epoch.
     :param guard: what is answered. Protocols that share a guard share its limits.
+    :param counts: where what happens is counted. Protocols may share it, too.
     """
 
-    log = Logger()
-
-    def __init__(self, clock: IReactorTime, guard: Guard | None = None) -> None:
+    def __init__(self, clock: IReactorTime, guard: Guard | None = None, counts: Counts | None = None) -> None:
         super().__init__(clock)
         self.guard = Guard() if guard is None else guard
-        self.answered = 0
-        self.unsent: Counter[str] = Counter()  # answers that the system did not take, by its reason
+        self.counts = Counts(clock) if counts is None else counts
         self._stamper = Stamper()
         self._own_port = 0
 
@@ -41,25 +38,21 @@ class TimestampProtocol(BoundedDatagramProtocol):
 
     def received(self, datagram: bytes, host: str, port: int) -> None:
         now = self.clock.seconds()
-        if not self.guard.admits(datagram, host, port, self._own_port, now):
+        counts = self.counts
+        counts.received_bytes += len(datagram)
+        refusal = self.guard.refusal(datagram, host, port, self._own_port, now)
+        if refusal is not None:
+            counts.refuse(refusal, host)
             return
+        answer = self._stamper.answer(datagram, now)
         try:
-            self.transport.write(self._stamper.answer(datagram, now), (host, port))
+            self.transport.write(answer, (host, port))
         except (OSError, error.MessageLengthError) as e:
             # An unreachable peer, a full buffer: nothing that trying again would mend.
-            self.unsent[type(e).__name__] += 1
+            counts.unsent[type(e).__name__] += 1
         else:
-            self.answered += 1
-
-    def stopProtocol(self) -> None:
-        super().stopProtocol()
-        self.log.info(
-            "UDP port {port}: answered {answered}, refused {refused}, unsent {unsent}",
-            port=self._own_port,
-            answered=self.answered,
-            refused=dict(self.guard.refused),
-            unsent=dict(self.unsent),
-        )
+            counts.replies += 1
+            counts.sent_bytes += len(answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,28 +2,26 @@ from __future__ import annotations
 
 import pytest
 
-from netsvc.admission import Admission
+from netsvc.admission import Admission, Connections
 from netsvc.networks import NetworkError, Networks, parse_network
 
-EVERYBODY = Networks()
 
-
-def enter(admission: Admission, host: str | None, now: float = 0.0, networks: Networks = EVERYBODY) -> str | None:
-    refusal = admission.refusal(host, networks, now)
+def enter(admission: Admission, host: str | None, now: float = 0.0) -> str | None:
+    refusal = admission.refusal(host, now)
     if refusal is None:
-        admission.enter(host)
+        admission.connections.enter(host)
     return refusal
 
 
 def test_so_many_connections_and_no_more_until_one_is_gone() -> None:
-    admission = Admission(max_connections=2)
+    admission = Admission(Connections(2))
     assert enter(admission, "192.0.2.1") is None
     assert enter(admission, None) is None
     assert enter(admission, "192.0.2.2") == "server full"
     assert enter(admission, None) == "server full"
-    admission.leave(None)
+    admission.connections.leave(None)
     assert enter(admission, "192.0.2.2") is None
-    assert len(admission) == 2
+    assert len(admission.connections) == 2
 
 
 @pytest.mark.parametrize(
@@ -35,11 +33,11 @@ def test_so_many_connections_and_no_more_until_one_is_gone() -> None:
     ],
 )
 def test_one_host_has_so_many_connections_and_takes_none_from_another(one: str, same: str, other: str) -> None:
-    admission = Admission(max_per_host=2)
+    admission = Admission(Connections(most_of_a_host=2))
     assert [enter(admission, host) for host in (one, same)] == [None, None]
     assert enter(admission, same) == "too many connections from one host"
     assert enter(admission, other) is None
-    admission.leave(one)
+    admission.connections.leave(one)
     assert enter(admission, same) is None
 
 
@@ -47,19 +45,26 @@ def test_a_host_that_connects_again_and_again_has_its_rate() -> None:
     admission = Admission(connect_rate=2)
     for _ in range(20):
         assert enter(admission, "192.0.2.1") is None
-        admission.leave("192.0.2.1")
+        admission.connections.leave("192.0.2.1")
     assert enter(admission, "192.0.2.1") == "connects too often"
     assert enter(admission, "192.0.2.2") is None
     assert enter(admission, "192.0.2.1", 0.5) is None
     assert enter(admission, "192.0.2.1", 0.5) == "connects too often"
 
 
+def test_services_share_their_connections_but_not_their_rates() -> None:
+    connections = Connections(most_of_a_host=5)
+    echo, chat = Admission(connections, connect_rate=20), Admission(connections, connect_rate=0.1)
+    assert [enter(chat, "192.0.2.1") for _ in range(2)] == [None, "connects too often"]
+    assert [enter(echo, "192.0.2.1") for _ in range(5)] == [None] * 4 + ["too many connections from one host"]
+
+
 def test_who_was_refused_does_not_count() -> None:
-    admission = Admission(max_per_host=1)
+    admission = Admission(Connections(most_of_a_host=1))
     enter(admission, "192.0.2.1")
     for _ in range(10):
         enter(admission, "192.0.2.1")
-    assert len(admission) == 1
+    assert len(admission.connections) == 1
 
 
 def test_nobody_is_remembered_who_is_gone() -> None:
@@ -67,13 +72,13 @@ def test_nobody_is_remembered_who_is_gone() -> None:
     for number in range(100):
         enter(admission, f"192.0.2.{number}")
     for number in range(100):
-        admission.leave(f"192.0.2.{number}")
-    assert len(admission) == 0
-    assert not admission._of_host
+        admission.connections.leave(f"192.0.2.{number}")
+    assert len(admission.connections) == 0
+    assert not admission.connections._of_host
 
 
 def test_zero_is_no_limit() -> None:
-    admission = Admission(0, 0, 0)
+    admission = Admission(Connections(0, 0), connect_rate=0)
     assert {enter(admission, "192.0.2.1") for _ in range(1000)} == {None}
 
 
@@ -92,9 +97,9 @@ def test_networks_are_allowed_and_denied(
 ) -> None:
     networks = Networks(allow, deny)
     assert [host for host in allowed + refused if networks.allows(host)] == allowed
-    admission = Admission()
-    assert all(enter(admission, host, networks=networks) == "not allowed" for host in refused)
-    assert enter(admission, None, networks=networks) is None
+    admission = Admission(networks=networks)
+    assert all(enter(admission, host) == "not allowed" for host in refused)
+    assert enter(admission, None) is None
 
 
 @pytest.mark.parametrize("text", ["", "192.0.2.0/33", "nonsense", "192.0.2.0/24/1"])

@@ -105,11 +105,11 @@ async def test_a_real_port_takes_so_many_datagrams_in_a_turn_and_no_more() -> No
         for _ in range(100):
             client.send(b"")
         turns = []
-        while server.answered < 100:
+        while server.counts.replies < 100:
             turn: Deferred[None] = Deferred()
             reactor.callLater(0, turn.callback, None)
             await turn
-            turns.append(server.answered)
+            turns.append(server.counts.replies)
         assert 64 in turns
         client.settimeout(SECONDS)
         assert is_stamped(client.recv(100))

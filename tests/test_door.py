@@ -4,11 +4,8 @@ import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from zope.interface import implementer
 
-from netsvc.admission import Admission
-from netsvc.counts import Counts
+from netsvc.admission import Admission, Connections
 from netsvc.door import TOLD_A_TURN, Door, TurnedAway
 from netsvc.echo import EchoFactory
 from netsvc.networks import Networks
@@ -22,7 +19,7 @@ def clock() -> Clock:
 
 
 def factory(clock: Clock, *, most: int = 2, networks: Networks | None = None) -> EchoFactory:
-    door = Door(clock, Admission(max_connections=most, connect_rate=0), networks or Networks(), Counts(clock))
+    door = Door(clock, Admission(Connections(most), networks, connect_rate=0))
     return EchoFactory(clock, door=door)
 
 
@@ -80,26 +77,3 @@ def test_a_local_peer_counts_but_has_no_host(clock: Clock) -> None:
     protocol.makeConnection(StringTransport())
     assert isinstance(came(echo), TurnedAway)
     lose(protocol)
-
-
-def test_a_cause_is_logged_once_a_second_and_counted_always(clock: Clock) -> None:
-    counts = Counts(clock)
-    lines: list[str] = []
-
-    @implementer(ILogObserver)
-    def observe(event: LogEvent) -> None:
-        if event.get("log_format", "").startswith("refused"):
-            lines.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(observe)
-    try:
-        for _ in range(1000):
-            counts.refuse("server full", "192.0.2.1")
-            counts.refuse("connects too often", "192.0.2.2")
-            clock.advance(0.01)
-    finally:
-        globalLogPublisher.removeObserver(observe)
-    assert counts.refused == {"server full": 1000, "connects too often": 1000}
-    assert len(lines) in range(20, 23)
-    assert lines[0] == "refused 192.0.2.1: server full"
-    assert lines[2] == "refused 192.0.2.1: server full, and 99 more before"

@@ -24,7 +24,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["echo", "timestamp", "chat.server", "chat.client"], 2),
     **dict.fromkeys(["talk", "talk.partner", "talk.stream", "talk.datagram"], 2),
     # 3: assembly
-    **dict.fromkeys(["config", "service"], 3),
+    **dict.fromkeys(["config", "metrics", "service"], 3),
     # 4: command lines
     **dict.fromkeys(["tap", "signals", "__main__", "cli", "cli.command", "cli.console", "cli.main"], 4),
     **dict.fromkeys(["cli.talk", "cli.timestamp", "cli.send", "cli.receive", "cli.lookup"], 4),

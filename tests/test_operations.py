@@ -7,6 +7,8 @@ import signal
 import socket
 import ssl
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -27,7 +29,7 @@ def twist(reactor: str, *flags: object) -> Iterator[tuple[Program, int]]:
     command = [*TWIST[:-1], f"--reactor={reactor}", TWIST[-1], *flags]
     with running(*command) as server:
         server.wait_for("Starting reactor")
-        yield server, int(server.wait_for(r"listening on \S*:(\d+)\n")[1])
+        yield server, int(server.wait_for(r"(?:tcp|chat) \S*: listening on \S*:(\d+)\n")[1])
 
 
 def connect(port: int) -> socket.socket:
@@ -107,7 +109,7 @@ os.execv(sys.argv[1], sys.argv[1:])
         running(*command, "--tcp", NOWHERE, "--max-per-host", "0", "--connect-rate", "0") as server,
         ExitStack() as many,
     ):
-        port = int(server.wait_for(r"listening on \S*:(\d+)\n")[1])
+        port = int(server.wait_for(r"(?:tcp|chat) \S*: listening on \S*:(\d+)\n")[1])
         live = many.enter_context(connect(port))
         for _ in range(300):
             many.enter_context(connect(port))
@@ -152,7 +154,7 @@ def test_who_does_not_finish_its_handshake_is_cut(tmp_path: Path) -> None:
     with secured("epoll", tmp_path, "--chat", NOWHERE, "--handshake-timeout", "0.2") as (server, port, _, _):
         with connect(port) as silent, suppress(ConnectionResetError):
             assert silent.recv(1) == b""
-        server.wait_for("it did not finish its TLS handshake in time")
+        server.wait_for("did not finish its TLS handshake in time")
 
 
 @pytest.mark.parametrize(
@@ -180,3 +182,44 @@ def test_a_network_that_is_not_allowed_is_closed_without_a_word() -> None:
         with connect(port) as client, suppress(ConnectionResetError):
             assert client.recv(1) == b""
         server.wait_for("refused 127.0.0.1: not allowed")
+
+
+def page(port: str, path: str) -> tuple[int, str]:
+    """Return status and body of a page."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=SECONDS) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+
+
+@reactors
+def test_numbers_and_health_are_served_until_the_drain_is_over(reactor: str) -> None:
+    flags = ("--tcp", NOWHERE, "--drain-timeout", "0", "--close-timeout", "0", "--stall-timeout", "0")
+    with twist(reactor, "--metrics", NOWHERE, *flags) as (server, port), connect(port) as stuck:
+        pages = server.wait_for(r"metrics \S*: listening on 127.0.0.1:(\d+)")[1]
+        assert echoes(port)
+        assert page(pages, "/readyz") == (200, "ready\n")
+        assert 'netsvc_connections_opened_total{service="tcp"} 2.0' in page(pages, "/metrics")[1]
+        stuck.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:  # until nobody reads any more; so the drain has to wait
+                stuck.send(bytes(65_536))
+        server.process.terminate()
+        while page(pages, "/readyz") != (503, "not ready\n"):
+            pass
+        assert page(pages, "/healthz") == (200, "ok\n")
+        stuck.close()
+        assert server.end() == 0
+
+
+@reactors
+def test_sigusr1_logs_the_numbers_and_so_does_the_end(reactor: str) -> None:
+    with twist(reactor, "--tcp", NOWHERE) as (server, port):
+        assert echoes(port)
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_for("tcp: connections: . of 1; bytes: 1 in, 1 out, 0 dropped; replies: 1")
+        assert echoes(port)
+        server.process.terminate()
+        assert server.end() == 0
+        assert "tcp: connections: 0 of 2; bytes: 2 in, 2 out, 0 dropped; replies: 2" in server.output

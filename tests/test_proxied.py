@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from netsvc.admission import Admission
+from netsvc.admission import Admission, Connections
 from netsvc.counts import Counts
 from netsvc.door import Door
 from netsvc.echo import AcknowledgeFactory, EchoFactory
@@ -98,7 +98,7 @@ def test_what_is_no_header_is_cut_and_counted(clock: Clock) -> None:
 
 
 def test_the_limits_of_a_host_are_those_of_who_really_connected(clock: Clock) -> None:
-    door = Door(clock, Admission(max_per_host=1), Networks(deny=["192.0.2.66"]), Counts(clock))
+    door = Door(clock, Admission(Connections(most_of_a_host=1), Networks(deny=["192.0.2.66"])))
     factory = proxied(clock, EchoFactory(clock, door=door))
     said = []
     connections = []

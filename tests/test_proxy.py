@@ -77,6 +77,7 @@ def read_byte_by_byte(stream: bytes) -> None:
         b"PROXY TCP4 192.0.2.256 192.0.2.9 40000 1314\r\n",
         b"PROXY TCP4 2001:db8::1 192.0.2.9 40000 1314\r\n",
         b"PROXY TCP6 192.0.2.1 ::1 40000 1314\r\n",
+        b"PROXY TCP6 fe80::1%\n-forged-line ::1 40000 1314\r\n",
         b"PROXY TCP4 192.0.2.1 192.0.2.9 65536 1314\r\n",
         b"PROXY TCP4 192.0.2.1 192.0.2.9 040 1314\r\n",
         b"PROXY TCP4 192.0.2.1 192.0.2.9 -1 1314\r\n",

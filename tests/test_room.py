@@ -21,7 +21,7 @@ from netsvc.chat.messages import (
     Who,
     encode_event,
 )
-from netsvc.chat.room import Delivery, Room
+from netsvc.chat.room import ROOMS_MAX, Delivery, Room
 
 
 def told(deliveries: list[Delivery[str]]) -> dict[str, list[Event]]:
@@ -99,6 +99,17 @@ def test_an_empty_room_is_gone() -> None:
     room.receive("ann", Join("#dev"))
     room.receive("ann", Leave())
     assert told(room.receive("ann", ListRooms())) == {"ann": [Notice("rooms: #lobby (1)")]}
+
+
+def test_there_are_only_so_many_rooms() -> None:
+    room: Room[str] = Room()
+    for number in range(ROOMS_MAX + 1):
+        room.enter(f"m{number}")
+        owed = told(room.receive(f"m{number}", Join(f"#room-{number}")))
+    last = f"m{ROOMS_MAX}"
+    assert owed == {last: [Notice("there are too many rooms; /rooms lists them")]}
+    assert Notice("you are in #room-1 with guest-2") in told(room.receive(last, Join("#room-1")))[last]
+    assert Notice(f"you are in #lobby with guest-{ROOMS_MAX}") in told(room.receive(last, Leave()))[last]
 
 
 def test_rooms_are_listed_with_the_fullest_first() -> None:

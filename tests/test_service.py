@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from typing import Any
 
 import pytest
@@ -50,6 +51,22 @@ class Collector(Protocol):
 async def connected(port: int, protocol: Any) -> Any:
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
     return await connectProtocol(endpoint, protocol).addTimeout(SECONDS, reactor)
+
+
+def test_metrics_without_their_package_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "netsvc.metrics", raising=False)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(ConfigError) as refusal:
+        netsvc_service(MemoryReactor(), Config(metrics="9100"))
+    assert str(refusal.value) == "metrics 9100: prometheus_client is not installed; pip install 'netsvc[metrics]'"
+
+
+def test_metrics_on_a_bare_port_are_for_this_host_alone() -> None:
+    memory = MemoryReactor()
+    service = netsvc_service(memory, Config(metrics="9100"))
+    service.startService()
+    assert next((port, interface) for port, _, _, interface in memory.tcpServers) == (9100, "127.0.0.1")
+    service.stopService()
 
 
 def test_each_string_becomes_a_listener_with_the_factory_of_its_flag() -> None:

@@ -50,12 +50,12 @@ def test_a_datagram_is_answered_with_the_time_and_its_bytes(reactor: MemoryReact
 
 
 def test_a_datagram_longer_than_the_limit_is_counted_and_never_answered_in_part(reactor: MemoryReactor) -> None:
-    guard = Guard()
-    server = serve(reactor, guard=guard)
+    protocol = TimestampProtocol(reactor)
+    server = reactor.listenUDP(5200, protocol, maxPacketSize=1401)
     server.deliver(b"x" * 1400, SOMEBODY)
     server.deliver(b"x" * 9000, SOMEBODY)
     assert [len(datagram) for datagram, _ in server.sent] == [1400 + len("[Sat Nov 21 00:33:33 2026] ")]
-    assert guard.refused == {"too long": 1}
+    assert protocol.counts.refused == {"too long": 1}
 
 
 class Echo(DatagramProtocol):
@@ -120,8 +120,8 @@ def test_an_answer_that_cannot_be_sent_is_counted_and_no_traceback(reactor: Memo
     protocol = TimestampProtocol(reactor)
     protocol.makeConnection(BrokenTransport(failure))  # type: ignore[arg-type]
     protocol.datagramReceived(b"x", SOMEBODY)
-    assert protocol.unsent.total() == 1
-    assert protocol.answered == 0
+    assert protocol.counts.unsent.total() == 1
+    assert protocol.counts.replies == 0
 
 
 def test_only_so_many_datagrams_are_taken_in_a_turn(reactor: MemoryReactor) -> None:

@@ -32,6 +32,9 @@ M = TypeVar("M", bound=Hashable)
 
 LOBBY = "#lobby"
 
+#: Rooms at a time; nobody can join one more.
+ROOMS_MAX = 1_024
+
 #: The longest list of names or rooms, in characters; what does not fit is counted.
 _LIST_MAX = 800
 
@@ -137,6 +140,8 @@ class Room(Generic[M]):
     def _join(self, member: M, room: str) -> list[Delivery[M]]:
         if self._room_of[member] == room:
             return [Delivery((member,), Notice(f"you are in {room} already"))]
+        if room not in self._rooms and room != LOBBY and len(self._rooms) >= ROOMS_MAX:
+            return [Delivery((member,), Notice("there are too many rooms; /rooms lists them"))]
         left = self._tell(self._take_out(member), f"{self._nicks[member]} went to {room}")
         return [*left, *self._move(member, room)]
 

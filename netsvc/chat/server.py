@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from netsvc.bucket import TokenBucket
 from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
 from netsvc.chat.room import Delivery, Room
+from netsvc.counts import Counts
 from netsvc.door import Door
 from netsvc.framing import LineFraming
 from netsvc.message_stream import MessageProtocol
@@ -47,6 +48,7 @@ class ChatProtocol(MessageProtocol):
         left = self.factory.limits.idle_timeout - seconds
         if left <= 0:
             self.tell(Notice("you have said nothing for too long; bye"))
+            self.factory.counts.cut_off("said nothing for too long", self.peer)
             self.finish()
         elif left <= NUDGE and not self._nudged:
             self._nudged = True
@@ -106,6 +108,7 @@ class ChatFactory(StreamFactory):
     :param clock: a reactor, or a ``Clock`` in a test.
     :param limits: what each connection may cost.
     :param door: who may connect; by default anybody.
+    :param counts: where what happens is counted.
     :param rate: lines a second that a member may say; who says more is read more slowly. 0 for no limit.
     :param burst: lines that a member who was silent may say at once; 0 for no limit.
     """
@@ -116,11 +119,12 @@ class ChatFactory(StreamFactory):
         clock: IReactorTime,
         limits: Limits = DEFAULT_LIMITS,
         door: Door | None = None,
+        counts: Counts | None = None,
         *,
         rate: float = CHAT_RATE,
         burst: int = CHAT_BURST,
     ) -> None:
-        super().__init__(clock, limits, door)
+        super().__init__(clock, limits, door, counts)
         self.room = room
         self._rate = rate
         self._burst = burst

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from netsvc.counts import Counts
+from netsvc.metrics import CONNECTIONS, TIMEOUT, metrics_site
+
+SOMEBODY = IPv4Address("TCP", "192.0.2.1", 40_000)
+
+
+class Pages:
+    """The site of one service, "tcp", and its answers."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.counts = Counts(self.clock, "tcp")
+        self.ready = True
+        self.site: IProtocolFactory = metrics_site(self.clock, [self.counts], lambda: self.ready)
+
+    def connect(self) -> tuple[object, StringTransport] | None:
+        protocol = self.site.buildProtocol(SOMEBODY)
+        if protocol is None:
+            return None
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    def ask(self, request: bytes) -> bytes:
+        """Return what a request is answered, the head included."""
+        protocol = self.site.buildProtocol(SOMEBODY)
+        assert protocol is not None
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        protocol.dataReceived(request)
+        answer: bytes = transport.value()
+        return answer
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body."""
+        head, _, body = self.ask(f"GET {path} HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
+        return int(head.split()[1]), body.decode()
+
+
+@pytest.fixture
+def pages() -> Pages:
+    return Pages()
+
+
+def numbers(text: str) -> dict[str, float]:
+    return {
+        sample.name + (f" {sample.labels['cause']}" if "cause" in sample.labels else ""): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.labels.get("service") == "tcp"
+    }
+
+
+def test_prometheus_reads_every_number(pages: Pages) -> None:
+    counts = pages.counts
+    counts.opened, counts.closed, counts.received_bytes, counts.sent_bytes = 5, 2, 100, 200
+    counts.dropped_bytes, counts.replies, counts.stalls = 7, 11, 13
+    counts.refuse("server full", "192.0.2.1")
+    counts.cut_off("leaves too much unread", "192.0.2.1")
+    counts.unsent["OSError"] += 2
+    status, body = pages.get("/metrics")
+    assert status == 200
+    assert numbers(body) == {
+        "netsvc_connections": 3,
+        "netsvc_connections_opened_total": 5,
+        "netsvc_received_bytes_total": 100,
+        "netsvc_sent_bytes_total": 200,
+        "netsvc_dropped_bytes_total": 7,
+        "netsvc_replies_total": 11,
+        "netsvc_stalls_total": 13,
+        "netsvc_refused_total server full": 1,
+        "netsvc_cut_total leaves too much unread": 1,
+        "netsvc_unsent_total OSError": 2,
+    }
+
+
+def test_the_process_is_measured_too(pages: Pages) -> None:
+    _, body = pages.get("/metrics")
+    assert re.search(r"^process_open_fds [1-9]", body, re.MULTILINE)
+    assert re.search(r"^process_resident_memory_bytes [1-9]", body, re.MULTILINE)
+
+
+def test_whoever_asks_for_open_metrics_gets_them(pages: Pages) -> None:
+    answer = pages.ask(b"GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n")
+    assert b"application/openmetrics-text" in answer
+    assert answer.endswith(b"# EOF\n")
+
+
+def test_health_and_readiness(pages: Pages) -> None:
+    assert pages.get("/healthz") == (200, "ok\n")
+    assert pages.get("/readyz") == (200, "ready\n")
+    pages.ready = False
+    assert pages.get("/readyz") == (503, "not ready\n")
+    assert pages.get("/healthz") == (200, "ok\n")
+
+
+def test_the_root_names_the_pages_and_anything_else_is_not_found(pages: Pages) -> None:
+    assert pages.get("/") == (200, "/metrics\n/healthz\n/readyz\n")
+    assert pages.get("/etc/passwd")[0] == 404
+
+
+@pytest.mark.filterwarnings("ignore:.*_UnsafeErrorPage:DeprecationWarning")  # Twisted's own page
+def test_there_is_nothing_to_post(pages: Pages) -> None:
+    assert pages.ask(b"POST /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 405 ")
+
+
+def test_the_body_of_a_request_is_not_kept(pages: Pages) -> None:
+    protocol, transport = pages.connect() or pytest.fail("refused")
+    head = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"
+    protocol.dataReceived(head)  # type: ignore[attr-defined]
+    for _ in range(100):
+        protocol.dataReceived(bytes(65_536))  # type: ignore[attr-defined]
+    [request] = protocol.wrappedProtocol._channel.requests  # type: ignore[attr-defined]
+    assert request.content.getvalue() == b""
+    pages.clock.advance(TIMEOUT)
+    assert transport.disconnecting
+
+
+def test_only_so_many_may_ask_at_once_and_the_silent_ones_are_closed(pages: Pages) -> None:
+    connected = [pages.connect() for _ in range(CONNECTIONS + 1)]
+    assert [one is not None for one in connected] == [True] * CONNECTIONS + [False]
+    pages.clock.advance(TIMEOUT)
+    assert all(transport.disconnecting for _, transport in filter(None, connected))
+    pages.clock.advance(60)  # by then they are aborted
