@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from netsvc.address import AddressError, HostPort, is_ip, parse_address, show
+from netsvc.answering_port import adopt_to_ask, listen_to_ask
 from netsvc.datagram import DATAGRAM_MAX
 from netsvc.errors import ConfigError, ListenError
 
@@ -192,8 +193,7 @@ def datagram_listener(
     number = where.port
 
     def open_on(interface: str) -> IListeningPort:
-        port: IListeningPort = reactor.listenUDP(number, protocol(), interface, packet)
-        return port
+        return listen_to_ask(reactor, number, protocol(), interface, packet)
 
     return Listener(setting, text, [partial(execute, _open_at, where, open_on)])
 
@@ -271,7 +271,7 @@ def _listen(endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> Defer
 
 def _adopt(reactor: Any, inherited: socket.socket, protocol: DatagramProtocol, packet: int) -> list[IListeningPort]:
     """Listen on a copy of a socket, which stays open for the next start."""
-    return [reactor.adoptDatagramPort(inherited.fileno(), inherited.family, protocol, packet)]
+    return [adopt_to_ask(reactor, inherited, protocol, packet)]
 
 
 def _fields(description: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.tcp import makeBinding
 
+from netsvc.answering_port import adopt_to_ask
 from netsvc.datagram import DATAGRAM_MAX
 from netsvc.listen import BACKLOG
 
@@ -63,5 +64,4 @@ class SharedPorts:
                 shared.bind(socket.getaddrinfo(interface or "0.0.0.0", port, family, socket.SOCK_DGRAM)[0][4])
             except OSError as e:
                 raise CannotListenError(interface, port, e) from None
-            opened: IListeningPort = self._reactor.adoptDatagramPort(shared.fileno(), family, protocol, maxPacketSize)
-        return opened
+            return adopt_to_ask(self._reactor, shared, protocol, maxPacketSize)

@@ -17,7 +17,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["networks", "admission", "proxy"], 0),
     **dict.fromkeys(["chat", "chat.messages", "chat.room"], 0),
     # 1: what every connection, socket and port needs from Twisted
-    **dict.fromkeys(["stream", "message_stream", "datagram", "listen", "shared_port"], 1),
+    **dict.fromkeys(["stream", "message_stream", "datagram", "answering_port", "listen", "shared_port"], 1),
     **dict.fromkeys(["door", "counts", "tls", "proxied", "reasons", "timer"], 1),
     **dict.fromkeys(["reactor", "reactor.loop", "reactor.stream", "reactor.datagram"], 1),
     # 2: protocols and their clients
