@@ -4,14 +4,18 @@ Assembled: :class:`Config` and :func:`netsvc_service`. One by one: the factories
 their reactor or clock as an argument. Importing netsvc installs no reactor.
 """
 
+from netsvc.admission import Admission, Connections
 from netsvc.bucket import SourceBuckets
 from netsvc.chat.client import ChatClient
 from netsvc.chat.room import Room
 from netsvc.chat.server import ChatFactory, ChatProtocol
 from netsvc.config import Config
+from netsvc.counts import Counts
+from netsvc.door import Door
 from netsvc.echo import AcknowledgeFactory, AcknowledgeProtocol, EchoClient, EchoError, EchoFactory, EchoProtocol
 from netsvc.errors import ConfigError, ListenError, SettingError
 from netsvc.guard import Guard
+from netsvc.networks import Networks
 from netsvc.reply import ReplyTemplate
 from netsvc.service import StreamService, netsvc_service
 from netsvc.stream import Limits, StreamFactory, StreamProtocol
@@ -23,14 +27,18 @@ __version__ = "0.1.0"
 __all__ = [
     "AcknowledgeFactory",
     "AcknowledgeProtocol",
+    "Admission",
     "Answer",
     "ChatClient",
     "ChatFactory",
     "ChatProtocol",
     "Config",
     "ConfigError",
+    "Connections",
     "Conversation",
+    "Counts",
     "DatagramConversation",
+    "Door",
     "EchoClient",
     "EchoError",
     "EchoFactory",
@@ -38,6 +46,7 @@ __all__ = [
     "Guard",
     "Limits",
     "ListenError",
+    "Networks",
     "ReplyTemplate",
     "Room",
     "SettingError",

@@ -113,6 +113,7 @@ class Config:
     udp_burst: int = _knob(BURST, "answers that such a source may have at once after a silence; 0: no limit")
     udp_total: float = _knob(TOTAL, "answers a second for all sources together; 0: no limit")
     udp_max_size: int = _knob(MAX_SIZE, "bytes in a datagram; a longer one is counted and not answered; 0: no limit")
+    unicode_nicks: bool = _knob(False, "let chat members and rooms have names in any script, not only ASCII")
     metrics: str | None = _knob(
         None,
         "serve numbers for Prometheus on this port of 127.0.0.1, or this address and port: /metrics, /healthz, /readyz",
@@ -169,6 +170,8 @@ class Config:
                 raise ConfigError(setting, getattr(self, setting), "there is no certificate", "add tls-cert")
         if self.tls_cert is not None and not (self.tcp or self.chat):
             raise ConfigError("tls_cert", self.tls_cert, "there is nothing to speak TLS", "add tcp or chat")
+        if self.unicode_nicks and not self.chat:
+            raise ConfigError("unicode_nicks", "", "there are no nicks", "add chat")
         if self.reuse_port and self.chat:
             raise ConfigError(
                 "reuse_port",

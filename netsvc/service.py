@@ -23,6 +23,7 @@ from netsvc.echo import AcknowledgeFactory, EchoFactory
 from netsvc.errors import ConfigError, SettingError
 from netsvc.guard import Guard
 from netsvc.listen import Listener, datagram_listener, stream_listener
+from netsvc.names import ASCII_NAMES, Names
 from netsvc.networks import Networks
 from netsvc.proxied import ProxiedFactory
 from netsvc.shared_port import SharedPorts
@@ -87,7 +88,7 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> NetsvcService:
         rates = [rate for rate in (config.connect_rate, config.chat_rate) if rate]
         way_in = door("chat", min(rates, default=0.0))
         limits = replace(config.limits(), idle_timeout=config.chat_idle_timeout)
-        room: Room[ChatProtocol] = Room()
+        room: Room[ChatProtocol] = Room(_names(config))
         chat = ChatFactory(room, reactor, limits, way_in, counts, rate=config.chat_rate, burst=config.chat_burst)
         serve("chat", config.chat, chat, CHAT_SEND_BUFFER)
     if config.udp:
@@ -100,6 +101,17 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> NetsvcService:
     if config.metrics is not None:
         service.pages = _pages(reactor, config.metrics, service)
     return service
+
+
+def _names(config: Config) -> Names:
+    """Return what members and rooms of the chat may be called."""
+    if not config.unicode_nicks:
+        return ASCII_NAMES
+    try:
+        from netsvc.unicode_names import UnicodeNames  # late: its tables take a tenth of a second to read
+    except ImportError as e:
+        raise ConfigError("unicode_nicks", "", f"{e.name} is not installed", "pip install 'netsvc[unicode]'") from None
+    return UnicodeNames()
 
 
 def _pages(reactor: Any, where: str, service: NetsvcService) -> Listener:

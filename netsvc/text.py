@@ -1,16 +1,8 @@
-"""What may cross the network as text: UTF-8 cut anywhere, text that is safe on a terminal, and names."""
+"""What may cross the network as text: UTF-8 cut anywhere, and text that is safe on a terminal."""
 
 from __future__ import annotations
 
 import re
-
-#: The longest nick or room name, in characters, which are bytes: names are ASCII.
-NAME_MAX = 24
-
-#: Names that nobody may take, because they would lend their bearer the server's voice.
-RESERVED_NICKS = frozenset({"admin", "server", "system"})
-
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 # Ranges, because scanning all of Unicode at import would cost more than the rest of the start-up; a test
 # compares them with the Unicode database. Variation selectors stay: emoji need them, and they move no text.
@@ -26,10 +18,6 @@ _UNSAFE = re.compile(
 )
 
 _SPACES = re.compile("[\t\n\x0b\x0c\r\x85\u2028\u2029]")
-
-
-class NameRefusedError(ValueError):
-    """A nick or a room name that cannot be used. The text says why and fits in one line."""
 
 
 def clean(text: str) -> str:
@@ -54,33 +42,3 @@ def split_incomplete(data: bytes) -> tuple[bytes, bytes]:
         length = 4 if 0xF0 <= byte <= 0xF4 else 3 if 0xE0 <= byte < 0xF0 else 2 if 0xC2 <= byte < 0xE0 else 1
         return (data[:-back], data[-back:]) if length > back else (data, b"")
     return data, b""
-
-
-def parse_nick(text: str) -> str:
-    """Return ``text`` if a member may be called so: 1 to 24 ASCII letters, digits, ``_`` and ``-``.
-
-    :raises NameRefusedError: otherwise, and for the reserved names, whatever their case.
-    """
-    nick = _parse_name(text, "a nick")
-    if fold(nick) in RESERVED_NICKS:
-        raise NameRefusedError(f"{nick} is reserved; take another nick")
-    return nick
-
-
-def parse_room(text: str) -> str:
-    """Return the room's name in small letters and with its ``#``, which may be left out.
-
-    :raises NameRefusedError: for a name that is not 1 to 24 ASCII letters, digits, ``_`` and ``-``.
-    """
-    return "#" + fold(_parse_name(text.removeprefix("#"), "a room's name"))
-
-
-def fold(name: str) -> str:
-    """Return the form in which names are compared: without case."""
-    return name.lower()
-
-
-def _parse_name(text: str, what: str) -> str:
-    if not 0 < len(text) <= NAME_MAX or not _NAME.fullmatch(text):
-        raise NameRefusedError(f"{what} is 1 to {NAME_MAX} letters (a-z), digits, _ and -")
-    return text

@@ -27,10 +27,10 @@ from netsvc.chat.client import ChatClient
 from netsvc.chat.messages import Event, Join, Leave, Quit, Rename, Request, Said, Say, Whisper, Whispered
 from netsvc.chat.room import Delivery, Room
 from netsvc.chat.server import ChatFactory, ChatProtocol
+from netsvc.names import ASCII_NAMES
 from netsvc.service import StreamService
 from netsvc.stream import TRANSPORT_BUFFER, Limits
 from netsvc.testing import Host, Network, cuts
-from netsvc.text import fold
 
 MEMBERS = 8
 STEPS = 26
@@ -72,12 +72,15 @@ class Oracle(Room[ChatProtocol]):
                         self.owed[self._key[other]].append(Said(self._names[member], text))
             case Whisper(nick, text):
                 for other, name in self._names.items():
-                    if fold(name) == fold(nick):
+                    if ASCII_NAMES.key(name) == ASCII_NAMES.key(nick):
                         said = Whispered(self._names[member], name, text)
                         for party in {member, other}:
                             self.owed[self._key[party]].append(said)
             case Rename(nick):
-                if all(fold(nick) != fold(name) or other is member for other, name in self._names.items()):
+                if all(
+                    ASCII_NAMES.key(nick) != ASCII_NAMES.key(name) or other is member
+                    for other, name in self._names.items()
+                ):
                     self._names[member] = nick
             case Join(room):
                 self._place[member] = room
@@ -103,7 +106,7 @@ class Oracle(Room[ChatProtocol]):
         return deliveries
 
     def _assert_nicks_differ(self) -> None:
-        nicks = [fold(self.nick(member)) for member in self._place]
+        nicks = [ASCII_NAMES.key(self.nick(member)) for member in self._place]
         assert len(nicks) == len(set(nicks)), f"a nick is held twice: {sorted(nicks)}"
 
     def present(self) -> set[tuple[str, int]]:
@@ -112,7 +115,11 @@ class Oracle(Room[ChatProtocol]):
 
     def assert_empty(self) -> None:
         """Nothing is held for anybody."""
-        held = {name: value for name, value in vars(self).items() if name not in ("owed", "_key", "_guests") and value}
+        held = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("owed", "names", "_key", "_guests") and value
+        }
         assert not held, f"held after all have left: {held}"
 
 

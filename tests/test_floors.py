@@ -14,11 +14,11 @@ HOUSE = Path(netsvc.__file__).parent
 FLOORS: dict[str, int] = {
     # 0: pure; standard library only
     **dict.fromkeys(["text", "framing", "stamp", "bucket", "guard", "reply", "address", "errors", "lookup"], 0),
-    **dict.fromkeys(["networks", "admission", "proxy"], 0),
+    **dict.fromkeys(["networks", "admission", "names", "proxy"], 0),
     **dict.fromkeys(["chat", "chat.messages", "chat.room"], 0),
     # 1: what every connection, socket and port needs from Twisted
     **dict.fromkeys(["stream", "message_stream", "datagram", "answering_port", "listen", "shared_port"], 1),
-    **dict.fromkeys(["door", "counts", "tls", "proxied", "reasons", "timer"], 1),
+    **dict.fromkeys(["door", "counts", "tls", "unicode_names", "proxied", "reasons", "timer"], 1),
     **dict.fromkeys(["reactor", "reactor.loop", "reactor.stream", "reactor.datagram"], 1),
     # 2: protocols and their clients
     **dict.fromkeys(["echo", "timestamp", "chat.server", "chat.client"], 2),

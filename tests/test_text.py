@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.text import NameRefusedError, clean, fold, parse_nick, parse_room, split_incomplete
+from netsvc.text import clean, split_incomplete
 from tests.strategies import cut, cuts
 
 # Format characters that are seen: Arabic and Syriac number and verse signs.
@@ -59,28 +59,3 @@ def test_any_bytes_are_split_without_loss_and_at_most_three_wait(data: bytes) ->
 @pytest.mark.parametrize("data", [b"\xff", b"\x80\x80\x80\x80", b"abc\xfe", b"\xc0"])
 def test_bytes_that_nothing_could_complete_do_not_wait(data: bytes) -> None:
     assert split_incomplete(data) == (data, b"")
-
-
-@pytest.mark.parametrize("nick", ["a", "guest-7", "Bob_2", "x" * 24])
-def test_a_good_nick_is_returned_as_it_is(nick: str) -> None:
-    assert parse_nick(nick) == nick
-
-
-@pytest.mark.parametrize("nick", ["", "x" * 25, "a b", "a>", "é", "Ａ", "a\n", "*", "٣", "server", "SYSTEM", "Admin"])
-def test_a_bad_or_reserved_nick_is_refused(nick: str) -> None:
-    with pytest.raises(NameRefusedError):
-        parse_nick(nick)
-
-
-def test_a_room_is_named_with_or_without_its_sign_and_without_case() -> None:
-    assert parse_room("#Dev") == parse_room("dev") == "#dev"
-
-
-@pytest.mark.parametrize("room", ["", "#", "##a", "a b", "x" * 25])
-def test_a_bad_room_name_is_refused(room: str) -> None:
-    with pytest.raises(NameRefusedError):
-        parse_room(room)
-
-
-def test_names_are_compared_without_case() -> None:
-    assert fold("Bob") == fold("bOB")

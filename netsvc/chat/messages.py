@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from netsvc.text import NameRefusedError, clean, parse_nick, parse_room
+from netsvc.names import ASCII_NAMES, NameRefusedError, Names
+from netsvc.text import clean
 
 #: The longest prefix an event puts before a text: ``<nick -> nick> ``, with two nicks of 24.
 PREFIX_MAX = 55
@@ -110,12 +111,14 @@ HELP = (
 
 _Bare = Leave | ListRooms | Who | Help | Quit
 _BARE: dict[str, type[_Bare]] = {"leave": Leave, "rooms": ListRooms, "who": Who, "help": Help, "quit": Quit}
-_SAID = re.compile(r"<([A-Za-z0-9_-]+)> (.*)", re.DOTALL)
-_WHISPERED = re.compile(r"<([A-Za-z0-9_-]+) -> ([A-Za-z0-9_-]+)> (.*)", re.DOTALL)
+_SAID = re.compile(r"<([^\s<>*]+)> (.*)", re.DOTALL)
+_WHISPERED = re.compile(r"<([^\s<>*]+) -> ([^\s<>*]+)> (.*)", re.DOTALL)
 
 
-def decode_request(line: bytes) -> Request:
+def decode_request(line: bytes, names: Names = ASCII_NAMES) -> Request:
     """Parse a member's line, its delimiter already removed. The text in it comes out clean.
+
+    :param names: what members and rooms may be called.
 
     :raises MessageError: and nothing else, whatever the bytes.
     """
@@ -125,7 +128,7 @@ def decode_request(line: bytes) -> Request:
     if text.startswith("//"):
         return Say(text[1:])
     verb, _, rest = text[1:].partition(" ")
-    return _command(verb.lower(), rest.strip())
+    return _command(verb.lower(), rest.strip(), names)
 
 
 def encode_request(request: Request) -> bytes:
@@ -178,20 +181,20 @@ def _decode(line: bytes) -> str:
         raise MessageError(f"not UTF-8 at byte {e.start}; nothing was sent on") from None
 
 
-def _command(verb: str, rest: str) -> Request:
+def _command(verb: str, rest: str, names: Names) -> Request:
     if verb in _BARE:
         return _BARE[verb]()
     try:
         match verb:
             case "nick":
-                return Rename(parse_nick(rest))
+                return Rename(names.nick(rest))
             case "join":
-                return Join(parse_room(rest))
+                return Join(names.room(rest))
             case "msg":
                 nick, _, text = rest.partition(" ")
                 if not text.strip():
                     raise MessageError("usage: /msg NICK TEXT")
-                return Whisper(parse_nick(nick), text)
+                return Whisper(names.nick(nick), text)
     except NameRefusedError as e:
         raise MessageError(str(e)) from None
     raise MessageError(f"unknown command /{verb[:32]}; /help lists them")

@@ -26,7 +26,7 @@ from netsvc.chat.messages import (
     Whispered,
     Who,
 )
-from netsvc.text import fold
+from netsvc.names import ASCII_NAMES, Names
 
 M = TypeVar("M", bound=Hashable)
 
@@ -50,15 +50,19 @@ class Delivery(Generic[M]):
 class Room(Generic[M]):
     """A place to chat, which begins as one lobby and in which members open rooms of their own.
 
-    Every member has a nick that nobody else has, compared without case, and is in exactly one room. A room
+    Every member has a nick that nobody else has, nor one that looks like it, and is in exactly one room. A room
     other than the lobby lasts as long as somebody is in it.
+
+    :param names: what members and rooms may be called; by default ASCII, compared without case.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names = ASCII_NAMES) -> None:
+        self.names = names
         self._nicks: dict[M, str] = {}
         self._by_nick: dict[str, M] = {}
         self._room_of: dict[M, str] = {}
         self._rooms: dict[str, dict[M, None]] = {}  # a dict for its order: of arrival
+        self._called: dict[str, str] = {}  # the rooms by their keys
         self._guests = 0
 
     def __contains__(self, member: M) -> bool:
@@ -76,7 +80,7 @@ class Room(Generic[M]):
         """Take in a member, under a free name such as ``guest-7`` and in the lobby."""
         nick = self._free_nick()
         self._nicks[member] = nick
-        self._by_nick[nick] = member
+        self._by_nick[self.names.key(nick)] = member
         welcome = Notice(f"welcome, you are {nick}; /nick NAME changes that, /help lists the commands")
         return [Delivery((member,), welcome), *self._move(member, LOBBY)]
 
@@ -107,7 +111,7 @@ class Room(Generic[M]):
         if member not in self._nicks:
             return []
         nick = self._nicks.pop(member)
-        del self._by_nick[fold(nick)]
+        del self._by_nick[self.names.key(nick)]
         return self._tell(self._take_out(member), f"{nick} {why}")
 
     def _say(self, member: M, text: str) -> list[Delivery[M]]:
@@ -117,7 +121,7 @@ class Room(Generic[M]):
         return [Delivery(others, Said(self._nicks[member], text))]
 
     def _whisper(self, member: M, nick: str, text: str) -> list[Delivery[M]]:
-        recipient = self._by_nick.get(fold(nick))
+        recipient = self._by_nick.get(self.names.key(nick))
         if recipient is None:
             return [Delivery((member,), Notice(f"nobody is called {nick}"))]
         parties = (member,) if recipient == member else (member, recipient)
@@ -127,10 +131,13 @@ class Room(Generic[M]):
         old = self._nicks[member]
         if old == nick:
             return [Delivery((member,), Notice(f"you are {nick} already"))]
-        if self._by_nick.get(fold(nick), member) != member:
-            return [Delivery((member,), Notice(f"{nick} is taken; take another nick"))]
-        del self._by_nick[fold(old)]
-        self._by_nick[fold(nick)] = member
+        bearer = self._by_nick.get(self.names.key(nick), member)
+        if bearer != member:
+            taken = self._nicks[bearer]
+            problem = "is taken" if taken.lower() == nick.lower() else f"looks like {taken}"
+            return [Delivery((member,), Notice(f"{nick} {problem}; take another nick"))]
+        del self._by_nick[self.names.key(old)]
+        self._by_nick[self.names.key(nick)] = member
         self._nicks[member] = nick
         return [
             Delivery((member,), Notice(f"you are {nick} now")),
@@ -138,6 +145,7 @@ class Room(Generic[M]):
         ]
 
     def _join(self, member: M, room: str) -> list[Delivery[M]]:
+        room = self._called.get(self.names.key(room), room)
         if self._room_of[member] == room:
             return [Delivery((member,), Notice(f"you are in {room} already"))]
         if room not in self._rooms and room != LOBBY and len(self._rooms) >= ROOMS_MAX:
@@ -149,6 +157,7 @@ class Room(Generic[M]):
         """Put a member who is in no room into ``room``."""
         others = tuple(self._rooms.setdefault(room, {}))
         self._rooms[room][member] = None
+        self._called[self.names.key(room)] = room
         self._room_of[member] = room
         if others:
             present = f"you are in {room} with {_listed(self._nicks[other] for other in others)}"
@@ -166,6 +175,7 @@ class Room(Generic[M]):
         del present[member]
         if not present:
             del self._rooms[room]
+            del self._called[self.names.key(room)]
         return tuple(present)
 
     def _list_rooms(self, member: M) -> list[Delivery[M]]:
@@ -188,7 +198,7 @@ class Room(Generic[M]):
         while True:
             self._guests += 1
             nick = f"guest-{self._guests}"
-            if nick not in self._by_nick:
+            if self.names.key(nick) not in self._by_nick:
                 return nick
 
 

@@ -58,7 +58,7 @@ class ChatProtocol(MessageProtocol):
         self._nudged = False
         self._bucket.take(self.factory.clock.seconds())
         try:
-            request = decode_request(message)
+            request = decode_request(message, self.factory.room.names)
         except MessageError as e:
             self.tell(Notice(str(e)))
             return
