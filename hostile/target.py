@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 HOST = "127.0.0.1"
+ANY = f"{HOST}:0"
 PATIENCE = 20.0
 
 
@@ -46,6 +48,32 @@ class Target:
         """Return how many lines of the log match."""
         return len(re.findall(pattern, self.log()))
 
+    def worst_gap(self) -> float:
+        """Return how late a 10 ms timer of a watched server was at worst since the last call, in milliseconds."""
+        return float(self._asked(signal.SIGUSR2, r"worst gap ([\d.]+) ms")[-1])
+
+    def cut(self) -> int:
+        """Return how many peers it has cut, in all."""
+        told = self._asked(signal.SIGUSR1, "connections: [^\n]*")[-1]
+        return _sum(told.partition("; cut: ")[2].partition(";")[0])
+
+    def datagrams(self) -> int:
+        """Return how many datagrams have come to its UDP port: those it answered and those it refused."""
+        told = self._asked(signal.SIGUSR1, "udp: connections: [^\n]*")[-1]
+        replies = re.search(r"replies: ([\d,]+)", told)
+        return _sum(replies[1] if replies else "") + _sum(told.partition("; refused: ")[2].partition(";")[0])
+
+    def _asked(self, number: signal.Signals, pattern: str) -> list[str]:
+        """Return what the log holds of ``pattern`` once a signal was answered with one more."""
+        before = len(re.findall(pattern, self.log()))
+        self.process.send_signal(number)
+        end = time.monotonic() + PATIENCE
+        while len(found := re.findall(pattern, self.log())) == before:
+            if time.monotonic() > end:
+                raise SystemExit("hostile: the server does not answer a signal")
+            time.sleep(0.01)
+        return found
+
     def memory(self) -> int:
         """Return its resident bytes."""
         return memory_of(self.process.pid)
@@ -62,11 +90,16 @@ class Target:
         return self.files() - before
 
 
+def _sum(numbers: str) -> int:
+    return sum(int(number.replace(",", "")) for number in re.findall(r"\b\d[\d,]*", numbers))
+
+
 @contextmanager
-def serving(reactor: str, *flags: object, files: int = 0) -> Iterator[Target]:
+def serving(reactor: str, *flags: object, files: int = 0, watched: bool = False) -> Iterator[Target]:
     """Run ``twist netsvc`` with these flags for the length of a block.
 
     :param files: the most files that it may open; 0 for as many as this process.
+    :param watched: whether it is to tell how late its timers are.
     """
 
     def limit() -> None:
@@ -75,7 +108,8 @@ def serving(reactor: str, *flags: object, files: int = 0) -> Iterator[Target]:
 
     wanted = sum(flag in ("--tcp", "--udp", "--chat") for flag in flags)
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        command = [sys.executable, "-m", "twisted", f"--reactor={reactor}", "--log-format=text", "netsvc"]
+        twist = ["twisted", f"--reactor={reactor}", "--log-format=text", "netsvc"]
+        command = [sys.executable, "-m", *(["hostile.server", reactor] if watched else twist)]
         with subprocess.Popen(
             [*command, *map(str, flags)],
             stdout=log,
@@ -107,6 +141,17 @@ def connect(port: int, number: int = 1, *, buffer: int = 0) -> socket.socket:
     opened.settimeout(PATIENCE)
     opened.connect((HOST, port))
     return opened
+
+
+@contextmanager
+def many() -> Iterator[list[socket.socket]]:
+    """Give a list of sockets, which are closed at the end of the block."""
+    opened: list[socket.socket] = []
+    try:
+        yield opened
+    finally:
+        for one in opened:
+            one.close()
 
 
 def warm(port: int) -> None:

@@ -180,6 +180,30 @@ def test_a_shared_datagram_port_takes_as_many_in_a_turn(reactor: LoopReactor, pl
     play(scenario())
 
 
+def test_a_call_that_waits_is_not_forgotten_for_a_later_one_made_in_a_turn(reactor: LoopReactor, play: Play) -> None:
+    async def scenario() -> None:
+        began = reactor.seconds()
+        late: list[Any] = []
+        soon = deferLater(reactor, 0.05, reactor.seconds)
+        reactor.callLater(0.02, lambda: late.append(reactor.callLater(2, late.clear)))
+        assert await soon - began < 1
+        late[0].cancel()
+
+    play(scenario())
+
+
+def test_a_call_made_in_a_turn_comes_before_those_that_wait(reactor: LoopReactor, play: Play) -> None:
+    async def scenario() -> None:
+        began = reactor.seconds()
+        sooner: Deferred[float] = Deferred()
+        late = reactor.callLater(2, lambda: None)
+        reactor.callLater(0.01, reactor.callLater, 0.01, lambda: sooner.callback(reactor.seconds()))
+        assert await sooner - began < 1
+        late.cancel()
+
+    play(scenario())
+
+
 @pytest.mark.parametrize("name", ["asyncio-native", "uvloop"])
 def test_twist_knows_the_reactors(name: str) -> None:
     done = subprocess.run(

@@ -129,11 +129,17 @@ class LoopReactor(EPollReactor):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._due = inf
-        self.runUntilCurrent()
-        wait = self.timeout()
-        if self._timer is None and wait is not None:
-            self._arm(self.seconds() + wait)
+        # Nothing is armed for what is called later meanwhile: it would be forgotten what waited already, and is due
+        # sooner. All of it is seen to at the end.
+        self._due = -inf
+        try:
+            self.runUntilCurrent()
+        finally:
+            if self._timer is None:  # or it is due now, because somebody stopped the reactor
+                self._due = inf
+                wait = self.timeout()
+                if wait is not None:
+                    self._arm(self.seconds() + wait)
 
     # Signals
 

@@ -1,0 +1,179 @@
+"""Peers that send more than anybody should."""
+
+from __future__ import annotations
+
+import random
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+
+from hostile.finding import MIB, Finding, at, quiet
+from hostile.target import ANY, HOST, beside, connect, honest_client, many, memory_of, serving
+from netsvc.bucket import SourceBuckets
+from netsvc.guard import Guard
+from netsvc.timestamp import TimestampProtocol
+
+
+def _flood(port: int, size: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flooder:
+        datagram = bytes(size)
+        while True:
+            with suppress(OSError):
+                flooder.sendto(datagram, (HOST, port))
+
+
+def udp_flood(reactor: str, seconds: float) -> Iterator[Finding]:
+    """2 processes that flood the UDP port with datagrams of 0, 1 and 1,400 bytes."""
+    with serving(reactor, "--tcp", ANY, "--udp", ANY, watched=True) as target:
+        for size in (0, 1, 1_400):
+            target.worst_gap()
+            with ExitStack() as stack:
+                for _ in range(2):
+                    stack.enter_context(beside(_flood, target.ports[1], size))
+                with honest_client(target.ports[0]) as honest:
+                    time.sleep(seconds / 3)
+                gap = target.worst_gap()
+            yield Finding(f"p99 of an honest echo, {size:,} bytes", honest.at(0.99), 50, "ms")
+            yield Finding(f"worst gap of a 10 ms timer, {size:,} bytes", gap, 50, "ms")
+        yield from quiet(target)
+
+
+def udp_loops(reactor: str, seconds: float) -> Iterator[Finding]:
+    """Datagrams that seem to come from the server itself, from another netsvc, from an echo, from a classic server."""
+    for other in ("itself", "another netsvc", "echo", "a classic server"):
+        with (
+            serving(reactor, "--udp", ANY) as target,
+            serving(reactor, "--udp", ANY) as another,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound,
+            ExitStack() as stack,
+        ):
+            bound.bind((HOST, 0))
+            if other in ("echo", "a classic server"):
+                stack.enter_context(beside(_answer, bound, b"" if other == "echo" else b"[Sat Nov 21 00:33:33 2026] "))
+            sources = {"itself": target.ports[0], "another netsvc": another.ports[0]}
+            _forge(sources.get(other, bound.getsockname()[1]), target.ports[0])
+            time.sleep(1)
+            datagrams = target.datagrams() + another.datagrams()
+            time.sleep(1)
+            later = target.datagrams() + another.datagrams() - datagrams
+            yield Finding(f"datagrams with {other}", datagrams, 32, "")
+            yield Finding(f"datagrams with {other}, a second later", later, 0, "")
+            yield from quiet(target)
+
+
+def _answer(bound: socket.socket, prefix: bytes) -> None:
+    """Answer every datagram with itself behind a prefix, for ever."""
+    while True:
+        datagram, peer = bound.recvfrom(65_536)
+        bound.sendto(prefix + datagram, peer)
+
+
+def _forge(source: int, port: int) -> None:
+    """Send a datagram that seems to come from the port ``source`` of the same host."""
+    try:
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
+    except PermissionError:
+        raise SystemExit("hostile: to forge a datagram takes root, or CAP_NET_RAW; name the other attacks") from None
+    with raw:
+        payload = b"boo"
+        raw.bind((HOST, 0))
+        raw.sendto(struct.pack("!HHHH", source, port, 8 + len(payload), 0) + payload, (HOST, 0))
+
+
+def _shout(ports: list[int], clients: int, data: bytes) -> None:
+    """Send ``data`` again and again from so many clients of each port, all in this process."""
+    with many() as opened:
+        poll = select.poll()
+        by_number = {}
+        for number in range(clients):
+            for port in ports:
+                opened.append(connect(port, number))
+                opened[-1].setblocking(False)
+                poll.register(opened[-1].fileno(), select.POLLOUT)
+                by_number[opened[-1].fileno()] = opened[-1]
+        while True:
+            for number, _ in poll.poll():
+                try:
+                    by_number[number].send(data)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    poll.unregister(number)
+
+
+def line_flood(reactor: str, seconds: float) -> Iterator[Finding]:
+    """10 clients that send empty lines as fast as they can, to the chat and to acknowledged lines."""
+    flags = ("--tcp", ANY, "--chat", ANY, "--reply", "{message}", "--framing", "line")
+    with serving(reactor, *flags, watched=True) as target:
+        before = target.memory()
+        target.worst_gap()
+        with beside(_shout, target.ports, 5, b"\n" * 65_536), connect(target.ports[0], 400) as member:
+            trips = []
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                began = time.perf_counter()
+                member.sendall(b"hello\n")
+                member.recv(100)
+                trips.append(time.perf_counter() - began)
+                time.sleep(0.005)
+            memory = target.memory() - before
+            gap = target.worst_gap()
+        yield Finding("p99 of an honest answer", at(0.99, trips), 50, "ms")
+        yield Finding("worst gap of a 10 ms timer", gap, 50, "ms")
+        yield Finding("more memory", memory / MIB, 8, "MiB")
+        yield from quiet(target)
+
+
+def endless_line(reactor: str, seconds: float) -> Iterator[Finding]:
+    """1 GiB without a line end."""
+    with serving(reactor, "--chat", ANY, "--line-timeout", 0) as target, connect(target.ports[0]) as peer:
+        before = 0
+        for sent in range(1024):
+            if sent == 16:  # by then there are buffers for reading
+                before = target.memory()
+            peer.sendall(b"x" * MIB)
+        # What it holds is a line of 1,024 bytes at the most (tests/test_framing.py); the rest is the allocator's.
+        yield Finding("more memory", (target.memory() - before) / MIB, 2, "MiB")
+        yield from quiet(target)
+
+
+class _Nowhere:
+    """A transport whose datagrams arrive nowhere."""
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("UDP", HOST, 520)
+
+    def write(self, datagram: bytes, peer: object) -> None:
+        """Send nothing."""
+
+
+def spoofed_sources(reactor: str, seconds: float) -> Iterator[Finding]:
+    """1,000,000 forged sources, 100,000 a second, of the protocol itself: loopback has not so many addresses."""
+    clock = Clock()
+    protocol = TimestampProtocol(clock, Guard(SourceBuckets()))
+    nowhere: Any = _Nowhere()
+    protocol.makeConnection(nowhere)
+    numbers = random.Random(1).sample(range(1 << 24, 1 << 32), 1_000_000)
+    hosts = [f"{n >> 24}.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}" for n in numbers]
+    before = memory_of("self")
+    began = time.process_time()
+    for number, host in enumerate(hosts):
+        clock.rightNow = number / 100_000
+        protocol.received(b"x", host, 40_000)
+    took = time.process_time() - began
+    memory = memory_of("self") - before
+    answered = protocol.counts.replies
+    for second in range(60):
+        clock.rightNow = 11.0 + second
+        protocol.received(b"x", "192.0.2.1", 40_000)
+    unanswered = 60 + answered - protocol.counts.replies
+    yield Finding("more memory", memory / MIB, 4, "MiB")
+    yield Finding("each", took, 3, "us")
+    yield Finding("questions of an honest client that are not answered, of 60", unanswered, 0, "")

@@ -1,0 +1,164 @@
+"""Peers that connect, and then say nothing, or too little, or too late."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import trustme
+
+from hostile.finding import MIB, Finding, quiet
+from hostile.target import ANY, HOST, closed, connect, honest_client, many, serving, warm
+
+
+def file_limit(reactor: str, seconds: float) -> Iterator[Finding]:
+    """2,000 connections at a limit of 256 files."""
+    with serving(reactor, "--tcp", ANY, files=256) as target, many() as opened:
+        began = time.monotonic()
+        with honest_client(target.ports[0]) as honest:
+            for number in range(2_000):
+                opened.append(connect(target.ports[0], number))
+            time.sleep(2)
+            for peer in opened:
+                peer.close()
+            opened.clear()
+            freed = time.monotonic()
+            while True:
+                with connect(target.ports[0], 50_000) as late:
+                    late.sendall(b"x")
+                    with suppress(ConnectionResetError):
+                        if late.recv(1) == b"x":
+                            break
+                time.sleep(0.01)
+            normal = time.monotonic() - freed
+        took = time.monotonic() - began
+        yield Finding("p99 of an honest echo", honest.at(0.99), 20, "ms")
+        yield Finding("lines about it a second", target.lines("refused|EMFILE|reserv") / took, 1, "")
+        yield Finding("back to normal after", normal, 1, "s")
+        yield from quiet(target)
+
+
+def silent_handshakes(reactor: str, seconds: float) -> Iterator[Finding]:
+    """1,000 TLS clients that stop after their ClientHello."""
+    with tempfile.NamedTemporaryFile(suffix=".pem") as pem, many() as opened:
+        trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem.name)
+        # An endpoint description speaks for itself: it stays in the clear.
+        flags = ("--chat", ANY, "--tls-cert", pem.name, "--tcp", f"tcp:0:interface={HOST}")
+        with serving(reactor, *flags) as target:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+            try:
+                client.do_handshake()
+            except ssl.SSLWantReadError:
+                hello = outgoing.read()
+            secured = next(port for port in target.ports if _speaks_tls(port))
+            plain = next(port for port in target.ports if port != secured)
+            warm(plain)
+            files = target.files()
+            with honest_client(plain) as honest:
+                began = time.monotonic()
+                for number in range(1_000):
+                    opened.append(connect(secured, number))
+                    opened[-1].sendall(hello)
+                opening = time.monotonic() - began
+                took = closed(opened, 20)
+            yield Finding("all are gone after", took, 10.5 + opening, "s")
+            yield Finding("p99 of an honest echo", honest.at(0.99), 50, "ms")
+            yield Finding("files left open", target.files_above(files), 0, "")
+            yield from quiet(target)
+
+
+def _speaks_tls(port: int) -> bool:
+    with connect(port, 1_999) as probe:
+        probe.sendall(b"hello\n")
+        try:
+            return probe.recv(100) not in (b"hello\n",)
+        except ConnectionResetError:
+            return True
+
+
+def late_peers(reactor: str, seconds: float) -> Iterator[Finding]:
+    """Peers that trickle, that are silent, that reset in mid-write and that half-close."""
+    deadlines = ("--line-timeout", 3, "--idle-timeout", 3, "--chat-idle-timeout", 3)
+    with serving(reactor, "--tcp", ANY, "--chat", ANY, *deadlines) as target, many() as opened:
+        echo, chat = target.ports
+        warm(echo)
+        time.sleep(0.5)
+        files, before = target.files(), target.memory()
+        for number in range(100):
+            opened.append(connect(echo if number % 2 else chat, number))
+        trickling = [connect(chat, 200 + number) for number in range(100)]
+        opened.extend(trickling)
+        began = time.monotonic()
+        while time.monotonic() - began < 2.5:
+            for peer in trickling:
+                peer.send(b"x")
+            time.sleep(0.5)
+        for peer in opened:
+            peer.settimeout(10)
+        for peer in opened:
+            with suppress(ConnectionResetError):
+                while peer.recv(65_536):
+                    pass
+        yield Finding("silent and trickling peers are gone after", time.monotonic() - began, 6, "s")
+        for number in range(1_000):
+            with connect(echo if number % 2 else chat, number) as peer:
+                peer.sendall(b"x" * 10_000)
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        halves = 0
+        for number in range(200):
+            with connect(echo, number) as peer:
+                peer.sendall(b"y" * 10_000)
+                peer.shutdown(socket.SHUT_WR)
+                got = 0
+                while data := peer.recv(65_536):
+                    got += len(data)
+                halves += got == 10_000
+        for peer in opened:
+            peer.close()
+        yield Finding("echoes lost in half-closes, of 200", 200 - halves, 0, "")
+        yield Finding("files left open", target.files_above(files), 0, "")
+        yield Finding("more memory", (target.memory() - before) / MIB, 4, "MiB")
+        yield from quiet(target)
+
+
+def idle_members(reactor: str, seconds: float) -> Iterator[Finding]:
+    """10,000 chat members, ten to a room, who say nothing."""
+    members = 10_000
+    with serving(reactor, "--chat", ANY, "--chat-idle-timeout", 0) as target, many() as opened:
+        before = 0
+        for number in range(members + 100):
+            if number == 100:  # by then it has what it needs once
+                before = target.memory()
+            opened.append(connect(target.ports[0], number))
+            opened[-1].sendall(b"/join #r%d\n" % (number // 10))
+            while b"you are in #r" not in opened[-1].recv(10_000):
+                pass
+        yield Finding("memory for each", (target.memory() - before) / members / 1024, 6, "KiB")
+        yield from quiet(target)
+
+
+def idle_tls(reactor: str, seconds: float) -> Iterator[Finding]:
+    """2,000 TLS clients that say nothing."""
+    clients = 2_000
+    with tempfile.NamedTemporaryFile(suffix=".pem") as pem, many() as opened:
+        authority = trustme.CA()
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem.name)
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        with serving(reactor, "--tcp", ANY, "--tls-cert", pem.name) as target:
+            before = 0
+            for number in range(clients + 100):
+                if number == 100:
+                    before = target.memory()
+                plain = connect(target.ports[0], number)
+                opened.append(context.wrap_socket(plain, server_hostname="localhost"))
+                opened[-1].sendall(b"x")
+                opened[-1].recv(1)
+            yield Finding("memory for each", (target.memory() - before) / clients / 1024, 40, "KiB")
+            yield from quiet(target)
