@@ -56,4 +56,5 @@ class Signals:
         if self._stopping:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+            os._exit(128 + number)  # the first process of a container, which no signal ends by default
         self._stopping = True

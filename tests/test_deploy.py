@@ -1,0 +1,48 @@
+"""What is in deploy/ starts netsvc with flags that it has."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from netsvc.tap import Options
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+
+
+def flags_of(command: list[str]) -> list[str]:
+    return command[command.index("netsvc") + 1 :]
+
+
+@pytest.mark.parametrize("unit", sorted(path.name for path in DEPLOY.glob("*.service")))
+def test_a_unit_starts_netsvc_with_flags_that_it_has(unit: str) -> None:
+    text = (DEPLOY / unit).read_text().replace("\\\n", " ")
+    [command] = re.findall("^ExecStart=(.*)$", text, re.MULTILINE)
+    options = Options()
+    options.parseOptions(flags_of(shlex.split(command)))
+    assert options.config().tcp
+    assert options.config().udp
+
+
+def test_the_service_names_every_socket_and_each_has_its_flag() -> None:
+    service = (DEPLOY / "netsvc.service").read_text()
+    sockets = sorted(path.name for path in DEPLOY.glob("*.socket"))
+    for setting in ("Requires", "After", "Sockets"):
+        [named] = re.findall(f"^{setting}=(.*)$", service, re.MULTILINE)
+        assert sorted(named.split()) == sockets
+    for name in sockets:
+        [descriptor] = re.findall("^FileDescriptorName=(.*)$", (DEPLOY / name).read_text(), re.MULTILINE)
+        assert f"systemd:domain=INET6:name={descriptor}" in service
+
+
+def test_the_container_starts_netsvc_with_flags_that_it_has() -> None:
+    lists = re.findall(r"^(ENTRYPOINT|CMD) (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    command = [word for _, words in lists for word in json.loads(words)]
+    options = Options()
+    options.parseOptions(flags_of(command))
+    assert options.config().metrics == "0.0.0.0:9114"
+    assert options.config().udp == ("520",)
