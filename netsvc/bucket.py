@@ -27,14 +27,17 @@ _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 class TokenBucket:
-    """Holds at most ``burst`` tokens, at first as many, and gains ``rate`` a second. No rate or no burst: no limit."""
+    """Holds at most ``burst`` tokens and gains ``rate`` a second. No rate or no burst: no limit.
+
+    :param tokens: how many it holds at first; by default as many as it can.
+    """
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated")
 
-    def __init__(self, rate: float, burst: float, now: float) -> None:
+    def __init__(self, rate: float, burst: float, now: float, tokens: float | None = None) -> None:
         self._rate = rate if burst else 0.0
         self._burst = max(1.0, burst)
-        self._tokens = self._burst
+        self._tokens = self._burst if tokens is None else min(tokens, self._burst)
         self._updated = now
 
     def take(self, now: float) -> bool:

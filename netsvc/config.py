@@ -65,9 +65,7 @@ class Config:
     framing: Literal["raw", "line"] = _knob(
         "raw", "what --reply takes for a message: raw (each piece that arrives) or line"
     )
-    tls_cert: str | None = _knob(
-        None, "PEM file of a certificate and its chain: ports and addresses of --tcp and --chat then speak TLS"
-    )
+    tls_cert: str | None = _knob(None, "PEM file of a certificate and its chain: --tcp and --chat then speak TLS")
     tls_key: str | None = _knob(None, "PEM file of its key, unless that is in the same file")
     tls_client_ca: str | None = _knob(None, "PEM file of authorities; clients have to show a certificate of theirs")
     queue_max: int = _knob(
@@ -82,7 +80,8 @@ class Config:
     )
     drain_timeout: float = _knob(5.0, "seconds for flushing what was accepted when the server stops; 0: no limit")
     handshake_timeout: float = _knob(
-        Limits.handshake_timeout, "seconds that a TLS handshake may take; then the peer is cut; 0: no limit"
+        Limits.handshake_timeout,
+        "seconds that a TLS handshake, or a PROXY header, may take; then the peer is cut; 0: no limit",
     )
     line_timeout: float = _knob(
         Limits.line_timeout, "seconds from the beginning of a line to its end; then the peer is closed; 0: no limit"
@@ -106,7 +105,9 @@ class Config:
     proxy_from: Sequence[str] = _knob(
         (), "take the PROXY header (v1, v2) that comes from this network for who connects; may be repeated"
     )
-    deny: Sequence[str] = _knob((), "take nothing that comes from this network, likewise")
+    deny: Sequence[str] = _knob(
+        (), "take nothing that comes from this network; chat=NETWORK, say, for one service alone; may be repeated"
+    )
     chat_rate: float = _knob(CHAT_RATE, "lines a second that a chat member may say, more are read later; 0: no limit")
     chat_burst: int = _knob(CHAT_BURST, "lines that a chat member may say at once after a silence; 0: no limit")
     udp_rate: float = _knob(RATE, "answers a second for one IPv4 address or IPv6 /64; 0: no limit")
@@ -149,6 +150,8 @@ class Config:
                 service, network = _scoped(text) if setting != "proxy_from" else ("", text)
                 if service not in ("", *SERVICES):
                     raise ConfigError(setting, text, f"there is no service {service!r}", "name tcp, udp or chat")
+                if service and not getattr(self, service):
+                    raise ConfigError(setting, text, f"{service} is not served", f"add {service}, or leave it out")
                 try:
                     parse_network(network)
                 except NetworkError as e:
@@ -165,6 +168,10 @@ class Config:
             raise ConfigError(
                 "queue_max", self.queue_max, "one read may bring more", f"give {TRANSPORT_BUFFER} or more, or 0"
             )
+        if self.proxy_from and not (self.tcp or self.chat):
+            raise ConfigError("proxy_from", self.proxy_from[0], "no proxy passes datagrams on", "add tcp or chat")
+        if self.tls_cert == "":
+            raise ConfigError("tls_cert", "''", "no file", "name a PEM file")
         for setting in ("tls_key", "tls_client_ca"):
             if getattr(self, setting) is not None and self.tls_cert is None:
                 raise ConfigError(setting, getattr(self, setting), "there is no certificate", "add tls-cert")

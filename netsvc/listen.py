@@ -17,8 +17,9 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, execu
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
-from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.protocol import DatagramProtocol, Protocol
 from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 
 from netsvc.address import AddressError, HostPort, is_ip, parse_address, show
@@ -45,6 +46,9 @@ _REMEDIES = {
     ),
     errno.EADDRNOTAVAIL: ("this host has no such address", "netsvc lookup lists the addresses it has"),
 }
+
+#: Kinds of endpoints that give a connection to the factory itself, and to no wrapper of Twisted's.
+_BARE = ("tcp", "tcp4", "tcp6", "unix", "systemd")
 
 Opener = Callable[[], Deferred[list[IListeningPort]]]
 
@@ -162,15 +166,38 @@ def stream_listener(
     """Return what listens for ``factory`` on the streams that ``text`` describes.
 
     :param send_buffer: see :class:`Listener`.
-    :param wrap: puts something before a port or an address, TLS say. An endpoint description says for itself.
+    :param wrap: puts something before the factory, TLS say; ``ssl:`` and ``tls:`` speak for themselves.
     :raises ConfigError: for a text that describes none, a key file that cannot be read included.
     """
     where = _address(setting, text)
+    kind = text.partition(":")[0] if where is None else ""
+    if wrap is not None and kind not in ("ssl", "tls"):
+        factory = wrap(factory)
     if where is None:
-        opener = partial(_listen, _endpoint(reactor, setting, text), factory)
-        return Listener(setting, text, [opener], send_buffer)
-    open_on = partial(reactor.listenTCP, where.port, wrap(factory) if wrap else factory, BACKLOG)
+        endpoint = _endpoint(reactor, setting, text)
+        never_none = factory if kind in _BARE else _NeverNone(factory)
+        return Listener(setting, text, [partial(_listen, endpoint, never_none)], send_buffer)
+    open_on = partial(reactor.listenTCP, where.port, factory, BACKLOG)
     return Listener(setting, text, [partial(execute, _open_at, where, open_on)], send_buffer)
+
+
+class _NeverNone(WrappingFactory):
+    """Closes whom the wrapped factory refuses. Twisted's own wrappers would make a connection of nothing instead."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        return _Refused() if protocol is None else protocol
+
+
+class _Refused(Protocol):
+    """Closes at once."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self.transport.abortConnection()
 
 
 def datagram_listener(

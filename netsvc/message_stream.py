@@ -23,6 +23,7 @@ class MessageProtocol(StreamProtocol):
 
     _turn: IDelayedCall | None = None
     _draining = False
+    _ended = False  # the peer has said all it has to say
     _line_since = 0.0
 
     def __init__(self, framing: Framing) -> None:
@@ -40,7 +41,7 @@ class MessageProtocol(StreamProtocol):
         """Return the seconds after which the next message may be taken; 0 for now."""
         return 0.0
 
-    def look(self, now: float) -> None:
+    def look(self, now: float) -> bool:
         waiting = self._turn is not None or self._paused or self._held
         if self.heard or waiting or not self.framing.begun():
             self._line_since = now
@@ -49,8 +50,8 @@ class MessageProtocol(StreamProtocol):
             self.refused("line not ended in time")
             self.factory.counts.cut_off("did not end its line in time", self.peer)
             self.finish()
-            return
-        super().look(now)
+            return True
+        return super().look(now)
 
     def dataReceived(self, data: bytes) -> None:
         self.factory.counts.received_bytes += len(data)
@@ -63,8 +64,9 @@ class MessageProtocol(StreamProtocol):
             self._take()
 
     def input_ended(self) -> None:
-        self._take_rest()
-        self.finish()
+        self._ended = True
+        if self._turn is None:
+            self._take()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._turn is not None:
@@ -100,7 +102,10 @@ class MessageProtocol(StreamProtocol):
                 self._come_back(wait)
                 return
             if not self._take_one():
-                if self._draining:
+                if self._ended:
+                    self._take_end()
+                    self.finish()
+                elif self._draining:
                     self.drained()
                 else:
                     self.release()
@@ -131,9 +136,16 @@ class MessageProtocol(StreamProtocol):
         return True
 
     def _take_rest(self) -> None:
-        """Take what was read before the end, and what the end completes: no more than one read returned."""
-        while not self._finishing and self._take_one():
-            pass
+        """Take what was read before the connection was lost, no more of it and no faster than ever."""
+        for _ in range(MESSAGES_A_TURN):
+            if self._finishing or self.pace():
+                return
+            if not self._take_one():
+                self._take_end()
+                return
+
+    def _take_end(self) -> None:
+        """Take what the end of the stream completes."""
         rest = self.framing.end()
         if rest is not None and not self._finishing:
             self.messageReceived(rest)

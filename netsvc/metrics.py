@@ -12,14 +12,17 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from twisted.internet.interfaces import IAddress, IProtocolFactory
-from twisted.protocols.policies import WrappingFactory
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from netsvc.counts import Counts
+from netsvc.timer import cancel
 
-#: Seconds that a client may be silent, and clients at a time. Those who ask are few, and ask for little.
+#: Seconds that a connection may last, and clients at a time. Those who ask are few, and ask for little.
 TIMEOUT = 10.0
 CONNECTIONS = 16
 
@@ -39,7 +42,8 @@ def metrics_site(reactor: Any, counts: Iterable[Counts], ready: Callable[[], boo
     root.putChild(b"metrics", _MetricsPage(registry))
     root.putChild(b"healthz", _Page(lambda: (200, "ok\n")))
     root.putChild(b"readyz", _Page(lambda: (200, "ready\n") if ready() else (503, "not ready\n")))
-    return _FewClients(_QuietSite(root, requestFactory=_BodilessRequest, timeout=TIMEOUT, reactor=reactor))
+    site = _QuietSite(root, requestFactory=_BodilessRequest, timeout=TIMEOUT, reactor=reactor)
+    return _FewClients(site, reactor)
 
 
 class ServiceCollector(Collector):
@@ -100,6 +104,9 @@ class _Page(Resource):
         request.setHeader(b"cache-control", b"no-store")
         return text.encode("utf-8")
 
+    def render_HEAD(self, request: Request) -> bytes:
+        return _without_body(self, request)
+
 
 class _MetricsPage(Resource):
     isLeaf = True
@@ -109,9 +116,21 @@ class _MetricsPage(Resource):
         self._registry = registry
 
     def render_GET(self, request: Request) -> bytes:
-        encode, content_type = choose_encoder(request.getHeader("accept") or "")
+        try:
+            encode, content_type = choose_encoder(request.getHeader("accept") or "")
+        except (TypeError, ValueError):  # it compares version numbers, and has not seen every one
+            encode, content_type = choose_encoder("")
         request.setHeader(b"content-type", content_type.encode("ascii"))
         return encode(self._registry)
+
+    def render_HEAD(self, request: Request) -> bytes:
+        return _without_body(self, request)
+
+
+def _without_body(page: _Page | _MetricsPage, request: Request) -> bytes:
+    """Answer a HEAD request; Twisted logs one that is answered with a body, and the request with it."""
+    request.setHeader(b"content-length", b"%d" % len(page.render_GET(request)))
+    return b""
 
 
 class _BodilessRequest(Request):
@@ -138,9 +157,36 @@ class _QuietSite(Site):
 
 
 class _FewClients(WrappingFactory):
-    """Closes whoever comes while there are as many as there may be."""
+    """Closes whoever comes while there are as many as there may be, and whoever takes too long.
+
+    :param clock: tells the time.
+    """
 
     noisy = False
 
+    def __init__(self, factory: IProtocolFactory, clock: IReactorTime) -> None:
+        super().__init__(factory)
+        self.protocol = _Client
+        self.clock = clock
+
     def buildProtocol(self, addr: IAddress | None) -> Any:
         return super().buildProtocol(addr) if len(self.protocols) < CONNECTIONS else None
+
+    def stopFactory(self) -> None:
+        for client in tuple(self.protocols):
+            client.transport.abortConnection()
+
+
+class _Client(ProtocolWrapper):
+    """A connection that is over after a time, however much or little is said on it."""
+
+    factory: _FewClients
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self._deadline = self.factory.clock.callLater(TIMEOUT, self.transport.abortConnection)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        cancel(self._deadline)
+        super().connectionLost(reason)

@@ -21,7 +21,7 @@ class Names:
     """Names of 1 to 24 ASCII letters, digits, ``_`` and ``-``, compared without case."""
 
     def __init__(self) -> None:
-        self._reserved = {self.key(nick) for nick in RESERVED_NICKS}
+        self._reserved = {key for nick in RESERVED_NICKS for key in self.keys(nick)}
 
     def nick(self, text: str) -> str:
         """Return ``text``, as it is to be shown, if a member may be called so.
@@ -29,7 +29,7 @@ class Names:
         :raises NameRefusedError: otherwise, and for the reserved names, whatever their case.
         """
         nick = self.parse(text, "a nick")
-        if self.key(nick) in self._reserved:
+        if not self._reserved.isdisjoint(self.keys(nick)):
             raise NameRefusedError(f"{nick} is reserved; take another nick")
         return nick
 
@@ -40,9 +40,9 @@ class Names:
         """
         return "#" + self.parse(text.removeprefix("#"), "a room's name").lower()
 
-    def key(self, name: str) -> str:
-        """Return what is the same for all names that would be taken for each other."""
-        return name.lower()
+    def keys(self, name: str) -> set[str]:
+        """Return what stands for a name. Two that have one of it in common would be taken for each other."""
+        return {name.lower()}
 
     def parse(self, text: str, what: str) -> str:
         """Return ``text`` as it is to be shown.

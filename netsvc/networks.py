@@ -18,9 +18,13 @@ def parse_network(text: str) -> Network:
     :raises NetworkError: for a text that is neither.
     """
     try:
-        return ip_network(text, strict=False)
+        network = ip_network(text, strict=False)
     except ValueError:
         raise NetworkError("neither a network nor an address") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:
+        return IPv4Network((mapped, network.prefixlen - 96))
+    return network
 
 
 class Networks:

@@ -17,6 +17,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
+from netsvc.admission import Connections
 from netsvc.counts import Counts
 from netsvc.networks import Networks
 from netsvc.proxy import ProxyError, ProxyReader
@@ -33,14 +34,22 @@ class ProxiedFactory(WrappingFactory):
     :param clock: a reactor, or a ``Clock`` in a test.
     :param timeout: seconds for the header to arrive; 0 for no limit.
     :param counts: where connections without a header are counted.
+    :param connections: all that there are; one that has no header yet is one of them.
     """
 
     noisy = False
 
     def __init__(
-        self, factory: IProtocolFactory, proxies: Networks, clock: IReactorTime, timeout: float, counts: Counts
+        self,
+        factory: IProtocolFactory,
+        proxies: Networks,
+        clock: IReactorTime,
+        timeout: float,
+        counts: Counts,
+        connections: Connections | None = None,
     ) -> None:
         super().__init__(factory)
+        self.connections = Connections() if connections is None else connections
         self.clock = clock
         self.timeout = timeout
         self.counts = counts
@@ -50,8 +59,17 @@ class ProxiedFactory(WrappingFactory):
         host = getattr(addr, "host", None)
         if host is None or not self._proxies.allows(host):
             return self.wrappedFactory.buildProtocol(addr)
+        refusal = self.connections.refusal(None)
+        if refusal is not None:
+            self.counts.refuse(refusal, host)
+            return None
         factory: Any = self
         return Proxied(factory, Protocol())
+
+    def stopFactory(self) -> None:
+        """The port is closed: nobody is left who could serve those that still have no header."""
+        for protocol in tuple(self.protocols):
+            protocol.give_up()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -70,6 +88,7 @@ class Proxied(ProtocolWrapper):
         Protocol.makeConnection(self, transport)
         self.factory.registerProtocol(self)
         self._reader = ProxyReader()
+        self.factory.connections.enter(None)
         if self.factory.timeout:
             self._timer = self.factory.clock.callLater(self.factory.timeout, self._refuse, "no PROXY header in time")
 
@@ -100,12 +119,22 @@ class Proxied(ProtocolWrapper):
             self.wrappedProtocol.writeConnectionLost()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        cancel(self._timer)
+        self._wait_no_more()
         super().connectionLost(reason)
 
-    def _begin(self, source: tuple[str, int] | None, rest: bytes) -> None:
+    def give_up(self) -> None:
+        """Close if there is no header yet."""
+        if self._reader is not None:
+            self.transport.abortConnection()
+
+    def _wait_no_more(self) -> None:
         cancel(self._timer)
-        self._reader = None
+        if self._reader is not None:
+            self._reader = None
+            self.factory.connections.leave(None)
+
+    def _begin(self, source: tuple[str, int] | None, rest: bytes) -> None:
+        self._wait_no_more()
         if source is not None:
             kind = IPv6Address if ":" in source[0] else IPv4Address
             self._peer = kind("TCP", *source)

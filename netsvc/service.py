@@ -66,7 +66,7 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> NetsvcService:
             secured = wrapped if service.tls is None else service.tls.wrap(wrapped)
             if proxies is None:
                 return secured
-            return ProxiedFactory(secured, proxies, reactor, config.handshake_timeout, factory.counts)
+            return ProxiedFactory(secured, proxies, reactor, config.handshake_timeout, factory.counts, connections)
 
         streams = StreamService(
             ports, where, factory, config.drain_timeout, setting=setting, send_buffer=send_buffer, wrap=wrap
@@ -133,7 +133,7 @@ class StreamService(MultiService):
     :param drain_timeout: seconds for flushing what was accepted when the service stops; 0 for no limit.
     :param setting: what error messages call it.
     :param send_buffer: bytes that the kernel may queue for each connection; 0 leaves it to the kernel.
-    :param wrap: puts something before ports and addresses, TLS say. An endpoint description says for itself.
+    :param wrap: puts something before the factory, TLS say; ``ssl:`` and ``tls:`` speak for themselves.
     :raises ConfigError: for a listening string that means nothing.
     """
 

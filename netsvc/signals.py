@@ -33,12 +33,13 @@ class Signals:
             (signal.SIGINT, self._interrupt),
             *((number, self._call) for number in self._calls),
         ):
-            self._before[number] = signal.signal(number, handler)
+            if number != signal.SIGINT or callable(signal.getsignal(number)):  # nohup's stays ignored
+                self._before[number] = signal.signal(number, handler)
 
     def restore(self) -> None:
         """Handle them no more."""
         for number, before in self._before.items():
-            signal.signal(number, before)
+            signal.signal(number, signal.SIG_DFL if before is None else before)
         self._before.clear()
 
     def _stop(self, number: int, frame: Any) -> None:
@@ -51,6 +52,8 @@ class Signals:
 
     def _call(self, number: int, frame: Any) -> None:
         self._reactor.callFromThread(self._calls[signal.Signals(number)])
+        if callable(self._before[number]):  # twistd's, which begins a new log file at SIGUSR1
+            self._before[number](number, frame)
 
     def _at_once_if_again(self, number: int) -> None:
         if self._stopping:

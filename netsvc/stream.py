@@ -44,6 +44,11 @@ LINGER = 1.0
 #: Seconds between two looks at who is silent; so much later than its time a silent peer may be closed.
 SWEEP = 1.0
 
+#: How many are looked at in a turn of the reactor, and how many of them ended: when 2,000 members of a chat fall silent
+#: together, and each has to be told that each other one left, ending all of them in one turn takes 1.4 s.
+LOOKS_A_TURN = 512
+ENDS_A_TURN = 4
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -170,10 +175,22 @@ class StreamFactory(_Factory):
 
     def _look_around(self) -> None:
         """Tell every connection how long its peer has been silent; one timer for all of them, not one for each."""
-        self._sweep = self.clock.callLater(SWEEP, self._look_around)
+        self._look_on(list(self.connections))
+
+    def _look_on(self, left: list[StreamProtocol]) -> None:
+        """Look at some of those who are left, and at the others in the next turn."""
         now = self.clock.seconds()
-        for connection in tuple(self.connections):
-            connection.look(now)
+        ended = 0
+        for _ in range(LOOKS_A_TURN):
+            if not left or ended == ENDS_A_TURN:
+                break
+            ended += left.pop().look(now)
+        if not self.connections:
+            self._sweep = None
+        elif left:
+            self._sweep = self.clock.callLater(0, self._look_on, left)
+        else:
+            self._sweep = self.clock.callLater(SWEEP, self._look_around)
 
     def _abort_all(self) -> None:
         for connection in tuple(self.connections):
@@ -242,7 +259,7 @@ class StreamProtocol(Protocol):
         self._shaking = False
         if not self._finishing:
             self._set_timer(0, None)
-        self.opened()
+            self.opened()
 
     def readConnectionLost(self) -> None:
         self._input_ended = True
@@ -346,13 +363,18 @@ class StreamProtocol(Protocol):
         if self.factory.limits.queue_max and self._queued > self.factory.limits.queue_max:
             self.cut("leaves too much unread")
 
-    def look(self, now: float) -> None:
-        """See how long the peer has been silent. The factory calls it each second."""
-        if self.heard:
+    def look(self, now: float) -> bool:
+        """See how long the peer has been silent. The factory calls it each second.
+
+        :return: whether the connection was ended for that.
+        """
+        if self.heard or self._held or self._shaking:  # or nobody listens yet
             self.heard = False
             self._silent_since = now
         elif not self._finishing and self.factory.limits.idle_timeout:
             self.silent(now - self._silent_since)
+            return self._finishing
+        return False
 
     def hold(self) -> None:
         """Do not read from the peer for now."""

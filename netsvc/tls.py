@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
 from twisted.internet.ssl import Certificate, CertificateOptions, KeyPair, trustRootFromCertificates
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -58,9 +58,7 @@ class ServerTLS:
 
     def wrap(self, factory: IProtocolFactory) -> IProtocolFactory:
         """Return a factory whose connections speak TLS and are then those of ``factory``."""
-        wrapped: Any = TLSMemoryBIOFactory(self, False, factory, self._clock)
-        wrapped.noisy = False
-        return wrapped  # type: ignore[no-any-return]
+        return _SecuredFactory(self, False, factory, self._clock)
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         now = self._clock.seconds()
@@ -110,6 +108,16 @@ class ServerTLS:
         except (SSL.Error, crypto.Error):
             raise CertificateError(self._key, f"not the key of the certificate in {self._certificate}") from None
         return options
+
+
+class _SecuredFactory(TLSMemoryBIOFactory):
+    """Twisted's factory, which would make a connection of nothing where the wrapped one refuses a peer."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        return None if protocol is None else self.protocol(self, protocol)
 
 
 def _content(path: str) -> bytes:

@@ -22,10 +22,11 @@ class UnicodeNames(Names):
         self._profile = get_profile("UsernameCasePreserved")
         super().__init__()
 
-    def key(self, name: str) -> str:
-        # Without case first, so that case makes no difference; and again, for a zero becomes a capital O. No
-        # lower-case i looks like an l, but the capital one does, and both are the same name.
-        return _skeleton(name.casefold()).casefold().replace("i", "l")
+    def keys(self, name: str) -> set[str]:
+        # What it looks like as it is written, and as it might be: a capital looks like others than its small letter.
+        # No small i looks like an l, but the capital one does, and both are the same name.
+        looks = (_skeleton(written).casefold() for written in (name, name.casefold()))
+        return {_skeleton(look).casefold().replace("i", "l") for look in looks}
 
     def parse(self, text: str, what: str) -> str:
         try:
@@ -43,9 +44,13 @@ class UnicodeNames(Names):
 
 
 def _skeleton(text: str) -> str:
-    """Return the skeleton of UTS #39, section 4, which is the same for texts that look alike."""
-    prototypes = "".join(map(_prototype, unicodedata.normalize("NFD", text)))
-    return unicodedata.normalize("NFD", prototypes)
+    """Return the skeleton of UTS #39, section 4, which is the same for texts that look alike.
+
+    Its data knows composed characters, too, which its procedure takes apart at once: here they are looked up before.
+    """
+    for _ in range(2):
+        text = unicodedata.normalize("NFD", "".join(map(_prototype, text)))
+    return text
 
 
 @lru_cache(maxsize=4_096)

@@ -72,15 +72,13 @@ class Oracle(Room[ChatProtocol]):
                         self.owed[self._key[other]].append(Said(self._names[member], text))
             case Whisper(nick, text):
                 for other, name in self._names.items():
-                    if ASCII_NAMES.key(name) == ASCII_NAMES.key(nick):
+                    if ASCII_NAMES.keys(name) == ASCII_NAMES.keys(nick):
                         said = Whispered(self._names[member], name, text)
                         for party in {member, other}:
                             self.owed[self._key[party]].append(said)
             case Rename(nick):
-                if all(
-                    ASCII_NAMES.key(nick) != ASCII_NAMES.key(name) or other is member
-                    for other, name in self._names.items()
-                ):
+                keys = ASCII_NAMES.keys(nick)
+                if all(keys != ASCII_NAMES.keys(name) or other is member for other, name in self._names.items()):
                     self._names[member] = nick
             case Join(room):
                 self._place[member] = room
@@ -106,7 +104,7 @@ class Oracle(Room[ChatProtocol]):
         return deliveries
 
     def _assert_nicks_differ(self) -> None:
-        nicks = [ASCII_NAMES.key(self.nick(member)) for member in self._place]
+        nicks = [key for member in self._place for key in ASCII_NAMES.keys(self.nick(member))]
         assert len(nicks) == len(set(nicks)), f"a nick is held twice: {sorted(nicks)}"
 
     def present(self) -> set[tuple[str, int]]:
@@ -118,7 +116,7 @@ class Oracle(Room[ChatProtocol]):
         held = {
             name: value
             for name, value in vars(self).items()
-            if name not in ("owed", "names", "_key", "_guests") and value
+            if name not in ("owed", "names", "_called", "_key", "_guests") and value
         }
         assert not held, f"held after all have left: {held}"
 

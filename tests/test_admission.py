@@ -102,6 +102,14 @@ def test_networks_are_allowed_and_denied(
     assert enter(admission, None) is None
 
 
+def test_an_ipv4_network_written_as_ipv6_is_the_ipv4_network() -> None:
+    networks = Networks(deny=["::ffff:192.0.2.0/120"])
+    assert not networks.allows("192.0.2.5")
+    assert not networks.allows("::ffff:192.0.2.5")
+    assert networks.allows("192.0.3.5")
+    assert not Networks(deny=["::/0"]).allows("2001:db8::1")
+
+
 @pytest.mark.parametrize("text", ["", "192.0.2.0/33", "nonsense", "192.0.2.0/24/1"])
 def test_what_is_no_network_is_refused(text: str) -> None:
     with pytest.raises(NetworkError):

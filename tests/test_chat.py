@@ -149,15 +149,16 @@ def test_lines_after_a_quit_are_nobodys_even_at_an_orderly_end(factory: ChatFact
 
 def test_a_member_that_floods_is_read_more_slowly_and_loses_nothing(clock: Clock) -> None:
     factory = ChatFactory(Room(), clock)
-    ann, to_ann = member(factory, "ann")  # which took one line to say
+    ann, to_ann = member(factory, "ann")  # which took the one line that a newcomer has
     _, to_bob = member(factory, "bob")
+    clock.advance(10)
     ann.dataReceived(b"x\n" * 20)
-    assert taken(to_bob).count(b"\n") == 9
+    assert taken(to_bob).count(b"\n") == 10
     assert to_ann.producerState == "paused"
     clock.advance(0.21)
     assert taken(to_bob).count(b"\n") == 1
     clock.pump([0.21] * 10)
-    assert taken(to_bob).count(b"\n") == 10
+    assert taken(to_bob).count(b"\n") == 9
     clock.advance(0.21)
     assert to_ann.producerState == "producing"
     ann.dataReceived(b"x\n" * 20)
@@ -165,6 +166,16 @@ def test_a_member_that_floods_is_read_more_slowly_and_loses_nothing(clock: Clock
     clock.advance(0)
     assert to_ann.write_closed
     lose(ann)
+
+
+def test_who_comes_again_and_again_says_no_more_than_who_stays(clock: Clock) -> None:
+    factory = ChatFactory(Room(), clock)
+    _, to_bob = member(factory, "bob")
+    for _ in range(10):
+        ann, _ = connect(factory)
+        ann.dataReceived(b"x\n" * 5)
+        lose(ann)
+    assert taken(to_bob).count(b"> x\n") == 10
 
 
 def test_one_stuck_member_costs_the_room_nothing(factory: ChatFactory, clock: Clock) -> None:

@@ -9,7 +9,7 @@ from netsvc.chat.room import Room
 from netsvc.chat.server import ChatFactory
 from netsvc.echo import AcknowledgeFactory, EchoFactory
 from netsvc.reply import ReplyTemplate
-from netsvc.stream import Limits, StreamFactory, StreamProtocol
+from netsvc.stream import ENDS_A_TURN, Limits, StreamFactory, StreamProtocol
 from tests.connections import TCPTransport, connect, lose, taken
 
 
@@ -84,6 +84,41 @@ def test_a_member_that_answers_stays_and_is_asked_again(clock: Clock) -> None:
         assert taken(transport).startswith(b"* still there?")
         protocol.dataReceived(b"\n")
     lose(protocol)
+
+
+def test_a_short_time_is_not_all_asking(clock: Clock) -> None:
+    protocol, transport = chat(clock, idle_timeout=25)
+    assert seconds_until_closed(clock, transport, 12) is None
+    assert taken(transport) == b""
+    assert seconds_until_closed(clock, transport, 3) is None
+    assert taken(transport).startswith(b"* still there?")
+    lose(protocol)
+
+
+def test_who_is_not_read_from_is_not_silent(clock: Clock) -> None:
+    protocol, transport = connect(ChatFactory(Room(), clock, Limits(idle_timeout=50), rate=0.01, burst=1))
+    protocol.dataReceived(b"one\ntwo\nthree\n")
+    assert seconds_until_closed(clock, transport, 190) is None
+    lose(protocol)
+
+
+def test_those_who_fall_silent_together_are_not_all_ended_in_one_turn(clock: Clock) -> None:
+    factory = ChatFactory(Room(), clock, Limits(idle_timeout=50))
+    members = [connect(factory) for _ in range(100)]
+    turns: list[int] = []
+    ended = 0
+    while ended < 100:
+        clock.rightNow += 1 if clock.getDelayedCalls()[0].getTime() > clock.rightNow else 0
+        due = [call for call in clock.calls if call.getTime() <= clock.rightNow]
+        for call in due:  # a turn of the reactor, where Clock.advance would take them all
+            clock.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+        before, ended = ended, sum(transport.write_closed for _, transport in members)
+        turns.append(ended - before)
+    assert max(turns) == ENDS_A_TURN
+    for protocol, _ in members:
+        lose(protocol)
 
 
 LINES: list[str] = ["chat", "acknowledge"]

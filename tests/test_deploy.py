@@ -44,5 +44,5 @@ def test_the_container_starts_netsvc_with_flags_that_it_has() -> None:
     command = [word for _, words in lists for word in json.loads(words)]
     options = Options()
     options.parseOptions(flags_of(command))
-    assert options.config().metrics == "0.0.0.0:9114"
+    assert options.config().metrics == "9114"
     assert options.config().udp == ("520",)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -8,6 +9,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 
 from netsvc.counts import Counts
 from netsvc.metrics import CONNECTIONS, TIMEOUT, metrics_site
@@ -124,6 +126,38 @@ def test_the_body_of_a_request_is_not_kept(pages: Pages) -> None:
     [request] = protocol.wrappedProtocol._channel.requests  # type: ignore[attr-defined]
     assert request.content.getvalue() == b""
     pages.clock.advance(TIMEOUT)
+    assert transport.disconnecting
+
+
+@pytest.mark.parametrize("accept", ["text/plain;version=zzz", "application/openmetrics-text; version=abc", ";;,,;q=x"])
+def test_whatever_is_asked_for_numbers_are_given(pages: Pages, accept: str) -> None:
+    answer = pages.ask(f"GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.0 200 ")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/", "/nothing"])
+def test_who_asks_for_the_head_alone_gets_it_and_the_log_nothing(pages: Pages, path: str) -> None:
+    with capturedLogs() as events:
+        head, _, body = pages.ask(f"HEAD {path}?x HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
+    assert body == b""
+    assert b"content-length" in head.lower()
+    assert not events
+
+
+def test_a_request_that_trickles_in_is_given_up_all_the_same(pages: Pages) -> None:
+    protocol, transport = pages.connect() or pytest.fail("refused")
+    for _ in range(int(TIMEOUT)):
+        assert not transport.disconnecting
+        protocol.dataReceived(b"x")  # type: ignore[attr-defined]
+        pages.clock.advance(1)
+    assert transport.disconnecting
+
+
+def test_when_the_pages_stop_no_connection_stays(pages: Pages) -> None:
+    site: Any = pages.site
+    site.doStart()
+    _, transport = pages.connect() or pytest.fail("refused")
+    site.doStop()
     assert transport.disconnecting
 
 

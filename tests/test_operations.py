@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +23,14 @@ from tests.programs import SECONDS, TWIST, Program, running
 NOWHERE = "127.0.0.1:0"
 
 reactors = pytest.mark.parametrize("reactor", ["epoll", "asyncio-native", "uvloop"])
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> Path:
+    """A certificate and its key."""
+    path = tmp_path / "server.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    return path
 
 
 @contextmanager
@@ -178,7 +188,7 @@ def test_a_certificate_that_cannot_be_used_is_one_line(flags: list[str], line: s
 
 
 def test_a_network_that_is_not_allowed_is_closed_without_a_word() -> None:
-    with twist("epoll", "--tcp", NOWHERE, "--allow", "192.0.2.0/24", "--allow", "udp=127.0.0.0/8") as (server, port):
+    with twist("epoll", "--tcp", NOWHERE, "--allow", "192.0.2.0/24", "--allow", "tcp=198.51.100.7") as (server, port):
         with connect(port) as client, suppress(ConnectionResetError):
             assert client.recv(1) == b""
         server.wait_for("refused 127.0.0.1: not allowed")
@@ -223,3 +233,57 @@ def test_sigusr1_logs_the_numbers_and_so_does_the_end(reactor: str) -> None:
         server.process.terminate()
         assert server.end() == 0
         assert "tcp: connections: 0 of 2; bytes: 2 in, 2 out, 0 dropped; replies: 2" in server.output
+
+
+@reactors
+@pytest.mark.parametrize("where", ["127.0.0.1:0", "ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}"])
+def test_who_is_refused_over_tls_is_closed_and_leaves_nothing(reactor: str, where: str, pem: Path) -> None:
+    flags = ("--tls-cert", pem, "--tcp", where.format(pem=pem), "--deny", "127.0.0.0/8")
+    with twist(reactor, *flags) as (server, port):
+        files = 1_000
+        for number in range(40):
+            with connect(port) as client, suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+            if number == 10:  # by then it has opened what it opens once
+                files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+        while len(os.listdir(f"/proc/{server.process.pid}/fd")) > files:
+            pass
+        server.process.terminate()
+        assert server.end() == 0
+        assert "Traceback" not in server.output
+
+
+def test_a_systemd_socket_or_a_tcp_endpoint_speaks_tls_too(pem: Path) -> None:
+    with twist("epoll", "--tls-cert", pem, "--tcp", "tcp:0:interface=127.0.0.1") as (_, port):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with connect(port) as plain, context.wrap_socket(plain) as secured:
+            secured.sendall(b"x")
+            assert secured.recv(1) == b"x"
+
+
+def test_an_interrupt_that_is_ignored_stays_so() -> None:
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *TWIST, "--tcp", NOWHERE]
+    with running(*ignoring) as server:
+        server.wait_for("Starting reactor")
+        port = int(server.wait_for(r"tcp \S*: listening on \S*:(\d+)\n")[1])
+        for _ in range(3):
+            server.process.send_signal(signal.SIGINT)
+        assert echoes(port)
+        server.process.terminate()
+        assert server.end() == 0
+        assert "Traceback" not in server.output
+
+
+def test_twistd_begins_a_new_log_file_at_sigusr1_as_ever(tmp_path: Path) -> None:
+    log = tmp_path / "netsvc.log"
+    twistd = Path(sys.executable).with_name("twistd")
+    with running(twistd, "-n", "--pidfile=", "-l", log, "netsvc", "--tcp", NOWHERE) as server:
+        while not log.exists() or "listening on" not in log.read_text():
+            assert server.process.poll() is None
+        port = int(re.findall(r"listening on \S*:(\d+)", log.read_text())[0])
+        while not echoes(port):
+            pass
+        server.process.send_signal(signal.SIGUSR1)
+        while not log.with_name("netsvc.log.1").exists():
+            assert server.process.poll() is None

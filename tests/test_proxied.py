@@ -117,6 +117,35 @@ def test_the_limits_of_a_host_are_those_of_who_really_connected(clock: Clock) ->
         lose(protocol)
 
 
+def test_one_without_a_header_is_one_of_all_connections(clock: Clock) -> None:
+    connections, counts = Connections(2), Counts(clock)
+    door = Door(clock, Admission(connections))
+    factory = ProxiedFactory(EchoFactory(clock, door=door), Networks(["10.0.0.0/8"]), clock, 10, counts, connections)
+    first, _ = connect(factory)
+    second, _ = connect(factory)
+    assert factory.buildProtocol(PROXY) is None
+    assert counts.refused == {"server full": 1}
+    first.dataReceived(HEADER)
+    assert len(connections) == 2
+    for protocol in (first, second):
+        lose(protocol)
+    assert len(connections) == 0
+
+
+def test_nobody_begins_when_the_port_is_closed(clock: Clock) -> None:
+    factory = proxied(clock, EchoFactory(clock))
+    factory.doStart()
+    waiting, to_waiting = connect(factory)
+    begun, to_begun = connect(factory)
+    begun.dataReceived(HEADER)
+    factory.doStop()
+    assert to_waiting.aborted
+    assert not to_begun.aborted  # which the drain ends
+    for protocol in (waiting, begun):
+        lose(protocol)
+    assert not clock.getDelayedCalls()
+
+
 def test_a_half_close_reaches_the_protocol(clock: Clock) -> None:
     protocol, transport = connect(proxied(clock, EchoFactory(clock)))
     protocol.dataReceived(HEADER + b"x")

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import os
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
+from netsvc.admission import Admission
+from netsvc.chat.room import Room
+from netsvc.chat.server import ChatFactory, ChatProtocol
+from netsvc.door import Door
 from netsvc.echo import EchoFactory
+from netsvc.networks import Networks
 from netsvc.tls import CertificateError, ServerTLS
+from tests.connections import connect, lose
 
 
 @pytest.fixture
@@ -160,3 +169,44 @@ def test_what_cannot_be_used_is_said(clock: Clock, authority: trustme.CA, path: 
         with pytest.raises(CertificateError) as refusal:
             ServerTLS(clock, *map(str, files))
         assert str(refusal.value) == problem
+
+
+@pytest.mark.parametrize("draining", [False, True])
+def test_whom_the_service_refuses_gets_no_tls_either(clock: Clock, path: Path, draining: bool) -> None:
+    door = Door(clock, Admission(networks=Networks(deny=[] if draining else ["192.0.2.1"])))
+    echo = EchoFactory(clock, door=door)
+    secured = ServerTLS(clock, str(path)).wrap(echo)
+    if draining:
+        connected, _ = connect(echo)
+        echo.drain(0)
+    assert secured.buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000)) is None
+    if draining:
+        lose(connected)
+
+
+def test_a_peer_that_ends_tls_behind_its_lines_says_no_more_than_any_other(
+    clock: Clock, authority: trustme.CA, path: Path
+) -> None:
+    chat = ChatFactory(Room[ChatProtocol](), clock)
+    listener, to_listener = connect(chat)
+    server: Any = ServerTLS(clock, str(path)).wrap(chat).buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
+    transport = StringTransport()
+    server.makeConnection(transport)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting(authority).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    for _ in range(4):
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        if outgoing.pending:
+            server.dataReceived(outgoing.read())
+        clock.advance(0)
+        incoming.write(transport.value())
+        transport.clear()
+    client.write(b"a\n" * 8_000)
+    with suppress(ssl.SSLError):
+        client.unwrap()
+    server.dataReceived(outgoing.read())
+    server.connectionLost(Failure(ConnectionDone()))
+    clock.advance(0)
+    assert to_listener.value().count(b"> a\n") <= 2
+    lose(listener)

@@ -62,7 +62,7 @@ class Room(Generic[M]):
         self._by_nick: dict[str, M] = {}
         self._room_of: dict[M, str] = {}
         self._rooms: dict[str, dict[M, None]] = {}  # a dict for its order: of arrival
-        self._called: dict[str, str] = {}  # the rooms by their keys
+        self._called = dict.fromkeys(names.keys(LOBBY), LOBBY)  # the rooms by their keys; the lobby is always there
         self._guests = 0
 
     def __contains__(self, member: M) -> bool:
@@ -79,8 +79,7 @@ class Room(Generic[M]):
     def enter(self, member: M) -> list[Delivery[M]]:
         """Take in a member, under a free name such as ``guest-7`` and in the lobby."""
         nick = self._free_nick()
-        self._nicks[member] = nick
-        self._by_nick[self.names.key(nick)] = member
+        self._bear(member, nick)
         welcome = Notice(f"welcome, you are {nick}; /nick NAME changes that, /help lists the commands")
         return [Delivery((member,), welcome), *self._move(member, LOBBY)]
 
@@ -110,8 +109,8 @@ class Room(Generic[M]):
         """Forget a member, and tell the room. A member who is not present owes nobody an explanation."""
         if member not in self._nicks:
             return []
-        nick = self._nicks.pop(member)
-        del self._by_nick[self.names.key(nick)]
+        nick = self._nicks[member]
+        self._bear(member, None)
         return self._tell(self._take_out(member), f"{nick} {why}")
 
     def _say(self, member: M, text: str) -> list[Delivery[M]]:
@@ -121,7 +120,7 @@ class Room(Generic[M]):
         return [Delivery(others, Said(self._nicks[member], text))]
 
     def _whisper(self, member: M, nick: str, text: str) -> list[Delivery[M]]:
-        recipient = self._by_nick.get(self.names.key(nick))
+        recipient = self._bearer(nick)
         if recipient is None:
             return [Delivery((member,), Notice(f"nobody is called {nick}"))]
         parties = (member,) if recipient == member else (member, recipient)
@@ -131,21 +130,32 @@ class Room(Generic[M]):
         old = self._nicks[member]
         if old == nick:
             return [Delivery((member,), Notice(f"you are {nick} already"))]
-        bearer = self._by_nick.get(self.names.key(nick), member)
-        if bearer != member:
+        bearer = self._bearer(nick)
+        if bearer not in (None, member):
             taken = self._nicks[bearer]
             problem = "is taken" if taken.lower() == nick.lower() else f"looks like {taken}"
             return [Delivery((member,), Notice(f"{nick} {problem}; take another nick"))]
-        del self._by_nick[self.names.key(old)]
-        self._by_nick[self.names.key(nick)] = member
-        self._nicks[member] = nick
+        self._bear(member, nick)
         return [
             Delivery((member,), Notice(f"you are {nick} now")),
             *self._tell(self._others(member), f"{old} is {nick} now"),
         ]
 
+    def _bearer(self, nick: str) -> M | None:
+        """Return who has this nick, or one that looks like it."""
+        return next((self._by_nick[key] for key in self.names.keys(nick) if key in self._by_nick), None)
+
+    def _bear(self, member: M, nick: str | None) -> None:
+        """Give a member a nick that is free, in place of the one they may have; None for no more nick."""
+        if member in self._nicks:
+            for key in self.names.keys(self._nicks.pop(member)):
+                del self._by_nick[key]
+        if nick is not None:
+            self._nicks[member] = nick
+            self._by_nick.update(dict.fromkeys(self.names.keys(nick), member))
+
     def _join(self, member: M, room: str) -> list[Delivery[M]]:
-        room = self._called.get(self.names.key(room), room)
+        room = next((self._called[key] for key in self.names.keys(room) if key in self._called), room)
         if self._room_of[member] == room:
             return [Delivery((member,), Notice(f"you are in {room} already"))]
         if room not in self._rooms and room != LOBBY and len(self._rooms) >= ROOMS_MAX:
@@ -157,7 +167,7 @@ class Room(Generic[M]):
         """Put a member who is in no room into ``room``."""
         others = tuple(self._rooms.setdefault(room, {}))
         self._rooms[room][member] = None
-        self._called[self.names.key(room)] = room
+        self._called.update(dict.fromkeys(self.names.keys(room), room))
         self._room_of[member] = room
         if others:
             present = f"you are in {room} with {_listed(self._nicks[other] for other in others)}"
@@ -175,7 +185,9 @@ class Room(Generic[M]):
         del present[member]
         if not present:
             del self._rooms[room]
-            del self._called[self.names.key(room)]
+            if room != LOBBY:
+                for key in self.names.keys(room):
+                    del self._called[key]
         return tuple(present)
 
     def _list_rooms(self, member: M) -> list[Delivery[M]]:
@@ -198,7 +210,7 @@ class Room(Generic[M]):
         while True:
             self._guests += 1
             nick = f"guest-{self._guests}"
-            if self.names.key(nick) not in self._by_nick:
+            if self._bearer(nick) is None:
                 return nick
 
 

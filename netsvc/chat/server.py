@@ -45,12 +45,13 @@ class ChatProtocol(MessageProtocol):
         return self._bucket.wait(self.factory.clock.seconds())
 
     def silent(self, seconds: float) -> None:
-        left = self.factory.limits.idle_timeout - seconds
+        idle = self.factory.limits.idle_timeout
+        left = idle - seconds
         if left <= 0:
             self.tell(Notice("you have said nothing for too long; bye"))
             self.factory.counts.cut_off("said nothing for too long", self.peer)
             self.finish()
-        elif left <= NUDGE and not self._nudged:
+        elif left <= min(NUDGE, idle / 2) and not self._nudged:
             self._nudged = True
             self.tell(Notice(f"still there? say something within {left:.0f} seconds; an empty line will do"))
 
@@ -130,4 +131,5 @@ class ChatFactory(StreamFactory):
         self._burst = burst
 
     def connection(self) -> ChatProtocol:
-        return ChatProtocol(TokenBucket(self._rate, self._burst, self.clock.seconds()))
+        # One to begin with, or who comes again and again would say more than who stays.
+        return ChatProtocol(TokenBucket(self._rate, self._burst, self.clock.seconds(), 1))
