@@ -4,27 +4,59 @@ from __future__ import annotations
 
 import select
 import signal
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
 
 from hostile.finding import MIB, Finding, at, quiet
-from hostile.target import ANY, connect, honest_client, many, serving
+from hostile.target import (
+    ANY,
+    Target,
+    beside,
+    connect,
+    honest_client,
+    many,
+    serving,
+    shout,
+)
 
 
-def stuck_member(reactor: str, seconds: float) -> Iterator[Finding]:
-    """100 members, of whom one never reads, and 1,000 lines a second of 256 bytes."""
-    members, size = 100, 256
-    with serving(reactor, "--chat", ANY, "--chat-rate", 100, "--chat-burst", 1000) as target, many() as opened:
-        for number in range(members):
-            opened.append(connect(target.ports[0], number, buffer=4096 if number == 0 else 0))
-        victim, *readers = opened
+class _Talk(NamedTuple):
+    """What came of a talk of which some never read.
+
+    :ivar lost: lines that one of the others did not hear.
+    :ivar trips: seconds from saying to hearing.
+    :ivar peak: bytes of memory more than before.
+    :ivar said: lines that had been said when the last of those who never read was cut.
+    :ivar cut_after: seconds until then.
+    :ivar cut: how many were cut.
+    """
+
+    lost: int
+    trips: list[float]
+    peak: int
+    said: int
+    cut_after: float
+    cut: int
+
+
+LINE = 256
+
+
+def _talk(target: Target, stuck: int, others: int, rate: int, seconds: float) -> _Talk:
+    """Let ``stuck`` members who never read, and others who do, meet; the others say so many lines a second."""
+    with many() as opened:
+        for number in range(stuck + others):
+            opened.append(connect(target.ports[-1], number, buffer=4096 if number < stuck else 0))
         poll = select.epoll()
+        readers = opened[stuck:]
         for reader in readers:
             reader.setblocking(False)
             poll.register(reader.fileno(), select.EPOLLIN)
         by_number = {reader.fileno(): reader for reader in readers}
-        heard = dict.fromkeys(by_number, 0)
+        heard, sent = dict.fromkeys(by_number, 0), dict.fromkeys(by_number, 0)
         trips: list[float] = []
 
         def listen(until: float) -> None:
@@ -37,34 +69,51 @@ def stuck_member(reactor: str, seconds: float) -> Iterator[Finding]:
                             trips.append(time.perf_counter() - float(mark[:20]))
 
         listen(time.perf_counter() + 1)
-        before, said = target.memory(), 0
-        cut_after = peak = 0.0
-        began = time.perf_counter()
-        sent_by = dict.fromkeys(by_number, 0)
+        before, peak, said, said_at_cut, cut_after = target.memory(), 0, 0, 0, 0.0
+        began = looked = time.perf_counter()
         while (now := time.perf_counter()) < began + seconds:
-            while said < (now - began) * 1000:
+            while said < (now - began) * rate:
                 speaker = readers[said % len(readers)]
-                speaker.send((b"@%020.9f" % time.perf_counter()).ljust(size - 1, b"x") + b"\n")
-                sent_by[speaker.fileno()] += 1
+                speaker.send((b"@%020.9f" % time.perf_counter()).ljust(LINE - 1, b"x") + b"\n")
+                sent[speaker.fileno()] += 1
                 said += 1
             listen(now + 0.002)
-            if not cut_after and target.lines(": cut "):
-                cut_after = now - began
-            if said % 100 == 0:
+            if now - looked > 0.1:
+                looked = now
                 peak = max(peak, target.memory() - before)
+                if not said_at_cut and target.cut() >= stuck:
+                    said_at_cut, cut_after = said, now - began
         listen(time.perf_counter() + 1)
-        lost = sum(said - sent_by[number] - count for number, count in heard.items())
-        yield Finding("lines that the others lost", lost, 0, "")
-        yield Finding("p99 of a delivery", at(0.99, trips), 50, "ms")
-        yield Finding("more memory", peak / MIB, 8, "MiB")
-        # 256 KiB for it, 64 KiB twice in the kernel: full after 0.4 KiB a line, at 1,000 a second, within 2 s.
-        yield Finding("the stuck one is cut after", cut_after or seconds, 3, "s")
-        yield Finding("others that were cut", target.cut() - 1, 0, "")
+        lost = sum(said - sent[number] - count for number, count in heard.items())
+        return _Talk(lost, trips, peak, said_at_cut or said, cut_after or seconds, target.cut())
+
+
+def stuck_member(reactor: str, seconds: float) -> Iterator[Finding]:
+    """100 members, of whom one never reads, and 1,000 lines a second of 256 bytes."""
+    with serving(reactor, "--chat", ANY, "--chat-rate", 100, "--chat-burst", 1000) as target:
+        talk = _talk(target, 1, 99, 1_000, seconds)
+        yield Finding("lines that the others lost", talk.lost, 0, "")
+        yield Finding("p99 of a delivery", at(0.99, talk.trips), 50, "ms")
+        yield Finding("more memory", talk.peak / MIB, 8, "MiB")
+        # Its own 256 KiB, what the kernel holds of it, and what is said within a second.
+        yield Finding("said to the stuck one when it is cut", talk.said * LINE / 1024, 256 + 132 + 250, "KiB")
+        yield Finding("others that were cut", talk.cut - 1, 0, "")
         yield from quiet(target)
-        victim.close()
 
 
 def stuck_readers(reactor: str, seconds: float) -> Iterator[Finding]:
+    """500 members who never read, 10 others, and 300 lines a second."""
+    with serving(reactor, "--chat", ANY, "--chat-rate", 100, "--chat-burst", 1000) as target:
+        talk = _talk(target, 500, 10, 300, 15)
+        yield Finding("lines that the others lost", talk.lost, 0, "")
+        yield Finding("p99 of a delivery", at(0.99, talk.trips), 50, "ms")
+        yield Finding("more memory", talk.peak / MIB, 160, "MiB")
+        yield Finding("all are cut after", talk.cut_after, 15, "s")
+        yield Finding("others that were cut", talk.cut - 500, 0, "")
+        yield from quiet(target)
+
+
+def stuck_echoes(reactor: str, seconds: float) -> Iterator[Finding]:
     """500 echo peers that send as much as they can, and never read."""
     with serving(reactor, "--tcp", ANY) as target, many() as opened:
         before = peak = target.memory()
@@ -93,17 +142,14 @@ def stuck_readers(reactor: str, seconds: float) -> Iterator[Finding]:
 
 
 def stop_under_load(reactor: str, seconds: float) -> Iterator[Finding]:
-    """SIGTERM under load, with a reader that is stuck."""
-    with serving(reactor, "--tcp", ANY, "--chat", ANY) as target, many() as opened:
-        echo, _ = target.ports
-        stuck = connect(echo, 0, buffer=4096)
-        opened.append(stuck)
-        stuck.setblocking(False)
-        with suppress(BlockingIOError):
-            while True:
-                stuck.send(bytes(65_536))
+    """SIGTERM while ten clients flood the chat, with an echo peer that is stuck; and a second SIGTERM."""
+    with serving(reactor, "--tcp", ANY, "--chat", ANY) as target, many() as opened, ExitStack() as stack:
+        echo, chat = target.ports
+        _stick(opened, echo)
         readers = [connect(echo, 1 + number) for number in range(50)]
         opened.extend(readers)
+        stack.enter_context(beside(shout, [chat], 10, b"hello\n" * 10_000))
+        time.sleep(1)
         for reader in readers:
             reader.sendall(b"z" * 20_000)
         firsts = [reader.recv(1) for reader in readers]  # so that all of it is accepted, or on its way
@@ -117,8 +163,25 @@ def stop_under_load(reactor: str, seconds: float) -> Iterator[Finding]:
                     got += len(data)
             whole += got == 20_000
             reader.close()
-        status = target.process.wait(20)
         yield Finding("readers that lost something, of 50", 50 - whole, 0, "")
-        yield Finding("exit status", abs(status), 0, "")
+        yield Finding("exit status", abs(target.ended(20)), 0, "")
         yield Finding("stopped after", time.monotonic() - began, 10, "s")
         yield from quiet(target)
+    with serving(reactor, "--tcp", ANY, "--drain-timeout", 0, "--stall-timeout", 0) as target, many() as opened:
+        _stick(opened, target.ports[0])
+        target.process.send_signal(signal.SIGTERM)
+        while not target.lines("TCP Port .* Closed"):
+            time.sleep(0.01)
+        began = time.monotonic()
+        target.process.send_signal(signal.SIGTERM)
+        target.ended(20)
+        yield Finding("ended by a second SIGTERM after", time.monotonic() - began, 1, "s")
+
+
+def _stick(opened: list[socket.socket], port: int) -> None:
+    """Connect an echo peer that has sent as much as it could, and never reads."""
+    opened.append(connect(port, 0, buffer=4096))
+    opened[-1].setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            opened[-1].send(bytes(65_536))

@@ -47,8 +47,7 @@ def silent_handshakes(reactor: str, seconds: float) -> Iterator[Finding]:
     """1,000 TLS clients that stop after their ClientHello."""
     with tempfile.NamedTemporaryFile(suffix=".pem") as pem, many() as opened:
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem.name)
-        # An endpoint description speaks for itself: it stays in the clear.
-        flags = ("--chat", ANY, "--tls-cert", pem.name, "--tcp", f"tcp:0:interface={HOST}")
+        flags = ("--tcp", ANY, "--chat", f"ssl:0:interface={HOST}:privateKey={pem.name}:certKey={pem.name}")
         with serving(reactor, *flags) as target:
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")

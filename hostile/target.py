@@ -74,6 +74,13 @@ class Target:
             time.sleep(0.01)
         return found
 
+    def ended(self, seconds: float) -> int:
+        """Return its exit status, or 99 if it has not ended in so many seconds."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return 99
+
     def memory(self) -> int:
         """Return its resident bytes."""
         return memory_of(self.process.pid)
@@ -235,3 +242,24 @@ def closed(peers: list[socket.socket], seconds: float) -> float:
             poll.unregister(number)
             left.discard(number)
     return time.monotonic() - began if not left else seconds + len(left)
+
+
+def shout(ports: list[int], clients: int, data: bytes) -> None:
+    """Send ``data`` again and again from so many clients of each port, all in this process."""
+    with many() as opened:
+        poll = select.poll()
+        by_number = {}
+        for number in range(clients):
+            for port in ports:
+                opened.append(connect(port, number))
+                opened[-1].setblocking(False)
+                poll.register(opened[-1].fileno(), select.POLLOUT)
+                by_number[opened[-1].fileno()] = opened[-1]
+        while True:
+            for number, _ in poll.poll():
+                try:
+                    by_number[number].send(data)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    poll.unregister(number)

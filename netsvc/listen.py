@@ -127,6 +127,11 @@ class Listener(Service):
             listening = getattr(port, "socket", None)
             if self._send_buffer and listening is not None:  # accepted connections inherit it
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
+            is_stream = isinstance(listening, socket.socket) and listening.type == socket.SOCK_STREAM
+            if (
+                is_stream and "backlog=" not in self._text
+            ):  # an endpoint's default is 50; listening once more changes it
+                listening.listen(BACKLOG)
         self.log.info(
             "{setting} {text}: listening on {where}",
             setting=self._setting,

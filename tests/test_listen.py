@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +36,17 @@ def streams(text: str) -> MemoryReactor:
 def test_a_stream_is_listened_for_where_it_was_asked(text: str, interface: str) -> None:
     [(port, _, _, bound)] = streams(text).tcpServers
     assert (port, bound) == (1314, interface)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+@pytest.mark.parametrize(("text", "longest"), [("tcp:0:interface=127.0.0.1", BACKLOG), ("tcp:0:backlog=7", 7)])
+@ensureDeferred
+async def test_an_endpoint_has_a_long_backlog_too_unless_it_says_so(text: str, longest: int) -> None:
+    listener = stream_listener(reactor, "tcp", text, factory)
+    listener.startService()
+    info = listener._ports[0].socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)  # type: ignore[attr-defined]
+    assert struct.unpack_from("I", info, 28) == (longest,)  # tcpi_sacked, which is the backlog of a port: tcp(7)
+    await listener.stopService()
 
 
 def test_a_bare_port_is_every_address_with_a_long_backlog() -> None:
