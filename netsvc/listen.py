@@ -124,13 +124,11 @@ class Listener(Service):
             return
         self._ports += ports
         for port in ports:
-            listening = getattr(port, "socket", None)
+            listening: Any = getattr(port, "socket", None)
             if self._send_buffer and listening is not None:  # accepted connections inherit it
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
-            is_stream = isinstance(listening, socket.socket) and listening.type == socket.SOCK_STREAM
-            if (
-                is_stream and "backlog=" not in self._text
-            ):  # an endpoint's default is 50; listening once more changes it
+            # An endpoint's backlog is 50 by default; listening once more changes that.
+            if _is_stream(listening) and "backlog=" not in self._text:
                 listening.listen(BACKLOG)
         self.log.info(
             "{setting} {text}: listening on {where}",
@@ -228,6 +226,11 @@ def datagram_listener(
         return listen_to_ask(reactor, number, protocol(), interface, packet)
 
     return Listener(setting, text, [partial(execute, _open_at, where, open_on)])
+
+
+def _is_stream(listening: object) -> bool:
+    """Whether it is a real socket that connections come to."""
+    return isinstance(listening, socket.socket) and listening.type == socket.SOCK_STREAM
 
 
 def _all(deferreds: Iterable[Deferred[Any]]) -> Deferred[None]:
