@@ -41,8 +41,8 @@ class Counts:
         self.cut: Counter[str] = Counter()
         self.unsent: Counter[str] = Counter()
         self._clock = clock
-        self._said: dict[str, float] = {}  # when the log was told last, by cause
-        self._unsaid: Counter[str] = Counter()
+        self._quiet_until: dict[str, float] = {}  # by cause
+        self._said: dict[str, int] = {}  # how many there were when the log was told last, by cause
 
     def __str__(self) -> str:
         """Return all of it on one line."""
@@ -61,20 +61,21 @@ class Counts:
     def refuse(self, cause: str, peer: str) -> None:
         """Count that ``peer`` was refused, and log it unless the same cause was logged in this second."""
         self.refused[cause] += 1
-        self._log("refused", cause, peer)
+        now = self._clock.seconds()  # of floods, too: this method is on a hot path
+        if not now < self._quiet_until.get(cause, 0.0) <= now + QUIET:
+            self._log("refused", cause, peer, self.refused[cause], now)
 
     def cut_off(self, cause: str, peer: str) -> None:
         """Count that ``peer`` was cut, and log it likewise."""
         self.cut[cause] += 1
-        self._log("cut", cause, peer)
-
-    def _log(self, what: str, cause: str, peer: str) -> None:
         now = self._clock.seconds()
-        if 0 <= now - self._said.get(cause, -QUIET) < QUIET:
-            self._unsaid[cause] += 1
-            return
-        more = self._unsaid.pop(cause, 0)
-        self._said[cause] = now
+        if not now < self._quiet_until.get(cause, 0.0) <= now + QUIET:
+            self._log("cut", cause, peer, self.cut[cause], now)
+
+    def _log(self, what: str, cause: str, peer: str, number: int, now: float) -> None:
+        more = number - self._said.get(cause, 0) - 1
+        self._said[cause] = number
+        self._quiet_until[cause] = now + QUIET
         self.log.info(
             "{service}{what} {peer}: {cause}{more}",
             service=f"{self.service}: " if self.service else "",
