@@ -69,7 +69,7 @@ class Config:
     tls_key: str | None = _knob(None, "PEM file of its key, unless that is in the same file")
     tls_client_ca: str | None = _knob(None, "PEM file of authorities; clients have to show a certificate of theirs")
     queue_max: int = _knob(
-        Limits.queue_max, "bytes that may wait for one peer that does not read; then it is cut; 0: no limit"
+        Limits.queue_max, "bytes that may wait for one peer for half a second; then it is cut; 0: no limit"
     )
     stall_timeout: float = _knob(
         Limits.stall_timeout,

@@ -40,6 +40,9 @@ TRANSPORT_BUFFER = 65_536
 #: while the peer still sends would reset the connection, and what is under way to the peer would be lost.
 LINGER = 1.0
 
+#: Seconds for which more than ``queue_max`` may wait: for longer than a turn of the reactor, in which a peer that does
+#: read can be given any number of lines before anything can be sent to it.
+OVERFULL = 0.5
 
 #: Seconds between two looks at who is silent; so much later than its time a silent peer may be closed.
 SWEEP = 1.0
@@ -54,7 +57,7 @@ ENDS_A_TURN = 4
 class Limits:
     """What one stream connection may cost. 0 means no limit.
 
-    :param queue_max: bytes that may wait for a peer; one more and it is cut.
+    :param queue_max: bytes that may wait for a peer; it is cut for being owed more when they do for half a second.
     :param stall_timeout: seconds for which more than 64 KiB may wait without being read; then it is cut.
     :param close_timeout: seconds that closing may take without progress; then the connection is aborted.
     :param handshake_timeout: seconds that a TLS handshake may take.
@@ -228,6 +231,7 @@ class StreamProtocol(Protocol):
     _timer: IDelayedCall | None = None  # for the stall or for the closing: never both
     _waiting: deque[bytes] | None = None  # what the transport was not given yet; an empty deque takes 0.7 KiB
     _queued = 0  # bytes in the transport, as far as is known, and in _waiting; counted while paused
+    _overfull_since: float | None = None  # when that became more than there may be
 
     @property
     def peer(self) -> str:
@@ -302,8 +306,11 @@ class StreamProtocol(Protocol):
             self.transport.write(self._waiting.popleft())
         if self._paused:  # once more: write() called pauseProducing
             self._queued = TRANSPORT_BUFFER + sum(map(len, self._waiting or ()))
+            if self._queued <= self.factory.limits.queue_max:
+                self._overfull_since = None
             return
         self._waiting = None
+        self._overfull_since = None
         if self._finishing:
             self._close()
         else:
@@ -343,7 +350,7 @@ class StreamProtocol(Protocol):
     # What a subclass calls
 
     def send(self, data: bytes) -> None:
-        """Owe ``data`` to the peer. If it leaves too much unread, it is cut instead. Nothing is owed after the end."""
+        """Owe ``data`` to the peer; cut it if it leaves too much unread for too long. After the end nothing is owed."""
         if self._finishing:
             return
         counts = self.factory.counts
@@ -360,8 +367,12 @@ class StreamProtocol(Protocol):
                 return
             # What the transport holds is more than its buffer; how much more it does not say.
             self._queued = max(TRANSPORT_BUFFER, len(data))
-        if self.factory.limits.queue_max and self._queued > self.factory.limits.queue_max:
-            self.cut("leaves too much unread")
+        if 0 < self.factory.limits.queue_max < self._queued:
+            now = self.factory.clock.seconds()
+            if self._overfull_since is None:
+                self._overfull_since = now
+            elif now - self._overfull_since >= OVERFULL:
+                self.cut("leaves too much unread")
 
     def look(self, now: float) -> bool:
         """See how long the peer has been silent. The factory calls it each second.
@@ -430,7 +441,7 @@ class StreamProtocol(Protocol):
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
-            self.release()
+        self.release()  # the peer's end has to be read, which over TLS is its answer to ours
 
     def _never_shook_hands(self) -> None:
         self.cut("did not finish its TLS handshake in time")

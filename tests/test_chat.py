@@ -10,6 +10,7 @@ from netsvc.chat.client import ChatClient
 from netsvc.chat.messages import Event, Join, MessageError, Notice, Rename, Said, Say, Whisper, Whispered
 from netsvc.chat.room import Room
 from netsvc.chat.server import ChatFactory, ChatProtocol
+from netsvc.stream import OVERFULL
 from tests.connections import TCPTransport, attach, connect, lose, taken
 from tests.strategies import cut, cuts
 
@@ -185,11 +186,28 @@ def test_one_stuck_member_costs_the_room_nothing(factory: ChatFactory, clock: Cl
     to_bob.reads = False
     for _ in range(300):
         ann.dataReceived(b"x" * 1000 + b"\n")
+    clock.advance(OVERFULL)
+    ann.dataReceived(b"one more\n")
     assert to_bob.aborted
     assert len(to_bob.value()) < 66 * 1024
-    assert taken(to_cy).count(b"\n") == 300
+    assert taken(to_cy).count(b"\n") == 301
     lose(bob, ConnectionLost)
     assert taken(to_cy) == b"* bob left\n"
+
+
+def test_many_who_whisper_to_one_at_once_do_not_have_it_cut(clock: Clock) -> None:
+    factory = ChatFactory(Room(), clock)
+    bob, to_bob = member(factory, "bob")
+    others = [connect(factory)[0] for _ in range(64)]
+    clock.advance(2)
+    taken(to_bob)
+    to_bob.reads = False  # until the turn of the reactor is over
+    for other in others:
+        other.dataReceived((b"/msg bob " + b"x" * 1_000 + b"\n") * 10)
+    to_bob.read_all()
+    assert taken(to_bob).count(b"\n") == 640
+    for protocol in (bob, *others):
+        lose(protocol)
 
 
 def test_members_are_told_that_the_server_stops(factory: ChatFactory) -> None:

@@ -128,7 +128,10 @@ def test_a_peer_that_is_cut_is_counted_by_its_fault_with_what_was_dropped(clock:
 
 def test_a_peer_that_leaves_too_much_unread_is_counted(clock: Clock) -> None:
     factory = EchoFactory(clock, Limits(queue_max=65_536))
-    lose(stuck(factory))
+    protocol = stuck(factory)
+    clock.advance(0.5)
+    protocol.send(b"x")
+    lose(protocol)
     assert factory.counts.cut == {"leaves too much unread": 1}
 
 

@@ -66,13 +66,55 @@ def test_a_peer_that_reads_again_in_time_is_not_cut(clock: Clock, factory: EchoF
     lose(protocol)
 
 
-def test_more_than_the_bound_at_once_cuts_the_peer(factory: EchoFactory) -> None:
+def test_who_leaves_more_than_the_bound_unread_for_half_a_second_is_cut(clock: Clock, factory: EchoFactory) -> None:
     protocol, transport = stuck(factory)
-    protocol.send(b"x" * (256 - 65) * KIB)
+    protocol.send(b"x" * 192 * KIB)
+    clock.advance(0.4)
+    protocol.send(b"x")
     assert not transport.aborted
+    clock.advance(0.1)
     protocol.send(b"x")
     assert transport.aborted
     assert not protocol._waiting
+
+
+def test_who_is_given_more_than_the_bound_at_once_and_reads_it_is_not_cut(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    for _ in range(20):
+        transport.reads = False
+        for _ in range(1_000):
+            protocol.send(b"x" * KIB)
+        clock.advance(0.1)
+        transport.read_all()
+        assert len(taken(transport)) == 1_000 * KIB
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_who_reads_but_too_slowly_for_what_is_said_is_cut(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    seconds = 0.0
+    while not transport.aborted:
+        for _ in range(20):
+            protocol.send(b"x" * 10 * KIB)
+        clock.advance(0.1)
+        seconds += 0.1
+        transport.waiting = 0  # and it takes 70 KiB of those 200
+        protocol.resumeProducing()
+    assert seconds < 1
+
+
+def test_who_catches_up_in_between_has_half_a_second_again(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    for _ in range(10):
+        for _ in range(21):
+            protocol.send(b"x" * 10 * KIB)
+        clock.advance(0.4)
+        while transport.waiting + sum(map(len, protocol._waiting or ())) > 100 * KIB:
+            transport.waiting = 0
+            protocol.resumeProducing()
+    assert not transport.aborted
+    lose(protocol)
 
 
 def test_what_waits_is_sent_in_order_when_the_peer_reads_again(factory: EchoFactory) -> None:
