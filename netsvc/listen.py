@@ -50,6 +50,9 @@ _REMEDIES = {
 #: Kinds of endpoints that give a connection to the factory itself, and to no wrapper of Twisted's.
 _BARE = ("tcp", "tcp4", "tcp6", "unix", "systemd")
 
+#: Where descriptions have their backlog if they do not name it; systemd's sockets have had it since they opened.
+_BACKLOG_AT = {"tcp": 3, "tcp4": 3, "tcp6": 3, "unix": 3, "ssl": 6, "systemd": 0}
+
 Opener = Callable[[], Deferred[list[IListeningPort]]]
 
 
@@ -128,7 +131,7 @@ class Listener(Service):
             if self._send_buffer and listening is not None:  # accepted connections inherit it
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
             # An endpoint's backlog is 50 by default; listening once more changes that.
-            if _is_stream(listening) and "backlog=" not in self._text:
+            if _is_stream(listening) and not _says_backlog(self._text):
                 listening.listen(BACKLOG)
         self.log.info(
             "{setting} {text}: listening on {where}",
@@ -233,6 +236,13 @@ def _is_stream(listening: object) -> bool:
     return isinstance(listening, socket.socket) and listening.type == socket.SOCK_STREAM
 
 
+def _says_backlog(text: str) -> bool:
+    """Whether a listening string says itself how many connections may wait."""
+    fields = _fields(text)
+    unnamed = [value for name, value in fields if not name]
+    return any(name == "backlog" for name, _ in fields) or len(unnamed) > _BACKLOG_AT.get(unnamed[0], len(unnamed))
+
+
 def _all(deferreds: Iterable[Deferred[Any]]) -> Deferred[None]:
     gathered: Deferred[None] = DeferredList(list(deferreds), consumeErrors=True).addCallback(lambda _: None)
     return gathered
@@ -274,6 +284,9 @@ def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
     match _fields(text):
         case [("", "unix"), ("", "") | ("mode" | "backlog" | "lockfile", _), *_] | [("", "unix")]:
             raise ConfigError(setting, text, "the path is missing", "write unix:/path/of/the/socket")
+        case [("", "haproxy"), *_]:
+            problem = "Twisted's own believes anybody's header, and closes on one in two pieces"
+            raise ConfigError(setting, text, problem, "leave haproxy: out, and name the proxies with --proxy-from")
         case [("", "tls"), ("", directory), *_] if not any(Path(directory).glob("*.pem")):
             # Twisted would listen, and fail every handshake.
             problem = f"no file {directory}/*.pem"

@@ -78,6 +78,7 @@ class Proxied(ProtocolWrapper):
 
     factory: ProxiedFactory
     transport: Any
+    wrappedProtocol: Any
 
     _peer: IAddress | None = None
     _timer: IDelayedCall | None = None
@@ -109,14 +110,18 @@ class Proxied(ProtocolWrapper):
             self._begin(proxied.source, proxied.rest)
 
     def readConnectionLost(self) -> None:
-        if self._reader is None and IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+        if self._reader is None and self._half_closes():
             self.wrappedProtocol.readConnectionLost()
         else:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+        if self._half_closes():
             self.wrappedProtocol.writeConnectionLost()
+
+    def _half_closes(self) -> bool:
+        # By its class: Twisted's TLS claims to provide whatever its transport does, and asks that in turn.
+        return IHalfCloseableProtocol.implementedBy(type(self.wrappedProtocol))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._wait_no_more()

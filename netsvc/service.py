@@ -120,7 +120,8 @@ def _pages(reactor: Any, where: str, service: NetsvcService) -> Listener:
         from netsvc.metrics import metrics_site  # late: twisted.web takes longer to import than all the rest
     except ImportError as e:
         raise ConfigError("metrics", where, f"{e.name} is not installed", "pip install 'netsvc[metrics]'") from None
-    site = metrics_site(reactor, service.counts, lambda: bool(service.running))
+    own = service.count(reactor, "metrics")
+    site = metrics_site(reactor, service.counts, lambda: bool(service.running), own)
     return stream_listener(reactor, "metrics", f"127.0.0.1:{where}" if where.isdecimal() else where, site)
 
 

@@ -47,8 +47,8 @@ class Options(UsageOptions):
     synopsis = "[--tcp WHERE]... [--udp WHERE]... [--chat WHERE]... [options]"
     longdesc = (
         "WHERE is a port (1314: every address of this host, IPv4 and IPv6), an address and port (127.0.0.1:1314, "
-        "[::1]:1314) or a Twisted endpoint description (tcp:..., ssl:..., tls:..., unix:..., systemd:..., "
-        "haproxy:tcp:...; for --udp udp:PORT:interface=ADDRESS or systemd:domain=INET6:name=NAME). "
+        "[::1]:1314) or a Twisted endpoint description (tcp:..., ssl:..., tls:..., unix:..., systemd:...; "
+        "for --udp udp:PORT:interface=ADDRESS or systemd:domain=INET6:name=NAME). "
         "With none of the three flags: --tcp 1314 --udp 520."
     )
     optParameters = [  # noqa: RUF012  Twisted's own convention

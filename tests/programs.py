@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -125,6 +126,12 @@ def in_thread(program: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=program, daemon=True)
     thread.start()
     return thread
+
+
+def backlog_of(opened: socket.socket) -> int:
+    """Return how many connections may wait at a port: tcpi_sacked, says tcp(7) of one that listens."""
+    info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    return int(struct.unpack_from("I", info, 28)[0])
 
 
 def port_of(opened: socket.socket) -> int:

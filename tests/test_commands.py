@@ -20,7 +20,19 @@ import trustme
 
 from netsvc import __version__
 from netsvc.cli.main import main
-from tests.programs import NETSVC, SECONDS, TWIST, in_thread, listening, netsvc, port_of, running, serving, started
+from tests.programs import (
+    NETSVC,
+    SECONDS,
+    TWIST,
+    backlog_of,
+    in_thread,
+    listening,
+    netsvc,
+    port_of,
+    running,
+    serving,
+    started,
+)
 
 NOWHERE = "127.0.0.1:0"
 
@@ -669,11 +681,13 @@ os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
 @pytest.mark.parametrize("time", ["name=time", "index=1"])
 def test_sockets_that_systemd_opened_are_served(time: str) -> None:
     with listening() as stream, listening(socket.SOCK_DGRAM) as datagram:
+        stream.listen(77)
         command = [sys.executable, "-c", SYSTEMD, str(stream.fileno()), str(datagram.fileno()), *TWIST[1:]]
         flags = ["--tcp", "systemd:domain=INET:name=echo", "--udp", f"systemd:domain=INET:{time}"]
         descriptors = (stream.fileno(), datagram.fileno())
         with started(*command, *flags, pass_fds=descriptors, stdout=subprocess.PIPE) as server:
             assert netsvc("talk", port_of(stream), stdin=b"a\n").stdout == b"a\n"
+            assert backlog_of(stream) == 77
             assert netsvc("timestamp", port_of(datagram), "b").stdout.endswith(b"] b\n")
             server.terminate()
             server.communicate(timeout=SECONDS)

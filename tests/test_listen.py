@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from netsvc.errors import ConfigError, ListenError
 from netsvc.listen import BACKLOG, Listener, datagram_listener, stream_listener
 from netsvc.testing import Host, Network
 from tests.memory_reactor import MemoryReactor
+from tests.programs import backlog_of
 
 factory = Factory.forProtocol(Protocol)
 factory.noisy = False
@@ -39,13 +39,14 @@ def test_a_stream_is_listened_for_where_it_was_asked(text: str, interface: str) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
-@pytest.mark.parametrize(("text", "longest"), [("tcp:0:interface=127.0.0.1", BACKLOG), ("tcp:0:backlog=7", 7)])
+@pytest.mark.parametrize(
+    ("text", "longest"), [("tcp:0:interface=127.0.0.1", BACKLOG), ("tcp:0:backlog=7", 7), ("tcp:0:127.0.0.1:7", 7)]
+)
 @ensureDeferred
 async def test_an_endpoint_has_a_long_backlog_too_unless_it_says_so(text: str, longest: int) -> None:
     listener = stream_listener(reactor, "tcp", text, factory)
     listener.startService()
-    info = listener._ports[0].socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)  # type: ignore[attr-defined]
-    assert struct.unpack_from("I", info, 28) == (longest,)  # tcpi_sacked, which is the backlog of a port: tcp(7)
+    assert backlog_of(listener._ports[0].socket) == longest  # type: ignore[attr-defined]
     await listener.stopService()
 
 
@@ -82,6 +83,7 @@ def test_datagrams_are_listened_for(text: str) -> None:
         ("tls:/no/such/directory:80", "no file /no/such/directory/*.pem"),
         ("systemd:domain=INET6:name=nosuch", "systemd handed over no such socket"),
         ("unix:", "the path is missing"),
+        ("haproxy:tcp:1314", "name the proxies with --proxy-from"),
         ("systemd:domain=INET6:index=5", "systemd handed over no such socket"),
     ],
 )

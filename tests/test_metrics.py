@@ -24,7 +24,8 @@ class Pages:
         self.clock = Clock()
         self.counts = Counts(self.clock, "tcp")
         self.ready = True
-        self.site: IProtocolFactory = metrics_site(self.clock, [self.counts], lambda: self.ready)
+        self.own_counts = Counts(self.clock, "metrics")
+        self.site: IProtocolFactory = metrics_site(self.clock, [self.counts], lambda: self.ready, self.own_counts)
 
     def connect(self) -> tuple[object, StringTransport] | None:
         protocol = self.site.buildProtocol(SOMEBODY)
@@ -129,6 +130,23 @@ def test_the_body_of_a_request_is_not_kept(pages: Pages) -> None:
     assert transport.disconnecting
 
 
+def test_a_connection_is_for_one_request_however_many_come(pages: Pages) -> None:
+    protocol, transport = pages.connect() or pytest.fail("refused")
+    protocol.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000)  # type: ignore[attr-defined]
+    answer = transport.value()
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert b"connection: close" in answer.lower()
+    assert transport.disconnecting
+
+
+def test_who_asks_and_half_closes_is_answered(pages: Pages) -> None:
+    protocol, transport = pages.connect() or pytest.fail("refused")
+    protocol.dataReceived(b"GET /healthz HTTP/1.0\r\n\r\n")  # type: ignore[attr-defined]
+    protocol.readConnectionLost()  # type: ignore[attr-defined]
+    assert transport.value().endswith(b"ok\n")
+    assert transport.disconnecting
+
+
 @pytest.mark.parametrize("accept", ["text/plain;version=zzz", "application/openmetrics-text; version=abc", ";;,,;q=x"])
 def test_whatever_is_asked_for_numbers_are_given(pages: Pages, accept: str) -> None:
     answer = pages.ask(f"GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n".encode())
@@ -166,4 +184,6 @@ def test_only_so_many_may_ask_at_once_and_the_silent_ones_are_closed(pages: Page
     assert [one is not None for one in connected] == [True] * CONNECTIONS + [False]
     pages.clock.advance(TIMEOUT)
     assert all(transport.disconnecting for _, transport in filter(None, connected))
+    assert pages.own_counts.refused == {"server full": 1}
+    assert pages.own_counts.cut == {"took too long": CONNECTIONS}
     pages.clock.advance(60)  # by then they are aborted

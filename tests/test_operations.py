@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import ssl
@@ -252,13 +253,45 @@ def test_who_is_refused_over_tls_is_closed_and_leaves_nothing(reactor: str, wher
         assert "Traceback" not in server.output
 
 
+def over_tls(port: int) -> ssl.SSLSocket:
+    """Connect to a port, whoever it says it is."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(connect(port))
+
+
+@reactors
+def test_who_reads_all_the_time_has_everything_echoed_over_tls(reactor: str, pem: Path) -> None:
+    size = 4_000_000
+    with twist(reactor, "--tls-cert", pem, "--tcp", NOWHERE) as (_, port), over_tls(port) as client:
+        client.setblocking(False)
+        to_send, received = memoryview(bytes(size)), 0
+        while received < size:
+            select.select([client], [client] if to_send else [], [], SECONDS)
+            with suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                to_send = to_send[client.send(to_send[:200_000]) :] if to_send else to_send
+            with suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                piece = client.recv(100_000)
+                assert piece
+                received += len(piece)
+
+
+@reactors
+def test_a_member_who_ends_tls_when_it_is_told_to_is_not_cut(reactor: str, pem: Path) -> None:
+    with twist(reactor, "--tls-cert", pem, "--chat", NOWHERE) as (server, port), over_tls(port) as member:
+        member.recv(100)
+        server.process.terminate()
+        while member.recv(100):
+            pass
+        member.unwrap().close()
+        assert server.end() == 0
+        assert "not finished" not in server.output
+
+
 def test_a_systemd_socket_or_a_tcp_endpoint_speaks_tls_too(pem: Path) -> None:
-    with twist("epoll", "--tls-cert", pem, "--tcp", "tcp:0:interface=127.0.0.1") as (_, port):
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with connect(port) as plain, context.wrap_socket(plain) as secured:
-            secured.sendall(b"x")
-            assert secured.recv(1) == b"x"
+    with twist("epoll", "--tls-cert", pem, "--tcp", "tcp:0:interface=127.0.0.1") as (_, port), over_tls(port) as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
 
 
 def test_an_interrupt_that_is_ignored_stays_so() -> None:

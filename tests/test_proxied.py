@@ -164,11 +164,25 @@ def test_who_leaves_before_the_header_is_forgotten(clock: Clock) -> None:
     assert not clock.getDelayedCalls()
 
 
-def test_the_header_comes_before_tls(clock: Clock, tmp_path: Path) -> None:
+@pytest.fixture
+def secured(clock: Clock, tmp_path: Path) -> ProxiedFactory:
+    """Answers over TLS, behind a proxy."""
     pem = tmp_path / "server.pem"
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
-    factory = proxied(clock, ServerTLS(clock, str(pem)).wrap(answering(clock)))
-    protocol, transport = connect(factory)
+    return proxied(clock, ServerTLS(clock, str(pem)).wrap(answering(clock)))
+
+
+def test_a_half_close_ends_tls(clock: Clock, secured: ProxiedFactory) -> None:
+    protocol, transport = connect(secured)
+    protocol.dataReceived(HEADER)
+    protocol.readConnectionLost()
+    assert transport.disconnecting
+    lose(protocol)
+    assert not clock.getDelayedCalls()
+
+
+def test_the_header_comes_before_tls(clock: Clock, secured: ProxiedFactory) -> None:
+    protocol, transport = connect(secured)
     protocol.dataReceived(HEADER + b"\x16\x03\x01\x00\x05hello")
     assert taken(transport)[:1] == b"\x15"  # an alert of TLS
     assert protocol.wrappedProtocol.wrappedProtocol.peer == "192.0.2.1:40000"
