@@ -102,6 +102,16 @@ def test_who_is_not_read_from_is_not_silent(clock: Clock) -> None:
     lose(protocol)
 
 
+def test_who_is_not_read_from_is_written_to_now_and_then_so_that_its_absence_shows(clock: Clock) -> None:
+    protocol, transport = connect(ChatFactory(Room(), clock, Limits(idle_timeout=50), rate=5, burst=1))
+    protocol.dataReceived(b"\n" * 1_000)
+    taken(transport)
+    assert seconds_until_closed(clock, transport, 55) is None
+    notice = b"* you say more than 5 lines a second; the others hear it bit by bit\n"
+    assert taken(transport) == notice * 2
+    lose(protocol)
+
+
 def test_those_who_fall_silent_together_are_not_all_ended_in_one_turn(clock: Clock) -> None:
     factory = ChatFactory(Room(), clock, Limits(idle_timeout=50))
     members = [connect(factory) for _ in range(100)]

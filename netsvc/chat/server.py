@@ -33,6 +33,7 @@ class ChatProtocol(MessageProtocol):
     factory: ChatFactory
 
     _nudged = False
+    _paced_since = 0.0  # since when it has said more than may be taken
 
     def __init__(self, bucket: TokenBucket) -> None:
         super().__init__(LineFraming())
@@ -43,6 +44,16 @@ class ChatProtocol(MessageProtocol):
 
     def pace(self) -> float:
         return self._bucket.wait(self.factory.clock.seconds())
+
+    def look(self, now: float) -> bool:
+        idle = self.factory.limits.idle_timeout
+        if self._turn is None or not self.pace():
+            self._paced_since = now
+        elif 0 < idle <= 2 * (now - self._paced_since):
+            # Who is not read from can be gone without anybody's noticing, but not when it is written to twice.
+            self._paced_since = now
+            self.tell(Notice(f"you say more than {self.factory.rate:g} lines a second; the others hear it bit by bit"))
+        return super().look(now)
 
     def silent(self, seconds: float) -> None:
         idle = self.factory.limits.idle_timeout
@@ -112,6 +123,7 @@ class ChatFactory(StreamFactory):
     :param counts: where what happens is counted.
     :param rate: lines a second that a member may say; who says more is read more slowly. 0 for no limit.
     :param burst: lines that a member who was silent may say at once; 0 for no limit.
+    :ivar rate: the same as the parameter.
     """
 
     def __init__(
@@ -127,9 +139,9 @@ class ChatFactory(StreamFactory):
     ) -> None:
         super().__init__(clock, limits, door, counts)
         self.room = room
-        self._rate = rate
+        self.rate = rate
         self._burst = burst
 
     def connection(self) -> ChatProtocol:
         # One to begin with, or who comes again and again would say more than who stays.
-        return ChatProtocol(TokenBucket(self._rate, self._burst, self.clock.seconds(), 1))
+        return ChatProtocol(TokenBucket(self.rate, self._burst, self.clock.seconds(), 1))
