@@ -21,6 +21,25 @@ CONNECT_RATE = 20.0
 BURST_SECONDS = 10
 
 
+class HostCounter:
+    """Counts something of each host, in memory only for those that have any. A peer without an address is no host."""
+
+    def __init__(self) -> None:
+        self._numbers: Counter[str | bytes] = Counter()
+
+    def of(self, host: str | None) -> int:
+        """Return how many ``host`` has."""
+        return 0 if host is None else self._numbers[source_prefix(host)]
+
+    def add(self, host: str | None, number: int) -> None:
+        """Count so many more, or less."""
+        if host is not None:
+            prefix = source_prefix(host)
+            self._numbers[prefix] += number
+            if not self._numbers[prefix]:
+                del self._numbers[prefix]
+
+
 class Connections:
     """Counts connections, in all and of each host. Services share one.
 
@@ -32,7 +51,7 @@ class Connections:
         self._most = most
         self._most_of_a_host = most_of_a_host
         self._number = 0
-        self._of_host: Counter[str | bytes] = Counter()
+        self._of_host = HostCounter()
 
     def __len__(self) -> int:
         """How many connections there are."""
@@ -42,24 +61,19 @@ class Connections:
         """Say why there are too many for one more from ``host``; None if there are not."""
         if self._most and self._number >= self._most:
             return "server full"
-        if host is not None and self._most_of_a_host and self._of_host[source_prefix(host)] >= self._most_of_a_host:
+        if 0 < self._most_of_a_host <= self._of_host.of(host):
             return "too many connections from one host"
         return None
 
     def enter(self, host: str | None) -> None:
         """Count a connection."""
         self._number += 1
-        if host is not None:
-            self._of_host[source_prefix(host)] += 1
+        self._of_host.add(host, 1)
 
     def leave(self, host: str | None) -> None:
         """Forget a connection that was counted."""
         self._number -= 1
-        if host is not None:
-            prefix = source_prefix(host)
-            self._of_host[prefix] -= 1
-            if not self._of_host[prefix]:
-                del self._of_host[prefix]
+        self._of_host.add(host, -1)
 
 
 class Admission:

@@ -40,11 +40,14 @@ class TokenBucket:
         self._tokens = self._burst if tokens is None else min(tokens, self._burst)
         self._updated = now
 
-    def take(self, now: float) -> bool:
-        """Take one token at ``now`` (seconds), if there is one. A clock that was set back adds nothing."""
+    def take(self, now: float, cost: float = 1.0) -> bool:
+        """Take a token at ``now`` (seconds), if there is one. A clock that was set back adds nothing.
+
+        :param cost: how many are taken; those that are not there yet are owed.
+        """
         if self.wait(now):
             return False
-        self._tokens -= 1
+        self._tokens -= cost
         return True
 
     def wait(self, now: float) -> float:

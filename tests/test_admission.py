@@ -74,7 +74,7 @@ def test_nobody_is_remembered_who_is_gone() -> None:
     for number in range(100):
         admission.connections.leave(f"192.0.2.{number}")
     assert len(admission.connections) == 0
-    assert not admission.connections._of_host
+    assert not admission.connections._of_host._numbers
 
 
 def test_zero_is_no_limit() -> None:

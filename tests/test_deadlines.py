@@ -107,7 +107,7 @@ def test_who_is_not_read_from_is_written_to_now_and_then_so_that_its_absence_sho
     protocol.dataReceived(b"\n" * 1_000)
     taken(transport)
     assert seconds_until_closed(clock, transport, 55) is None
-    notice = b"* you say more than 5 lines a second; the others hear it bit by bit\n"
+    notice = b"* slow down: your lines wait their turn, 5 a second at most\n"
     assert taken(transport) == notice * 2
     lose(protocol)
 

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from netsvc.admission import HostCounter
 from netsvc.bucket import TokenBucket
 from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
 from netsvc.chat.room import Delivery, Room
@@ -15,12 +16,16 @@ from netsvc.counts import Counts
 from netsvc.door import Door
 from netsvc.framing import LineFraming
 from netsvc.message_stream import MessageProtocol
-from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory
+from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory, StreamProtocol
 
 #: Lines a second, and at once, that a member may say by default: more than anybody types, and less than makes the
 #: others' queues overflow.
 CHAT_RATE = 5.0
 CHAT_BURST = 10
+
+#: Members of one host (an IPv4 address or IPv6 /64) who may each say that much. When there are more they share what so
+#: many may say, or one host with its 64 connections would talk for 64.
+FULL_RATE_MEMBERS = 8
 
 #: Seconds for which a member may say nothing by default, and before whose end it is asked whether it is still there.
 CHAT_IDLE = 150.0
@@ -52,7 +57,7 @@ class ChatProtocol(MessageProtocol):
         elif 0 < idle <= 2 * (now - self._paced_since):
             # Who is not read from can be gone without anybody's noticing, but not when it is written to twice.
             self._paced_since = now
-            self.tell(Notice(f"you say more than {self.factory.rate:g} lines a second; the others hear it bit by bit"))
+            self.tell(Notice(f"slow down: your lines wait their turn, {self.factory.rate:g} a second at most"))
         return super().look(now)
 
     def silent(self, seconds: float) -> None:
@@ -68,7 +73,7 @@ class ChatProtocol(MessageProtocol):
 
     def messageReceived(self, message: bytes) -> None:
         self._nudged = False
-        self._bucket.take(self.factory.clock.seconds())
+        self._pay()
         try:
             request = decode_request(message, self.factory.room.names)
         except MessageError as e:
@@ -80,7 +85,7 @@ class ChatProtocol(MessageProtocol):
             self.finish()
 
     def refused(self, why: str) -> None:
-        self._bucket.take(self.factory.clock.seconds())
+        self._pay()
         self.tell(Notice(f"{why}; nothing was sent on"))
 
     def drained(self) -> None:
@@ -100,6 +105,10 @@ class ChatProtocol(MessageProtocol):
     def tell(self, event: Event) -> None:
         """Owe one event to this member."""
         self.send(self.framing.encode(encode_event(event)))
+
+    def _pay(self) -> None:
+        """Take what a line costs out of the bucket."""
+        self._bucket.take(self.factory.clock.seconds(), self.factory.cost(self.host))
 
     def _leave(self) -> None:
         left = self.factory.room.leave(self)
@@ -123,7 +132,7 @@ class ChatFactory(StreamFactory):
     :param counts: where what happens is counted.
     :param rate: lines a second that a member may say; who says more is read more slowly. 0 for no limit.
     :param burst: lines that a member who was silent may say at once; 0 for no limit.
-    :ivar rate: the same as the parameter.
+    :ivar rate: the same as the parameter; for each of 8 members of one host. More than 8 share what 8 may say.
     """
 
     def __init__(
@@ -141,6 +150,20 @@ class ChatFactory(StreamFactory):
         self.room = room
         self.rate = rate
         self._burst = burst
+        self._of_host = HostCounter()
+
+    def came(self, connection: StreamProtocol) -> None:
+        super().came(connection)
+        self._of_host.add(connection.host, 1)
+
+    def gone(self, connection: StreamProtocol) -> None:
+        if connection in self.connections:
+            self._of_host.add(connection.host, -1)
+        super().gone(connection)
+
+    def cost(self, host: str | None) -> float:
+        """Return how many tokens a line of a member from ``host`` costs: 1, unless there are many of them."""
+        return max(1.0, self._of_host.of(host) / FULL_RATE_MEMBERS)
 
     def connection(self) -> ChatProtocol:
         # One to begin with, or who comes again and again would say more than who stays.
