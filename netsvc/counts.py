@@ -25,7 +25,7 @@ class Counts:
     :ivar dropped_bytes: those of them that waited for a peer which was cut, as far as is known.
     :ivar replies: answers, echoed pieces and chat lines that were handed to peers, one for each peer.
     :ivar stalls: how often more than 64 KiB waited for a peer.
-    :ivar refused: connections and datagrams that were refused, by cause.
+    :ivar refused: connections, datagrams, lines and names that were refused, by cause.
     :ivar cut: connections that were ended for a fault of the peer's, by cause.
     :ivar unsent: datagrams that the system did not send, by cause.
     """

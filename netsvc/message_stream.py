@@ -127,6 +127,7 @@ class MessageProtocol(StreamProtocol):
             message = self.framing.next_message()
         except FramingError as e:
             self.heard = True
+            self.factory.counts.refuse("line too long", self.peer)
             self.refused(str(e))
             return True
         if message is None:

@@ -78,7 +78,7 @@ class ServiceCollector(Collector):
                 family.add_metric([counts.service], getattr(counts, attribute))
             yield family
         for name, meaning, attribute in (
-            ("netsvc_refused", "Connections and datagrams that were refused.", "refused"),
+            ("netsvc_refused", "Connections, datagrams, lines and names that were refused.", "refused"),
             ("netsvc_cut", "Connections that were ended for a fault of the peer's.", "cut"),
             ("netsvc_unsent", "Datagrams that the system did not send.", "unsent"),
         ):

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from netsvc.chat.room import Room
+from netsvc.chat.room import ROOMS_MAX, Room
 from netsvc.chat.server import ChatFactory, ChatProtocol
 from netsvc.counts import Counts
 from netsvc.echo import AcknowledgeFactory, EchoFactory
@@ -73,8 +73,23 @@ def test_nothing_that_a_peer_says_reaches_the_log(clock: Clock, lines: list[str]
         lose(protocol)
     datagrams = TimestampProtocol(clock)
     datagrams.received(says, "192.0.2.1", 7)
-    assert len(lines) == 7
+    assert len(lines) == 10
     assert not [line for line in lines if "forged" in line or not line.isprintable()]
+
+
+def test_what_a_member_is_refused_is_counted_by_its_cause(clock: Clock) -> None:
+    factory = ChatFactory(Room[ChatProtocol](), clock, rate=0)
+    ann, _ = connect(factory)
+    bob, _ = connect(factory)
+    ann.dataReceived(b"/nick ann\n")
+    for line in (b"/nick ANN", b"/nick admin", b"/nick " + b"x" * 25, b"/nosuch", b"\xff", b"x" * 1_100):
+        bob.dataReceived(line + b"\n")
+    for number in range(ROOMS_MAX):
+        peer, _ = connect(factory)
+        peer.dataReceived(b"/join #r%d\n" % number)
+    assert factory.counts.refused == {"nick taken": 1, "not a message": 4, "line too long": 1, "too many rooms": 1}
+    for protocol in tuple(factory.connections):
+        lose(protocol)
 
 
 def test_an_echo_counts_bytes_and_connections(clock: Clock) -> None:

@@ -41,10 +41,14 @@ _LIST_MAX = 800
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """One event, owed to each of the members."""
+    """One event, owed to each of the members.
+
+    :ivar refusal: for an event that refuses a request: the cause, one of a few fixed texts.
+    """
 
     members: tuple[M, ...]
     event: Event
+    refusal: str = ""
 
 
 class Room(Generic[M]):
@@ -134,7 +138,7 @@ class Room(Generic[M]):
         if bearer not in (None, member):
             taken = self._nicks[bearer]
             problem = "is taken" if taken.lower() == nick.lower() else f"looks like {taken}"
-            return [Delivery((member,), Notice(f"{nick} {problem}; take another nick"))]
+            return [Delivery((member,), Notice(f"{nick} {problem}; take another nick"), "nick taken")]
         self._bear(member, nick)
         return [
             Delivery((member,), Notice(f"you are {nick} now")),
@@ -159,7 +163,7 @@ class Room(Generic[M]):
         if self._room_of[member] == room:
             return [Delivery((member,), Notice(f"you are in {room} already"))]
         if room not in self._rooms and room != LOBBY and len(self._rooms) >= ROOMS_MAX:
-            return [Delivery((member,), Notice("there are too many rooms; /rooms lists them"))]
+            return [Delivery((member,), Notice("there are too many rooms; /rooms lists them"), "too many rooms")]
         left = self._tell(self._take_out(member), f"{self._nicks[member]} went to {room}")
         return [*left, *self._move(member, room)]
 

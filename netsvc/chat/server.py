@@ -77,6 +77,7 @@ class ChatProtocol(MessageProtocol):
         try:
             request = decode_request(message, self.factory.room.names)
         except MessageError as e:
+            self.factory.counts.refuse("not a message", self.peer)
             self.tell(Notice(str(e)))
             return
         room = self.factory.room
@@ -117,6 +118,8 @@ class ChatProtocol(MessageProtocol):
 
     def _deliver(self, deliveries: Iterable[Delivery[ChatProtocol]]) -> None:
         for delivery in deliveries:
+            if delivery.refusal:
+                self.factory.counts.refuse(delivery.refusal, self.peer)
             line = self.framing.encode(encode_event(delivery.event))  # once, for all of them
             for member in delivery.members:
                 member.send(line)
