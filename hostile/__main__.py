@@ -1,17 +1,21 @@
 """Attacks on a server, and what they do to everybody else: ``python -m hostile [ATTACK...]``.
 
-Each attack runs its own ``twist netsvc`` on loopback, measures, and ends it. The figures are printed as a table; the
-status is 1 if a bound did not hold.
+Each attack runs its own ``twist netsvc`` on loopback, measures, and ends it. With ``--at`` it attacks what runs on this
+host already, of whatever make. The figures are printed as a table; the status is 1 if a bound did not hold.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from hostile.attacks import ATTACKS
+from hostile.finding import Attack, Finding
+from hostile.target import NotPossibleError, Serving, running_already, serving
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,24 +24,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"of {', '.join(ATTACKS)} (default: all)")
     parser.add_argument("--reactor", nargs="+", default=["epoll", "uvloop"], help="of twist (default: epoll uvloop)")
     parser.add_argument("--seconds", type=float, default=10.0, help="that a flood lasts (default: 10)")
+    parser.add_argument(
+        "--at",
+        action="append",
+        type=_service,
+        metavar="SERVICE=PORT",
+        help="attack the port of this host at which tcp (an echo), chat or udp is served already; may be repeated",
+    )
+    parser.add_argument("--pid", type=int, default=0, help="with --at: the process whose memory and files count")
     options = parser.parse_args(argv)
     for name in options.attacks:
         if name not in ATTACKS:
             parser.error(f"there is no attack {name!r}; there are {', '.join(ATTACKS)}")
+    if options.pid and not options.at:
+        parser.error("--pid goes with --at")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    targets: dict[str, Serving] = {reactor: partial(serving, reactor) for reactor in options.reactor}
+    if options.at:
+        targets = {"at": partial(running_already, dict(options.at), options.pid)}
     out, broken = sys.stdout.write, 0
     out("| attack | reactor | what came of it | figure | bound | |\n|---|---|---|---:|---:|---|\n")
     for name in options.attacks or ATTACKS:
-        for reactor in options.reactor:
-            for finding in ATTACKS[name](reactor, options.seconds):
+        for where, target in targets.items():
+            for finding in found(name, ATTACKS[name], target, options.seconds):
                 broken += not finding.holds
                 out(
-                    f"| {name} | {reactor} | {finding.what} | {finding.figure:,.4g} {finding.unit} "
+                    f"| {name} | {where} | {finding.what} | {finding.figure:,.4g} {finding.unit} "
                     f"| {finding.most:,.4g} {finding.unit} | {'holds' if finding.holds else '**broken**'} |\n"
                 )
                 sys.stdout.flush()
     return 1 if broken else 0
+
+
+def _service(text: str) -> tuple[str, int]:
+    service, _, port = text.partition("=")
+    if service not in ("tcp", "chat", "udp") or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not tcp=PORT, chat=PORT or udp=PORT")
+    return service, int(port)
+
+
+def found(name: str, attack: Attack, target: Serving, seconds: float) -> Iterator[Finding]:
+    """Attack. What cannot be measured is left out; an attack that fails for the server's sake is one more finding."""
+    try:
+        yield from (finding for finding in attack(target, seconds) if not math.isnan(finding.figure))
+    except NotPossibleError as e:
+        sys.stderr.write(f"hostile: {name} is left out: {e}\n")
+    except (OSError, EOFError) as e:
+        yield Finding(f"the attack itself failed: {e or type(e).__name__}", 1, 0, "")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from hostile.target import Target
+from hostile.target import Serving, Target
 
 MIB = 1024 * 1024
 
@@ -26,7 +26,8 @@ class Finding(NamedTuple):
         return self.figure <= self.most
 
 
-Attack = Callable[[str, float], Iterator[Finding]]
+#: Takes what serves, and the seconds that a flood lasts.
+Attack = Callable[[Serving, float], Iterator[Finding]]
 
 
 def quiet(target: Target) -> Iterator[Finding]:

@@ -17,11 +17,11 @@ from hostile.finding import MIB, Finding, at, quiet
 from hostile.target import (
     ANY,
     HOST,
+    Serving,
     beside,
     connect,
     honest_client,
     memory_of,
-    serving,
     shout,
 )
 from netsvc.bucket import SourceBuckets
@@ -37,9 +37,9 @@ def _flood(port: int, size: int) -> None:
                 flooder.sendto(datagram, (HOST, port))
 
 
-def udp_flood(reactor: str, seconds: float) -> Iterator[Finding]:
+def udp_flood(serving: Serving, seconds: float) -> Iterator[Finding]:
     """2 processes that flood the UDP port with datagrams of 0, 1 and 1,400 bytes."""
-    with serving(reactor, "--tcp", ANY, "--udp", ANY, watched=True) as target:
+    with serving("--tcp", ANY, "--udp", ANY, watched=True) as target:
         for size in (0, 1, 1_400):
             target.worst_gap()
             with ExitStack() as stack:
@@ -53,12 +53,12 @@ def udp_flood(reactor: str, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
-def udp_loops(reactor: str, seconds: float) -> Iterator[Finding]:
+def udp_loops(serving: Serving, seconds: float) -> Iterator[Finding]:
     """Datagrams that seem to come from the server itself, from another netsvc, from an echo, from a classic server."""
     for other in ("itself", "another netsvc", "echo", "a classic server"):
         with (
-            serving(reactor, "--udp", ANY) as target,
-            serving(reactor, "--udp", ANY) as another,
+            serving("--udp", ANY) as target,
+            serving("--udp", ANY) as another,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound,
             ExitStack() as stack,
         ):
@@ -95,10 +95,10 @@ def _forge(source: int, port: int) -> None:
         raw.sendto(struct.pack("!HHHH", source, port, 8 + len(payload), 0) + payload, (HOST, 0))
 
 
-def line_flood(reactor: str, seconds: float) -> Iterator[Finding]:
+def line_flood(serving: Serving, seconds: float) -> Iterator[Finding]:
     """10 clients that send empty lines as fast as they can, to the chat and to acknowledged lines."""
     flags = ("--tcp", ANY, "--chat", ANY, "--reply", "{message}", "--framing", "line")
-    with serving(reactor, *flags, watched=True) as target:
+    with serving(*flags, watched=True) as target:
         before = target.memory()
         target.worst_gap()
         with beside(shout, target.ports, 5, b"\n" * 65_536), connect(target.ports[0], 400) as member:
@@ -118,11 +118,11 @@ def line_flood(reactor: str, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
-def endless_line(reactor: str, seconds: float) -> Iterator[Finding]:
+def endless_line(serving: Serving, seconds: float) -> Iterator[Finding]:
     """1 GiB without a line end."""
     flags = ("--tcp", ANY, "--chat", ANY, "--line-timeout", 0)
-    with serving(reactor, *flags, watched=True) as target, connect(target.ports[1]) as peer:
-        before = 0
+    with serving(*flags, watched=True) as target, connect(target.ports[1]) as peer:
+        before = 0.0
         target.worst_gap()
         with honest_client(target.ports[0]) as honest:
             for sent in range(1024):
@@ -151,7 +151,7 @@ class _Nowhere:
         self.last = datagram
 
 
-def spoofed_sources(reactor: str, seconds: float) -> Iterator[Finding]:
+def spoofed_sources(serving: Serving, seconds: float) -> Iterator[Finding]:
     """1,000,000 forged sources, 100,000 a second, of the protocol itself: loopback has not so many addresses."""
     clock = Clock()
     protocol = TimestampProtocol(clock, Guard(SourceBuckets()))

@@ -13,12 +13,13 @@ from typing import NamedTuple
 from hostile.finding import MIB, Finding, at, quiet
 from hostile.target import (
     ANY,
+    PATIENCE,
+    Serving,
     Target,
     beside,
     connect,
     honest_client,
     many,
-    serving,
     shout,
 )
 
@@ -36,10 +37,10 @@ class _Talk(NamedTuple):
 
     lost: int
     trips: list[float]
-    peak: int
+    peak: float
     said: int
     cut_after: float
-    cut: int
+    cut: float
 
 
 LINE = 256
@@ -69,7 +70,7 @@ def _talk(target: Target, stuck: int, others: int, rate: int, seconds: float) ->
                             trips.append(time.perf_counter() - float(mark[:20]))
 
         listen(time.perf_counter() + 1)
-        before, peak, said, said_at_cut, cut_after = target.memory(), 0, 0, 0, 0.0
+        before, peak, said, said_at_cut, cut_after = target.memory(), 0.0, 0, 0, 0.0
         began = looked = time.perf_counter()
         while (now := time.perf_counter()) < began + seconds:
             while said < (now - began) * rate:
@@ -88,9 +89,9 @@ def _talk(target: Target, stuck: int, others: int, rate: int, seconds: float) ->
         return _Talk(lost, trips, peak, said_at_cut or said, cut_after or seconds, target.cut())
 
 
-def stuck_member(reactor: str, seconds: float) -> Iterator[Finding]:
+def stuck_member(serving: Serving, seconds: float) -> Iterator[Finding]:
     """100 members, of whom one never reads, and 1,000 lines a second of 256 bytes."""
-    with serving(reactor, "--chat", ANY, "--chat-rate", 100, "--chat-burst", 1000) as target:
+    with serving("--chat", ANY, "--chat-rate", 100, "--chat-burst", 1000) as target:
         talk = _talk(target, 1, 99, 1_000, seconds)
         yield Finding("lines that the others lost", talk.lost, 0, "")
         yield Finding("p99 of a delivery", at(0.99, talk.trips), 50, "ms")
@@ -101,9 +102,9 @@ def stuck_member(reactor: str, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
-def stuck_readers(reactor: str, seconds: float) -> Iterator[Finding]:
+def stuck_readers(serving: Serving, seconds: float) -> Iterator[Finding]:
     """500 members who never read, 10 others, and 300 lines a second."""
-    with serving(reactor, "--chat", ANY, "--chat-rate", 100, "--chat-burst", 1000) as target:
+    with serving("--chat", ANY, "--chat-rate", 100, "--chat-burst", 1000) as target:
         talk = _talk(target, 500, 10, 300, 15)
         yield Finding("lines that the others lost", talk.lost, 0, "")
         yield Finding("p99 of a delivery", at(0.99, talk.trips), 50, "ms")
@@ -113,9 +114,9 @@ def stuck_readers(reactor: str, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
-def stuck_echoes(reactor: str, seconds: float) -> Iterator[Finding]:
+def stuck_echoes(serving: Serving, seconds: float) -> Iterator[Finding]:
     """500 echo peers that send as much as they can, and never read."""
-    with serving(reactor, "--tcp", ANY) as target, many() as opened:
+    with serving("--tcp", ANY) as target, many() as opened:
         before = peak = target.memory()
         with honest_client(target.ports[0]) as honest:
             for number in range(500):
@@ -141,9 +142,9 @@ def stuck_echoes(reactor: str, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
-def stop_under_load(reactor: str, seconds: float) -> Iterator[Finding]:
+def stop_under_load(serving: Serving, seconds: float) -> Iterator[Finding]:
     """SIGTERM while ten clients flood the chat, with an echo peer that is stuck; and a second SIGTERM."""
-    with serving(reactor, "--tcp", ANY, "--chat", ANY) as target, many() as opened, ExitStack() as stack:
+    with serving("--tcp", ANY, "--chat", ANY) as target, many() as opened, ExitStack() as stack:
         echo, chat = target.ports
         _stick(opened, echo)
         readers = [connect(echo, 1 + number) for number in range(50)]
@@ -154,7 +155,7 @@ def stop_under_load(reactor: str, seconds: float) -> Iterator[Finding]:
             reader.sendall(b"z" * 20_000)
         firsts = [reader.recv(1) for reader in readers]  # so that all of it is accepted, or on its way
         began = time.monotonic()
-        target.process.send_signal(signal.SIGTERM)
+        target.signal(signal.SIGTERM)
         whole = 0
         for reader, first in zip(readers, firsts, strict=True):
             got = len(first)
@@ -167,13 +168,16 @@ def stop_under_load(reactor: str, seconds: float) -> Iterator[Finding]:
         yield Finding("exit status", abs(target.ended(20)), 0, "")
         yield Finding("stopped after", time.monotonic() - began, 10, "s")
         yield from quiet(target)
-    with serving(reactor, "--tcp", ANY, "--drain-timeout", 0, "--stall-timeout", 0) as target, many() as opened:
+    with serving("--tcp", ANY, "--drain-timeout", 0, "--stall-timeout", 0) as target, many() as opened:
         _stick(opened, target.ports[0])
-        target.process.send_signal(signal.SIGTERM)
+        target.signal(signal.SIGTERM)
+        end = time.monotonic() + PATIENCE
         while not target.lines("TCP Port .* Closed"):
+            if time.monotonic() > end:
+                raise SystemExit("hostile: the server does not stop at SIGTERM")
             time.sleep(0.01)
         began = time.monotonic()
-        target.process.send_signal(signal.SIGTERM)
+        target.signal(signal.SIGTERM)
         target.ended(20)
         yield Finding("ended by a second SIGTERM after", time.monotonic() - began, 1, "s")
 

@@ -13,12 +13,12 @@ from contextlib import suppress
 import trustme
 
 from hostile.finding import MIB, Finding, quiet
-from hostile.target import ANY, HOST, closed, connect, honest_client, many, serving, warm
+from hostile.target import ANY, HOST, Serving, closed, connect, honest_client, many, warm
 
 
-def file_limit(reactor: str, seconds: float) -> Iterator[Finding]:
+def file_limit(serving: Serving, seconds: float) -> Iterator[Finding]:
     """2,000 connections at a limit of 256 files."""
-    with serving(reactor, "--tcp", ANY, files=256) as target, many() as opened:
+    with serving("--tcp", ANY, files=256) as target, many() as opened:
         began = time.monotonic()
         with honest_client(target.ports[0]) as honest:
             for number in range(2_000):
@@ -43,12 +43,12 @@ def file_limit(reactor: str, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
-def silent_handshakes(reactor: str, seconds: float) -> Iterator[Finding]:
+def silent_handshakes(serving: Serving, seconds: float) -> Iterator[Finding]:
     """1,000 TLS clients that stop after their ClientHello."""
     with tempfile.NamedTemporaryFile(suffix=".pem") as pem, many() as opened:
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem.name)
         flags = ("--tcp", ANY, "--chat", f"ssl:0:interface={HOST}:privateKey={pem.name}:certKey={pem.name}")
-        with serving(reactor, *flags) as target:
+        with serving(*flags) as target:
             incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
             try:
@@ -81,10 +81,10 @@ def _speaks_tls(port: int) -> bool:
             return True
 
 
-def late_peers(reactor: str, seconds: float) -> Iterator[Finding]:
+def late_peers(serving: Serving, seconds: float) -> Iterator[Finding]:
     """Peers that trickle, that are silent, that reset in mid-write and that half-close."""
     deadlines = ("--line-timeout", 3, "--idle-timeout", 3, "--chat-idle-timeout", 3)
-    with serving(reactor, "--tcp", ANY, "--chat", ANY, *deadlines) as target, many() as opened:
+    with serving("--tcp", ANY, "--chat", ANY, *deadlines) as target, many() as opened:
         echo, chat = target.ports
         warm(echo)
         time.sleep(0.5)
@@ -126,11 +126,11 @@ def late_peers(reactor: str, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
-def idle_members(reactor: str, seconds: float) -> Iterator[Finding]:
+def idle_members(serving: Serving, seconds: float) -> Iterator[Finding]:
     """10,000 chat members, ten to a room, who say nothing."""
     members = 10_000
-    with serving(reactor, "--chat", ANY, "--chat-idle-timeout", 0) as target, many() as opened:
-        before = 0
+    with serving("--chat", ANY, "--chat-idle-timeout", 0) as target, many() as opened:
+        before = 0.0
         for number in range(members + 100):
             if number == 100:  # by then it has what it needs once
                 before = target.memory()
@@ -142,7 +142,7 @@ def idle_members(reactor: str, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
-def idle_tls(reactor: str, seconds: float) -> Iterator[Finding]:
+def idle_tls(serving: Serving, seconds: float) -> Iterator[Finding]:
     """2,000 TLS clients that say nothing."""
     clients = 2_000
     with tempfile.NamedTemporaryFile(suffix=".pem") as pem, many() as opened:
@@ -150,8 +150,8 @@ def idle_tls(reactor: str, seconds: float) -> Iterator[Finding]:
         authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem.name)
         context = ssl.create_default_context()
         authority.configure_trust(context)
-        with serving(reactor, "--tcp", ANY, "--tls-cert", pem.name) as target:
-            before = 0
+        with serving("--tcp", ANY, "--tls-cert", pem.name) as target:
+            before = 0.0
             for number in range(clients + 100):
                 if number == 100:
                     before = target.memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import re
@@ -13,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Target:
         """Return what it has logged."""
         return self._log.read_text(errors="replace")
 
-    def lines(self, pattern: str) -> int:
+    def lines(self, pattern: str) -> float:
         """Return how many lines of the log match."""
         return len(re.findall(pattern, self.log()))
 
@@ -52,12 +53,12 @@ class Target:
         """Return how late a 10 ms timer of a watched server was at worst since the last call, in milliseconds."""
         return float(self._asked(signal.SIGUSR2, r"worst gap ([\d.]+) ms")[-1])
 
-    def cut(self) -> int:
+    def cut(self) -> float:
         """Return how many peers it has cut, in all."""
         told = self._asked(signal.SIGUSR1, "connections: [^\n]*")[-1]
         return _sum(told.partition("; cut: ")[2].partition(";")[0])
 
-    def datagrams(self) -> int:
+    def datagrams(self) -> float:
         """Return how many datagrams have come to its UDP port: those it answered and those it refused."""
         told = self._asked(signal.SIGUSR1, "udp: connections: [^\n]*")[-1]
         replies = re.search(r"replies: ([\d,]+)", told)
@@ -66,13 +67,17 @@ class Target:
     def _asked(self, number: signal.Signals, pattern: str) -> list[str]:
         """Return what the log holds of ``pattern`` once a signal was answered with one more."""
         before = len(re.findall(pattern, self.log()))
-        self.process.send_signal(number)
+        self.signal(number)
         end = time.monotonic() + PATIENCE
         while len(found := re.findall(pattern, self.log())) == before:
             if time.monotonic() > end:
                 raise SystemExit("hostile: the server does not answer a signal")
             time.sleep(0.01)
         return found
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
 
     def ended(self, seconds: float) -> int:
         """Return its exit status, or 99 if it has not ended in so many seconds."""
@@ -81,20 +86,78 @@ class Target:
         except subprocess.TimeoutExpired:
             return 99
 
-    def memory(self) -> int:
+    def memory(self) -> float:
         """Return its resident bytes."""
         return memory_of(self.process.pid)
 
-    def files(self) -> int:
+    def files(self) -> float:
         """Return how many files it has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
-    def files_above(self, before: int) -> int:
+    def files_above(self, before: float) -> float:
         """Return how many more it has open than before, once it had two seconds to close them."""
         end = time.monotonic() + 2
         while self.files() > before and time.monotonic() < end:
             time.sleep(0.05)
         return self.files() - before
+
+
+#: Gives a target for the flags of ``twist netsvc``, for the length of a block.
+Serving = Callable[..., AbstractContextManager[Target]]
+
+
+class NotPossibleError(Exception):
+    """An attack needs something that the server does not have; the text says what."""
+
+
+class Stranger(Target):
+    """A server that runs already, of whatever make. What only netsvc tells is not a number.
+
+    :param ports: of its services.
+    :param pid: of its process; 0 if nobody knows.
+    """
+
+    def __init__(self, ports: list[int], pid: int) -> None:
+        self.ports = ports
+        self._pid = pid
+
+    def lines(self, pattern: str) -> float:
+        return math.nan
+
+    def worst_gap(self) -> float:
+        return math.nan
+
+    def cut(self) -> float:
+        return math.nan
+
+    def datagrams(self) -> float:
+        return math.nan
+
+    def signal(self, number: signal.Signals) -> None:
+        raise NotPossibleError("it has to end the server")
+
+    def memory(self) -> float:
+        return memory_of(self._pid) if self._pid else math.nan
+
+    def files(self) -> float:
+        return len(os.listdir(f"/proc/{self._pid}/fd")) if self._pid else math.nan
+
+
+@contextmanager
+def running_already(
+    ports: Mapping[str, int], pid: int, *flags: object, files: int = 0, watched: bool = False
+) -> Iterator[Target]:
+    """Give a :class:`Stranger` that has the services in question, whatever the other flags would be.
+
+    :param ports: of its services, by the names of the flags: ``tcp`` for an echo, ``chat``, ``udp``.
+    """
+    wanted = [str(flag)[2:] for flag in flags if flag in ("--tcp", "--udp", "--chat")]
+    missing = [service for service in wanted if service not in ports]
+    if missing:
+        raise NotPossibleError(f"it takes --at {missing[0]}=PORT")
+    if files:
+        raise NotPossibleError("it has to start the server")
+    yield Stranger([ports[service] for service in wanted], pid)
 
 
 def _sum(numbers: str) -> int:

@@ -5,7 +5,10 @@ The rest are commands: ``python -m hostile``, ``hostile.fuzz`` and ``hostile.soa
 
 from __future__ import annotations
 
+import signal
 import tracemalloc
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +18,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock, LoopingCall, deferLater
 from twisted.python.failure import Failure
 
+from hostile.__main__ import found
+from hostile.finding import Finding
 from hostile.fuzz import PARSERS, fuzz
+from hostile.target import NotPossibleError, Serving, running_already
 from netsvc import (
     AcknowledgeFactory,
     ChatFactory,
@@ -136,3 +142,30 @@ def test_a_flood_of_lines_or_a_line_without_end_holds_128_kib_at_most(factory: A
 @pytest.mark.parametrize("parser", PARSERS)
 def test_a_parser_takes_whatever_comes(parser: str) -> None:
     assert fuzz(parser, 500, seed=1).holds
+
+
+def test_of_a_server_of_another_make_only_what_shows_from_outside_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    def attack(serving: Serving, seconds: float) -> Iterator[Finding]:
+        with serving("--tcp", "127.0.0.1:0") as target:
+            yield Finding("port", target.ports[0], seconds, "")
+            yield Finding("memory", target.memory(), 8, "MiB")
+            target.signal(signal.SIGTERM)
+
+    at = partial(running_already, {"tcp": 7}, 0)
+    assert list(found("some-attack", attack, at, 9)) == [Finding("port", 7, 9, "")]
+    assert capsys.readouterr().err == "hostile: some-attack is left out: it has to end the server\n"
+
+
+def test_an_attack_for_which_a_server_is_missing_says_which() -> None:
+    with pytest.raises(NotPossibleError, match="it takes --at chat=PORT"):
+        running_already({"tcp": 7}, 0, "--tcp", "x", "--chat", "x").__enter__()
+
+
+def test_a_server_that_breaks_an_attack_has_not_held() -> None:
+    def attack(serving: Serving, seconds: float) -> Iterator[Finding]:
+        yield Finding("first", 1, 2, "")
+        raise ConnectionRefusedError("nobody there")
+
+    [first, failure] = found("some-attack", attack, partial(running_already, {}, 0), 1)
+    assert first.holds
+    assert not failure.holds

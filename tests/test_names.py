@@ -97,7 +97,8 @@ def test_names_that_look_alike_are_taken_for_the_same(one: str, other: str) -> N
         room.enter(member)
     room.receive("first", Rename(UNICODE.nick(one)))
     told = room.receive("second", Rename(UNICODE.nick(other)))
-    assert told == [Delivery(("second",), Notice(f"{UNICODE.nick(other)} looks like {one}; take another nick"))]
+    notice = Notice(f"{UNICODE.nick(other)} looks like {one}; take another nick")
+    assert told == [Delivery(("second",), notice, "nick taken")]
     assert room.nick("second") == "guest-2"
 
 
