@@ -51,7 +51,7 @@ _REMEDIES = {
 _BARE = ("tcp", "tcp4", "tcp6", "unix", "systemd")
 
 #: Where descriptions have their backlog if they do not name it; systemd's sockets have had it since they opened.
-_BACKLOG_AT = {"tcp": 3, "tcp4": 3, "tcp6": 3, "unix": 3, "ssl": 6, "systemd": 0}
+_BACKLOG_AT = {"tcp": 3, "tcp4": 3, "tcp6": 3, "unix": 3, "tls": 3, "ssl": 6, "systemd": 0}
 
 Opener = Callable[[], Deferred[list[IListeningPort]]]
 
@@ -286,7 +286,7 @@ def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
             raise ConfigError(setting, text, "the path is missing", "write unix:/path/of/the/socket")
         case [("", "haproxy"), *_]:
             problem = "Twisted's own believes anybody's header, and closes on one in two pieces"
-            raise ConfigError(setting, text, problem, "leave haproxy: out, and name the proxies with --proxy-from")
+            raise ConfigError(setting, text, problem, "leave haproxy: out; --tcp and --chat take such headers with --proxy-from")
         case [("", "tls"), ("", directory), *_] if not any(Path(directory).glob("*.pem")):
             # Twisted would listen, and fail every handshake.
             problem = f"no file {directory}/*.pem"

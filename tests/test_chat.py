@@ -198,6 +198,7 @@ def heard_in_10_seconds(clock: Clock, members: int, hosts: int) -> int:
     heard = taken(to_bob).count(b"> x\n")
     for protocol in (bob, *others):
         lose(protocol)
+    assert not factory._of_host._numbers
     return heard
 
 

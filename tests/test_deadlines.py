@@ -112,6 +112,16 @@ def test_who_is_not_read_from_is_written_to_now_and_then_so_that_its_absence_sho
     lose(protocol)
 
 
+def test_who_has_only_begun_to_say_too_much_is_not_told_so(clock: Clock) -> None:
+    clock.advance(1e6)
+    protocol, transport = connect(ChatFactory(Room(), clock, Limits(idle_timeout=50)))
+    protocol.dataReceived(b"\n" * 1_000)
+    taken(transport)
+    assert seconds_until_closed(clock, transport, 20) is None
+    assert taken(transport) == b""
+    lose(protocol)
+
+
 def test_those_who_fall_silent_together_are_not_all_ended_in_one_turn(clock: Clock) -> None:
     factory = ChatFactory(Room(), clock, Limits(idle_timeout=50))
     members = [connect(factory) for _ in range(100)]

@@ -83,7 +83,7 @@ def test_datagrams_are_listened_for(text: str) -> None:
         ("tls:/no/such/directory:80", "no file /no/such/directory/*.pem"),
         ("systemd:domain=INET6:name=nosuch", "systemd handed over no such socket"),
         ("unix:", "the path is missing"),
-        ("haproxy:tcp:1314", "name the proxies with --proxy-from"),
+        ("haproxy:tcp:1314", "with --proxy-from"),
         ("systemd:domain=INET6:index=5", "systemd handed over no such socket"),
     ],
 )

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 
 from netsvc.counts import Counts
 from netsvc.metrics import CONNECTIONS, TIMEOUT, metrics_site
@@ -142,9 +144,17 @@ def test_a_connection_is_for_one_request_however_many_come(pages: Pages) -> None
 def test_who_asks_and_half_closes_is_answered(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
     protocol.dataReceived(b"GET /healthz HTTP/1.0\r\n\r\n")  # type: ignore[attr-defined]
-    protocol.readConnectionLost()  # type: ignore[attr-defined]
+    IHalfCloseableProtocol(protocol).readConnectionLost()
     assert transport.value().endswith(b"ok\n")
     assert transport.disconnecting
+
+
+def test_who_half_closes_before_it_has_asked_is_closed(pages: Pages) -> None:
+    protocol, transport = pages.connect() or pytest.fail("refused")
+    IHalfCloseableProtocol(protocol).readConnectionLost()
+    assert transport.disconnecting
+    protocol.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
+    assert (pages.own_counts.opened, pages.own_counts.closed) == (1, 1)
 
 
 @pytest.mark.parametrize("accept", ["text/plain;version=zzz", "application/openmetrics-text; version=abc", ";;,,;q=x"])

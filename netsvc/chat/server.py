@@ -23,8 +23,8 @@ from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory, StreamProtocol
 CHAT_RATE = 5.0
 CHAT_BURST = 10
 
-#: Members of one host (an IPv4 address or IPv6 /64) who may each say that much. When there are more they share what so
-#: many may say, or one host with its 64 connections would talk for 64.
+#: Members of one host (an IPv4 address or IPv6 /64) who may each say that much. When there are more, each has its share of
+#: what so many may say, whether the others talk or not; or one host with its 64 connections would talk for 64.
 FULL_RATE_MEMBERS = 8
 
 #: Seconds for which a member may say nothing by default, and before whose end it is asked whether it is still there.
@@ -45,6 +45,7 @@ class ChatProtocol(MessageProtocol):
         self._bucket = bucket
 
     def opened(self) -> None:
+        self._paced_since = self.factory.clock.seconds()
         self._deliver(self.factory.room.enter(self))
 
     def pace(self) -> float:
@@ -135,7 +136,8 @@ class ChatFactory(StreamFactory):
     :param counts: where what happens is counted.
     :param rate: lines a second that a member may say; who says more is read more slowly. 0 for no limit.
     :param burst: lines that a member who was silent may say at once; 0 for no limit.
-    :ivar rate: the same as the parameter; for each of 8 members of one host. More than 8 share what 8 may say.
+    :ivar rate: the same as the parameter; for each of 8 members of one host. Each of more than 8 has its
+        share of what 8 may say.
     """
 
     def __init__(
