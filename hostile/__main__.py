@@ -32,29 +32,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="attack the port of this host at which tcp (an echo), chat or udp is served already; may be repeated",
     )
     parser.add_argument("--pid", type=int, default=0, help="with --at: the process whose memory and files count")
+    parser.add_argument(
+        "--anyway", action="store_true", help="with --at: attack also where netsvc would be started with more flags"
+    )
     options = parser.parse_args(argv)
     for name in options.attacks:
         if name not in ATTACKS:
             parser.error(f"there is no attack {name!r}; there are {', '.join(ATTACKS)}")
-    if options.pid and not options.at:
-        parser.error("--pid goes with --at")
+    if (options.pid or options.anyway) and not options.at:
+        parser.error("--pid and --anyway go with --at")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     targets: dict[str, Serving] = {reactor: partial(serving, reactor) for reactor in options.reactor}
     if options.at:
-        targets = {"at": partial(running_already, dict(options.at), options.pid)}
-    out, broken = sys.stdout.write, 0
+        targets = {"at": partial(running_already, dict(options.at), options.pid, options.anyway)}
+    out, measured, broken = sys.stdout.write, 0, 0
     out("| attack | reactor | what came of it | figure | bound | |\n|---|---|---|---:|---:|---|\n")
     for name in options.attacks or ATTACKS:
         for where, target in targets.items():
             for finding in found(name, ATTACKS[name], target, options.seconds):
+                measured += 1
                 broken += not finding.holds
                 out(
                     f"| {name} | {where} | {finding.what} | {finding.figure:,.4g} {finding.unit} "
                     f"| {finding.most:,.4g} {finding.unit} | {'holds' if finding.holds else '**broken**'} |\n"
                 )
                 sys.stdout.flush()
-    return 1 if broken else 0
+    return 1 if broken or not measured else 0
 
 
 def _service(text: str) -> tuple[str, int]:
@@ -66,8 +70,14 @@ def _service(text: str) -> tuple[str, int]:
 
 def found(name: str, attack: Attack, target: Serving, seconds: float) -> Iterator[Finding]:
     """Attack. What cannot be measured is left out; an attack that fails for the server's sake is one more finding."""
+    measured = False
     try:
-        yield from (finding for finding in attack(target, seconds) if not math.isnan(finding.figure))
+        for finding in attack(target, seconds):
+            if not math.isnan(finding.figure):
+                measured = True
+                yield finding
+        if not measured:
+            raise NotPossibleError("nothing of it can be seen from outside")
     except NotPossibleError as e:
         sys.stderr.write(f"hostile: {name} is left out: {e}\n")
     except (OSError, EOFError) as e:

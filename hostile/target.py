@@ -145,18 +145,23 @@ class Stranger(Target):
 
 @contextmanager
 def running_already(
-    ports: Mapping[str, int], pid: int, *flags: object, files: int = 0, watched: bool = False
+    ports: Mapping[str, int], pid: int, anyway: bool, *flags: object, files: int = 0, watched: bool = False
 ) -> Iterator[Target]:
-    """Give a :class:`Stranger` that has the services in question, whatever the other flags would be.
+    """Give a :class:`Stranger` that has the services in question.
 
     :param ports: of its services, by the names of the flags: ``tcp`` for an echo, ``chat``, ``udp``.
+    :param anyway: whether to do so for an attack that asks for more flags, too.
     """
-    wanted = [str(flag)[2:] for flag in flags if flag in ("--tcp", "--udp", "--chat")]
+    asked = dict(zip(flags[::2], flags[1::2], strict=True))
+    wanted = [str(flag)[2:] for flag in asked if flag in ("--tcp", "--udp", "--chat")]
     missing = [service for service in wanted if service not in ports]
     if missing:
         raise NotPossibleError(f"it takes --at {missing[0]}=PORT")
     if files:
         raise NotPossibleError("it has to start the server")
+    more = " ".join(f"{flag} {value}" for flag, value in asked.items() if value != ANY)
+    if more and not anyway:
+        raise NotPossibleError(f"it is meant for a server that runs with {more}; --anyway attacks yours as it is")
     yield Stranger([ports[service] for service in wanted], pid)
 
 

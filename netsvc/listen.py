@@ -286,7 +286,9 @@ def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
             raise ConfigError(setting, text, "the path is missing", "write unix:/path/of/the/socket")
         case [("", "haproxy"), *_]:
             problem = "Twisted's own believes anybody's header, and closes on one in two pieces"
-            raise ConfigError(setting, text, problem, "leave haproxy: out; --tcp and --chat take such headers with --proxy-from")
+            raise ConfigError(
+                setting, text, problem, "leave haproxy: out; --tcp and --chat take such headers with --proxy-from"
+            )
         case [("", "tls"), ("", directory), *_] if not any(Path(directory).glob("*.pem")):
             # Twisted would listen, and fail every handshake.
             problem = f"no file {directory}/*.pem"

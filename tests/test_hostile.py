@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from hostile.__main__ import found
 from hostile.finding import Finding
 from hostile.fuzz import PARSERS, fuzz
-from hostile.target import NotPossibleError, Serving, running_already
+from hostile.target import ANY, NotPossibleError, Serving, running_already
 from netsvc import (
     AcknowledgeFactory,
     ChatFactory,
@@ -146,19 +146,27 @@ def test_a_parser_takes_whatever_comes(parser: str) -> None:
 
 def test_of_a_server_of_another_make_only_what_shows_from_outside_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     def attack(serving: Serving, seconds: float) -> Iterator[Finding]:
-        with serving("--tcp", "127.0.0.1:0") as target:
+        with serving("--tcp", ANY) as target:
             yield Finding("port", target.ports[0], seconds, "")
             yield Finding("memory", target.memory(), 8, "MiB")
             target.signal(signal.SIGTERM)
 
-    at = partial(running_already, {"tcp": 7}, 0)
+    at = partial(running_already, {"tcp": 7}, 0, False)
     assert list(found("some-attack", attack, at, 9)) == [Finding("port", 7, 9, "")]
     assert capsys.readouterr().err == "hostile: some-attack is left out: it has to end the server\n"
 
 
 def test_an_attack_for_which_a_server_is_missing_says_which() -> None:
     with pytest.raises(NotPossibleError, match="it takes --at chat=PORT"):
-        running_already({"tcp": 7}, 0, "--tcp", "x", "--chat", "x").__enter__()
+        running_already({"tcp": 7}, 0, False, "--tcp", ANY, "--chat", ANY).__enter__()
+
+
+def test_an_attack_that_asks_for_more_flags_is_only_made_anyway() -> None:
+    flags = ("--tcp", ANY, "--idle-timeout", 3)
+    with pytest.raises(NotPossibleError, match="runs with --idle-timeout 3; --anyway"):
+        running_already({"tcp": 7}, 0, False, *flags).__enter__()
+    with running_already({"tcp": 7}, 0, True, *flags) as target:
+        assert target.ports == [7]
 
 
 def test_a_server_that_breaks_an_attack_has_not_held() -> None:
@@ -166,6 +174,6 @@ def test_a_server_that_breaks_an_attack_has_not_held() -> None:
         yield Finding("first", 1, 2, "")
         raise ConnectionRefusedError("nobody there")
 
-    [first, failure] = found("some-attack", attack, partial(running_already, {}, 0), 1)
+    [first, failure] = found("some-attack", attack, partial(running_already, {}, 0, False), 1)
     assert first.holds
     assert not failure.holds

@@ -23,8 +23,8 @@ from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory, StreamProtocol
 CHAT_RATE = 5.0
 CHAT_BURST = 10
 
-#: Members of one host (an IPv4 address or IPv6 /64) who may each say that much. When there are more, each has its share of
-#: what so many may say, whether the others talk or not; or one host with its 64 connections would talk for 64.
+#: Members of one host (an IPv4 address or IPv6 /64) who may each say that much. When there are more, each has its share
+#: of what so many may say, whether the others talk or not; or one host with its 64 connections would talk for 64.
 FULL_RATE_MEMBERS = 8
 
 #: Seconds for which a member may say nothing by default, and before whose end it is asked whether it is still there.
