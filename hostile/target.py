@@ -198,8 +198,8 @@ def serving(reactor: str, *flags: object, files: int = 0, watched: bool = False)
 
 
 def memory_of(process: int | str) -> int:
-    """Return the resident bytes of a process: proc(5)."""
-    match = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    """Return the resident bytes of a process that are its own and no file's, whose pages come and go: proc(5)."""
+    match = re.search(r"RssAnon:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
     assert match
     return int(match[1]) * 1024
 
