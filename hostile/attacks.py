@@ -10,19 +10,21 @@ from hostile.silence import file_limit, idle_members, idle_tls, late_peers, sile
 ATTACKS: dict[str, Attack] = {
     attack.__name__.replace("_", "-"): attack
     for attack in (
-        stuck_member,
-        stuck_readers,
-        stuck_echoes,
-        file_limit,
+        # Floods first: after stuck-echoes the system has much memory to give back, and a machine with few cores is late
+        # for half a minute, with any timer of any process.
         udp_flood,
         udp_loops,
         line_flood,
         endless_line,
         spoofed_sources,
+        stuck_member,
+        stuck_readers,
+        file_limit,
         silent_handshakes,
         late_peers,
         stop_under_load,
         idle_members,
         idle_tls,
+        stuck_echoes,
     )
 }
