@@ -127,12 +127,9 @@ class Listener(Service):
             return
         self._ports += ports
         for port in ports:
-            listening: Any = getattr(port, "socket", None)
+            listening = getattr(port, "socket", None)
             if self._send_buffer and listening is not None:  # accepted connections inherit it
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
-            # An endpoint's backlog is 50 by default; listening once more changes that.
-            if _is_stream(listening) and not _says_backlog(self._text):
-                listening.listen(BACKLOG)
         self.log.info(
             "{setting} {text}: listening on {where}",
             setting=self._setting,
@@ -182,7 +179,8 @@ def stream_listener(
     if where is None:
         endpoint = _endpoint(reactor, setting, text)
         never_none = factory if kind in _BARE else _NeverNone(factory)
-        return Listener(setting, text, [partial(_listen, endpoint, never_none)], send_buffer)
+        opener = partial(_listen, endpoint, never_none, 0 if _says_backlog(text) else BACKLOG)
+        return Listener(setting, text, [opener], send_buffer)
     open_on = partial(reactor.listenTCP, where.port, factory, BACKLOG)
     return Listener(setting, text, [partial(execute, _open_at, where, open_on)], send_buffer)
 
@@ -229,11 +227,6 @@ def datagram_listener(
         return listen_to_ask(reactor, number, protocol(), interface, packet)
 
     return Listener(setting, text, [partial(execute, _open_at, where, open_on)])
-
-
-def _is_stream(listening: object) -> bool:
-    """Whether it is a real socket that connections come to."""
-    return isinstance(listening, socket.socket) and listening.type == socket.SOCK_STREAM
 
 
 def _says_backlog(text: str) -> bool:
@@ -312,11 +305,19 @@ def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
     return endpoint
 
 
-def _listen(endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> Deferred[list[IListeningPort]]:
+def _listen(endpoint: IStreamServerEndpoint, factory: IProtocolFactory, backlog: int) -> Deferred[list[IListeningPort]]:
+    """Open an endpoint's port. No backlog: its own."""
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
         # It closes systemd's descriptor once it has its copy; without one more the next start finds nothing.
         endpoint = AdoptedStreamServerEndpoint(endpoint.reactor, os.dup(endpoint.fileno), endpoint.addressFamily)
-    return maybeDeferred(endpoint.listen, factory).addCallback(lambda port: [port])
+
+    def opened(port: IListeningPort) -> list[IListeningPort]:
+        listening = getattr(port, "socket", None)
+        if backlog and isinstance(listening, socket.socket):
+            listening.listen(backlog)  # once more, which changes the 50 that Twisted's endpoints ask for
+        return [port]
+
+    return maybeDeferred(endpoint.listen, factory).addCallback(opened)
 
 
 def _adopt(reactor: Any, inherited: socket.socket, protocol: DatagramProtocol, packet: int) -> list[IListeningPort]:

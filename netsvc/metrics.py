@@ -30,7 +30,7 @@ CONNECTIONS = 16
 
 
 def metrics_site(
-    reactor: Any, counts: Iterable[Counts], ready: Callable[[], bool], own_counts: Counts | None = None
+    reactor: Any, counts: Iterable[Counts], ready: Callable[[], bool], own_counts: Counts
 ) -> IProtocolFactory:
     """Return a site with ``/metrics``, ``/healthz`` (200 while the reactor turns) and ``/readyz`` (200 or 503).
 
@@ -48,7 +48,7 @@ def metrics_site(
     root.putChild(b"healthz", _Page(lambda: (200, "ok\n")))
     root.putChild(b"readyz", _Page(lambda: (200, "ready\n") if ready() else (503, "not ready\n")))
     site = _QuietSite(root, requestFactory=_OnlyRequest, timeout=TIMEOUT, reactor=reactor)
-    return _FewClients(site, reactor, Counts(reactor, "metrics") if own_counts is None else own_counts)
+    return _FewClients(site, reactor, own_counts)
 
 
 class ServiceCollector(Collector):
@@ -89,7 +89,18 @@ class ServiceCollector(Collector):
             yield family
 
 
-class _Page(Resource):
+class _Readable(Resource):
+    """A page to be read. Twisted logs a HEAD request that is answered with a body, and what was asked with it."""
+
+    def render_GET(self, request: Request) -> bytes:
+        raise NotImplementedError
+
+    def render_HEAD(self, request: Request) -> bytes:
+        request.setHeader(b"content-length", b"%d" % len(self.render_GET(request)))
+        return b""
+
+
+class _Page(_Readable):
     """A page of plain text.
 
     :param content: returns its status and its text.
@@ -109,11 +120,8 @@ class _Page(Resource):
         request.setHeader(b"cache-control", b"no-store")
         return text.encode("utf-8")
 
-    def render_HEAD(self, request: Request) -> bytes:
-        return _without_body(self, request)
 
-
-class _MetricsPage(Resource):
+class _MetricsPage(_Readable):
     isLeaf = True
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -127,15 +135,6 @@ class _MetricsPage(Resource):
             encode, content_type = choose_encoder("")
         request.setHeader(b"content-type", content_type.encode("ascii"))
         return encode(self._registry)
-
-    def render_HEAD(self, request: Request) -> bytes:
-        return _without_body(self, request)
-
-
-def _without_body(page: _Page | _MetricsPage, request: Request) -> bytes:
-    """Answer a HEAD request; Twisted logs one that is answered with a body, and the request with it."""
-    request.setHeader(b"content-length", b"%d" % len(page.render_GET(request)))
-    return b""
 
 
 class _OnlyRequest(Request):
