@@ -16,6 +16,7 @@ from functools import partial
 from hostile.attacks import ATTACKS
 from hostile.finding import Attack, Finding
 from hostile.target import NotPossibleError, Serving, running_already, serving
+from netsvc.config import SERVICES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _service(text: str) -> tuple[str, int]:
     service, _, port = text.partition("=")
-    if service not in ("tcp", "chat", "udp") or not port.isdecimal():
+    if service not in SERVICES or not port.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not tcp=PORT, chat=PORT or udp=PORT")
     return service, int(port)
 

@@ -14,16 +14,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
 from hostile.finding import MIB, Finding, at, quiet
-from hostile.target import (
-    ANY,
-    HOST,
-    Serving,
-    beside,
-    connect,
-    honest_client,
-    memory_of,
-    shout,
-)
+from hostile.target import ANY, HOST, Serving, beside, connect, honest_client, memory_of, shout
 from netsvc.bucket import SourceBuckets
 from netsvc.guard import Guard
 from netsvc.timestamp import TimestampProtocol

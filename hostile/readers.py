@@ -11,17 +11,7 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from hostile.finding import MIB, Finding, at, quiet
-from hostile.target import (
-    ANY,
-    PATIENCE,
-    Serving,
-    Target,
-    beside,
-    connect,
-    honest_client,
-    many,
-    shout,
-)
+from hostile.target import ANY, Serving, Target, beside, connect, honest_client, many, shout, until
 
 
 class _Talk(NamedTuple):
@@ -171,11 +161,7 @@ def stop_under_load(serving: Serving, seconds: float) -> Iterator[Finding]:
     with serving("--tcp", ANY, "--drain-timeout", 0, "--stall-timeout", 0) as target, many() as opened:
         _stick(opened, target.ports[0])
         target.signal(signal.SIGTERM)
-        end = time.monotonic() + PATIENCE
-        while not target.lines("TCP Port .* Closed"):
-            if time.monotonic() > end:
-                raise SystemExit("hostile: the server does not stop at SIGTERM")
-            time.sleep(0.01)
+        until(lambda: target.lines("TCP Port .* Closed") > 0, "the server does not stop at SIGTERM")
         began = time.monotonic()
         target.signal(signal.SIGTERM)
         target.ended(20)

@@ -19,19 +19,24 @@ from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from netsvc.config import SERVICES
+
 HOST = "127.0.0.1"
 ANY = f"{HOST}:0"
 PATIENCE = 20.0
+FLAGS = tuple(f"--{service}" for service in SERVICES)
 
 
 class Target:
     """A ``twist netsvc`` that runs.
 
+    :ivar pid: of its process; 0 if nobody knows.
     :ivar ports: of its services, in the order of the flags.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, wanted: int) -> None:
         self.process = process
+        self.pid = process.pid
         self._log = log
         self.ports: list[int] = []
         end = time.monotonic() + PATIENCE
@@ -66,14 +71,10 @@ class Target:
 
     def _asked(self, number: signal.Signals, pattern: str) -> list[str]:
         """Return what the log holds of ``pattern`` once a signal was answered with one more."""
-        before = len(re.findall(pattern, self.log()))
+        before = self.lines(pattern)
         self.signal(number)
-        end = time.monotonic() + PATIENCE
-        while len(found := re.findall(pattern, self.log())) == before:
-            if time.monotonic() > end:
-                raise SystemExit("hostile: the server does not answer a signal")
-            time.sleep(0.01)
-        return found
+        until(lambda: self.lines(pattern) != before, "the server does not answer a signal")
+        return re.findall(pattern, self.log())
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -88,11 +89,11 @@ class Target:
 
     def memory(self) -> float:
         """Return its resident bytes."""
-        return memory_of(self.process.pid)
+        return memory_of(self.pid) if self.pid else math.nan
 
     def files(self) -> float:
         """Return how many files it has open."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(os.listdir(f"/proc/{self.pid}/fd")) if self.pid else math.nan
 
     def files_above(self, before: float) -> float:
         """Return how many more it has open than before, once it had two seconds to close them."""
@@ -119,7 +120,7 @@ class Stranger(Target):
 
     def __init__(self, ports: list[int], pid: int) -> None:
         self.ports = ports
-        self._pid = pid
+        self.pid = pid
 
     def lines(self, pattern: str) -> float:
         return math.nan
@@ -136,12 +137,6 @@ class Stranger(Target):
     def signal(self, number: signal.Signals) -> None:
         raise NotPossibleError("it has to end the server")
 
-    def memory(self) -> float:
-        return memory_of(self._pid) if self._pid else math.nan
-
-    def files(self) -> float:
-        return len(os.listdir(f"/proc/{self._pid}/fd")) if self._pid else math.nan
-
 
 @contextmanager
 def running_already(
@@ -153,7 +148,7 @@ def running_already(
     :param anyway: whether to do so for an attack that asks for more flags, too.
     """
     asked = dict(zip(flags[::2], flags[1::2], strict=True))
-    wanted = [str(flag)[2:] for flag in asked if flag in ("--tcp", "--udp", "--chat")]
+    wanted = [str(flag)[2:] for flag in asked if flag in FLAGS]
     missing = [service for service in wanted if service not in ports]
     if missing:
         raise NotPossibleError(f"it takes --at {missing[0]}=PORT")
@@ -181,7 +176,7 @@ def serving(reactor: str, *flags: object, files: int = 0, watched: bool = False)
         if files:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
-    wanted = sum(flag in ("--tcp", "--udp", "--chat") for flag in flags)
+    wanted = sum(flag in FLAGS for flag in flags)
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
         twist = ["twisted", f"--reactor={reactor}", "--log-format=text", "netsvc"]
         command = [sys.executable, "-m", *(["hostile.server", reactor] if watched else twist)]
@@ -195,6 +190,15 @@ def serving(reactor: str, *flags: object, files: int = 0, watched: bool = False)
                 yield Target(process, Path(log.name), wanted)
             finally:
                 process.kill()
+
+
+def until(condition: Callable[[], bool], complaint: str) -> None:
+    """Wait for a condition, and end with a complaint where it does not come about."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit(f"hostile: {complaint}")
+        time.sleep(0.01)
 
 
 def memory_of(process: int | str) -> int:

@@ -66,9 +66,9 @@ class TCPTransport(StringTransport):
     def writeConnectionLost(self, reason: Failure) -> None: ...
 
 
-def connect(factory: StreamFactory) -> tuple[StreamProtocol, TCPTransport]:
-    """Return a new connection of ``factory``."""
-    protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
+def connect(factory: StreamFactory, host: str = "192.0.2.1") -> tuple[StreamProtocol, TCPTransport]:
+    """Return a new connection of ``factory``, from ``host``."""
+    protocol = factory.buildProtocol(IPv4Address("TCP", host, 40_000))
     assert isinstance(protocol, StreamProtocol)
     return protocol, attach(protocol)
 

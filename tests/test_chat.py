@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.test.iosim import connectedServerAndClient
@@ -184,12 +183,7 @@ def heard_in_10_seconds(clock: Clock, members: int, hosts: int) -> int:
     """Return how many lines bob hears of so many members who say as much as they can."""
     factory = ChatFactory(Room(), clock, Limits(line_timeout=0, idle_timeout=0))
     bob, to_bob = member(factory, "bob")
-    others = []
-    for number in range(members):
-        protocol = factory.buildProtocol(IPv4Address("TCP", f"198.51.100.{number % hosts}", 40_000))
-        assert isinstance(protocol, ChatProtocol)
-        others.append(protocol)
-        attach(protocol)
+    others = [connect(factory, f"198.51.100.{number % hosts}")[0] for number in range(members)]
     taken(to_bob)
     for protocol in others:
         protocol.dataReceived(b"x\n" * 500)

@@ -95,10 +95,19 @@ def test_a_short_time_is_not_all_asking(clock: Clock) -> None:
     lose(protocol)
 
 
-def test_who_is_not_read_from_is_not_silent(clock: Clock) -> None:
-    protocol, transport = connect(ChatFactory(Room(), clock, Limits(idle_timeout=50), rate=0.01, burst=1))
-    protocol.dataReceived(b"one\ntwo\nthree\n")
-    assert seconds_until_closed(clock, transport, 190) is None
+@pytest.mark.parametrize(
+    ("limits", "said", "seconds"),
+    [
+        pytest.param(Limits(idle_timeout=50), b"one\ntwo\nthree\n", 190, id="silent"),
+        pytest.param(Limits(line_timeout=30), b"one\ntwo\nthree\nfo", 120, id="late with a line"),
+    ],
+)
+def test_who_is_read_from_more_slowly_is_neither_silent_nor_late(
+    clock: Clock, limits: Limits, said: bytes, seconds: int
+) -> None:
+    protocol, transport = connect(ChatFactory(Room(), clock, limits, rate=0.01, burst=1))
+    protocol.dataReceived(said)
+    assert seconds_until_closed(clock, transport, seconds) is None
     lose(protocol)
 
 
@@ -176,11 +185,4 @@ def test_a_peer_between_two_lines_may_take_its_time(clock: Clock, kind: str) -> 
         protocol.dataReceived(b"hel")
         assert seconds_until_closed(clock, transport, 25) is None
         protocol.dataReceived(b"lo\n")
-    lose(protocol)
-
-
-def test_a_line_that_is_waited_with_for_its_sender_to_slow_down_is_not_late(clock: Clock) -> None:
-    protocol, transport = connect(ChatFactory(Room(), clock, Limits(line_timeout=30), rate=0.01, burst=1))
-    protocol.dataReceived(b"one\ntwo\nthree\nfo")
-    assert seconds_until_closed(clock, transport, 120) is None
     lose(protocol)
