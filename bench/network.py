@@ -23,7 +23,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from netsvc.testing import Network
-from netsvc.timestamp import TimestampClient, TimestampProtocol
+from netsvc.timestamp.server import TimestampClient, TimestampProtocol
 from tests.simulated_chat import Play
 
 HOUR = 3600

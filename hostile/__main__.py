@@ -16,7 +16,7 @@ from functools import partial
 from hostile.attacks import ATTACKS
 from hostile.finding import Attack, Finding
 from hostile.target import NotPossibleError, Serving, running_already, serving
-from netsvc.config import SERVICES
+from netsvc.server.config import SERVICES
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,9 +15,9 @@ from twisted.internet.task import Clock
 
 from hostile.finding import MIB, Finding, at, quiet
 from hostile.target import ANY, HOST, Serving, beside, connect, honest_client, memory_of, shout
-from netsvc.bucket import SourceBuckets
-from netsvc.guard import Guard
-from netsvc.timestamp import TimestampProtocol
+from netsvc.limits.datagram_guard import Guard
+from netsvc.limits.token_bucket import SourceBuckets
+from netsvc.timestamp.server import TimestampProtocol
 
 
 def _flood(port: int, size: int) -> None:

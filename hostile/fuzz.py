@@ -16,11 +16,11 @@ from contextlib import suppress
 
 from hostile.finding import Finding
 from netsvc.chat.messages import MessageError, decode_event, decode_request
-from netsvc.framing import FramingError, LineFraming, RawFraming
-from netsvc.proxy import ProxyError, ProxyReader
-from netsvc.stamp import Stamper, StampError, is_stamped, parse
-from netsvc.text import clean, split_incomplete
-from netsvc.unicode_names import UnicodeNames
+from netsvc.chat.unicode_names import UnicodeNames
+from netsvc.timestamp.format import Stamper, StampError, is_stamped, parse
+from netsvc.wire.framing import FramingError, LineFraming, RawFraming
+from netsvc.wire.proxy_header import ProxyError, ProxyReader
+from netsvc.wire.text import clean, split_incomplete
 
 Parser = Callable[[bytes], object]
 

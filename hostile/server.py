@@ -14,7 +14,7 @@ from twisted.application.reactors import installReactor
 from twisted.application.service import IService
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 
-from netsvc.tap import Options, makeService
+from netsvc.server.tap import Options, makeService
 
 #: Seconds between two looks at the clock.
 EVERY = 0.01

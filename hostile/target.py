@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from netsvc.config import SERVICES
+from netsvc.server.config import SERVICES
 
 HOST = "127.0.0.1"
 ANY = f"{HOST}:0"

@@ -4,23 +4,23 @@ Assembled: :class:`Config` and :func:`netsvc_service`. One by one: the factories
 their reactor or clock as an argument. Importing netsvc installs no reactor.
 """
 
-from netsvc.admission import Admission, Connections
-from netsvc.bucket import SourceBuckets
 from netsvc.chat.client import ChatClient
+from netsvc.chat.lines import ChatFactory, ChatProtocol
 from netsvc.chat.room import Room
-from netsvc.chat.server import ChatFactory, ChatProtocol
-from netsvc.config import Config
-from netsvc.counts import Counts
-from netsvc.door import Door
-from netsvc.echo import AcknowledgeFactory, AcknowledgeProtocol, EchoClient, EchoError, EchoFactory, EchoProtocol
+from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.echo.server import AcknowledgeFactory, AcknowledgeProtocol, EchoClient, EchoError, EchoFactory, EchoProtocol
 from netsvc.errors import ConfigError, ListenError, SettingError
-from netsvc.guard import Guard
-from netsvc.networks import Networks
-from netsvc.reply import ReplyTemplate
-from netsvc.service import StreamService, netsvc_service
-from netsvc.stream import Limits, StreamFactory, StreamProtocol
+from netsvc.limits.admission import Admission, Connections
+from netsvc.limits.datagram_guard import Guard
+from netsvc.limits.networks import Networks
+from netsvc.limits.token_bucket import SourceBuckets
+from netsvc.net.counters import Counts
+from netsvc.net.door import Door
+from netsvc.net.stream_protocol import Limits, StreamFactory, StreamProtocol
+from netsvc.server.assembly import StreamService, netsvc_service
+from netsvc.server.config import Config
 from netsvc.talk import Conversation, DatagramConversation, TLSConversation
-from netsvc.timestamp import Answer, TimestampClient, TimestampProtocol, ask_timestamp
+from netsvc.timestamp.server import Answer, TimestampClient, TimestampProtocol, ask_timestamp
 
 __version__ = "0.1.0"
 

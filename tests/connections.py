@@ -10,7 +10,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.stream import StreamFactory, StreamProtocol
+from netsvc.net.stream_protocol import StreamFactory, StreamProtocol
 
 
 @implementer(ITCPTransport, IHalfCloseableDescriptor)

@@ -12,7 +12,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
-from netsvc.address import is_ip
+from netsvc.wire.address import is_ip
 
 _FIRST_EPHEMERAL_PORT = 49_152  # RFC 6335, section 6
 _DATAGRAM_MAX = 65_507  # payload bytes of UDP over IPv4

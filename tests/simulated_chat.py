@@ -24,12 +24,12 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.python.failure import Failure
 
 from netsvc.chat.client import ChatClient
+from netsvc.chat.lines import ChatFactory, ChatProtocol
 from netsvc.chat.messages import Event, Join, Leave, Quit, Rename, Request, Said, Say, Whisper, Whispered
+from netsvc.chat.names import ASCII_NAMES
 from netsvc.chat.room import Delivery, Room
-from netsvc.chat.server import ChatFactory, ChatProtocol
-from netsvc.names import ASCII_NAMES
-from netsvc.service import StreamService
-from netsvc.stream import TRANSPORT_BUFFER, Limits
+from netsvc.net.stream_protocol import TRANSPORT_BUFFER, Limits
+from netsvc.server.assembly import StreamService
 from netsvc.testing import Host, Network, cuts
 
 MEMBERS = 8

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.address import AddressError, HostPort, is_ip, parse_address, show
+from netsvc.wire.address import AddressError, HostPort, is_ip, parse_address, show
 
 
 @pytest.mark.parametrize(

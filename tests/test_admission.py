@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from netsvc.admission import Admission, Connections
-from netsvc.networks import NetworkError, Networks, parse_network
+from netsvc.limits.admission import Admission, Connections
+from netsvc.limits.networks import NetworkError, Networks, parse_network
 
 
 def enter(admission: Admission, host: str | None, now: float = 0.0) -> str | None:

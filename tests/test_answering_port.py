@@ -11,11 +11,11 @@ from twisted.internet import reactor  # noqa: TID251  real sockets
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import DatagramProtocol
 
-from netsvc.answering_port import POSSIBLE, AnsweringPort
-from netsvc.datagram import ConnectedDatagramProtocol, listen_for
-from netsvc.listen import Listener, datagram_listener
-from netsvc.shared_port import SharedPorts
-from netsvc.timestamp import TimestampProtocol, ask_timestamp
+from netsvc.net.datagram_protocol import ConnectedDatagramProtocol, listen_for
+from netsvc.net.listening import Listener, datagram_listener
+from netsvc.net.shared_ports import SharedPorts
+from netsvc.net.udp_port import POSSIBLE, AnsweringPort
+from netsvc.timestamp.server import TimestampProtocol, ask_timestamp
 from tests.memory_reactor import MemoryReactor
 
 SECONDS = 10

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.bucket import TABLE_SIZE, SourceBuckets, TokenBucket, source_prefix
+from netsvc.limits.token_bucket import TABLE_SIZE, SourceBuckets, TokenBucket, source_prefix
 
 
 def never() -> float:

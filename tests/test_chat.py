@@ -7,10 +7,10 @@ from twisted.internet.task import Clock
 from twisted.test.iosim import connectedServerAndClient
 
 from netsvc.chat.client import ChatClient
+from netsvc.chat.lines import ChatFactory, ChatProtocol
 from netsvc.chat.messages import Event, Join, MessageError, Notice, Rename, Said, Say, Whisper, Whispered
 from netsvc.chat.room import Room
-from netsvc.chat.server import ChatFactory, ChatProtocol
-from netsvc.stream import OVERFULL, Limits
+from netsvc.net.stream_protocol import OVERFULL, Limits
 from tests.connections import TCPTransport, attach, connect, lose, taken
 from tests.strategies import cut, cuts
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from netsvc import Config, ConfigError
-from netsvc.stream import Limits
+from netsvc.net.stream_protocol import Limits
 
 
 def test_by_default_it_echoes_on_1314_and_tells_the_time_on_520() -> None:

@@ -8,15 +8,15 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
+from netsvc.chat.lines import ChatFactory, ChatProtocol
 from netsvc.chat.room import ROOMS_MAX, Room
-from netsvc.chat.server import ChatFactory, ChatProtocol
-from netsvc.counts import Counts
-from netsvc.echo import AcknowledgeFactory, EchoFactory
-from netsvc.networks import Networks
-from netsvc.proxied import ProxiedFactory
-from netsvc.reply import ReplyTemplate
-from netsvc.stream import Limits, StreamFactory, StreamProtocol
-from netsvc.timestamp import TimestampProtocol
+from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory
+from netsvc.limits.networks import Networks
+from netsvc.net.counters import Counts
+from netsvc.net.proxy_protocol import ProxiedFactory
+from netsvc.net.stream_protocol import Limits, StreamFactory, StreamProtocol
+from netsvc.timestamp.server import TimestampProtocol
 from tests.connections import attach, connect, lose
 
 

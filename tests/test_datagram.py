@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsvc import TimestampProtocol, ask_timestamp
-from netsvc.datagram import listen_for, resolve
-from netsvc.stamp import is_stamped
+from netsvc.net.datagram_protocol import listen_for, resolve
 from netsvc.talk import DatagramConversation
+from netsvc.timestamp.format import is_stamped
 from tests.memory_reactor import MemoryReactor
 from tests.programs import listening, port_of
 

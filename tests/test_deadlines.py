@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
+from netsvc.chat.lines import ChatFactory
 from netsvc.chat.room import Room
-from netsvc.chat.server import ChatFactory
-from netsvc.echo import AcknowledgeFactory, EchoFactory
-from netsvc.reply import ReplyTemplate
-from netsvc.stream import ENDS_A_TURN, Limits, StreamFactory, StreamProtocol
+from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory
+from netsvc.net.stream_protocol import ENDS_A_TURN, Limits, StreamFactory, StreamProtocol
 from tests.connections import TCPTransport, connect, lose, taken
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netsvc.tap import Options
+from netsvc.server.tap import Options
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 

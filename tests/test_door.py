@@ -5,11 +5,11 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from netsvc.admission import Admission, Connections
-from netsvc.door import TOLD_A_TURN, Door, TurnedAway
-from netsvc.echo import EchoFactory
-from netsvc.networks import Networks
-from netsvc.stream import StreamProtocol
+from netsvc.echo.server import EchoFactory
+from netsvc.limits.admission import Admission, Connections
+from netsvc.limits.networks import Networks
+from netsvc.net.door import TOLD_A_TURN, Door, TurnedAway
+from netsvc.net.stream_protocol import StreamProtocol
 from tests.connections import TCPTransport, attach, lose
 
 

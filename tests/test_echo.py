@@ -10,8 +10,8 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.test.iosim import connectedServerAndClient
 
-from netsvc.echo import AcknowledgeFactory, Echo, EchoClient, EchoError, EchoFactory
-from netsvc.reply import ReplyTemplate
+from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.echo.server import AcknowledgeFactory, Echo, EchoClient, EchoError, EchoFactory
 from tests.connections import attach, connect, lose, taken
 from tests.strategies import cut, cuts
 

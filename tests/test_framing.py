@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.framing import Framing, FramingError, LineFraming, PieceFraming, RawFraming
+from netsvc.wire.framing import Framing, FramingError, LineFraming, PieceFraming, RawFraming
 from tests.strategies import cut, cuts
 
 lines = st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b"").removesuffix(b"\r")), max_size=20)

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from netsvc.bucket import SourceBuckets
-from netsvc.guard import Guard
-from netsvc.networks import Networks
-from netsvc.stamp import Stamper
+from netsvc.limits.datagram_guard import Guard
+from netsvc.limits.networks import Networks
+from netsvc.limits.token_bucket import SourceBuckets
 
 
 def refusal(guard: Guard, datagram: bytes = b"hello", port: int = 40_000) -> str | None:
@@ -24,10 +23,6 @@ def test_a_privileged_port_is_not_answered(port: int) -> None:
 
 def test_the_same_port_as_ones_own_is_not_answered() -> None:
     assert refusal(Guard(), port=5200) == "own port"
-
-
-def test_an_answer_is_not_answered() -> None:
-    assert refusal(Guard(), Stamper().answer(b"x", 0)) == "already stamped"
 
 
 def test_a_datagram_of_the_most_bytes_is_admitted_and_a_longer_one_is_not() -> None:

@@ -14,7 +14,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
 from netsvc.errors import ConfigError, ListenError
-from netsvc.listen import BACKLOG, Listener, datagram_listener, stream_listener
+from netsvc.net.listening import BACKLOG, Listener, datagram_listener, stream_listener
 from netsvc.testing import Host, Network
 from tests.memory_reactor import MemoryReactor
 from tests.programs import backlog_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from netsvc.cli.lookup import look_up
-from netsvc.lookup import addresses_of, host_addresses, host_name, names_of, ports_of, reach, services_of
+from netsvc.cli.name_service import addresses_of, host_addresses, host_name, names_of, ports_of, reach, services_of
 
 needs_services = pytest.mark.skipif(not Path("/etc/services").exists(), reason="this host has no services file")
 

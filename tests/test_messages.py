@@ -26,7 +26,7 @@ from netsvc.chat.messages import (
     encode_event,
     encode_request,
 )
-from netsvc.text import clean
+from netsvc.wire.text import clean
 
 nicks = st.from_regex(r"[A-Za-z0-9_-]{1,18}x", fullmatch=True)
 texts = st.text(max_size=50).map(clean)

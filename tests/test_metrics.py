@@ -13,8 +13,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from netsvc.counts import Counts
-from netsvc.metrics import CONNECTIONS, TIMEOUT, metrics_site
+from netsvc.net.counters import Counts
+from netsvc.server.metrics import CONNECTIONS, TIMEOUT, metrics_site
 
 SOMEBODY = IPv4Address("TCP", "192.0.2.1", 40_000)
 

@@ -19,9 +19,9 @@ from netsvc.chat.messages import (
     decode_event,
     encode_event,
 )
+from netsvc.chat.names import ASCII_NAMES, NAME_MAX, NameRefusedError
 from netsvc.chat.room import Delivery, Room
-from netsvc.names import ASCII_NAMES, NAME_MAX, NameRefusedError
-from netsvc.unicode_names import UnicodeNames
+from netsvc.chat.unicode_names import UnicodeNames
 
 UNICODE = UnicodeNames()
 

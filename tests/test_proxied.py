@@ -10,14 +10,14 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from netsvc.admission import Admission, Connections
-from netsvc.counts import Counts
-from netsvc.door import Door
-from netsvc.echo import AcknowledgeFactory, EchoFactory
-from netsvc.networks import Networks
-from netsvc.proxied import ProxiedFactory
-from netsvc.reply import ReplyTemplate
-from netsvc.tls import ServerTLS
+from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory
+from netsvc.limits.admission import Admission, Connections
+from netsvc.limits.networks import Networks
+from netsvc.net.counters import Counts
+from netsvc.net.door import Door
+from netsvc.net.proxy_protocol import ProxiedFactory
+from netsvc.net.server_tls import ServerTLS
 from tests.connections import TCPTransport, taken
 
 PROXY = IPv4Address("TCP", "10.0.0.1", 5)

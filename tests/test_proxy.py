@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.proxy import V1_MAX, V2_MAX, Proxied, ProxyError, ProxyReader
+from netsvc.wire.proxy_header import V1_MAX, V2_MAX, Proxied, ProxyError, ProxyReader
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 

@@ -16,10 +16,10 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 
+from netsvc.net.shared_ports import SharedPorts
 from netsvc.reactor import AsyncioReactor, UvloopReactor
-from netsvc.reactor.datagram import DatagramPort
+from netsvc.reactor.lean_udp_port import DatagramPort
 from netsvc.reactor.loop import LoopReactor
-from netsvc.shared_port import SharedPorts
 from tests.programs import SECONDS
 from tests.scenarios.actors import Actor, Datagrams
 

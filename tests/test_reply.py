@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.reply import ReplyTemplate, TemplateError
+from netsvc.echo.reply_template import ReplyTemplate, TemplateError
 
 
 def test_the_fields_are_filled_in() -> None:

@@ -16,13 +16,13 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from netsvc.admission import Admission
+from netsvc.chat.lines import ChatFactory, ChatProtocol
 from netsvc.chat.room import Room
-from netsvc.chat.server import ChatFactory, ChatProtocol
-from netsvc.door import Door
-from netsvc.echo import EchoFactory
-from netsvc.networks import Networks
-from netsvc.tls import CertificateError, ServerTLS
+from netsvc.echo.server import EchoFactory
+from netsvc.limits.admission import Admission
+from netsvc.limits.networks import Networks
+from netsvc.net.door import Door
+from netsvc.net.server_tls import CertificateError, ServerTLS
 from tests.connections import connect, lose
 
 

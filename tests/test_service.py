@@ -14,8 +14,8 @@ from twisted.internet.error import CannotListenError, ConnectionRefusedError  # 
 from twisted.internet.protocol import Protocol
 
 from netsvc import ChatFactory, Config, ConfigError, EchoClient, ListenError, ask_timestamp, netsvc_service
-from netsvc.echo import AcknowledgeFactory, EchoFactory
-from netsvc.listen import Listener
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory
+from netsvc.net.listening import Listener
 from tests.memory_reactor import MemoryReactor
 
 SECONDS = 10
@@ -54,7 +54,7 @@ async def connected(port: int, protocol: Any) -> Any:
 
 
 def test_metrics_without_their_package_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "netsvc.metrics", raising=False)
+    monkeypatch.delitem(sys.modules, "netsvc.server.metrics", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ConfigError) as refusal:
         netsvc_service(MemoryReactor(), Config(metrics="9100"))

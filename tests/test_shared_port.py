@@ -16,10 +16,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
 from netsvc import Config, ConfigError, ListenError, ask_timestamp
-from netsvc.guard import Guard
-from netsvc.listen import Listener, datagram_listener, stream_listener
-from netsvc.shared_port import SharedPorts
-from netsvc.timestamp import TimestampProtocol
+from netsvc.limits.datagram_guard import Guard
+from netsvc.net.listening import Listener, datagram_listener, stream_listener
+from netsvc.net.shared_ports import SharedPorts
+from netsvc.timestamp.server import TimestampProtocol
 
 SECONDS = 10
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.stamp import Stamped, Stamper, StampError, is_stamped, parse
+from netsvc.timestamp.format import Stamped, Stamper, StampError, is_stamped, parse
 
 NOW = time.mktime((2026, 11, 21, 0, 33, 33, 0, 0, -1))
 

@@ -7,10 +7,10 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface.verify import verifyObject
 
-from netsvc.echo import AcknowledgeFactory, EchoFactory, EchoProtocol
-from netsvc.message_stream import MESSAGES_A_TURN
-from netsvc.reply import ReplyTemplate
-from netsvc.stream import LINGER, Limits, StreamProtocol
+from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory, EchoProtocol
+from netsvc.net.message_protocol import MESSAGES_A_TURN
+from netsvc.net.stream_protocol import LINGER, Limits, StreamProtocol
 from tests.connections import TCPTransport, connect, lose, taken
 
 KIB = 1024

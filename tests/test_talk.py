@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from netsvc.talk import Conversation, DatagramConversation, SayError, TLSConversation
 from netsvc.talk.partner import FAREWELL
-from netsvc.talk.stream import QUIET
+from netsvc.talk.stream_conversation import QUIET
 from tests.connections import TCPTransport, attach, lose, taken
 from tests.memory_reactor import DatagramPort, MemoryReactor
 

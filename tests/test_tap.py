@@ -6,7 +6,7 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import Options as UsageOptions
 
 from netsvc import Config, __version__
-from netsvc.tap import Options, Refusal, makeService, refuse
+from netsvc.server.tap import Options, Refusal, makeService, refuse
 
 
 def parse(*flags: str) -> Config:

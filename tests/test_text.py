@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.text import clean, split_incomplete
+from netsvc.wire.text import clean, split_incomplete
 from tests.strategies import cut, cuts
 
 # Format characters that are seen: Arabic and Syriac number and verse signs.

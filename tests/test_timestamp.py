@@ -10,10 +10,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 
-from netsvc.bucket import SourceBuckets
-from netsvc.guard import Guard
-from netsvc.stamp import Stamper
-from netsvc.timestamp import Answer, TimestampClient, TimestampProtocol, ask_timestamp
+from netsvc.limits.datagram_guard import Guard
+from netsvc.limits.token_bucket import SourceBuckets
+from netsvc.timestamp.format import Stamper
+from netsvc.timestamp.server import Answer, TimestampClient, TimestampProtocol, ask_timestamp
 from tests.memory_reactor import DatagramPort, MemoryReactor
 
 NOW = time.mktime((2026, 11, 21, 0, 33, 33, 0, 0, -1))
@@ -56,6 +56,14 @@ def test_a_datagram_longer_than_the_limit_is_counted_and_never_answered_in_part(
     server.deliver(b"x" * 9000, SOMEBODY)
     assert [len(datagram) for datagram, _ in server.sent] == [1400 + len("[Sat Nov 21 00:33:33 2026] ")]
     assert protocol.counts.refused == {"too long": 1}
+
+
+def test_an_answer_is_not_answered(reactor: MemoryReactor) -> None:
+    protocol = TimestampProtocol(reactor)
+    server = reactor.listenUDP(5200, protocol)
+    server.deliver(Stamper().answer(b"x", 0), SOMEBODY)
+    assert server.sent == []
+    assert protocol.counts.refused == {"already stamped": 1}
 
 
 class Echo(DatagramProtocol):

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import LoopingCall
 
 from netsvc.testing import Network
-from netsvc.timestamp import TimestampClient, TimestampProtocol
+from netsvc.timestamp.server import TimestampClient, TimestampProtocol
 
 QUESTIONS = 400
 

@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
-from netsvc.listen import stream_listener
-from netsvc.stream import Limits, StreamFactory, StreamProtocol
+from netsvc.net.listening import stream_listener
+from netsvc.net.stream_protocol import Limits, StreamFactory, StreamProtocol
 
 SECONDS = 10
 LOT = b"x" * 200_000

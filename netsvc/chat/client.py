@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from netsvc.chat.messages import PREFIX_MAX, Event, MessageError, Quit, Request, decode_event, encode_request
-from netsvc.framing import LINE_MAX, LineFraming, read
+from netsvc.wire.framing import LINE_MAX, LineFraming, read
 
 
 class ChatClient(Protocol):

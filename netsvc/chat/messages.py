@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from netsvc.names import ASCII_NAMES, NameRefusedError, Names
-from netsvc.text import clean
+from netsvc.chat.names import ASCII_NAMES, NameRefusedError, Names
+from netsvc.wire.text import clean
 
 #: The longest prefix an event puts before a text: ``<nick -> nick> ``, with two nicks of 24.
 PREFIX_MAX = 55

@@ -26,7 +26,7 @@ from netsvc.chat.messages import (
     Whispered,
     Who,
 )
-from netsvc.names import ASCII_NAMES, Names
+from netsvc.chat.names import ASCII_NAMES, Names
 
 M = TypeVar("M", bound=Hashable)
 

@@ -14,8 +14,8 @@ from twisted.python.usage import Options, UsageError
 from zope.interface import implementer
 
 from netsvc import __version__
-from netsvc.address import AddressError, HostPort, is_ip, parse_address
-from netsvc.datagram import resolve
+from netsvc.net.datagram_protocol import resolve
+from netsvc.wire.address import AddressError, HostPort, is_ip, parse_address
 
 #: Seconds to wait for a connection.
 CONNECT_TIMEOUT = 30.0

@@ -15,8 +15,8 @@ from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.framing import Framing, LineFraming, read
-from netsvc.text import clean
+from netsvc.wire.framing import Framing, LineFraming, read
+from netsvc.wire.text import clean
 
 #: The longest line that is read from standard input, in bytes.
 TYPED_MAX = 1_048_576

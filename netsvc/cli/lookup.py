@@ -6,11 +6,11 @@ from typing import Any
 
 from twisted.internet.threads import deferToThreadPool
 
-from netsvc.address import is_ip
 from netsvc.cli.command import Command, CommandError
 from netsvc.cli.console import notice
-from netsvc.lookup import addresses_of, host_addresses, host_name, names_of, ports_of, reach, services_of
-from netsvc.text import clean
+from netsvc.cli.name_service import addresses_of, host_addresses, host_name, names_of, ports_of, reach, services_of
+from netsvc.wire.address import is_ip
+from netsvc.wire.text import clean
 
 
 class Lookup(Command):

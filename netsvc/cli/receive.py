@@ -13,13 +13,13 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from zope.interface import implementer
 
-from netsvc.address import parse_address, peer_text, show
 from netsvc.cli.command import Command, CommandError, Flow, explain
 from netsvc.cli.console import Console, notice, opened
-from netsvc.datagram import BoundedDatagramProtocol
 from netsvc.errors import ConfigError, ListenError
-from netsvc.framing import LineFraming, read
-from netsvc.listen import datagram_listener, stream_listener
+from netsvc.net.datagram_protocol import BoundedDatagramProtocol
+from netsvc.net.listening import datagram_listener, stream_listener
+from netsvc.wire.address import parse_address, peer_text, show
+from netsvc.wire.framing import LineFraming, read
 
 #: The longest line of a stream that is printed as one, in bytes.
 LINE_MAX = 1_048_576

@@ -13,13 +13,13 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from zope.interface import implementer
 
-from netsvc.address import HostPort
 from netsvc.cli.command import CONNECT_TIMEOUT, Command, CommandError, Flow, explain, sleep
 from netsvc.cli.console import Console, notice, opened
-from netsvc.datagram import ConnectedDatagramProtocol, listen_for, resolve
-from netsvc.framing import PieceFraming
-from netsvc.reasons import pending_error
-from netsvc.timer import cancel
+from netsvc.net.datagram_protocol import ConnectedDatagramProtocol, listen_for, resolve
+from netsvc.net.reasons import pending_error
+from netsvc.net.timer import cancel
+from netsvc.wire.address import HostPort
+from netsvc.wire.framing import PieceFraming
 
 #: Seconds to wait for the peer's end of the stream.
 END_TIMEOUT = 5.0

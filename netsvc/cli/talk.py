@@ -13,13 +13,13 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.python.usage import UsageError
 
-from netsvc.address import HostPort, peer_text
 from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, Flow, explain
 from netsvc.cli.console import Console, is_terminal, notice, opened
-from netsvc.datagram import listen_for, resolve
 from netsvc.errors import ConfigError, ListenError
-from netsvc.listen import datagram_listener, stream_listener
+from netsvc.net.datagram_protocol import listen_for, resolve
+from netsvc.net.listening import datagram_listener, stream_listener
 from netsvc.talk import Conversation, DatagramConversation, SayError, TLSConversation
+from netsvc.wire.address import HostPort, peer_text
 
 
 class Talk(Command):

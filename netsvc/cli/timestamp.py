@@ -7,11 +7,11 @@ from typing import Any
 from twisted.internet.defer import DeferredQueue
 from twisted.python.usage import UsageError
 
-from netsvc.address import HostPort
 from netsvc.cli.command import DEFAULT_HOST, Command, CommandError, explain
 from netsvc.cli.console import Console, is_terminal, notice, opened
-from netsvc.guard import MAX_SIZE
-from netsvc.timestamp import ask_timestamp
+from netsvc.limits.datagram_guard import MAX_SIZE
+from netsvc.timestamp.server import ask_timestamp
+from netsvc.wire.address import HostPort
 
 
 class Timestamp(Command):

@@ -2,8 +2,8 @@
 
 Ports, connecting clients, pipes, wakers and whatever else is watched for its descriptor stays with EPollReactor's own
 epoll and its rules; that epoll is one reader of the loop. Connections that talk become the loop's own
-(:mod:`netsvc.reactor.stream`). Nothing is watched by uvloop's own ``add_reader`` besides: it is deaf to a descriptor
-after that one's first EPOLLERR, which is how a plain AsyncioSelectorReactor on uvloop hangs.
+(:mod:`netsvc.reactor.native_connection`). Nothing is watched by uvloop's own ``add_reader`` besides: it is deaf to a
+descriptor after that one's first EPOLLERR, which is how a plain AsyncioSelectorReactor on uvloop hangs.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
 from twisted.python import log
 from twisted.python.context import theContextTracker
 
-from netsvc.reactor.datagram import DatagramPort, MulticastPort
-from netsvc.reactor.stream import Connector, Native, Port, Server, StreamConnection
+from netsvc.reactor.lean_udp_port import DatagramPort, MulticastPort
+from netsvc.reactor.native_connection import Connector, Native, Port, Server, StreamConnection
 
 
 class LoopReactor(EPollReactor):

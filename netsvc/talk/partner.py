@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from netsvc.timer import cancel
+from netsvc.net.timer import cancel
 
 #: Seconds without an answer after which a partner who cannot be told "I have finished" is taken leave of: over
 #: TLS, which Twisted cannot half-close, and in datagrams.

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from netsvc.address import is_ip
+from netsvc.testing.host_reactor import HostReactor
 from netsvc.testing.link import Link
-from netsvc.testing.reactor import HostReactor
 from netsvc.testing.stack import BROADCAST, BUFFER, Fabric, HostDownError, Stack
 from netsvc.testing.trace import Trace
+from netsvc.wire.address import is_ip
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from netsvc.address import is_ip
+from netsvc.wire.address import is_ip
 
 #: Returns the addresses of a name, and the seconds that the answer takes.
 Lookup = Callable[[str], tuple[Sequence[str], float]]

@@ -15,9 +15,9 @@ from twisted.internet import error, tcp, udp, unix
 from twisted.internet.base import BaseConnector
 from twisted.python import log
 
-from netsvc.testing.datagrams import DatagramSocket
+from netsvc.testing.datagram_socket import DatagramSocket
 from netsvc.testing.stack import Stack, fail
-from netsvc.testing.streams import StreamSocket
+from netsvc.testing.stream_socket import StreamSocket
 
 
 class _OnStack:

@@ -9,7 +9,7 @@ from twisted.internet import error
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Factory
 
-from netsvc.datagram import resolve
+from netsvc.net.datagram_protocol import resolve
 from tests.scenarios.actors import Actor
 from tests.scenarios.worlds import World
 

@@ -13,9 +13,9 @@ from twisted.internet.task import deferLater
 from netsvc import Config, netsvc_service
 from netsvc.chat.client import ChatClient
 from netsvc.chat.messages import Event, Join, Notice, Rename, Said, Say, Whisper, Whispered
-from netsvc.echo import EchoClient
+from netsvc.echo.server import EchoClient
 from netsvc.talk import Conversation, DatagramConversation
-from netsvc.timestamp import TimestampClient, ask_timestamp
+from netsvc.timestamp.server import TimestampClient, ask_timestamp
 from tests.scenarios.actors import Actor, HalfActor
 from tests.scenarios.worlds import World, all_listening
 

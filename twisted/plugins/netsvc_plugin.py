@@ -1,7 +1,7 @@
 from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
-netsvc = ServiceMaker("netsvc", "netsvc.tap", "Echo, chat and timestamps for your network.", "netsvc")
+netsvc = ServiceMaker("netsvc", "netsvc.server.tap", "Echo, chat and timestamps for your network.", "netsvc")
 asyncio_native = Reactor(
     "asyncio-native", "netsvc.reactor.AsyncioReactor", "netsvc's, on the standard library's event loop."
 )

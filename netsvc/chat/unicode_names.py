@@ -12,7 +12,7 @@ from functools import lru_cache
 from confusable_homoglyphs.confusables import confusables_data
 from precis_i18n import get_profile
 
-from netsvc.names import NAME_MAX, NameRefusedError, Names
+from netsvc.chat.names import NAME_MAX, NameRefusedError, Names
 
 
 class UnicodeNames(Names):

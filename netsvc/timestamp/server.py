@@ -11,11 +11,11 @@ from twisted.internet import error
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from netsvc.counts import Counts
-from netsvc.datagram import BoundedDatagramProtocol, ConnectedDatagramProtocol, listen_for, resolve
-from netsvc.guard import Guard
-from netsvc.stamp import Stamper, StampError, parse
-from netsvc.timer import cancel
+from netsvc.limits.datagram_guard import Guard
+from netsvc.net.counters import Counts
+from netsvc.net.datagram_protocol import BoundedDatagramProtocol, ConnectedDatagramProtocol, listen_for, resolve
+from netsvc.net.timer import cancel
+from netsvc.timestamp.format import Stamper, StampError, is_stamped, parse
 
 
 class TimestampProtocol(BoundedDatagramProtocol):
@@ -40,7 +40,10 @@ class TimestampProtocol(BoundedDatagramProtocol):
         now = self.clock.seconds()
         counts = self.counts
         counts.received_bytes += len(datagram)
-        refusal = self.guard.refusal(datagram, host, port, self._own_port, now)
+        # A datagram of the service's own shape comes from another timestamp server, or from an echo of this one.
+        refusal = (
+            "already stamped" if is_stamped(datagram) else self.guard.refusal(datagram, host, port, self._own_port, now)
+        )
         if refusal is not None:
             counts.refuse(refusal, host)
             return

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from netsvc.bucket import SourceBuckets
-from netsvc.networks import Networks
-from netsvc.stamp import is_stamped
+from netsvc.limits.networks import Networks
+from netsvc.limits.token_bucket import SourceBuckets
 
 #: Services answer from ports below this one; people ask from above.
 PRIVILEGED_PORTS = 1024
@@ -18,7 +17,7 @@ PRIVILEGED_PORTS = 1024
 #: Bytes of the longest datagram that is answered by default.
 MAX_SIZE = 1_400
 
-Refusal = Literal["too long", "privileged port", "own port", "already stamped", "not allowed", "too many"]
+Refusal = Literal["too long", "privileged port", "own port", "not allowed", "too many"]
 
 
 class Guard:
@@ -47,8 +46,6 @@ class Guard:
             return "privileged port"
         if port == own_port:
             return "own port"
-        if is_stamped(datagram):
-            return "already stamped"
         if not self._networks.allows(host):
             return "not allowed"
         if not self._buckets.admits(host, now):

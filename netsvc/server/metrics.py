@@ -20,9 +20,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from netsvc.address import peer_text
-from netsvc.counts import Counts
-from netsvc.timer import cancel
+from netsvc.net.counters import Counts
+from netsvc.net.timer import cancel
+from netsvc.wire.address import peer_text
 
 #: Seconds that a connection may last, and clients at a time. Those who ask are few, and ask for little.
 TIMEOUT = 10.0

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import INegotiated, IReactorTime
 from twisted.internet.protocol import Protocol
 
-from netsvc.admission import Admission, Refusal
+from netsvc.limits.admission import Admission, Refusal
 
 #: How many in a turn of the reactor are told why they are turned away. Each holds a descriptor until the next turn; the
 #: others are closed at once.

@@ -8,15 +8,15 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from netsvc.admission import HostCounter
-from netsvc.bucket import TokenBucket
 from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
 from netsvc.chat.room import Delivery, Room
-from netsvc.counts import Counts
-from netsvc.door import Door
-from netsvc.framing import LineFraming
-from netsvc.message_stream import MessageProtocol
-from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory, StreamProtocol
+from netsvc.limits.admission import HostCounter
+from netsvc.limits.token_bucket import TokenBucket
+from netsvc.net.counters import Counts
+from netsvc.net.door import Door
+from netsvc.net.message_protocol import MessageProtocol
+from netsvc.net.stream_protocol import DEFAULT_LIMITS, Limits, StreamFactory, StreamProtocol
+from netsvc.wire.framing import LineFraming
 
 #: Lines a second, and at once, that a member may say by default: more than anybody types, and less than makes the
 #: others' queues overflow.

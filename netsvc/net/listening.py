@@ -22,10 +22,10 @@ from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 
-from netsvc.address import AddressError, HostPort, is_ip, parse_address, show
-from netsvc.answering_port import adopt_to_ask, listen_to_ask
-from netsvc.datagram import DATAGRAM_MAX
 from netsvc.errors import ConfigError, ListenError
+from netsvc.net.datagram_protocol import DATAGRAM_MAX
+from netsvc.net.udp_port import adopt_to_ask, listen_to_ask
+from netsvc.wire.address import AddressError, HostPort, is_ip, parse_address, show
 
 #: Connections that the kernel accepts for us while we are busy. With Twisted's 50, 1,000 connects took 18 s.
 BACKLOG = 1024

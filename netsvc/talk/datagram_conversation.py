@@ -8,10 +8,10 @@ from twisted.internet import error
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from netsvc.address import show
-from netsvc.datagram import BoundedDatagramProtocol
-from netsvc.reasons import why_closed
+from netsvc.net.datagram_protocol import BoundedDatagramProtocol
+from netsvc.net.reasons import why_closed
 from netsvc.talk.partner import FAREWELL, Partner, SayError, ignore
+from netsvc.wire.address import show
 
 
 class DatagramConversation(Partner, BoundedDatagramProtocol):

@@ -1,6 +1,6 @@
 """Who may connect: from which networks, how many in all and from one host, and how often a host may come.
 
-A host is an IPv4 address or an IPv6 /64, as for datagrams (:mod:`netsvc.bucket`).
+A host is an IPv4 address or an IPv6 /64, as for datagrams (:mod:`netsvc.limits.token_bucket`).
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal
 
-from netsvc.bucket import SourceBuckets, source_prefix
-from netsvc.networks import Networks
+from netsvc.limits.networks import Networks
+from netsvc.limits.token_bucket import SourceBuckets, source_prefix
 
 Refusal = Literal["not allowed", "server full", "too many connections from one host", "connects too often"]
 

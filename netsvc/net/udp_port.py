@@ -17,7 +17,7 @@ from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python import log
 
-from netsvc.datagram import DATAGRAMS_A_TURN
+from netsvc.net.datagram_protocol import DATAGRAMS_A_TURN
 
 #: Whether the system tells, in the way that is known here.
 POSSIBLE = sys.platform == "linux"

@@ -18,10 +18,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.framing import Framing, LineFraming, RawFraming, read
-from netsvc.reasons import pending_error
+from netsvc.net.reasons import pending_error
+from netsvc.net.timer import cancel
 from netsvc.talk.partner import FAREWELL, Partner, SayError, ignore
-from netsvc.timer import cancel
+from netsvc.wire.framing import Framing, LineFraming, RawFraming, read
 
 #: The longest line that is read from the partner, in bytes.
 HEARD_MAX = 1_048_576

@@ -12,12 +12,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from netsvc.counts import Counts
-from netsvc.door import Door
-from netsvc.framing import Framing, LineFraming, RawFraming
-from netsvc.message_stream import MessageProtocol
-from netsvc.reply import ReplyTemplate
-from netsvc.stream import DEFAULT_LIMITS, Limits, StreamFactory, StreamProtocol
+from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.net.counters import Counts
+from netsvc.net.door import Door
+from netsvc.net.message_protocol import MessageProtocol
+from netsvc.net.stream_protocol import DEFAULT_LIMITS, Limits, StreamFactory, StreamProtocol
+from netsvc.wire.framing import Framing, LineFraming, RawFraming
 
 #: The framings by the names that ``--framing`` takes.
 FRAMINGS: dict[str, Callable[[], Framing]] = {"raw": RawFraming, "line": LineFraming}

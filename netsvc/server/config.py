@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from netsvc import shared_port
-from netsvc.admission import CONNECT_RATE, MAX_PER_HOST
-from netsvc.bucket import BURST, RATE, TOTAL
-from netsvc.chat.server import CHAT_BURST, CHAT_IDLE, CHAT_RATE
+from netsvc.chat.lines import CHAT_BURST, CHAT_IDLE, CHAT_RATE
+from netsvc.echo.reply_template import ReplyTemplate, TemplateError
 from netsvc.errors import ConfigError
-from netsvc.guard import MAX_SIZE
-from netsvc.networks import NetworkError, Networks, parse_network
-from netsvc.reply import ReplyTemplate, TemplateError
-from netsvc.stream import TRANSPORT_BUFFER, Limits
+from netsvc.limits.admission import CONNECT_RATE, MAX_PER_HOST
+from netsvc.limits.datagram_guard import MAX_SIZE
+from netsvc.limits.networks import NetworkError, Networks, parse_network
+from netsvc.limits.token_bucket import BURST, RATE, TOTAL
+from netsvc.net import shared_ports
+from netsvc.net.stream_protocol import TRANSPORT_BUFFER, Limits
 
 DEFAULT_TCP = ("1314",)
 DEFAULT_UDP = ("520",)
@@ -186,7 +186,7 @@ class Config:
                 "each process would hold a chat of its own",
                 "serve chat from one process, without it",
             )
-        if self.reuse_port and not shared_port.POSSIBLE:
+        if self.reuse_port and not shared_ports.POSSIBLE:
             raise ConfigError("reuse_port", "", "this system does not deal out what comes", "leave it out")
         self.reply_template()
 

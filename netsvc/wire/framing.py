@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from netsvc.text import split_incomplete
+from netsvc.wire.text import split_incomplete
 
 #: The longest line, in bytes, with its delimiter.
 LINE_MAX = 1024

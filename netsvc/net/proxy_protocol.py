@@ -17,11 +17,11 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
-from netsvc.admission import Connections
-from netsvc.counts import Counts
-from netsvc.networks import Networks
-from netsvc.proxy import ProxyError, ProxyReader
-from netsvc.timer import cancel
+from netsvc.limits.admission import Connections
+from netsvc.limits.networks import Networks
+from netsvc.net.counters import Counts
+from netsvc.net.timer import cancel
+from netsvc.wire.proxy_header import ProxyError, ProxyReader
 
 
 class ProxiedFactory(WrappingFactory):

@@ -11,9 +11,9 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.tcp import makeBinding
 
-from netsvc.answering_port import adopt_to_ask
-from netsvc.datagram import DATAGRAM_MAX
-from netsvc.listen import BACKLOG
+from netsvc.net.datagram_protocol import DATAGRAM_MAX
+from netsvc.net.listening import BACKLOG
+from netsvc.net.udp_port import adopt_to_ask
 
 #: Whether the kernel deals out what comes. Others that know the option give all of it to one of the sockets.
 POSSIBLE = sys.platform == "linux"

@@ -12,24 +12,24 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 
-from netsvc.admission import Admission, Connections
-from netsvc.bucket import SourceBuckets
+from netsvc.chat.lines import ChatFactory, ChatProtocol
+from netsvc.chat.names import ASCII_NAMES, Names
 from netsvc.chat.room import Room
-from netsvc.chat.server import ChatFactory, ChatProtocol
-from netsvc.config import Config
-from netsvc.counts import Counts
-from netsvc.door import Door
-from netsvc.echo import AcknowledgeFactory, EchoFactory
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory
 from netsvc.errors import ConfigError, SettingError
-from netsvc.guard import Guard
-from netsvc.listen import Listener, datagram_listener, stream_listener
-from netsvc.names import ASCII_NAMES, Names
-from netsvc.networks import Networks
-from netsvc.proxied import ProxiedFactory
-from netsvc.shared_port import SharedPorts
-from netsvc.stream import StreamFactory
-from netsvc.timestamp import TimestampProtocol
-from netsvc.tls import CertificateError, ServerTLS
+from netsvc.limits.admission import Admission, Connections
+from netsvc.limits.datagram_guard import Guard
+from netsvc.limits.networks import Networks
+from netsvc.limits.token_bucket import SourceBuckets
+from netsvc.net.counters import Counts
+from netsvc.net.door import Door
+from netsvc.net.listening import Listener, datagram_listener, stream_listener
+from netsvc.net.proxy_protocol import ProxiedFactory
+from netsvc.net.server_tls import CertificateError, ServerTLS
+from netsvc.net.shared_ports import SharedPorts
+from netsvc.net.stream_protocol import StreamFactory
+from netsvc.server.config import Config
+from netsvc.timestamp.server import TimestampProtocol
 
 #: Bytes that the kernel may queue for a chat member before netsvc's own bound begins to count. Echo streams are
 #: left to the kernel, for the sake of their throughput.
@@ -40,8 +40,8 @@ def netsvc_service(reactor: Any, config: Config | None = None) -> NetsvcService:
     """Return all that ``config`` asks for; by default echo on TCP port 1314 and timestamps on UDP port 520.
 
     The service is a ``MultiService`` of a :class:`StreamService` for each kind of stream and a
-    :class:`~netsvc.listen.Listener` for each datagram port. It starts, stops and starts again; stopping fires when
-    everything that was accepted is flushed or ``config.drain_timeout`` is over. Two of them fit in one application.
+    :class:`~netsvc.net.listening.Listener` for each datagram port. It starts, stops and starts again; stopping fires
+    when everything that was accepted is flushed or ``config.drain_timeout`` is over. Two fit in one application.
 
     :param reactor: what to listen with and to tell the time by.
     :raises ConfigError: for a listening string or a template that means nothing, and for a certificate that cannot be
@@ -108,7 +108,7 @@ def _names(config: Config) -> Names:
     if not config.unicode_nicks:
         return ASCII_NAMES
     try:
-        from netsvc.unicode_names import UnicodeNames  # late: its tables take a tenth of a second to read
+        from netsvc.chat.unicode_names import UnicodeNames  # late: its tables take a tenth of a second to read
     except ImportError as e:
         raise ConfigError("unicode_nicks", "", f"{e.name} is not installed", "pip install 'netsvc[unicode]'") from None
     return UnicodeNames()
@@ -117,7 +117,7 @@ def _names(config: Config) -> Names:
 def _pages(reactor: Any, where: str, service: NetsvcService) -> Listener:
     """Return what serves the numbers of ``service``; a bare port is one of this host alone."""
     try:
-        from netsvc.metrics import metrics_site  # late: twisted.web takes longer to import than all the rest
+        from netsvc.server.metrics import metrics_site  # late: twisted.web takes longer to import than all the rest
     except ImportError as e:
         raise ConfigError("metrics", where, f"{e.name} is not installed", "pip install 'netsvc[metrics]'") from None
     own = service.count(reactor, "metrics")
@@ -129,7 +129,7 @@ class StreamService(MultiService):
     """Listens for one factory, and drains its connections when it stops.
 
     :param reactor: what to listen with.
-    :param where: listening strings, as in :class:`~netsvc.config.Config`.
+    :param where: listening strings, as in :class:`~netsvc.server.config.Config`.
     :param factory: builds the protocols.
     :param drain_timeout: seconds for flushing what was accepted when the service stops; 0 for no limit.
     :param setting: what error messages call it.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import udp
 from twisted.python import log
 
-from netsvc.datagram import DATAGRAMS_A_TURN
+#: Datagrams that a port takes in one turn of the reactor.
+DATAGRAMS_A_TURN = 64
 
 if TYPE_CHECKING:
     _Base = udp.Port

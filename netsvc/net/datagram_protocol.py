@@ -18,8 +18,8 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
-from netsvc.address import is_ip
-from netsvc.reasons import why_closed
+from netsvc.net.reasons import why_closed
+from netsvc.wire.address import is_ip
 
 #: Datagrams that one port takes in one turn of the reactor. Twisted's port counts payload bytes instead, so that
 #: a flood of empty datagrams keeps a 10 ms timer waiting for 357 ms, of one-byte datagrams for 1,024 ms.

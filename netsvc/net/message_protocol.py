@@ -7,8 +7,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from netsvc.framing import Framing, FramingError
-from netsvc.stream import StreamProtocol
+from netsvc.net.stream_protocol import StreamProtocol
+from netsvc.wire.framing import Framing, FramingError
 
 #: Messages of one peer that are taken in one turn of the reactor, so that 65,536 empty lines in one read do not
 #: keep the others waiting.

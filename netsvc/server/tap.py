@@ -14,10 +14,10 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from netsvc import __version__
-from netsvc.config import SERVICES, Config
 from netsvc.errors import ConfigError, SettingError
-from netsvc.service import NetsvcService, netsvc_service
-from netsvc.signals import Signals
+from netsvc.server.assembly import NetsvcService, netsvc_service
+from netsvc.server.config import SERVICES, Config
+from netsvc.server.signals import Signals
 
 _KNOBS = {knob.name: knob for knob in fields(Config)}
 _LISTS = (*SERVICES, "allow", "deny", "proxy_from")

@@ -28,10 +28,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.address import peer_text
-from netsvc.counts import Counts
-from netsvc.door import Door
-from netsvc.timer import cancel
+from netsvc.net.counters import Counts
+from netsvc.net.door import Door
+from netsvc.net.timer import cancel
+from netsvc.wire.address import peer_text
 
 #: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
 TRANSPORT_BUFFER = 65_536

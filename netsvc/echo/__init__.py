@@ -1,0 +1,1 @@
+"""Echo (RFC 862) and acknowledgements on streams: server and client."""

@@ -1,0 +1,1 @@
+"""Connections, sockets and ports on Twisted: what every service needs and no service owns."""

@@ -1,0 +1,1 @@
+"""The assembled server: configuration, services, metrics, signals, and the plugin of ``twist``."""

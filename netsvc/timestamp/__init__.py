@@ -1,0 +1,1 @@
+"""Timestamps in datagrams, ``[ctime] payload``: format, server and client."""
