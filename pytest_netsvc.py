@@ -1,6 +1,6 @@
-"""A plugin of pytest: the fixture ``network``, a simulated network whose seed comes from the test's name.
+"""The pytest plugin: the fixture ``network`` is a simulated network; the test's name determines its seed.
 
-It stands beside the package, so that a run of pytest that does not use it imports neither netsvc nor Twisted.
+This module is outside of the package, so that pytest imports neither netsvc nor Twisted unless a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -18,23 +18,29 @@ if TYPE_CHECKING:
 
     from netsvc.testing import Network
 
-_SHOWN = pytest.StashKey[bool]()
+_REPORTED = pytest.StashKey[bool]()
 
-#: Lines of the trace that are shown when a test fails.
-TRACE_SHOWN = 40
+#: Number of lines of the trace that the report of a failed test shows.
+TRACE_LINES = 40
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("netsvc", "simulated networks")
-    group.addoption("--netsvc-seed", type=int, metavar="N", help="the seed of networks (default: from the test's name)")
     group.addoption(
-        "--netsvc-seeds", type=int, default=1, metavar="N", help="run each test that has a network under so many seeds"
+        "--netsvc-seed", type=int, metavar="N", help="the seed of all networks (default: derived from the test's name)"
+    )
+    group.addoption(
+        "--netsvc-seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run each test with a network N times, with consecutive seeds",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("netsvc_seeds") < 1:
-        raise pytest.UsageError("--netsvc-seeds: a test runs under at least one seed")
+        raise pytest.UsageError("--netsvc-seeds must be at least 1")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -47,22 +53,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def network_seed(request: pytest.FixtureRequest) -> int:
-    """The seed of this test's network."""
+    """The seed of the network of this test."""
     return _first_seed(request.config, request.node.nodeid)
 
 
 @pytest.fixture
 def logged_failures() -> Iterator[list[Failure]]:
-    """The failures that were logged during the test. It fails if any is left in the list at its end.
+    """The failures that were logged during the test. A test fails if the list is not empty at its end.
 
-    A test that expects one takes it out: ``logged_failures.pop().check(ZeroDivisionError)``.
+    A test that expects a failure removes it: ``logged_failures.pop().check(ZeroDivisionError)``.
     """
     from twisted.logger import globalLogPublisher
 
     failures: list[Failure] = []
 
     def observe(event: dict[str, Any]) -> None:
-        # twisted.logger's key, and that of the older twisted.python.log, which transports still use.
+        # The first key is twisted.logger's. The second is that of twisted.python.log, which transports still use.
         failure = event.get("log_failure") or event.get("failure")
         if failure is not None:
             failures.append(failure)
@@ -71,16 +77,18 @@ def logged_failures() -> Iterator[list[Failure]]:
     globalLogPublisher.addObserver(observer)
     try:
         yield failures
-        gc.collect()  # a Deferred logs the failure that nobody took when it is collected
+        gc.collect()  # a Deferred logs its unhandled failure when it is garbage-collected
     finally:
         globalLogPublisher.removeObserver(observer)
     if failures:
-        pytest.fail("logged failures:\n" + "\n".join(failure.getTraceback() for failure in failures), pytrace=False)
+        pytest.fail(
+            "the test logged failures:\n" + "\n".join(failure.getTraceback() for failure in failures), pytrace=False
+        )
 
 
 @pytest.fixture
-def network(network_seed: int, logged_failures: list[Failure]) -> Network:  # noqa: ARG001  for what it checks
-    """A simulated network without hosts. When the test fails, its seed and the end of its trace are shown."""
+def network(network_seed: int, logged_failures: list[Failure]) -> Network:  # noqa: ARG001  the fixture checks the log
+    """A simulated network without hosts. The report of a failed test shows its seed and the end of its trace."""
     from netsvc.testing import Network
 
     return Network(network_seed)
@@ -90,24 +98,25 @@ def network(network_seed: int, logged_failures: list[Failure]) -> Network:  # no
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield
     network: Any = getattr(item, "funcargs", {}).get("network")
-    shown = report.failed and hasattr(network, "seed") and hasattr(network, "trace")
-    if shown and not item.stash.get(_SHOWN, False):
-        item.stash[_SHOWN] = True
+    has_trace = hasattr(network, "seed") and hasattr(network, "trace")
+    if report.failed and has_trace and not item.stash.get(_REPORTED, False):
+        item.stash[_REPORTED] = True
         test = re.sub(r"\[seed\d+]|-seed\d+(?=])|(?<=\[)seed\d+-", "", item.nodeid)
         trace = str(network.trace).splitlines()
-        before = [f"... {len(trace) - TRACE_SHOWN:,} events before"] if len(trace) > TRACE_SHOWN else []
+        omitted = [f"... {len(trace) - TRACE_LINES:,} earlier events"] if len(trace) > TRACE_LINES else []
         lines = [
-            f"seed {network.seed}; again: pytest '{test}' --netsvc-seed {network.seed}",
-            *before,
-            *trace[-TRACE_SHOWN:],
+            f"seed {network.seed}; run it again with: pytest '{test}' --netsvc-seed {network.seed}",
+            *omitted,
+            *trace[-TRACE_LINES:],
         ]
         report.sections.append(("simulated network", "\n".join(lines)))
     return report
 
 
 def _first_seed(config: pytest.Config, test: str) -> int:
-    chosen: int | None = config.getoption("netsvc_seed")
-    if chosen is not None:
-        return chosen
-    # Its name within its file, wherever the file is; and a number that is easy to type.
+    option: int | None = config.getoption("netsvc_seed")
+    if option is not None:
+        return option
+    # The name of the test without its path, so that the seed does not depend on the folder. At most six digits, so that
+    # it is easy to type.
     return zlib.crc32(test.partition("::")[2].encode()) % 1_000_000

@@ -1,7 +1,7 @@
-"""How fast the simulated network is: ``python -m bench.network``.
+"""Measure the speed of the simulated network: ``python -m bench.network``.
 
-Times are CPU time of this process, the median of so many runs, the works one after another in each; what the network
-simulates takes no time of its own.
+Each run does all tasks, one after the other. The result of a task is its median CPU time in this process. Virtual time
+takes no real time.
 """
 
 from __future__ import annotations
@@ -22,61 +22,65 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from netsvc.net.listening import datagram_listener
+from netsvc.net.terms import Terms
 from netsvc.testing import Network
-from netsvc.timestamp.server import TimestampClient, TimestampProtocol
-from tests.simulated_chat import Play
+from netsvc.timestamp.client import TimestampClient
+from netsvc.timestamp.server import TimestampProtocol
+from tests.simulated_chat import Simulation
 
 HOUR = 3600
-EVERY = 0.1
+INTERVAL = 0.1
 BLOCK = bytes(65_536)
 STREAM = 100_000_000
 
 
 def virtual_hour() -> str:
-    """A timestamp client that asks every 100 ms for an hour, over a link that loses 5 % in each direction."""
+    """Run a timestamp client for an hour: a request every 100 ms, over a link that loses 5 % in each direction."""
     network = Network(seed=1)
     server, client = network.host("server"), network.host("client")
     network.links().set(latency=0.01, loss=0.05)
-    server.reactor.listenUDP(5200, TimestampProtocol(server.reactor))
-    asking = TimestampClient(client.reactor, server.address, 5200, timeout=1.0, tries=1)
-    client.reactor.listenUDP(0, asking)
+    terms = Terms.on(server.reactor)
+    datagram_listener(server.reactor, "udp", "5200", lambda: TimestampProtocol(terms)).startService()
+    timestamps = TimestampClient(client.reactor, server.address, 5200, timeout=1.0, tries=1)
+    client.reactor.listenUDP(0, timestamps)
 
     def ask() -> None:
-        asking.ask(b"%d" % asking.sent).addErrback(lambda _: None)
+        timestamps.ask(b"%d" % timestamps.sent).addErrback(lambda _: None)
 
-    asks = LoopingCall(ask)
-    asks.clock = client.reactor
-    asks.start(EVERY)
+    requests = LoopingCall(ask)
+    requests.clock = client.reactor
+    requests.start(INTERVAL)
     network.advance(HOUR)
-    asks.stop()
-    network.advance(5)  # for what is still open
-    assert asking.sent == HOUR / EVERY + 1
-    assert asking.lost == network.links().count("lost")
-    return f"{asking.sent:,} asked, {asking.lost:,} lost"
+    requests.stop()
+    network.advance(5)  # so that all pending requests end
+    assert timestamps.sent == HOUR / INTERVAL + 1
+    assert timestamps.lost == network.links().count("lost")
+    return f"{timestamps.sent:,} requests, {timestamps.lost:,} lost"
 
 
 class _Source(Protocol):
-    """Writes the stream, as its transport asks for it, and closes."""
+    """A pull producer that writes the stream and closes the connection."""
 
     transport: Any
 
     def connectionMade(self) -> None:
-        self._left = STREAM
+        self._bytes_left = STREAM
         self.transport.registerProducer(self, False)
 
     def resumeProducing(self) -> None:
-        self.transport.write(BLOCK[: self._left])
-        self._left -= len(BLOCK)
-        if self._left <= 0:
+        self.transport.write(BLOCK[: self._bytes_left])
+        self._bytes_left -= len(BLOCK)
+        if self._bytes_left <= 0:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """Do nothing: the connection is lost."""
 
 
 class _Sink(Protocol):
-    """Counts what comes."""
+    """Counts the received bytes, and reports their number when the connection is lost."""
 
     def __init__(self, done: Callable[[int], object]) -> None:
         self._size = 0
@@ -90,24 +94,24 @@ class _Sink(Protocol):
 
 
 def simulated_stream() -> str:
-    """100 MB through a link without limits."""
+    """Send 100 MB through a link without limits."""
     network = Network()
     server, client = network.host("server"), network.host("client")
-    came: list[int] = []
-    server.reactor.listenTCP(80, Factory.forProtocol(lambda: _Sink(came.append)))
+    sizes: list[int] = []
+    server.reactor.listenTCP(80, Factory.forProtocol(lambda: _Sink(sizes.append)))
     network.run(connectProtocol(TCP4ClientEndpoint(client.reactor, server.address, 80), _Source()))
     network.settle()
-    assert came == [STREAM]
+    assert sizes == [STREAM]
     return f"{STREAM / 1e6:.0f} MB"
 
 
 def real_stream() -> str:
-    """The same over a loopback socket with EPollReactor, both ends in this process."""
+    """Send 100 MB through a loopback socket with EPollReactor. Both ends are in this process."""
     reactor: Any = EPollReactor()
-    came: list[int] = []
+    sizes: list[int] = []
 
     def done(size: int) -> None:
-        came.append(size)
+        sizes.append(size)
         reactor.stop()
 
     def start() -> None:
@@ -120,62 +124,63 @@ def real_stream() -> str:
 
     reactor.callWhenRunning(start)
     reactor.run(installSignalHandlers=False)
-    assert came == [STREAM]
+    assert sizes == [STREAM]
     return f"{STREAM / 1e6:.0f} MB"
 
 
 def chats(count: int) -> Callable[[], str]:
-    """Return what plays the chat of the test suite under so many seeds."""
+    """Return a task that runs the simulated chat of the test suite with this many seeds."""
 
-    def play() -> str:
+    def run() -> str:
         for seed in range(count):
-            Play(seed).run()
+            Simulation(seed).run()
         return f"{count:,} seeds"
 
-    return play
+    return run
 
 
-def seconds_of(work: Callable[[], str]) -> tuple[float, str]:
-    """Return the CPU seconds that it takes, and what it did."""
+def cpu_seconds(task: Callable[[], str]) -> tuple[float, str]:
+    """Run a task. Returns its CPU seconds and a description of its result."""
     gc.collect()
     start = time.process_time()
-    did = work()
-    return time.process_time() - start, did
+    result = task()
+    return time.process_time() - start, result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, and print a table in Markdown."""
-    parser = argparse.ArgumentParser(description="How fast the simulated network is.")
-    parser.add_argument("--runs", type=int, default=5, help="of each work, whose median is shown (default: 5)")
-    parser.add_argument("--seeds", type=int, default=500, help="of the chat in each run (default: 500)")
+    """Measure, and print a Markdown table."""
+    parser = argparse.ArgumentParser(description="Measure the speed of the simulated network.")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs (default: 5)")
+    parser.add_argument("--seeds", type=int, default=500, help="number of seeds of the chat in each run (default: 500)")
     options = parser.parse_args(argv)
-    works: dict[str, Callable[[], str]] = {
-        "a client that asks every 100 ms for an hour, 5 % lost each way": virtual_hour,
+    tasks: dict[str, Callable[[], str]] = {
+        "a client with a request every 100 ms for an hour, 5 % loss in each direction": virtual_hour,
         "the chat of `tests/simulated_chat.py`": chats(options.seeds),
         "a stream through a link without limits": simulated_stream,
-        "the same on a loopback socket, EPollReactor": real_stream,
+        "a stream through a loopback socket, EPollReactor": real_stream,
     }
-    gc.freeze()  # as tests.simulated_chat does
+    gc.freeze()  # tests.simulated_chat gives the reason
     gc.set_threshold(50_000)
-    times: dict[str, list[float]] = {name: [] for name in works}
-    did: dict[str, str] = {}
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    results: dict[str, str] = {}
     for _ in range(options.runs):
-        for name, work in works.items():
-            seconds, did[name] = seconds_of(work)
+        for name, task in tasks.items():
+            seconds, results[name] = cpu_seconds(task)
             times[name].append(seconds)
     out = sys.stdout.write
     out(f"Python {platform.python_version()}, Twisted {version('Twisted')}, {platform.machine()}; ")
-    out(f"CPU seconds, median of {options.runs} (least to most)\n\n")
-    out("| work | what | CPU seconds | rate |\n|---|---|---:|---:|\n")
-    for name, taken in times.items():
-        middle = median(taken)
+    out(f"CPU seconds, median of {options.runs} (minimum to maximum)\n\n")
+    out("| task | result | CPU seconds | rate |\n|---|---|---:|---:|\n")
+    for name, seconds_of_runs in times.items():
+        median_seconds = median(seconds_of_runs)
         if "stream" in name or "loopback" in name:
-            rate = f"{STREAM / middle / 1e6:,.0f} MB/s"
+            rate = f"{STREAM / median_seconds / 1e6:,.0f} MB/s"
         elif "chat" in name:
-            rate = f"5,000 seeds in {middle / options.seeds * 5000:.1f} s"
+            rate = f"5,000 seeds in {median_seconds / options.seeds * 5000:.1f} s"
         else:
-            rate = f"{HOUR / middle:,.0f} times real time"
-        out(f"| {name} | {did[name]} | {middle:.3f} ({min(taken):.3f} to {max(taken):.3f}) | {rate} |\n")
+            rate = f"{HOUR / median_seconds:,.0f} times real time"
+        spread = f"{min(seconds_of_runs):.3f} to {max(seconds_of_runs):.3f}"
+        out(f"| {name} | {results[name]} | {median_seconds:.3f} ({spread}) | {rate} |\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""One protocol alone: an echo server and its client in one program, which checks an echo and ends.
+"""One protocol by itself: an echo server and its client in one program, which checks one echo and ends.
 
 python one_protocol.py
 """
@@ -10,12 +10,12 @@ from typing import Any
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.task import react
 
-from netsvc import EchoClient, EchoFactory
+from netsvc import EchoClient, EchoFactory, Terms
 
 
 async def main(reactor: Any) -> None:
-    """Serve on a free port of 127.0.0.1, ask once, stop."""
-    factory = EchoFactory(reactor)
+    """Serve on a free port of 127.0.0.1, send one request, and stop."""
+    factory = EchoFactory(Terms.on(reactor))
     port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
     server = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
     client = await connectProtocol(server, EchoClient(reactor))

@@ -1,7 +1,6 @@
-"""A protocol with a mistake that no test on loopback shows, and the simulated network that shows it.
+"""A protocol with a mistake that tests on the loopback interface do not find, and tests that find it.
 
-The tutorial in docs/testing.md goes through this file. It needs netsvc, whose plugin of pytest brings the fixture
-``network``:
+The tutorial in docs/testing.md explains this file. It needs netsvc, whose pytest plugin has the fixture ``network``:
 
     pytest test_adder.py
     pytest test_adder.py --netsvc-seeds 50
@@ -17,11 +16,11 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, server
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.basic import LineOnlyReceiver
 
-from netsvc.testing import Network, cuts
+from netsvc.testing import Network, splits
 
 
 class NaiveAdder(Protocol):
-    """Adds up the numbers that it is sent, one on each line, and answers each with the sum so far."""
+    """Adds the numbers that it receives, one on each line. It answers each line with the sum so far."""
 
     transport: Any
 
@@ -34,7 +33,7 @@ class NaiveAdder(Protocol):
 
 
 class Adder(LineOnlyReceiver):
-    """The same, without the mistake: a line is a message, and a piece of the stream is not."""
+    """The correct protocol: it splits the stream into lines, and each line is a message."""
 
     delimiter = b"\n"
     transport: Any
@@ -48,53 +47,53 @@ class Adder(LineOnlyReceiver):
 
 
 class Client(LineOnlyReceiver):
-    """Sends numbers and waits for as many sums."""
+    """Sends numbers and waits for the same number of sums."""
 
     delimiter = b"\n"
     transport: Any
 
     def __init__(self) -> None:
         self.sums: list[int] = []
-        self.came: Deferred[None] = Deferred()
+        self.done: Deferred[None] = Deferred()
         self.expected = 0
 
     async def add(self, *numbers: int) -> list[int]:
         self.expected = len(numbers)
         for number in numbers:
             self.transport.write(b"%d\n" % number)
-        await self.came
+        await self.done
         return self.sums
 
     def lineReceived(self, line: bytes) -> None:
         self.sums.append(int(line))
         if len(self.sums) == self.expected:
-            self.came.callback(None)
+            self.done.callback(None)
 
 
 async def sums_of(network: Network, adder: type[Protocol], *numbers: int) -> list[int]:
-    """Let a client add numbers on a server of that protocol. Returns the sums."""
+    """Start a server with this protocol, and let a client add the numbers. Returns the sums."""
     server, client = network.host("server"), network.host("client")
     await serverFromString(server.reactor, "tcp:7000").listen(Factory.forProtocol(adder))
     connected: Client = await connectProtocol(HostnameEndpoint(client.reactor, "server", 7000), Client())
     return await connected.add(*numbers)
 
 
-def test_on_a_perfect_network_the_naive_adder_looks_right(network: Network) -> None:
+def test_the_naive_adder_is_right_on_a_perfect_network(network: Network) -> None:
     assert network.run(sums_of(network, NaiveAdder, 12)) == [12]
 
 
-def test_where_a_stream_is_cut_the_naive_adder_is_wrong(network: Network) -> None:
-    network.links().set(cuts=cuts.at(1))  # "1", and then "2\n"
-    assert network.run(sums_of(network, NaiveAdder, 12)) == [1, 3]  # two sums, and both are wrong
+def test_the_naive_adder_is_wrong_if_a_line_is_split(network: Network) -> None:
+    network.links().set(splits=splits.at(1))  # two reads: "1" and "2\n"
+    assert network.run(sums_of(network, NaiveAdder, 12)) == [1, 3]  # two sums, both wrong
 
 
-def test_where_two_lines_come_in_one_piece_the_naive_adder_fails(network: Network, logged_failures: list[Any]) -> None:
+def test_the_naive_adder_fails_if_one_read_returns_two_lines(network: Network, logged_failures: list[Any]) -> None:
     with pytest.raises(ValueError, match="no result"):
         network.run(sums_of(network, NaiveAdder, 12, 30))
     assert logged_failures.pop().check(ValueError)  # int(b"12\n30\n")
 
 
-@pytest.mark.parametrize("policy", [cuts.lumps, cuts.one_byte, cuts.anywhere])
-def test_the_adder_is_right_however_the_stream_is_cut(network: Network, policy: cuts.Policy) -> None:
-    network.links().set(latency=0.01, jitter=0.01, loss=0.1, cuts=policy)
+@pytest.mark.parametrize("policy", [splits.nowhere, splits.every_byte, splits.at_random])
+def test_the_adder_is_right_wherever_the_stream_is_split(network: Network, policy: splits.SplitPolicy) -> None:
+    network.links().set(latency=0.01, jitter=0.01, loss=0.1, splits=policy)
     assert network.run(sums_of(network, Adder, 12, 30, -2, 1000)) == [12, 42, 40, 1040]

@@ -1,13 +1,13 @@
-"""A larger application: netsvc, with a web page beside it that counts the people in the chat.
+"""A larger application: netsvc, and a web page that shows the number of members in the chat.
 
     twistd -n -y with_web.tac
 
-The ports are 1314 (echo), 1400 (chat) and 8080 (web), or what ECHO, CHAT and WEB say in the environment.
+The ports are 1314 (echo), 1400 (chat) and 8080 (web). The environment variables ECHO, CHAT and WEB change them.
 """
 
 import os
 
-from netsvc import ChatFactory, Config, Room, StreamService, netsvc_service
+from netsvc import ChatFactory, Config, Room, StreamService, Terms, netsvc_service
 from twisted.application.service import Application
 from twisted.application import strports
 from twisted.internet import reactor
@@ -16,7 +16,7 @@ from twisted.web.server import Site
 
 
 class Page(Resource):
-    """Says how many people chat."""
+    """Shows the number of members."""
 
     isLeaf = True
 
@@ -31,13 +31,13 @@ class Page(Resource):
 
 application = Application("netsvc and a page")
 
-# netsvc as a whole: the same strings as on the command line.
+# The echo service, configured with the same strings as on the command line.
 netsvc_service(reactor, Config(tcp=[os.environ.get("ECHO", "1314")])).setServiceParent(application)
 
-# One part of it, composed by hand, because the page needs the room.
+# The chat is composed from its parts, because the page needs the room.
 room = Room()
 where = os.environ.get("CHAT", "1400")
-StreamService(reactor, [where], ChatFactory(room, reactor)).setServiceParent(application)
+StreamService(reactor, [where], ChatFactory(Terms.on(reactor), room)).setServiceParent(application)
 
 web = f"tcp:{os.environ.get('WEB', '8080')}:interface=127.0.0.1"
 strports.service(web, Site(Page(room)), reactor=reactor).setServiceParent(application)

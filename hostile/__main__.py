@@ -1,7 +1,7 @@
-"""Attacks on a server, and what they do to everybody else: ``python -m hostile [ATTACK...]``.
+"""Attacks on a server, and their effect on its other peers: ``python -m hostile [ATTACK...]``.
 
-Each attack runs its own ``twist netsvc`` on loopback, measures, and ends it. With ``--at`` it attacks what runs on this
-host already, of whatever make. The figures are printed as a table; the status is 1 if a bound did not hold.
+Each attack runs a server of its own on loopback, measures, and ends it. With ``--at`` it attacks any server that runs
+on this host already. The figures are printed as a table. The exit status is 1 if a bound did not hold.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from functools import partial
 from hostile.attacks import ATTACKS
 from hostile.finding import Attack, Finding
 from hostile.target import NotPossibleError, Serving, running_already, serving
-from netsvc.server.config import SERVICES
+from netsvc.server.config import SERVICE_NAMES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Attack, and print a table in Markdown."""
+    """Run the attacks and print a table in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m hostile", description="Attacks on netsvc, with bounds that hold.")
     parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"of {', '.join(ATTACKS)} (default: all)")
     parser.add_argument("--reactor", nargs="+", default=["epoll", "uvloop"], help="of twist (default: epoll uvloop)")
@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         type=_service,
         metavar="SERVICE=PORT",
-        help="attack the port of this host at which tcp (an echo), chat or udp is served already; may be repeated",
+        help="attack a port of this host on which tcp (an echo), chat or udp is served already; may be repeated",
     )
     parser.add_argument("--pid", type=int, default=0, help="with --at: the process whose memory and files count")
     parser.add_argument(
-        "--anyway", action="store_true", help="with --at: attack also where netsvc would be started with more flags"
+        "--anyway", action="store_true", help="with --at: run attacks that would start netsvc with more flags as well"
     )
     options = parser.parse_args(argv)
     for name in options.attacks:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.at:
         targets = {"at": partial(running_already, dict(options.at), options.pid, options.anyway)}
     out, measured, broken = sys.stdout.write, 0, 0
-    out("| attack | reactor | what came of it | figure | bound | |\n|---|---|---|---:|---:|---|\n")
+    out("| attack | reactor | result | figure | bound | |\n|---|---|---|---:|---:|---|\n")
     for name in options.attacks or ATTACKS:
         for where, target in targets.items():
             for finding in found(name, ATTACKS[name], target, options.seconds):
@@ -64,13 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _service(text: str) -> tuple[str, int]:
     service, _, port = text.partition("=")
-    if service not in SERVICES or not port.isdecimal():
+    if service not in SERVICE_NAMES or not port.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not tcp=PORT, chat=PORT or udp=PORT")
     return service, int(port)
 
 
 def found(name: str, attack: Attack, target: Serving, seconds: float) -> Iterator[Finding]:
-    """Attack. What cannot be measured is left out; an attack that fails for the server's sake is one more finding."""
+    """Run one attack. A figure that cannot be measured is left out; an attack that the server breaks is a finding."""
     measured = False
     try:
         for finding in attack(target, seconds):
@@ -78,7 +78,7 @@ def found(name: str, attack: Attack, target: Serving, seconds: float) -> Iterato
                 measured = True
                 yield finding
         if not measured:
-            raise NotPossibleError("nothing of it can be seen from outside")
+            raise NotPossibleError("none of its figures can be measured from outside")
     except NotPossibleError as e:
         sys.stderr.write(f"hostile: {name} is left out: {e}\n")
     except (OSError, EOFError) as e:

@@ -1,4 +1,4 @@
-"""All the attacks, by their names."""
+"""The table of attacks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hostile.silence import file_limit, idle_members, idle_tls, late_peers, sile
 ATTACKS: dict[str, Attack] = {
     attack.__name__.replace("_", "-"): attack
     for attack in (
-        # Floods first: after stuck-echoes the system has much memory to give back, and a machine with few cores is late
-        # for half a minute, with any timer of any process.
+        # Floods come first. After stuck-echoes the system returns much memory. On a machine with few cores that delays
+        # the timers of all processes for half a minute.
         udp_flood,
         udp_loops,
         line_flood,

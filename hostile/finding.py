@@ -1,4 +1,4 @@
-"""What an attack has found, beside the bound that is to hold."""
+"""The figures of an attack, each with its bound."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 class Finding(NamedTuple):
     """One figure of an attack.
 
-    :ivar most: what it may be at most.
+    :ivar most: the bound.
     """
 
     what: str
@@ -26,16 +26,16 @@ class Finding(NamedTuple):
         return self.figure <= self.most
 
 
-#: Takes what serves, and the seconds that a flood lasts.
+#: Called with what runs the server, and with the seconds that a flood lasts.
 Attack = Callable[[Serving, float], Iterator[Finding]]
 
 
 def quiet(target: Target) -> Iterator[Finding]:
-    """Find that the server has logged no fault of its own."""
-    yield Finding("tracebacks in the log", target.lines("Traceback"), 0, "")
+    """Check that the server has logged no traceback."""
+    yield Finding("tracebacks in the log", target.log_lines("Traceback"), 0, "")
 
 
 def at(share: float, trips: Sequence[float]) -> float:
-    """Return the milliseconds that so large a share of ``trips``, in seconds, did not exceed."""
+    """Return the percentile of ``trips`` (seconds) in milliseconds; 0.99 for the 99th."""
     ordered = sorted(trips)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000

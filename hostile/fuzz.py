@@ -1,8 +1,8 @@
-"""Nonsense for every parser: ``python -m hostile.fuzz [PARSER...] [--inputs N] [--atheris]``.
+"""Random input for every parser: ``python -m hostile.fuzz [PARSER...] [--inputs N] [--atheris]``.
 
-Each parser takes N inputs: pieces of what it knows, cut, doubled and mixed with noise. None may raise anything but the
-parser's own error, and none may take longer than 50 ms. With ``--atheris`` (``pip install atheris``) inputs are sought
-by what they reach in the code instead. Hypothesis does the same on a small scale in every run of the tests.
+Each parser gets N inputs: words that it knows, split, repeated and mixed with random bytes. It may raise its own
+exception only, and no input may take longer than 50 ms. With ``--atheris`` (``pip install atheris``), code coverage
+selects the inputs. Hypothesis does the same on a small scale in every run of the tests.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ from contextlib import suppress
 from hostile.finding import Finding
 from netsvc.chat.messages import MessageError, decode_event, decode_request
 from netsvc.chat.unicode_names import UnicodeNames
-from netsvc.timestamp.format import Stamper, StampError, is_stamped, parse
+from netsvc.timestamp.format import (
+    TimestampFormatError,
+    TimestampFormatter,
+    is_timestamp_reply,
+    parse_timestamp_reply,
+)
 from netsvc.wire.framing import FramingError, LineFraming, RawFraming
-from netsvc.wire.proxy_header import ProxyError, ProxyReader
+from netsvc.wire.proxy_header import ProxyHeaderError, ProxyHeaderParser
 from netsvc.wire.text import clean, split_incomplete
 
 Parser = Callable[[bytes], object]
@@ -29,7 +34,7 @@ _UNICODE = UnicodeNames()
 
 
 def _lines(data: bytes) -> None:
-    """Read lines, the input cut where its own bytes say."""
+    """Read lines. The bytes of the input determine where it is split."""
     framing = LineFraming()
     while data:
         size = 1 + data[0] * 8
@@ -39,7 +44,7 @@ def _lines(data: bytes) -> None:
             with suppress(FramingError):
                 if framing.next_message() is None:
                     break
-        framing.begun()
+        framing.has_partial()
     framing.end()
 
 
@@ -68,15 +73,15 @@ def _event(data: bytes) -> None:
 
 
 def _stamp(data: bytes) -> None:
-    is_stamped(data)
-    with suppress(StampError):
-        parse(data)
+    is_timestamp_reply(data)
+    with suppress(TimestampFormatError):
+        parse_timestamp_reply(data)
 
 
 def _proxy(data: bytes) -> None:
-    reader = ProxyReader()
+    reader = ProxyHeaderParser()
     size = 1 + data[-1] if data else 1
-    with suppress(ProxyError):
+    with suppress(ProxyHeaderError):
         for at in range(0, len(data), size):
             if reader.receive(data[at : at + size]) is not None:
                 return
@@ -99,11 +104,18 @@ PARSERS: dict[str, Parser] = {
     "text": _text,
 }
 
-#: What the parsers know: inputs are made of these, and of noise.
+#: Words that the parsers know. Inputs are made of these and of random bytes.
 _WORDS = (
     *(b"/nick ", b"/join #", b"/msg ", b"//", b"/leave", b"/who", b"<ann> ", b"<a -> b> ", b"* ", b"\n", b"\r\n", b" "),
     *(b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"192.0.2.1 ", b"::1 ", b"65535 ", b"1314\r\n"),
-    *(b"\r\n\r\n\x00\r\nQUIT\n", b"\x21\x11", b"\x20\x00", b"\x00\x0c", Stamper().answer(b"", 0), b"[Sat Nov 21 "),
+    *(
+        b"\r\n\r\n\x00\r\nQUIT\n",
+        b"\x21\x11",
+        b"\x20\x00",
+        b"\x00\x0c",
+        TimestampFormatter().reply(b"", 0),
+        b"[Sat Nov 21 ",
+    ),
     *(
         "王小明".encode(),
         "é".encode(),
@@ -116,7 +128,7 @@ _WORDS = (
 )
 
 
-def made(chance: random.Random) -> bytes:
+def random_input(chance: random.Random) -> bytes:
     """Return one input."""
     words = [
         chance.choice(_WORDS) if chance.random() < 0.7 else chance.randbytes(chance.randrange(8))
@@ -130,32 +142,32 @@ def made(chance: random.Random) -> bytes:
 
 
 def fuzz(name: str, inputs: int, seed: int) -> Finding:
-    """Give a parser so many inputs.
+    """Give a parser ``inputs`` inputs.
 
-    :return: the milliseconds that it took at worst.
-    :raises Exception: what the parser raised and should not have; the input is printed.
+    :return: the longest time for one input, in milliseconds.
+    :raises Exception: that of the parser, if it is not its own; the input is printed.
     """
     chance = random.Random(seed)
     parser, worst = PARSERS[name], 0.0
     for _ in range(inputs):
-        data = made(chance)
-        began = time.thread_time()  # not what other processes took meanwhile
+        data = random_input(chance)
+        began = time.thread_time()  # without the time of other processes
         try:
             parser(data)
         except Exception:
             sys.stderr.write(f"hostile: {name} fails at {data!r}\n")
             raise
         worst = max(worst, time.thread_time() - began)
-    return Finding(f"{name}: the worst of {inputs:,} inputs", worst * 1000, LONGEST * 1000, "ms")
+    return Finding(f"{name}: the slowest of {inputs:,} inputs", worst * 1000, LONGEST * 1000, "ms")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fuzz, and print a line for each parser."""
-    arguments = argparse.ArgumentParser(prog="python -m hostile.fuzz", description="Nonsense for every parser.")
+    """Fuzz the parsers and print a line for each."""
+    arguments = argparse.ArgumentParser(prog="python -m hostile.fuzz", description="Random input for every parser.")
     arguments.add_argument("parsers", nargs="*", metavar="PARSER", help=f"of {', '.join(PARSERS)} (default: all)")
     arguments.add_argument("--inputs", type=int, default=1_000_000, help="for each of them (default: 1,000,000)")
     arguments.add_argument("--seed", type=int, default=1, help="of the inputs (default: 1)")
-    arguments.add_argument("--atheris", action="store_true", help="seek inputs by coverage; pip install atheris")
+    arguments.add_argument("--atheris", action="store_true", help="select inputs by code coverage; pip install atheris")
     options = arguments.parse_args(argv)
     for name in options.parsers:
         if name not in PARSERS:
@@ -170,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _by_coverage(names: Sequence[str], inputs: int) -> int:
-    """Let atheris seek inputs for all these parsers at once; it ends the process."""
+    """Let atheris select inputs for all these parsers. It ends the process."""
     try:
         import atheris
     except ImportError:

@@ -11,33 +11,33 @@ from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from hostile.finding import MIB, Finding, at, quiet
-from hostile.target import ANY, Serving, Target, beside, connect, honest_client, many, shout, until
+from hostile.target import ANY, Serving, Target, beside, connect, flood, honest_client, many, refuses, until
 
 
-class _Talk(NamedTuple):
-    """What came of a talk of which some never read.
+class _ChatResult(NamedTuple):
+    """The result of a chat in which some members never read.
 
-    :ivar lost: lines that one of the others did not hear.
-    :ivar trips: seconds from saying to hearing.
-    :ivar peak: bytes of memory more than before.
-    :ivar said: lines that had been said when the last of those who never read was cut.
-    :ivar cut_after: seconds until then.
-    :ivar cut: how many were cut.
+    :ivar lost: lines that one of the other members did not receive.
+    :ivar trips: seconds from sending to receiving.
+    :ivar peak: additional bytes of memory.
+    :ivar sent: lines that had been sent when the last member that never reads was disconnected.
+    :ivar disconnected_after: seconds until then.
+    :ivar disconnects: members that were disconnected.
     """
 
     lost: int
     trips: list[float]
     peak: float
-    said: int
-    cut_after: float
-    cut: float
+    sent: int
+    disconnected_after: float
+    disconnects: float
 
 
 LINE = 256
 
 
-def _talk(target: Target, stuck: int, others: int, rate: int, seconds: float) -> _Talk:
-    """Let ``stuck`` members who never read, and others who do, meet; the others say so many lines a second."""
+def _chat(target: Target, stuck: int, others: int, rate: int, seconds: float) -> _ChatResult:
+    """Connect ``stuck`` members that never read and ``others`` that do. The others send ``rate`` lines per second."""
     with many() as opened:
         for number in range(stuck + others):
             opened.append(connect(target.ports[-1], number, buffer=4096 if number < stuck else 0))
@@ -47,20 +47,20 @@ def _talk(target: Target, stuck: int, others: int, rate: int, seconds: float) ->
             reader.setblocking(False)
             poll.register(reader.fileno(), select.EPOLLIN)
         by_number = {reader.fileno(): reader for reader in readers}
-        heard, sent = dict.fromkeys(by_number, 0), dict.fromkeys(by_number, 0)
+        received, sent = dict.fromkeys(by_number, 0), dict.fromkeys(by_number, 0)
         trips: list[float] = []
 
-        def listen(until: float) -> None:
+        def receive(until: float) -> None:
             while (left := until - time.perf_counter()) > 0:
                 for number, _ in poll.poll(left):
                     data = by_number[number].recv(1 << 20)
-                    heard[number] += data.count(b"@")
+                    received[number] += data.count(b"@")
                     for mark in data.split(b"@")[1:]:
                         if len(mark) > 20:
                             trips.append(time.perf_counter() - float(mark[:20]))
 
-        listen(time.perf_counter() + 1)
-        before, peak, said, said_at_cut, cut_after = target.memory(), 0.0, 0, 0, 0.0
+        receive(time.perf_counter() + 1)
+        before, peak, said, sent_at_disconnect, disconnected_after = target.memory(), 0.0, 0, 0, 0.0
         began = looked = time.perf_counter()
         while (now := time.perf_counter()) < began + seconds:
             while said < (now - began) * rate:
@@ -68,39 +68,41 @@ def _talk(target: Target, stuck: int, others: int, rate: int, seconds: float) ->
                 speaker.send((b"@%020.9f" % time.perf_counter()).ljust(LINE - 1, b"x") + b"\n")
                 sent[speaker.fileno()] += 1
                 said += 1
-            listen(now + 0.002)
+            receive(now + 0.002)
             if now - looked > 0.1:
                 looked = now
                 peak = max(peak, target.memory() - before)
-                if not said_at_cut and target.cut() >= stuck:
-                    said_at_cut, cut_after = said, now - began
-        listen(time.perf_counter() + 1)
-        lost = sum(said - sent[number] - count for number, count in heard.items())
-        return _Talk(lost, trips, peak, said_at_cut or said, cut_after or seconds, target.cut())
+                if not sent_at_disconnect and target.disconnects() >= stuck:
+                    sent_at_disconnect, disconnected_after = said, now - began
+        receive(time.perf_counter() + 1)
+        lost = sum(said - sent[number] - count for number, count in received.items())
+        return _ChatResult(
+            lost, trips, peak, sent_at_disconnect or said, disconnected_after or seconds, target.disconnects()
+        )
 
 
 def stuck_member(serving: Serving, seconds: float) -> Iterator[Finding]:
-    """100 members, of whom one never reads, and 1,000 lines a second of 256 bytes."""
+    """100 members, one of which never reads, and 1,000 lines per second of 256 bytes."""
     with serving("--chat", ANY, "--chat-rate", 100, "--chat-burst", 1000) as target:
-        talk = _talk(target, 1, 99, 1_000, seconds)
+        talk = _chat(target, 1, 99, 1_000, seconds)
         yield Finding("lines that the others lost", talk.lost, 0, "")
         yield Finding("p99 of a delivery", at(0.99, talk.trips), 50, "ms")
         yield Finding("more memory", talk.peak / MIB, 8, "MiB")
-        # Its own 256 KiB, what the kernel holds of it, and what is said within a second.
-        yield Finding("said to the stuck one when it is cut", talk.said * LINE / 1024, 256 + 132 + 250, "KiB")
-        yield Finding("others that were cut", talk.cut - 1, 0, "")
+        # The queue of 256 KiB, the kernel's buffer, and what is sent within a second.
+        yield Finding("sent to the stuck member until its disconnect", talk.sent * LINE / 1024, 256 + 132 + 250, "KiB")
+        yield Finding("others that were disconnected", talk.disconnects - 1, 0, "")
         yield from quiet(target)
 
 
 def stuck_readers(serving: Serving, seconds: float) -> Iterator[Finding]:
-    """500 members who never read, 10 others, and 300 lines a second."""
+    """500 members that never read, 10 others, and 300 lines per second."""
     with serving("--chat", ANY, "--chat-rate", 100, "--chat-burst", 1000) as target:
-        talk = _talk(target, 500, 10, 300, 15)
+        talk = _chat(target, 500, 10, 300, 15)
         yield Finding("lines that the others lost", talk.lost, 0, "")
         yield Finding("p99 of a delivery", at(0.99, talk.trips), 50, "ms")
         yield Finding("more memory", talk.peak / MIB, 160, "MiB")
-        yield Finding("all are cut after", talk.cut_after, 15, "s")
-        yield Finding("others that were cut", talk.cut - 500, 0, "")
+        yield Finding("all are disconnected after", talk.disconnected_after, 15, "s")
+        yield Finding("others that were disconnected", talk.disconnects - 500, 0, "")
         yield from quiet(target)
 
 
@@ -126,24 +128,24 @@ def stuck_echoes(serving: Serving, seconds: float) -> Iterator[Finding]:
                 time.sleep(0.05)
             took = time.monotonic() - began
         yield Finding("more memory", (peak - before) / MIB, 160, "MiB")
-        yield Finding("all are cut after", took if not left else 20 + len(left), 15, "s")
-        # Each of 500 has 64 KiB read and echoed in a turn of the reactor: that takes a while, and all go on.
+        yield Finding("all are disconnected after", took if not left else 20 + len(left), 15, "s")
+        # In each reactor iteration, 64 KiB of each of 500 peers are read and echoed. That takes a while.
         yield Finding("p99 of an honest echo", honest.at(0.99), 250, "ms")
         yield from quiet(target)
 
 
 def stop_under_load(serving: Serving, seconds: float) -> Iterator[Finding]:
-    """SIGTERM while ten clients flood the chat, with an echo peer that is stuck; and a second SIGTERM."""
+    """SIGTERM while ten clients flood the chat and an echo peer does not read; and a second SIGTERM."""
     with serving("--tcp", ANY, "--chat", ANY) as target, many() as opened, ExitStack() as stack:
         echo, chat = target.ports
         _stick(opened, echo)
         readers = [connect(echo, 1 + number) for number in range(50)]
         opened.extend(readers)
-        stack.enter_context(beside(shout, [chat], 10, b"hello\n" * 10_000))
+        stack.enter_context(beside(flood, [chat], 10, b"hello\n" * 10_000))
         time.sleep(1)
         for reader in readers:
             reader.sendall(b"z" * 20_000)
-        firsts = [reader.recv(1) for reader in readers]  # so that all of it is accepted, or on its way
+        firsts = [reader.recv(1) for reader in readers]  # so that everything is accepted or on its way
         began = time.monotonic()
         target.signal(signal.SIGTERM)
         whole = 0
@@ -161,7 +163,7 @@ def stop_under_load(serving: Serving, seconds: float) -> Iterator[Finding]:
     with serving("--tcp", ANY, "--drain-timeout", 0, "--stall-timeout", 0) as target, many() as opened:
         _stick(opened, target.ports[0])
         target.signal(signal.SIGTERM)
-        until(lambda: target.lines("TCP Port .* Closed") > 0, "the server does not stop at SIGTERM")
+        until(lambda: refuses(target.ports[0]), "the server does not stop at SIGTERM")
         began = time.monotonic()
         target.signal(signal.SIGTERM)
         target.ended(20)
@@ -169,7 +171,7 @@ def stop_under_load(serving: Serving, seconds: float) -> Iterator[Finding]:
 
 
 def _stick(opened: list[socket.socket], port: int) -> None:
-    """Connect an echo peer that has sent as much as it could, and never reads."""
+    """Connect an echo peer that sends as much as it can and never reads."""
     opened.append(connect(port, 0, buffer=4096))
     opened[-1].setblocking(False)
     with suppress(BlockingIOError):

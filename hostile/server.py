@@ -1,67 +1,99 @@
-"""``twist netsvc`` with a watch in it: how late a 10 ms timer was at worst, in the log at SIGUSR2.
+"""The services of ``twist netsvc``, with reports for the attacks: ports, counters, and the latency of a timer.
 
-python -m hostile.server REACTOR [flags of twist netsvc]
+python -m hostile.server REACTOR REPORTS [flags of twist netsvc]
+
+Each report is one line of JSON, appended to the file REPORTS: one when the reactor runs, and one at each SIGUSR2.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.application.reactors import installReactor
-from twisted.application.service import IService
-from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.application.service import IService, MultiService
+from twisted.logger import globalLogBeginner, textFileLogObserver
 
+from netsvc.net.counters import Counters
+from netsvc.net.listening import Listener
+from netsvc.server.assembly import NetsvcService
 from netsvc.server.tap import Options, makeService
 
-#: Seconds between two looks at the clock.
-EVERY = 0.01
+#: Seconds between two calls of the timer whose latency is measured.
+INTERVAL = 0.01
 
 
-class Watch:
-    """Sees how late a timer is.
+class TimerWatch:
+    """Measures how late a 10 ms timer is.
 
-    :param reactor: whose timer.
+    :param reactor: the reactor of the timer.
     """
-
-    log = Logger()
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._worst = 0.0
+        self._longest = 0.0
         self._last = reactor.seconds()
-        reactor.callLater(EVERY, self._look)
+        reactor.callLater(INTERVAL, self._tick)
 
-    def report(self) -> None:
-        """Log the longest time between two looks since the last report."""
-        self.log.info("worst gap {gap:.1f} ms", gap=self._worst * 1000)
-        self._worst = 0.0
+    def longest_gap(self) -> float:
+        """Return the longest time between two calls since the last report, in milliseconds."""
+        longest, self._longest = self._longest, 0.0
+        return longest * 1000
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
         now = self._reactor.seconds()
-        self._worst = max(self._worst, now - self._last)
+        self._longest = max(self._longest, now - self._last)
         self._last = now
-        self._reactor.callLater(EVERY, self._look)
+        self._reactor.callLater(INTERVAL, self._tick)
 
 
-def main(reactor_name: str, *flags: str) -> None:
+def _listeners(service: Any) -> list[Listener]:
+    if isinstance(service, Listener):
+        return [service]
+    return (
+        [listener for child in service for listener in _listeners(child)] if isinstance(service, MultiService) else []
+    )
+
+
+def _numbers(counters: Counters) -> dict[str, Any]:
+    """Return the counters of one service, by the names of their attributes; causes by their labels."""
+    numbers: dict[str, Any] = {name: value for name, value in vars(counters).items() if isinstance(value, int)}
+    for name in ("refused", "disconnected"):
+        numbers[name] = {cause.label: count for cause, count in getattr(counters, name).items()}
+    return numbers
+
+
+def main(reactor_name: str, reports: str, *flags: str) -> None:
     """Serve until SIGTERM."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
     reactor: Any = installReactor(reactor_name)
     options = Options()
     options.parseOptions(flags)
     service = IService(makeService(options))
+    [serving] = [child for child in service if isinstance(child, NetsvcService)]  # type: ignore[attr-defined]
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    watch = Watch(reactor)
+    watch = TimerWatch(reactor)
 
-    def handle(number: int, frame: object, report: Callable[[], None] = watch.report) -> None:
+    def report() -> None:
+        line = {
+            "ports": [
+                at.port for listener in _listeners(serving) for at in listener.addresses() if hasattr(at, "port")
+            ],
+            "longest_gap": watch.longest_gap(),
+            "services": {counters.service: _numbers(counters) for counters in serving.counters},
+        }
+        with Path(reports).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def at_signal(number: int, frame: object) -> None:
         reactor.callFromThread(report)
 
-    reactor.callWhenRunning(signal.signal, signal.SIGUSR2, handle)
-    reactor.callWhenRunning(watch.log.info, "Starting reactor...")
+    reactor.callWhenRunning(signal.signal, signal.SIGUSR2, at_signal)
+    reactor.callWhenRunning(report)
     reactor.run()
 
 

@@ -1,8 +1,8 @@
-"""Half an hour of coming and going: ``python -m hostile.soak [--minutes N] [--reactor NAME]``.
+"""Half an hour of short connections: ``python -m hostile.soak [--minutes N] [--reactor NAME]``.
 
-50 connections a second, each of which says something and goes, to echo and to the chat, in ten ways of going; ten
-members who stay and talk; and datagrams beside them. What counts is whether memory grows: the slope of a straight line
-through its figures after the first fifth of the time.
+50 connections per second to echo and chat. Each sends something and closes in one of ten ways. Ten members stay and
+talk, and datagrams are sent beside them. The result is whether memory grows: the slope of a straight line through its
+figures after the first fifth of the time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from hostile.target import ANY, HOST, Target, connect, serving, warm
 PER_SECOND = 50
 
 
-def _come_and_go(port: int, number: int, chat: bool) -> None:
-    """Connect, say something, and go in the way that ``number`` says."""
+def _short_connection(port: int, number: int, chat: bool) -> None:
+    """Connect, send something, and close in the way that ``number`` selects."""
     with connect(port, number % 50_000) as peer, suppress(OSError):
         peer.sendall(b"/nick n%d\nhello\n" % number if chat else b"x" * (number % 5_000))
         if number % 5 == 0:
@@ -34,7 +34,7 @@ def _come_and_go(port: int, number: int, chat: bool) -> None:
 
 
 def slope(samples: Sequence[tuple[float, float]]) -> float:
-    """Return by how much y grows for each x, by least squares."""
+    """Return the slope of a straight line by least squares."""
     mean_x = sum(x for x, _ in samples) / len(samples)
     mean_y = sum(y for _, y in samples) / len(samples)
     spread = sum((x - mean_x) ** 2 for x, _ in samples)
@@ -42,7 +42,7 @@ def slope(samples: Sequence[tuple[float, float]]) -> float:
 
 
 def _soak(target: Target, seconds: float) -> list[tuple[float, float]]:
-    """Come and go. Returns seconds and MiB, once a second."""
+    """Run the connections. Return (seconds, MiB) once a second."""
     echo, chat, udp = target.ports
     samples: list[tuple[float, float]] = []
     members = [connect(chat, 50_000 + number) for number in range(10)]
@@ -52,7 +52,7 @@ def _soak(target: Target, seconds: float) -> list[tuple[float, float]]:
         while (now := time.monotonic() - began) < seconds:
             while number < now * PER_SECOND:
                 number += 1
-                _come_and_go(chat if number % 2 else echo, number, bool(number % 2))
+                _short_connection(chat if number % 2 else echo, number, bool(number % 2))
                 asking.sendto(b"%d" % number, (HOST, udp))
                 with suppress(BlockingIOError):
                     asking.recv(2_000)
@@ -72,8 +72,8 @@ def _soak(target: Target, seconds: float) -> list[tuple[float, float]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Soak, and print what came of it."""
-    arguments = argparse.ArgumentParser(prog="python -m hostile.soak", description="Coming and going, for long.")
+    """Run the soak test and print its figures."""
+    arguments = argparse.ArgumentParser(prog="python -m hostile.soak", description="Short connections for long.")
     arguments.add_argument("--minutes", type=float, default=30.0, help="how long (default: 30)")
     arguments.add_argument("--reactor", default="uvloop", help="of twist (default: uvloop)")
     options = arguments.parse_args(argv)
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         findings = [
             Finding("memory in ten minutes", slope(steady) * 600, 1, "MiB"),
             Finding("files left open", target.files_above(files), 0, ""),
-            Finding("tracebacks in the log", target.lines("Traceback"), 0, ""),
+            Finding("tracebacks in the log", target.log_lines("Traceback"), 0, ""),
         ]
         print(
             f"{options.reactor}: {samples[0][1]:.1f} MiB at first, {steady[0][1]:.1f} then, {samples[-1][1]:.1f} last"

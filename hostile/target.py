@@ -1,7 +1,8 @@
-"""A server under attack, as a process, and an honest client beside the attack, as another."""
+"""A server under attack, in a process, and an honest client beside the attack, in another process."""
 
 from __future__ import annotations
 
+import json
 import math
 import multiprocessing
 import os
@@ -18,117 +19,119 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-from netsvc.server.config import SERVICES
+from netsvc.server.config import SERVICE_NAMES
 
 HOST = "127.0.0.1"
 ANY = f"{HOST}:0"
 PATIENCE = 20.0
-FLAGS = tuple(f"--{service}" for service in SERVICES)
+FLAGS = tuple(f"--{service}" for service in SERVICE_NAMES)
 
 
 class Target:
-    """A ``twist netsvc`` that runs.
+    """A server of netsvc that runs (:mod:`hostile.server`).
 
-    :ivar pid: of its process; 0 if nobody knows.
-    :ivar ports: of its services, in the order of the flags.
+    :param process: its process.
+    :param log: the file of its log.
+    :param reports: the file of its reports.
+    :ivar pid: the id of its process; 0 if it is not known.
+    :ivar ports: of its services, in the order of the table of services: tcp, chat, udp.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, wanted: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, reports: Path) -> None:
         self.process = process
         self.pid = process.pid
         self._log = log
-        self.ports: list[int] = []
+        self._reports = reports
         end = time.monotonic() + PATIENCE
-        while len(self.ports) < wanted or "Starting reactor" not in self.log():
+        while not self._report_lines():
             if time.monotonic() > end or process.poll() is not None:
-                raise SystemExit(f"hostile: the server does not start:\n{self.log()}")
+                raise SystemExit(f"hostile: the server does not start:\n{self._log.read_text(errors='replace')}")
             time.sleep(0.01)
-            self.ports = [int(port) for port in re.findall(r"listening on \S*?:(\d+)$", self.log(), re.MULTILINE)]
+        self.ports: list[int] = json.loads(self._report_lines()[0])["ports"]
 
-    def log(self) -> str:
-        """Return what it has logged."""
-        return self._log.read_text(errors="replace")
+    def log_lines(self, pattern: str) -> float:
+        """Return the number of log lines that match."""
+        return len(re.findall(pattern, self._log.read_text(errors="replace")))
 
-    def lines(self, pattern: str) -> float:
-        """Return how many lines of the log match."""
-        return len(re.findall(pattern, self.log()))
+    def longest_gap(self) -> float:
+        """Return the longest gap between two calls of a 10 ms timer since the last report, in milliseconds."""
+        return float(self._report()["longest_gap"])
 
-    def worst_gap(self) -> float:
-        """Return how late a 10 ms timer of a watched server was at worst since the last call, in milliseconds."""
-        return float(self._asked(signal.SIGUSR2, r"worst gap ([\d.]+) ms")[-1])
-
-    def cut(self) -> float:
-        """Return how many peers it has cut, in all."""
-        told = self._asked(signal.SIGUSR1, "connections: [^\n]*")[-1]
-        return _sum(told.partition("; cut: ")[2].partition(";")[0])
+    def disconnects(self) -> float:
+        """Return how many peers it has disconnected, for any cause."""
+        return sum(sum(numbers["disconnected"].values()) for numbers in self._report()["services"].values())
 
     def datagrams(self) -> float:
-        """Return how many datagrams have come to its UDP port: those it answered and those it refused."""
-        told = self._asked(signal.SIGUSR1, "udp: connections: [^\n]*")[-1]
-        replies = re.search(r"replies: ([\d,]+)", told)
-        return _sum(replies[1] if replies else "") + _sum(told.partition("; refused: ")[2].partition(";")[0])
+        """Return how many datagrams its UDP port has received: those that it answered and those that it refused."""
+        udp = self._report()["services"]["udp"]
+        return float(udp["replies"] + sum(udp["refused"].values()))
 
-    def _asked(self, number: signal.Signals, pattern: str) -> list[str]:
-        """Return what the log holds of ``pattern`` once a signal was answered with one more."""
-        before = self.lines(pattern)
-        self.signal(number)
-        until(lambda: self.lines(pattern) != before, "the server does not answer a signal")
-        return re.findall(pattern, self.log())
+    def _report_lines(self) -> list[str]:
+        return [line for line in self._reports.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def _report(self) -> dict[str, Any]:
+        """Ask for a report and return it."""
+        before = len(self._report_lines())
+        self.signal(signal.SIGUSR2)
+        until(lambda: len(self._report_lines()) > before, "the server does not answer a signal")
+        report: dict[str, Any] = json.loads(self._report_lines()[-1])
+        return report
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
 
     def ended(self, seconds: float) -> int:
-        """Return its exit status, or 99 if it has not ended in so many seconds."""
+        """Return its exit status, or 99 if it does not end within ``seconds``."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             return 99
 
     def memory(self) -> float:
-        """Return its resident bytes."""
+        """Return its resident memory in bytes."""
         return memory_of(self.pid) if self.pid else math.nan
 
     def files(self) -> float:
-        """Return how many files it has open."""
+        """Return the number of its open files."""
         return len(os.listdir(f"/proc/{self.pid}/fd")) if self.pid else math.nan
 
     def files_above(self, before: float) -> float:
-        """Return how many more it has open than before, once it had two seconds to close them."""
+        """Return how many more files are open than before. It has two seconds to close them."""
         end = time.monotonic() + 2
         while self.files() > before and time.monotonic() < end:
             time.sleep(0.05)
         return self.files() - before
 
 
-#: Gives a target for the flags of ``twist netsvc``, for the length of a block.
+#: Runs a target with the flags of ``twist netsvc`` for the length of a block.
 Serving = Callable[..., AbstractContextManager[Target]]
 
 
 class NotPossibleError(Exception):
-    """An attack needs something that the server does not have; the text says what."""
+    """The attack needs something that the server does not have; the message says what."""
 
 
-class Stranger(Target):
-    """A server that runs already, of whatever make. What only netsvc tells is not a number.
+class ForeignServer(Target):
+    """Any server that runs already. Figures that only netsvc reports are not a number.
 
     :param ports: of its services.
-    :param pid: of its process; 0 if nobody knows.
+    :param pid: the id of its process; 0 if it is not known.
     """
 
     def __init__(self, ports: list[int], pid: int) -> None:
         self.ports = ports
         self.pid = pid
 
-    def lines(self, pattern: str) -> float:
+    def log_lines(self, pattern: str) -> float:
         return math.nan
 
-    def worst_gap(self) -> float:
+    def longest_gap(self) -> float:
         return math.nan
 
-    def cut(self) -> float:
+    def disconnects(self) -> float:
         return math.nan
 
     def datagrams(self) -> float:
@@ -140,12 +143,12 @@ class Stranger(Target):
 
 @contextmanager
 def running_already(
-    ports: Mapping[str, int], pid: int, anyway: bool, *flags: object, files: int = 0, watched: bool = False
+    ports: Mapping[str, int], pid: int, anyway: bool, *flags: object, files: int = 0
 ) -> Iterator[Target]:
-    """Give a :class:`Stranger` that has the services in question.
+    """Use a :class:`ForeignServer` that has the services of the flags.
 
     :param ports: of its services, by the names of the flags: ``tcp`` for an echo, ``chat``, ``udp``.
-    :param anyway: whether to do so for an attack that asks for more flags, too.
+    :param anyway: whether to do so even if the attack asks for more flags.
     """
     asked = dict(zip(flags[::2], flags[1::2], strict=True))
     wanted = [str(flag)[2:] for flag in asked if flag in FLAGS]
@@ -157,43 +160,41 @@ def running_already(
     more = " ".join(f"{flag} {value}" for flag, value in asked.items() if value != ANY)
     if more and not anyway:
         raise NotPossibleError(f"it is meant for a server that runs with {more}; --anyway attacks yours as it is")
-    yield Stranger([ports[service] for service in wanted], pid)
-
-
-def _sum(numbers: str) -> int:
-    return sum(int(number.replace(",", "")) for number in re.findall(r"\b\d[\d,]*", numbers))
+    yield ForeignServer([ports[service] for service in wanted], pid)
 
 
 @contextmanager
-def serving(reactor: str, *flags: object, files: int = 0, watched: bool = False) -> Iterator[Target]:
-    """Run ``twist netsvc`` with these flags for the length of a block.
+def serving(reactor: str, *flags: object, files: int = 0) -> Iterator[Target]:
+    """Run the services of ``twist netsvc`` with these flags for the length of a block.
 
-    :param files: the most files that it may open; 0 for as many as this process.
-    :param watched: whether it is to tell how late its timers are.
+    :param files: the maximum number of open files; 0 for that of this process.
     """
 
     def limit() -> None:
         if files:
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
-    wanted = sum(flag in FLAGS for flag in flags)
-    with tempfile.NamedTemporaryFile(suffix=".log") as log:
-        twist = ["twisted", f"--reactor={reactor}", "--log-format=text", "netsvc"]
-        command = [sys.executable, "-m", *(["hostile.server", reactor] if watched else twist)]
-        with subprocess.Popen(
-            [*command, *map(str, flags)],
-            stdout=log,
-            stderr=log,
-            preexec_fn=limit,  # noqa: PLW1509  before any thread
-        ) as process:
+    with tempfile.TemporaryDirectory() as folder:
+        log, reports = Path(folder, "log"), Path(folder, "reports")
+        reports.touch()
+        command = [sys.executable, "-m", "hostile.server", reactor, str(reports)]
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(
+                [*command, *map(str, flags)],
+                stdout=output,
+                stderr=output,
+                preexec_fn=limit,  # noqa: PLW1509  before any thread
+            ) as process,
+        ):
             try:
-                yield Target(process, Path(log.name), wanted)
+                yield Target(process, log, reports)
             finally:
                 process.kill()
 
 
 def until(condition: Callable[[], bool], complaint: str) -> None:
-    """Wait for a condition, and end with a complaint where it does not come about."""
+    """Wait for a condition. End with the complaint if it does not become true in time."""
     end = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > end:
@@ -202,16 +203,16 @@ def until(condition: Callable[[], bool], complaint: str) -> None:
 
 
 def memory_of(process: int | str) -> int:
-    """Return the resident bytes of a process that are its own and no file's, whose pages come and go: proc(5)."""
+    """Return the resident bytes of a process without pages of files (RssAnon, proc(5))."""
     match = re.search(r"RssAnon:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
     assert match
     return int(match[1]) * 1024
 
 
 def connect(port: int, number: int = 1, *, buffer: int = 0) -> socket.socket:
-    """Connect from an address of loopback's own for each ``number``, so that each is a host of its own.
+    """Connect from a loopback address that depends on ``number``, so that each number is a host of its own.
 
-    :param buffer: bytes that the kernel may keep for this end before it is read; 0 leaves it to the kernel.
+    :param buffer: bytes of the receive buffer; 0 leaves it to the kernel.
     """
     opened = socket.socket()
     if buffer:
@@ -222,9 +223,18 @@ def connect(port: int, number: int = 1, *, buffer: int = 0) -> socket.socket:
     return opened
 
 
+def refuses(port: int) -> bool:
+    """Whether connections to the port are refused."""
+    try:
+        socket.create_connection((HOST, port), PATIENCE).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 @contextmanager
 def many() -> Iterator[list[socket.socket]]:
-    """Give a list of sockets, which are closed at the end of the block."""
+    """Give a list for sockets. They are closed at the end of the block."""
     opened: list[socket.socket] = []
     try:
         yield opened
@@ -234,7 +244,7 @@ def many() -> Iterator[list[socket.socket]]:
 
 
 def warm(port: int) -> None:
-    """Talk with an echo port long enough for the server to have opened what it opens once: libuv /dev/null, say."""
+    """Use an echo port until the server has opened the files that it opens once, such as /dev/null of libuv."""
     with connect(port, 59_998) as peer:
         for _ in range(20):
             peer.sendall(b"x")
@@ -256,21 +266,21 @@ def _ask(port: int, every: float, asked: Connection) -> None:
 
 
 class Honest:
-    """What an honest client of an echo port has met with.
+    """The round trips of an honest client of an echo port.
 
-    :ivar trips: its round trips in seconds, the shortest first.
+    :ivar trips: in seconds, the shortest first.
     """
 
     trips: list[float]
 
     def at(self, share: float) -> float:
-        """Return the round trip, in milliseconds, that so large a share of them did not exceed."""
+        """Return the percentile of the round trips in milliseconds; 0.99 for the 99th."""
         return self.trips[min(len(self.trips) - 1, int(len(self.trips) * share))] * 1000
 
 
 @contextmanager
 def honest_client(port: int, every: float = 0.005) -> Iterator[Honest]:
-    """Let a client in a process of its own ask for an echo now and then, for the length of a block."""
+    """Let a client in a process of its own send requests to an echo port, for the length of a block."""
     honest = Honest()
     ours, its = multiprocessing.Pipe()
     process = multiprocessing.Process(target=_ask, args=(port, every, its), daemon=True)
@@ -300,9 +310,9 @@ def beside(attack: Callable[..., None], *args: object) -> Iterator[None]:
 
 
 def closed(peers: list[socket.socket], seconds: float) -> float:
-    """Wait until every peer was closed or reset, without reading more than it takes to see that.
+    """Wait until the server has closed or reset every peer. Nothing is read.
 
-    :return: the seconds it took; ``seconds`` and more if some are open still.
+    :return: the seconds that took; more than ``seconds`` if some are still open.
     """
     began = time.monotonic()
     poll = select.poll()
@@ -316,8 +326,8 @@ def closed(peers: list[socket.socket], seconds: float) -> float:
     return time.monotonic() - began if not left else seconds + len(left)
 
 
-def shout(ports: list[int], clients: int, data: bytes) -> None:
-    """Send ``data`` again and again from so many clients of each port, all in this process."""
+def flood(ports: list[int], clients: int, data: bytes) -> None:
+    """Send ``data`` again and again from ``clients`` clients of each port, all in this process."""
     with many() as opened:
         poll = select.poll()
         by_number = {}

@@ -1,62 +1,105 @@
 """The small services every network needs, and their clients, on Twisted.
 
-Assembled: :class:`Config` and :func:`netsvc_service`. One by one: the factories and protocols below, which take
-their reactor or clock as an argument. Importing netsvc installs no reactor.
+As a whole: :class:`Config` and :func:`netsvc_service`. Part by part: the factories, protocols and clients below. Each
+takes its reactor, its clock or its :class:`Terms` as an argument. Importing netsvc loads neither Twisted nor OpenSSL: a
+public name loads its module when it is first used (PEP 562).
 """
 
-from netsvc.chat.client import ChatClient
-from netsvc.chat.lines import ChatFactory, ChatProtocol
-from netsvc.chat.room import Room
-from netsvc.echo.reply_template import ReplyTemplate
-from netsvc.echo.server import AcknowledgeFactory, AcknowledgeProtocol, EchoClient, EchoError, EchoFactory, EchoProtocol
-from netsvc.errors import ConfigError, ListenError, SettingError
-from netsvc.limits.admission import Admission, Connections
-from netsvc.limits.datagram_guard import Guard
-from netsvc.limits.networks import Networks
-from netsvc.limits.token_bucket import SourceBuckets
-from netsvc.net.counters import Counts
-from netsvc.net.door import Door
-from netsvc.net.stream_protocol import Limits, StreamFactory, StreamProtocol
-from netsvc.server.assembly import StreamService, netsvc_service
-from netsvc.server.config import Config
-from netsvc.talk import Conversation, DatagramConversation, TLSConversation
-from netsvc.timestamp.server import Answer, TimestampClient, TimestampProtocol, ask_timestamp
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netsvc.chat.client import ChatClient as ChatClient
+    from netsvc.chat.lines import ChatFactory as ChatFactory
+    from netsvc.chat.lines import ChatProtocol as ChatProtocol
+    from netsvc.chat.messages import MessageError as MessageError
+    from netsvc.chat.names import InvalidNameError as InvalidNameError
+    from netsvc.chat.room import Room as Room
+    from netsvc.daytime.server import DaytimeFactory as DaytimeFactory
+    from netsvc.daytime.server import DaytimeProtocol as DaytimeProtocol
+    from netsvc.echo.client import Echo as Echo
+    from netsvc.echo.client import EchoClient as EchoClient
+    from netsvc.echo.client import EchoError as EchoError
+    from netsvc.echo.reply_template import ReplyTemplate as ReplyTemplate
+    from netsvc.echo.reply_template import TemplateError as TemplateError
+    from netsvc.echo.server import AcknowledgeFactory as AcknowledgeFactory
+    from netsvc.echo.server import AcknowledgeProtocol as AcknowledgeProtocol
+    from netsvc.echo.server import EchoFactory as EchoFactory
+    from netsvc.echo.server import EchoProtocol as EchoProtocol
+    from netsvc.errors import ConfigError as ConfigError
+    from netsvc.errors import ListenError as ListenError
+    from netsvc.errors import NetsvcError as NetsvcError
+    from netsvc.errors import SettingError as SettingError
+    from netsvc.limits.admission import Admission as Admission
+    from netsvc.limits.admission import ConnectionCounter as ConnectionCounter
+    from netsvc.limits.cause import Cause as Cause
+    from netsvc.limits.datagram_guard import DatagramGuard as DatagramGuard
+    from netsvc.limits.networks import InvalidNetworkError as InvalidNetworkError
+    from netsvc.limits.networks import NetworkRules as NetworkRules
+    from netsvc.limits.stream_limits import StreamLimits as StreamLimits
+    from netsvc.limits.token_bucket import SourceBuckets as SourceBuckets
+    from netsvc.net.counters import Counters as Counters
+    from netsvc.net.message_protocol import MessageProtocol as MessageProtocol
+    from netsvc.net.stream_factory import StreamFactory as StreamFactory
+    from netsvc.net.stream_protocol import StreamProtocol as StreamProtocol
+    from netsvc.net.terms import Terms as Terms
+    from netsvc.server.assembly import StreamService as StreamService
+    from netsvc.server.assembly import netsvc_service as netsvc_service
+    from netsvc.server.config import Config as Config
+    from netsvc.talk.base_conversation import NotSentError as NotSentError
+    from netsvc.talk.datagram_conversation import DatagramConversation as DatagramConversation
+    from netsvc.talk.stream_conversation import Conversation as Conversation
+    from netsvc.talk.stream_conversation import TLSConversation as TLSConversation
+    from netsvc.timestamp.client import TimestampAnswer as TimestampAnswer
+    from netsvc.timestamp.client import TimestampClient as TimestampClient
+    from netsvc.timestamp.client import ask_timestamp as ask_timestamp
+    from netsvc.timestamp.server import TimestampProtocol as TimestampProtocol
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AcknowledgeFactory",
-    "AcknowledgeProtocol",
-    "Admission",
-    "Answer",
-    "ChatClient",
-    "ChatFactory",
-    "ChatProtocol",
-    "Config",
-    "ConfigError",
-    "Connections",
-    "Conversation",
-    "Counts",
-    "DatagramConversation",
-    "Door",
-    "EchoClient",
-    "EchoError",
-    "EchoFactory",
-    "EchoProtocol",
-    "Guard",
-    "Limits",
-    "ListenError",
-    "Networks",
-    "ReplyTemplate",
-    "Room",
-    "SettingError",
-    "SourceBuckets",
-    "StreamFactory",
-    "StreamProtocol",
-    "StreamService",
-    "TLSConversation",
-    "TimestampClient",
-    "TimestampProtocol",
-    "ask_timestamp",
-    "netsvc_service",
-]
+#: The module of each public name.
+_MODULES = {
+    "netsvc.chat.client": ("ChatClient",),
+    "netsvc.chat.lines": ("ChatFactory", "ChatProtocol"),
+    "netsvc.chat.messages": ("MessageError",),
+    "netsvc.chat.names": ("InvalidNameError",),
+    "netsvc.chat.room": ("Room",),
+    "netsvc.daytime.server": ("DaytimeFactory", "DaytimeProtocol"),
+    "netsvc.echo.client": ("Echo", "EchoClient", "EchoError"),
+    "netsvc.echo.reply_template": ("ReplyTemplate", "TemplateError"),
+    "netsvc.echo.server": ("AcknowledgeFactory", "AcknowledgeProtocol", "EchoFactory", "EchoProtocol"),
+    "netsvc.errors": ("ConfigError", "ListenError", "NetsvcError", "SettingError"),
+    "netsvc.limits.admission": ("Admission", "ConnectionCounter"),
+    "netsvc.limits.cause": ("Cause",),
+    "netsvc.limits.datagram_guard": ("DatagramGuard",),
+    "netsvc.limits.networks": ("InvalidNetworkError", "NetworkRules"),
+    "netsvc.limits.stream_limits": ("StreamLimits",),
+    "netsvc.limits.token_bucket": ("SourceBuckets",),
+    "netsvc.net.counters": ("Counters",),
+    "netsvc.net.message_protocol": ("MessageProtocol",),
+    "netsvc.net.stream_factory": ("StreamFactory",),
+    "netsvc.net.stream_protocol": ("StreamProtocol",),
+    "netsvc.net.terms": ("Terms",),
+    "netsvc.server.assembly": ("StreamService", "netsvc_service"),
+    "netsvc.server.config": ("Config",),
+    "netsvc.talk.base_conversation": ("NotSentError",),
+    "netsvc.talk.datagram_conversation": ("DatagramConversation",),
+    "netsvc.talk.stream_conversation": ("Conversation", "TLSConversation"),
+    "netsvc.timestamp.client": ("TimestampAnswer", "TimestampClient", "ask_timestamp"),
+    "netsvc.timestamp.server": ("TimestampProtocol",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605  type checkers take the names above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

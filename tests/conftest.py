@@ -1,4 +1,4 @@
-"""What holds for every test: nothing is left behind, and nothing fails in silence."""
+"""The rules for every test: it leaves no timer and no open socket behind, and it logs no unexpected failure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
-from twisted.internet import reactor  # noqa: TID251  the tests that need the real one share it
+from twisted.internet import reactor  # noqa: TID251  shared by the tests that need a real reactor
 from twisted.internet.interfaces import IListeningPort, ITransport
 from twisted.logger import capturedLogs
 
@@ -17,32 +17,32 @@ settings.load_profile("netsvc")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "logs_failure(name): the test makes netsvc log a failure of the type of that name"
+        "markers", "logs_failure(name): the test expects a logged failure whose exception type has this name"
     )
 
 
 def pytest_collection_finish() -> None:
-    # The collector need not look through all that was imported after each test: 0.1 s for each of a thousand.
+    # The garbage collector need not scan all imported modules after each test. This saves 0.1 s per test.
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail on a logged failure, an unhandled Deferred, a delayed call or an open port that a test leaves."""
+def check_for_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test if it leaves a logged failure, an unhandled Deferred, a delayed call or an open port behind."""
     readers = set(reactor.getReaders())
     calls = set(reactor.getDelayedCalls())
     with capturedLogs() as events:
         yield
-        gc.collect()  # a Deferred reports its unhandled failure when it is collected
+        gc.collect()  # a Deferred logs its unhandled failure when it is garbage-collected
     expected = tuple(mark.args[0] for mark in request.node.iter_markers("logs_failure"))
-    # twisted.logger's key, and that of the older twisted.python.log, by which transports report what a protocol raised.
+    # The first key is twisted.logger's. The second is that of twisted.python.log, with which transports log exceptions.
     failures = [event[key] for event in events for key in ("log_failure", "failure") if key in event]
-    surprises = [failure.getTraceback() for failure in failures if failure.type.__name__ not in expected]
-    assert not surprises, "logged failures:\n" + "\n".join(surprises)
-    assert len(failures) >= len(expected), f"no {expected} was logged"
-    left = set(reactor.getDelayedCalls()) - calls
-    assert not left, f"delayed calls are left: {left}"
-    opened = set(reactor.getReaders()) - readers
-    ports = {reader for reader in opened if IListeningPort.providedBy(reader) or ITransport.providedBy(reader)}
-    assert not ports, f"left open: {ports}"
+    unexpected = [failure.getTraceback() for failure in failures if failure.type.__name__ not in expected]
+    assert not unexpected, "the test logged failures:\n" + "\n".join(unexpected)
+    assert len(failures) >= len(expected), f"the test did not log {expected}"
+    new_calls = set(reactor.getDelayedCalls()) - calls
+    assert not new_calls, f"the test left delayed calls: {new_calls}"
+    new_readers = set(reactor.getReaders()) - readers
+    ports = {reader for reader in new_readers if IListeningPort.providedBy(reader) or ITransport.providedBy(reader)}
+    assert not ports, f"the test left open: {ports}"

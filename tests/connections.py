@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableDescriptor, ITCPTransport
@@ -10,15 +12,20 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.net.stream_protocol import StreamFactory, StreamProtocol
+from netsvc.limits.admission import Admission
+from netsvc.limits.stream_limits import StreamLimits
+from netsvc.net.reactors import Clock
+from netsvc.net.stream_factory import StreamFactory
+from netsvc.net.stream_protocol import StreamProtocol
+from netsvc.net.terms import Terms
 
 
 @implementer(ITCPTransport, IHalfCloseableDescriptor)
 class TCPTransport(StringTransport):
-    """A ``StringTransport`` that can half-close, and counts what would wait for a peer that does not read.
+    """A ``StringTransport`` that can half-close, and that counts the bytes which wait for a peer that does not read.
 
-    :ivar reads: whether the peer reads. While it does not, what is written waits, and beyond 64 KiB a producer
-        is paused, as in Twisted's own transports.
+    :ivar reads: whether the peer reads. While it does not, written bytes wait. Above 64 KiB the producer is paused, as
+        in Twisted's own transports.
     """
 
     def __init__(self) -> None:
@@ -64,6 +71,11 @@ class TCPTransport(StringTransport):
     def readConnectionLost(self, reason: Failure) -> None: ...
 
     def writeConnectionLost(self, reason: Failure) -> None: ...
+
+
+def terms(clock: Clock, admission: Admission | None = None, /, **limits: Any) -> Terms:
+    """Return the terms of a service that accepts every connection, with the default limits except those given."""
+    return Terms.on(clock, limits=StreamLimits(**limits), admission=admission or Admission.unlimited())
 
 
 def connect(factory: StreamFactory, host: str = "192.0.2.1") -> tuple[StreamProtocol, TCPTransport]:

@@ -1,4 +1,4 @@
-"""Programs for tests: netsvc's own as processes, and the classic ones as threads of blocking sockets."""
+"""Programs for tests: netsvc's own run as processes, the classic ones as threads with blocking sockets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TWIST = (sys.executable, "-m", "twisted", "--log-format=text", "netsvc")
 def netsvc(
     *arguments: object, stdin: bytes = b"", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run ``netsvc`` to its end."""
+    """Run ``netsvc`` and wait for its end."""
     command = [*NETSVC, *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, timeout=SECONDS, env=env, check=False)
 
@@ -44,7 +44,7 @@ class Program:
         )
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Read what it prints until ``pattern`` is in it."""
+        """Read its output until ``pattern`` occurs in it."""
         assert self.process.stdout is not None
         while not (match := re.search(pattern, self.output)):
             line = self.process.stdout.readline()
@@ -53,26 +53,26 @@ class Program:
         return match
 
     def type(self, text: str) -> None:
-        """Give it something to read."""
+        """Write ``text`` to its standard input."""
         assert self.process.stdin is not None
         self.process.stdin.write(text)
         self.process.stdin.flush()
 
     def end(self) -> int:
-        """Read the rest of what it prints and return its exit status."""
+        """Read the rest of its output and return its exit status."""
         rest, _ = self.process.communicate(timeout=SECONDS)
         self.output += rest
         return self.process.returncode
 
     def stop(self, signal_: signal.Signals = signal.SIGTERM) -> int:
-        """Signal it and return its exit status."""
+        """Send it a signal and return its exit status."""
         self.process.send_signal(signal_)
         return self.end()
 
 
 @contextmanager
 def running(*command: object, seconds: float = SECONDS) -> Iterator[Program]:
-    """Run a program for the length of a block, and ``seconds`` at the most."""
+    """Run a program during a block, for at most ``seconds``."""
     program = Program(command)
     watchdog = threading.Timer(seconds, program.process.kill)
     watchdog.start()
@@ -86,7 +86,7 @@ def running(*command: object, seconds: float = SECONDS) -> Iterator[Program]:
 
 @contextmanager
 def started(*command: object, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program with standard streams of the test's own for the length of a block."""
+    """Run a program during a block, with the standard streams that ``options`` give."""
     process = subprocess.Popen([str(word) for word in command], **options)
     watchdog = threading.Timer(SECONDS, process.kill)
     watchdog.start()
@@ -104,7 +104,7 @@ def started(*command: object, **options: Any) -> Iterator[subprocess.Popen[bytes
 
 @contextmanager
 def serving(*flags: object) -> Iterator[tuple[Program, list[int]]]:
-    """Run ``twist netsvc`` for the length of a block; gives its ports, in the order in which they were opened."""
+    """Run ``twist netsvc`` during a block. Yield its ports, in the order in which they were opened."""
     with running(*TWIST, *flags, seconds=10 * SECONDS) as server:
         server.wait_for("Starting reactor")
         yield server, [int(port) for port in re.findall(r"listening on \S*:(\d+)$", server.output, re.MULTILINE)]
@@ -112,7 +112,7 @@ def serving(*flags: object) -> Iterator[tuple[Program, list[int]]]:
 
 @contextmanager
 def listening(kind: int = socket.SOCK_STREAM) -> Iterator[socket.socket]:
-    """Open a socket of the classic kind on a port of 127.0.0.1."""
+    """Open a blocking socket on a free port of 127.0.0.1."""
     with socket.socket(socket.AF_INET, kind) as opened:
         opened.settimeout(SECONDS)
         opened.bind(("127.0.0.1", 0))
@@ -129,7 +129,7 @@ def in_thread(program: Callable[[], None]) -> threading.Thread:
 
 
 def backlog_of(opened: socket.socket) -> int:
-    """Return how many connections may wait at a port: tcpi_sacked, says tcp(7) of one that listens."""
+    """Return the backlog of a listening socket. Linux reports it as tcpi_sacked (tcp(7))."""
     info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
     return int(struct.unpack_from("I", info, 28)[0])
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.wire.address import AddressError, HostPort, is_ip, parse_address, show
+from netsvc.wire.address import AddressError, HostPort, format_address, is_ip, parse_address
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_any_text_is_parsed_or_refused_in_one_way(text: str) -> None:
 
 
 def test_an_address_is_shown_as_it_is_typed() -> None:
-    assert show("192.0.2.1", 80) == "192.0.2.1:80"
-    assert show("::1", 80) == "[::1]:80"
-    assert show("::ffff:192.0.2.1", 80) == "192.0.2.1:80"
+    assert format_address("192.0.2.1", 80) == "192.0.2.1:80"
+    assert format_address("::1", 80) == "[::1]:80"
+    assert format_address("::ffff:192.0.2.1", 80) == "192.0.2.1:80"
     assert str(HostPort(None, 80)) == "80"
 
 

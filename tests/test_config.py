@@ -1,19 +1,20 @@
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
 
 from netsvc import Config, ConfigError
-from netsvc.net.stream_protocol import Limits
+from netsvc.limits.stream_limits import StreamLimits
+from netsvc.server.config import SETTINGS
 
 
-def test_by_default_it_echoes_on_1314_and_tells_the_time_on_520() -> None:
+def test_by_default_it_echoes_on_1314_and_sends_timestamps_on_520() -> None:
     assert (Config().tcp, Config().udp, Config().chat) == (("1314",), ("520",), ())
 
 
-def test_what_is_asked_for_is_all_there_is() -> None:
+def test_a_service_that_is_named_is_the_only_one() -> None:
     config = Config(chat=["1400"])
     assert (config.tcp, config.udp, config.chat) == ((), (), ("1400",))
 
@@ -26,45 +27,48 @@ def test_it_is_frozen_and_hashable_and_a_changed_copy_is_easy() -> None:
     assert replace(config, drain_timeout=1).drain_timeout == 1
 
 
-def test_every_field_says_what_it_means() -> None:
-    assert all(knob.metadata["meaning"] for knob in fields(Config))
+def test_every_setting_has_a_meaning_and_a_group() -> None:
+    assert all(setting.meaning and setting.group for setting in SETTINGS.values())
 
 
 def test_the_limits_of_a_connection_are_its_own() -> None:
     config = Config(queue_max=70_000, stall_timeout=2, close_timeout=3)
-    assert config.limits() == Limits(queue_max=70_000, stall_timeout=2, close_timeout=3)
-    assert Config().limits() == Limits()
+    assert config.limits == StreamLimits(queue_max=70_000, stall_timeout=2, close_timeout=3)
+    assert Config().limits == StreamLimits()
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tcp": "1314"}, """tcp '1314': a list of strings is wanted; write ["1314"]"""),
-        ({"framing": "line"}, "framing line: an echo has no messages to frame; add reply"),
-        ({"reply": "x", "chat": ["1"]}, "reply 'x': there is nothing to reply to; add tcp"),
-        ({"queue_max": 65_535}, "queue-max 65535: one read may bring more; give 65536 or more, or 0"),
-        ({"tcp": [1314]}, """tcp [1314]: a list of strings is wanted; write ["1314"]"""),
-        ({"tcp": None}, """tcp None: a list of strings is wanted; write ["1314"]"""),
+        ({"tcp": "1314"}, """--tcp '1314': a list of strings is needed; write ["1314"]"""),
+        ({"framing": "line"}, "--framing line: an echo has no messages to frame; add --reply"),
+        ({"reply": "x", "chat": ["1"]}, "--reply 'x': no service acknowledges messages; add --tcp"),
+        ({"queue_max": 65_535}, "--queue-max 65535: the transport alone may hold more; give 65536 or more, or 0"),
+        ({"tcp": [1314]}, """--tcp [1314]: a list of strings is needed; write ["1314"]"""),
+        ({"tcp": None}, """--tcp None: a list of strings is needed; write ["1314"]"""),
         (
             {"allow": ["nonsense"]},
-            "allow nonsense: neither a network nor an address; write it as 192.0.2.0/24 or 2001:db8::1",
+            "--allow nonsense: neither a network nor an address; write it as 192.0.2.0/24 or 2001:db8::1",
         ),
-        ({"deny": ["ftp=::1"]}, "deny ftp=::1: there is no service 'ftp'; name tcp, udp or chat"),
-        ({"allow": "192.0.2.0/24"}, """allow '192.0.2.0/24': a list of strings is wanted; write ["192.0.2.0/24"]"""),
-        ({"framing": None}, "framing None: there are raw and line; choose one of them"),
-        ({"udp_rate": None}, "udp-rate None: not a number; give a number from 0, which means no limit"),
-        ({"framing": "words"}, "framing words: there are raw and line; choose one of them"),
-        ({"udp_rate": -1}, "udp-rate -1: out of range; give a number from 0, which means no limit"),
-        ({"udp_rate": float("nan")}, "udp-rate nan: out of range; give a number from 0, which means no limit"),
-        ({"udp_total": float("inf")}, "udp-total inf: out of range; give a number from 0, which means no limit"),
-        ({"queue_max": 1.5}, "queue-max 1.5: not a whole number; give a whole number from 0, which means no limit"),
-        ({"queue_max": True}, "queue-max True: not a whole number; give a whole number from 0, which means no limit"),
-        ({"drain_timeout": "5"}, "drain-timeout 5: not a number; give a number from 0, which means no limit"),
-        ({"reuse_port": 1}, "reuse-port 1: neither True nor False; give one of them"),
-        ({"reply": "{x}"}, "reply '{x}': {x} is no field; write {message}, {peer}, {time}, or {{ for a brace"),
+        (
+            {"deny": ["ftp=::1"]},
+            "--deny ftp=::1: there is no service 'ftp'; the services are tcp, udp, chat and daytime",
+        ),
+        ({"allow": "192.0.2.0/24"}, """--allow '192.0.2.0/24': a list of strings is needed; write ["192.0.2.0/24"]"""),
+        ({"framing": None}, "--framing None: the choices are raw and line; choose one of them"),
+        ({"udp_rate": None}, "--udp-rate None: not a number; give a number from 0, which means no limit"),
+        ({"framing": "words"}, "--framing words: the choices are raw and line; choose one of them"),
+        ({"udp_rate": -1}, "--udp-rate -1: out of range; give a number from 0, which means no limit"),
+        ({"udp_rate": float("nan")}, "--udp-rate nan: out of range; give a number from 0, which means no limit"),
+        ({"udp_total": float("inf")}, "--udp-total inf: out of range; give a number from 0, which means no limit"),
+        ({"queue_max": 1.5}, "--queue-max 1.5: not a whole number; give a whole number from 0, which means no limit"),
+        ({"queue_max": True}, "--queue-max True: not a whole number; give a whole number from 0, which means no limit"),
+        ({"drain_timeout": "5"}, "--drain-timeout 5: not a number; give a number from 0, which means no limit"),
+        ({"reuse_port": 1}, "--reuse-port 1: neither True nor False; give one of them"),
+        ({"reply": "{x}"}, "--reply '{x}': {x} is not a field; write {message}, {peer}, {time}, or {{ for a brace"),
     ],
 )
-def test_a_value_that_means_nothing_is_refused_in_one_line(settings: dict[str, Any], message: str) -> None:
+def test_a_value_without_a_meaning_is_refused_in_one_line(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         Config(**settings)
     assert str(refusal.value) == message

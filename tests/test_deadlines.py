@@ -1,4 +1,4 @@
-"""When a peer is late: with its handshake, with the end of a line, or with saying anything at all."""
+"""Deadlines of a peer: for its handshake, for the end of a line, and for any input at all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from netsvc.chat.lines import ChatFactory
-from netsvc.chat.room import Room
 from netsvc.echo.reply_template import ReplyTemplate
 from netsvc.echo.server import AcknowledgeFactory, EchoFactory
-from netsvc.net.stream_protocol import ENDS_A_TURN, Limits, StreamFactory, StreamProtocol
-from tests.connections import TCPTransport, connect, lose, taken
+from netsvc.net.stream_factory import CLOSES_PER_ITERATION, StreamFactory
+from netsvc.net.stream_protocol import StreamProtocol
+from tests.connections import TCPTransport, connect, lose, taken, terms
 
 
 @pytest.fixture
@@ -27,29 +27,29 @@ def seconds_until_closed(clock: Clock, transport: TCPTransport, most: int) -> in
     return None
 
 
-def test_a_silent_echo_peer_is_closed_when_its_time_is_over(clock: Clock) -> None:
-    protocol, transport = connect(EchoFactory(clock, Limits(idle_timeout=600)))
+def test_an_idle_echo_peer_is_closed_after_the_idle_timeout(clock: Clock) -> None:
+    protocol, transport = connect(EchoFactory(terms(clock, idle_timeout=600)))
     assert seconds_until_closed(clock, transport, 700) in range(600, 603)
     lose(protocol)
 
 
-def test_a_peer_that_says_something_now_and_then_stays(clock: Clock) -> None:
-    protocol, transport = connect(EchoFactory(clock, Limits(idle_timeout=60)))
+def test_a_peer_that_sends_something_now_and_then_stays(clock: Clock) -> None:
+    protocol, transport = connect(EchoFactory(terms(clock, idle_timeout=60)))
     for _ in range(20):
         assert seconds_until_closed(clock, transport, 55) is None
         protocol.dataReceived(b"x")
     lose(protocol)
 
 
-def test_zero_is_no_limit(clock: Clock) -> None:
-    protocol, transport = connect(EchoFactory(clock, Limits(idle_timeout=0, line_timeout=0)))
+def test_zero_means_no_limit(clock: Clock) -> None:
+    protocol, transport = connect(EchoFactory(terms(clock, idle_timeout=0, line_timeout=0)))
     assert seconds_until_closed(clock, transport, 5_000) is None
     assert not clock.getDelayedCalls()
     lose(protocol)
 
 
-def test_nothing_is_due_any_more_when_the_last_connection_is_gone(clock: Clock) -> None:
-    factory = EchoFactory(clock)
+def test_no_timer_is_left_when_the_last_connection_is_closed(clock: Clock) -> None:
+    factory = EchoFactory(terms(clock))
     one, _ = connect(factory)
     other, _ = connect(factory)
     lose(one)
@@ -59,25 +59,25 @@ def test_nothing_is_due_any_more_when_the_last_connection_is_gone(clock: Clock) 
 
 
 def chat(clock: Clock, **limits: float) -> tuple[StreamProtocol, TCPTransport]:
-    protocol, transport = connect(ChatFactory(Room(), clock, Limits(**limits)))  # type: ignore[arg-type]
+    protocol, transport = connect(ChatFactory(terms(clock, **limits)))
     taken(transport)
     return protocol, transport
 
 
-def test_a_silent_member_is_asked_before_it_is_closed(clock: Clock) -> None:
+def test_an_idle_member_is_warned_before_it_is_closed(clock: Clock) -> None:
     protocol, transport = chat(clock, idle_timeout=150)
     assert seconds_until_closed(clock, transport, 119) is None
     assert taken(transport) == b""
     clock.advance(1)
     clock.advance(1)
     clock.advance(1)
-    assert taken(transport) == b"* still there? say something within 30 seconds; an empty line will do\n"
+    assert taken(transport) == b"* still there? send a line within 30 seconds; an empty line is enough\n"
     assert seconds_until_closed(clock, transport, 40) in range(28, 32)
-    assert taken(transport) == b"* you have said nothing for too long; bye\n"
+    assert taken(transport) == b"* you said nothing for too long; bye\n"
     lose(protocol)
 
 
-def test_a_member_that_answers_stays_and_is_asked_again(clock: Clock) -> None:
+def test_a_member_that_answers_stays_and_is_warned_again(clock: Clock) -> None:
     protocol, transport = chat(clock, idle_timeout=150)
     for _ in range(3):
         assert seconds_until_closed(clock, transport, 130) is None
@@ -86,7 +86,7 @@ def test_a_member_that_answers_stays_and_is_asked_again(clock: Clock) -> None:
     lose(protocol)
 
 
-def test_a_short_time_is_not_all_asking(clock: Clock) -> None:
+def test_with_a_short_timeout_the_warning_comes_after_half_of_it(clock: Clock) -> None:
     protocol, transport = chat(clock, idle_timeout=25)
     assert seconds_until_closed(clock, transport, 12) is None
     assert taken(transport) == b""
@@ -98,32 +98,32 @@ def test_a_short_time_is_not_all_asking(clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("limits", "said", "seconds"),
     [
-        pytest.param(Limits(idle_timeout=50), b"one\ntwo\nthree\n", 190, id="silent"),
-        pytest.param(Limits(line_timeout=30), b"one\ntwo\nthree\nfo", 120, id="late with a line"),
+        pytest.param({"idle_timeout": 50}, b"one\ntwo\nthree\n", 190, id="silent"),
+        pytest.param({"line_timeout": 30}, b"one\ntwo\nthree\nfo", 120, id="late with a line"),
     ],
 )
-def test_who_is_read_from_more_slowly_is_neither_silent_nor_late(
-    clock: Clock, limits: Limits, said: bytes, seconds: int
+def test_a_throttled_member_is_neither_idle_nor_late(
+    clock: Clock, limits: dict[str, float], said: bytes, seconds: int
 ) -> None:
-    protocol, transport = connect(ChatFactory(Room(), clock, limits, rate=0.01, burst=1))
+    protocol, transport = connect(ChatFactory(terms(clock, **limits), rate=0.01, burst=1))
     protocol.dataReceived(said)
     assert seconds_until_closed(clock, transport, seconds) is None
     lose(protocol)
 
 
-def test_who_is_not_read_from_is_written_to_now_and_then_so_that_its_absence_shows(clock: Clock) -> None:
-    protocol, transport = connect(ChatFactory(Room(), clock, Limits(idle_timeout=50), rate=5, burst=1))
+def test_a_throttled_member_is_sent_a_notice_now_and_then_so_that_its_absence_shows(clock: Clock) -> None:
+    protocol, transport = connect(ChatFactory(terms(clock, idle_timeout=50), rate=5, burst=1))
     protocol.dataReceived(b"\n" * 1_000)
     taken(transport)
     assert seconds_until_closed(clock, transport, 55) is None
-    notice = b"* slow down: your lines wait their turn, 5 a second at most\n"
+    notice = b"* slow down: at most 5 lines per second are accepted; your other lines wait\n"
     assert taken(transport) == notice * 2
     lose(protocol)
 
 
-def test_who_has_only_begun_to_say_too_much_is_not_told_so(clock: Clock) -> None:
+def test_a_member_that_has_just_begun_to_send_too_much_is_not_told(clock: Clock) -> None:
     clock.advance(1e6)
-    protocol, transport = connect(ChatFactory(Room(), clock, Limits(idle_timeout=50)))
+    protocol, transport = connect(ChatFactory(terms(clock, idle_timeout=50)))
     protocol.dataReceived(b"\n" * 1_000)
     taken(transport)
     assert seconds_until_closed(clock, transport, 20) is None
@@ -131,21 +131,21 @@ def test_who_has_only_begun_to_say_too_much_is_not_told_so(clock: Clock) -> None
     lose(protocol)
 
 
-def test_those_who_fall_silent_together_are_not_all_ended_in_one_turn(clock: Clock) -> None:
-    factory = ChatFactory(Room(), clock, Limits(idle_timeout=50))
+def test_members_that_become_idle_together_are_not_all_closed_in_one_iteration(clock: Clock) -> None:
+    factory = ChatFactory(terms(clock, idle_timeout=50))
     members = [connect(factory) for _ in range(100)]
-    turns: list[int] = []
+    closed_per_iteration: list[int] = []
     ended = 0
     while ended < 100:
         clock.rightNow += 1 if clock.getDelayedCalls()[0].getTime() > clock.rightNow else 0
         due = [call for call in clock.calls if call.getTime() <= clock.rightNow]
-        for call in due:  # a turn of the reactor, where Clock.advance would take them all
+        for call in due:  # one reactor iteration; Clock.advance would run them all
             clock.calls.remove(call)
             call.called = 1
             call.func(*call.args, **call.kw)
         before, ended = ended, sum(transport.write_closed for _, transport in members)
-        turns.append(ended - before)
-    assert max(turns) == ENDS_A_TURN
+        closed_per_iteration.append(ended - before)
+    assert max(closed_per_iteration) == CLOSES_PER_ITERATION
     for protocol, _ in members:
         lose(protocol)
 
@@ -154,14 +154,14 @@ LINES: list[str] = ["chat", "acknowledge"]
 
 
 def lines(clock: Clock, kind: str) -> StreamFactory:
-    limits = Limits(line_timeout=30, idle_timeout=0)
+    limits = {"line_timeout": 30, "idle_timeout": 0}
     if kind == "chat":
-        return ChatFactory(Room(), clock, limits)
-    return AcknowledgeFactory(clock, ReplyTemplate("ok"), "line", limits)
+        return ChatFactory(terms(clock, **limits))
+    return AcknowledgeFactory(terms(clock, **limits), ReplyTemplate("ok"), "line")
 
 
 @pytest.mark.parametrize("kind", LINES)
-def test_a_line_that_trickles_in_is_given_up_at_its_deadline(clock: Clock, kind: str) -> None:
+def test_a_line_that_trickles_in_is_refused_at_its_deadline(clock: Clock, kind: str) -> None:
     protocol, transport = connect(lines(clock, kind))
     taken(transport)
     closed = None
@@ -177,7 +177,7 @@ def test_a_line_that_trickles_in_is_given_up_at_its_deadline(clock: Clock, kind:
 
 
 @pytest.mark.parametrize("kind", LINES)
-def test_a_peer_between_two_lines_may_take_its_time(clock: Clock, kind: str) -> None:
+def test_a_peer_may_pause_between_two_lines(clock: Clock, kind: str) -> None:
     protocol, transport = connect(lines(clock, kind))
     protocol.dataReceived(b"hello\n")
     assert seconds_until_closed(clock, transport, 500) is None

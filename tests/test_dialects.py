@@ -1,4 +1,4 @@
-"""The ten classic blocking-socket programs, each against its part of netsvc, and their faults, none of which it has."""
+"""netsvc replaces each of the classic blocking-socket programs, and does not have their faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GOT_IT = "服務端收到了資訊"
 NOWHERE = "127.0.0.1:0"
 
 
-def dial(port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+def connect(port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
     client = socket.socket(socket.AF_INET, kind)
     client.settimeout(SECONDS)
     client.connect(("127.0.0.1", port))
@@ -38,19 +38,19 @@ def time_server() -> Iterator[int]:
 
 @pytest.fixture
 def listener() -> Iterator[tuple[Program, int]]:
-    """``netsvc talk --listen``, which has learnt nothing yet, and its port."""
+    """A ``netsvc talk --listen`` to which no client has connected, and its port."""
     with running(*NETSVC, "talk", "--listen", NOWHERE) as program:
         yield program, int(program.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
 
 
-def test_1_the_acknowledging_servers_job_is_done_for_its_client(acknowledging: int) -> None:
-    with dial(acknowledging) as client:
+def test_1_netsvc_replaces_the_acknowledging_server(acknowledging: int) -> None:
+    with connect(acknowledging) as client:
         for message in ("hello", "收到"):
             client.sendall(message.encode())
             assert client.recv(512).decode() == GOT_IT
 
 
-def test_2_its_clients_job_is_done_with_its_server() -> None:
+def test_2_netsvc_replaces_the_client_of_the_acknowledging_server() -> None:
     with listening() as server:
 
         def serve() -> None:
@@ -69,7 +69,7 @@ def test_2_its_clients_job_is_done_with_its_server() -> None:
             assert client.end() == 0
 
 
-def test_3_the_timestamp_servers_job_is_done_for_its_client(time_server: int) -> None:
+def test_3_netsvc_replaces_the_timestamp_server(time_server: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(SECONDS)
         client.sendto("你好".encode(), ("127.0.0.1", time_server))
@@ -77,7 +77,7 @@ def test_3_the_timestamp_servers_job_is_done_for_its_client(time_server: int) ->
     assert re.fullmatch(r"\[\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\] 你好", answer.decode())
 
 
-def test_4_its_clients_job_is_done_with_its_server() -> None:
+def test_4_netsvc_replaces_the_timestamp_client() -> None:
     with listening(socket.SOCK_DGRAM) as server:
 
         def serve() -> None:
@@ -91,7 +91,7 @@ def test_4_its_clients_job_is_done_with_its_server() -> None:
     assert [line.partition("] ")[2] for line in done.stdout.decode().splitlines()] == ["hello", "你好"]
 
 
-def test_5_the_sinks_job_is_done_for_its_senders() -> None:
+def test_5_netsvc_replaces_the_receiver_that_ends_at_a_word() -> None:
     with running(*NETSVC, "receive", "--udp", "--bye", "exit", NOWHERE) as sink:
         port = int(sink.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -101,15 +101,15 @@ def test_5_the_sinks_job_is_done_for_its_senders() -> None:
     assert "hello\nExit\n" in sink.output
 
 
-def test_6_the_senders_job_is_done_with_their_sink() -> None:
+def test_6_netsvc_replaces_the_senders() -> None:
     with listening(socket.SOCK_DGRAM) as sink:
         assert netsvc("send", "--udp", f"127.0.0.1:{port_of(sink)}", "one").returncode == 0
         assert netsvc("send", "--udp", f"127.0.0.1:{port_of(sink)}", stdin=b"two\nthree\n").returncode == 0
         assert [sink.recvfrom(1024)[0] for _ in range(3)] == [b"one", b"two", b"three"]
 
 
-def test_7_a_conversation_with_the_classic_server_ends_with_a_bye() -> None:
-    heard: list[str] = []
+def test_7_a_conversation_with_the_classic_server_ends_with_a_bye_word() -> None:
+    received: list[str] = []
     with listening() as server:
 
         def serve() -> None:
@@ -117,7 +117,7 @@ def test_7_a_conversation_with_the_classic_server_ends_with_a_bye() -> None:
             with connection:
                 while True:
                     text = connection.recv(1024).decode()
-                    heard.append(text)
+                    received.append(text)
                     if text.lower() == "bye" or not text:
                         return
                     connection.sendall(b"go on")
@@ -129,12 +129,12 @@ def test_7_a_conversation_with_the_classic_server_ends_with_a_bye() -> None:
             client.type("Bye\n")
             assert client.end() == 0
         thread.join(SECONDS)
-    assert heard == ["hello\n", "Bye"]  # the first goes out before anybody can know that there are no lines
+    assert received == ["hello\n", "Bye"]  # the framing is not known when the first message is sent
 
 
-def test_7_a_conversation_with_the_classic_client_ends_with_its_bye(listener: tuple[Program, int]) -> None:
+def test_7_a_conversation_with_the_classic_client_ends_with_its_bye_word(listener: tuple[Program, int]) -> None:
     program, port = listener
-    with dial(port) as client:
+    with connect(port) as client:
         client.sendall("你好".encode())
         program.wait_for("你好")
         program.type("hi\n")
@@ -143,10 +143,10 @@ def test_7_a_conversation_with_the_classic_client_ends_with_its_bye(listener: tu
     assert program.end() == 0
 
 
-def test_8_q_ends_the_conversation_from_either_side() -> None:
+def test_8_another_bye_word_ends_the_conversation() -> None:
     with running(*NETSVC, "talk", "--bye", "q", "--listen", NOWHERE) as program:
         port = int(program.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
-        with dial(port) as client:
+        with connect(port) as client:
             client.sendall(b"hello")
             program.wait_for("hello")
             program.type("Q\n")
@@ -154,10 +154,10 @@ def test_8_q_ends_the_conversation_from_either_side() -> None:
         assert program.end() == 0
 
 
-def test_9_a_conversation_in_datagrams_works_with_either_classic_side() -> None:
+def test_9_netsvc_replaces_both_sides_of_the_conversation_in_datagrams() -> None:
     with running(*NETSVC, "talk", "--udp", "--listen", NOWHERE) as program:
         port = int(program.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
-        with dial(port, socket.SOCK_DGRAM) as client:
+        with connect(port, socket.SOCK_DGRAM) as client:
             client.send("你好".encode())
             program.wait_for("你好")
             program.type("hi\n")
@@ -170,18 +170,18 @@ def test_9_a_conversation_in_datagrams_works_with_either_classic_side() -> None:
         program.wait_for("answer")
 
 
-def test_10_the_one_shot_receiver_prints_the_text_and_the_sender() -> None:
+def test_10_netsvc_replaces_the_receiver_of_one_datagram() -> None:
     with running(*NETSVC, "receive", "--udp", "--count", "1", NOWHERE) as receiver:
         port = int(receiver.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
-        with dial(port, socket.SOCK_DGRAM) as sender:
+        with connect(port, socket.SOCK_DGRAM) as sender:
             sender.send("你好".encode())
             assert receiver.end() == 0
             assert f"from 127.0.0.1:{port_of(sender)}\n你好\n" in receiver.output
 
 
-def test_11_the_second_acknowledging_server_logs_its_clients_and_answers_them() -> None:
+def test_11_netsvc_replaces_the_acknowledging_server_that_logs_its_clients() -> None:
     with serving("--tcp", NOWHERE, "--reply", RECEIVED) as (server, [port]):
-        with dial(port) as client:
+        with connect(port) as client:
             client.sendall(b"hello")
             assert client.recv(1024).decode() == RECEIVED
             where = f"127.0.0.1:{port_of(client)} connected"
@@ -189,7 +189,7 @@ def test_11_the_second_acknowledging_server_logs_its_clients_and_answers_them() 
         assert where in server.output
 
 
-def test_12_names_and_ports_are_looked_up_both_ways() -> None:
+def test_12_netsvc_replaces_the_name_lookups() -> None:
     if not Path("/etc/services").exists():
         pytest.skip("this host has no services file")
     done = netsvc("lookup", "localhost", "127.0.0.1", "443", "https")
@@ -204,21 +204,21 @@ def test_12_names_and_ports_are_looked_up_both_ways() -> None:
         assert line in printed
 
 
-# Their faults
+# The faults of the classic programs
 
 
-def test_many_clients_are_served_at_once_and_not_one_after_another(acknowledging: int) -> None:
-    clients = [dial(acknowledging) for _ in range(20)]
-    for client in reversed(clients):  # the last one first: nobody waits for anybody
+def test_many_clients_are_served_concurrently(acknowledging: int) -> None:
+    clients = [connect(acknowledging) for _ in range(20)]
+    for client in reversed(clients):  # in reverse, so that a sequential server would block
         client.sendall(b"x")
         assert client.recv(512).decode() == GOT_IT
         client.close()
 
 
 @pytest.mark.parametrize("size", [512, 1024])
-def test_a_character_that_a_buffer_cuts_neither_raises_nor_garbles(size: int) -> None:
+def test_a_character_that_is_split_by_a_buffer_arrives_whole(size: int) -> None:
     text = "收" * size
-    with serving("--tcp", NOWHERE, "--reply", "{message}") as (_, [port]), dial(port) as client:
+    with serving("--tcp", NOWHERE, "--reply", "{message}") as (_, [port]), connect(port) as client:
         for start in range(0, len(text.encode()), size):
             client.sendall(text.encode()[start : start + size])
         client.shutdown(socket.SHUT_WR)
@@ -242,12 +242,12 @@ def test_a_character_that_a_buffer_cuts_neither_raises_nor_garbles(size: int) ->
 def test_an_empty_line_does_not_hang_the_client(acknowledging: int) -> None:
     done = netsvc("talk", "--framing", "raw", acknowledging, stdin=b"\n\nhello\n")
     assert (done.returncode, done.stdout.decode()) == (1, GOT_IT + "\n")
-    assert done.stderr.decode().count("an empty message is nothing") == 2
+    assert done.stderr.decode().count("an empty message cannot be sent") == 2
 
 
-def test_nobody_has_to_wait_for_their_turn(listener: tuple[Program, int]) -> None:
+def test_each_side_may_send_several_messages_in_a_row(listener: tuple[Program, int]) -> None:
     program, port = listener
-    with dial(port) as client:
+    with connect(port) as client:
         client.sendall(b"one\n")
         program.wait_for("one")
         for _ in range(3):
@@ -264,7 +264,7 @@ def test_a_lost_datagram_does_not_make_the_client_wait_for_ever() -> None:
     assert questions == [b"hello", b"hello"]
 
 
-def test_an_answer_from_anybody_else_or_to_another_question_is_not_taken() -> None:
+def test_an_answer_from_a_stranger_or_to_another_question_is_ignored() -> None:
     with listening(socket.SOCK_DGRAM) as server, listening(socket.SOCK_DGRAM) as stranger:
 
         def serve() -> None:
@@ -281,25 +281,25 @@ def test_an_answer_from_anybody_else_or_to_another_question_is_not_taken() -> No
     assert done.stdout.endswith(b"] mine\n")
 
 
-def test_a_strangers_exit_stops_nobody() -> None:
+def test_a_bye_word_that_was_not_configured_does_not_stop_the_receiver() -> None:
     with running(*NETSVC, "receive", "--udp", "--count", "3", NOWHERE) as receiver:
         port = int(receiver.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
-        with dial(port, socket.SOCK_DGRAM) as stranger:
+        with connect(port, socket.SOCK_DGRAM) as stranger:
             for word in (b"exit", b"bye", b"still there"):
                 stranger.send(word)
         assert receiver.end() == 0
     assert "still there" in receiver.output
 
 
-def test_without_a_server_the_client_says_so_and_ends() -> None:
-    with listening() as gone:
-        port = port_of(gone)
+def test_without_a_server_the_client_prints_one_line_and_ends() -> None:
+    with listening() as closed:
+        port = port_of(closed)
     done = netsvc("talk", port, stdin=b"hello\n")
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.decode().count("\n") == 1
 
 
-def test_the_timestamp_server_cannot_be_made_to_loop_with_the_classic_one(time_server: int) -> None:
+def test_the_timestamp_server_and_the_classic_one_do_not_loop(time_server: int) -> None:
     answered: list[bytes] = []
     with listening(socket.SOCK_DGRAM) as classic:
         classic.settimeout(0.5)

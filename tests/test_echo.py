@@ -10,21 +10,22 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.test.iosim import connectedServerAndClient
 
+from netsvc.echo.client import Echo, EchoClient, EchoError
 from netsvc.echo.reply_template import ReplyTemplate
-from netsvc.echo.server import AcknowledgeFactory, Echo, EchoClient, EchoError, EchoFactory
-from tests.connections import attach, connect, lose, taken
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory
+from tests.connections import attach, connect, lose, taken, terms
 from tests.strategies import cut, cuts
 
 
 def acknowledge(reply: str, framing: str = "raw") -> AcknowledgeFactory:
     clock = Clock()
     clock.advance(1_000_000)
-    return AcknowledgeFactory(clock, ReplyTemplate(reply), framing)
+    return AcknowledgeFactory(terms(clock), ReplyTemplate(reply), framing)
 
 
 @given(st.binary(), cuts)
-def test_bytes_come_back_as_they_went_however_they_are_cut(data: bytes, places: list[int]) -> None:
-    protocol, transport = connect(EchoFactory(Clock()))
+def test_bytes_come_back_unchanged_however_the_stream_is_split(data: bytes, places: list[int]) -> None:
+    protocol, transport = connect(EchoFactory(terms(Clock())))
     for piece in cut(data, places):
         protocol.dataReceived(piece)
     assert transport.value() == data
@@ -53,7 +54,7 @@ def test_an_acknowledgement_names_the_peer_and_the_time() -> None:
     lose(protocol)
 
 
-def test_a_character_that_the_network_cut_is_acknowledged_whole() -> None:
+def test_a_character_that_the_network_split_is_acknowledged_whole() -> None:
     protocol, transport = connect(acknowledge("<{message}>"))
     for byte in "收到".encode():
         protocol.dataReceived(bytes([byte]))
@@ -69,7 +70,7 @@ def test_an_unended_line_is_acknowledged_at_the_end_of_the_input() -> None:
     lose(protocol)
 
 
-def test_a_line_that_is_too_long_is_said_and_the_next_one_acknowledged() -> None:
+def test_a_line_that_is_too_long_is_refused_and_the_next_one_is_acknowledged() -> None:
     protocol, transport = connect(acknowledge("ok", "line"))
     protocol.dataReceived(b"x" * 5000 + b"\nnext\n")
     assert taken(transport) == b"line too long: at most 1024 bytes with its line end\nok\n"
@@ -78,7 +79,7 @@ def test_a_line_that_is_too_long_is_said_and_the_next_one_acknowledged() -> None
 
 def test_the_client_checks_its_echoes_and_times_them() -> None:
     clock = Clock()
-    factory = EchoFactory(clock)
+    factory = EchoFactory(terms(clock))
     client, _, pump = connectedServerAndClient(lambda: factory.buildProtocol(None), lambda: EchoClient(clock))
     first, second = client.ask(b"hello"), client.ask(b"world")
     echoes: list[Echo] = []
@@ -104,7 +105,7 @@ def test_an_echo_may_come_in_pieces(client: EchoClient) -> None:
     assert asked.called
 
 
-def test_another_answer_is_no_echo(client: EchoClient) -> None:
+def test_different_bytes_are_an_error(client: EchoClient) -> None:
     failed: list[object] = []
     client.ask(b"hello").addErrback(lambda failure: failed.append(failure.value))
     client.dataReceived(b"HELLO")
@@ -112,19 +113,19 @@ def test_another_answer_is_no_echo(client: EchoClient) -> None:
     assert client.transport.aborted
 
 
-def test_a_server_that_says_more_than_it_was_asked_is_left(client: EchoClient) -> None:
+def test_the_client_aborts_if_the_server_sends_more_than_it_received(client: EchoClient) -> None:
     client.dataReceived(b"welcome")
     assert client.transport.aborted
 
 
-def test_an_echo_that_does_not_come_before_the_connection_is_lost_fails(client: EchoClient) -> None:
+def test_an_open_request_fails_when_the_connection_is_lost(client: EchoClient) -> None:
     asked = client.ask(b"hello")
     lose(client, ConnectionLost)
     asked.addErrback(lambda failure: failure.trap(ConnectionLost))
     assert asked.called
 
 
-def test_a_cancelled_question_closes_the_connection(client: EchoClient) -> None:
+def test_a_cancelled_request_closes_the_connection(client: EchoClient) -> None:
     asked = client.ask(b"hello")
     asked.cancel()
     asked.addErrback(lambda failure: failure.trap(CancelledError))
@@ -132,6 +133,6 @@ def test_a_cancelled_question_closes_the_connection(client: EchoClient) -> None:
     lose(client)
 
 
-def test_nothing_cannot_be_echoed(client: EchoClient) -> None:
+def test_no_data_cannot_be_echoed(client: EchoClient) -> None:
     with pytest.raises(ValueError, match="nothing to echo"):
         client.ask(b"")

@@ -44,28 +44,6 @@ def test_a_mistake_is_found_on_a_simulated_network_under_many_seeds() -> None:
     assert b"60 passed" in done.stdout
 
 
-def python_in(page: str) -> list[str]:
-    """Return the blocks of Python in a page of the documentation."""
-    text = (EXAMPLES.parent / "docs" / page).read_text()
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-
-
-def test_the_first_example_of_the_page_on_testing_prints_what_it_says() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", python_in("testing.md")[0]], capture_output=True, timeout=SECONDS, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert float(done.stdout) == pytest.approx(0.1)
-
-
-def test_the_test_in_the_page_on_the_library_passes(tmp_path: Path) -> None:
-    [test] = [block for block in python_in("library.md") if "def test" in block]
-    (tmp_path / "test_page.py").write_text(test)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py"]
-    done = subprocess.run(command, capture_output=True, timeout=SECONDS, cwd=tmp_path, check=False)
-    assert b"1 passed" in done.stdout, done.stdout.decode()
-
-
 def test_a_larger_application_has_a_web_page_beside_netsvc(tmp_path: Path) -> None:
     command = [*TWISTD, "-n", "--pidfile=", "-y", EXAMPLES / "with_web.tac"]
     environment = {**os.environ, "ECHO": "127.0.0.1:0", "CHAT": "127.0.0.1:0", "WEB": "0"}

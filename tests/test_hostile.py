@@ -25,15 +25,13 @@ from hostile.target import ANY, NotPossibleError, Serving, running_already
 from netsvc import (
     AcknowledgeFactory,
     ChatFactory,
-    ChatProtocol,
     Config,
     ReplyTemplate,
-    Room,
     StreamFactory,
     netsvc_service,
 )
 from netsvc.testing import Network
-from tests.connections import connect, lose
+from tests.connections import connect, lose, terms
 
 LINE_FLOOD = b"\n" * 65_536
 
@@ -112,11 +110,11 @@ def test_a_member_that_says_an_empty_line_now_and_then_stays(network: Network) -
 
 
 def in_lines(clock: Clock) -> StreamFactory:
-    return AcknowledgeFactory(clock, ReplyTemplate("ok"), "line")
+    return AcknowledgeFactory(terms(clock), ReplyTemplate("ok"), "line")
 
 
 def chat(clock: Clock) -> StreamFactory:
-    return ChatFactory(Room[ChatProtocol](), clock)
+    return ChatFactory(terms(clock))
 
 
 @pytest.mark.parametrize("piece", [LINE_FLOOD, b"x" * 65_536], ids=["empty lines", "an endless line"])

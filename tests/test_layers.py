@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import netsvc
+from netsvc.errors import NetsvcError
 
 ROOT = Path(netsvc.__file__).parent
 
@@ -18,24 +22,27 @@ LAYERS = {
     "wire": 1,
     "limits": 2,
     "net": 3,
-    **dict.fromkeys(["chat", "echo", "talk", "timestamp"], 4),
+    **dict.fromkeys(["chat", "daytime", "echo", "talk", "timestamp"], 4),
     "server": 5,
     "cli": 6,
-    "__main__": 7,
-    "__init__": 7,
-    # Each stands alone.
-    "reactor": 3,
-    "testing": 3,
+    **dict.fromkeys(["__init__", "__main__"], 7),
+    # These two stand alone. They serve any Twisted program.
+    **dict.fromkeys(["reactor", "testing"], 2),
 }
 
 #: What is pure: folders, and modules of other folders.
 PURE_FOLDERS = {"errors", "wire", "limits"}
 PURE_MODULES = {
-    *("chat", "chat.names", "chat.messages", "chat.room"),
-    *("echo", "echo.reply_template", "timestamp", "timestamp.format", "net", "server", "cli.name_service"),
-    *("testing.events", "testing.link", "testing.cuts", "testing.trace", "testing.stack", "testing.pipe"),
+    *("chat", "chat.names", "chat.messages", "chat.pace", "chat.room", "daytime", "daytime.format"),
+    *("echo", "echo.reply_template", "timestamp", "timestamp.format", "server", "server.config"),
+    *("net", "net.connection_state", "net.send_queue", "talk", "talk.conversation_state", "talk.learned_framing"),
+    *("cli", "cli.name_service"),
+    *("testing.events", "testing.link", "testing.splits", "testing.trace", "testing.stack", "testing.pipe"),
     *("testing.stream_socket", "testing.datagram_socket"),
 }
+
+#: The modules that every service, or every subcommand, may have. All other names of modules are unique.
+ROLES = {"__init__", "__main__", "client", "format", "server"}
 
 
 def name_of(path: Path) -> str:
@@ -101,17 +108,118 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         graph = {name: needed for name, needed in graph.items() if name not in free}
 
 
+def run_python(program: str) -> None:
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_importing_a_pure_module_loads_neither_twisted_nor_openssl() -> None:
+    # testing's package imports Twisted; its pure modules are pure by themselves.
+    pure = sorted(name for name in MODULES if is_pure(name) and folder_of(name) != "testing")
+    modules = ["netsvc", *(f"netsvc.{name}" for name in pure)]
+    run_python(
+        "import importlib, sys\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    loaded = {module.partition('.')[0] for module in sys.modules}\n"
+        "    assert not loaded & {'twisted', 'zope', 'OpenSSL', 'cryptography'}, name\n"
+    )
+
+
 def test_importing_any_module_installs_no_reactor() -> None:
     modules = sorted(f"netsvc.{name}" for name in MODULES if name not in ("__init__", "__main__"))
-    program = (
+    run_python(
         "import importlib, sys\n"
         f"for name in {modules!r}:\n"
         "    importlib.import_module(name)\n"
         "    assert 'twisted.internet.reactor' not in sys.modules, name\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_importing_the_simulated_network_loads_no_service() -> None:
+    services = [f"netsvc.{folder}" for folder, layer in LAYERS.items() if layer in (3, 4, 5)]
+    run_python(f"import sys, netsvc.testing\nassert not set(sys.modules) & set({services!r})\n")
 
 
 def test_every_public_name_is_there_and_documented() -> None:
     for name in netsvc.__all__:
         assert getattr(netsvc, name).__doc__, name
+    assert set(netsvc.__all__) <= set(dir(netsvc))
+
+
+def test_the_type_checker_sees_the_same_public_names_as_the_program() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    [declared] = [node for node in tree.body if isinstance(node, ast.If)]
+    names = {
+        (alias.asname, f"{node.module}")
+        for node in declared.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert names == {(name, module) for module, names in netsvc._MODULES.items() for name in names}
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = netsvc.nonsense
+
+
+def test_no_two_modules_share_a_name() -> None:
+    # A subcommand has the name of its service: netsvc.cli.talk and netsvc.talk.
+    names = [name.rpartition(".")[2] for name in MODULES if folder_of(name) != "cli"]
+    shared = {name for name in names if names.count(name) > 1} - ROLES
+    assert not shared
+
+
+def test_no_two_public_classes_or_functions_share_a_name() -> None:
+    defined: dict[str, str] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name[0] != "_":
+                if node.name in ("main", "makeService"):
+                    continue
+                assert node.name not in defined, f"{node.name} is defined in {module} and {defined[node.name]}"
+                defined[node.name] = module
+
+
+def test_every_exception_has_the_common_base_class() -> None:
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
+                error = getattr(importlib.import_module(f"netsvc.{module}"), node.name)
+                assert issubclass(error, NetsvcError), f"{module}.{node.name}"
+
+
+def test_no_class_reads_a_private_attribute_of_its_base() -> None:
+    """A private name that a subclass uses must be one that it defines itself, or one of Twisted's."""
+    classes = {
+        node.name: node
+        for path in MODULES.values()
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    }
+    own = {name: _private_names(node, ast.Store) for name, node in classes.items()}
+    found: list[str] = []
+    for name, node in classes.items():
+        for base in _bases(node, classes):
+            shared = (_private_names(node, ast.Load) & own[base]) - own[name]
+            found += [f"{name} reads {', '.join(sorted(shared))} of {base}"] if shared else []
+    assert not found
+
+
+def _bases(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> set[str]:
+    direct = {base.id for base in node.bases if isinstance(base, ast.Name) and base.id in classes}
+    return direct.union(*(_bases(classes[base], classes) for base in direct))
+
+
+def _private_names(node: ast.ClassDef, context: type[ast.expr_context]) -> set[str]:
+    """Return the names ``_x`` that a class loads from, or stores in, ``self``, and those that it defines."""
+    used = {
+        part.attr
+        for part in ast.walk(node)
+        if isinstance(part, ast.Attribute)
+        and isinstance(part.ctx, context)
+        and isinstance(part.value, ast.Name)
+        and part.value.id == "self"
+    }
+    defined = {part.name for part in node.body if isinstance(part, ast.FunctionDef)} if context is ast.Store else set()
+    return {name for name in used | defined if name.startswith("_") and not name.startswith("__")}

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from netsvc.cli.lookup import look_up
-from netsvc.cli.name_service import addresses_of, host_addresses, host_name, names_of, ports_of, reach, services_of
+from netsvc.cli.name_service import (
+    address_kind,
+    addresses_of,
+    host_addresses,
+    host_name,
+    names_of,
+    ports_of,
+    services_of,
+)
 
 needs_services = pytest.mark.skipif(not Path("/etc/services").exists(), reason="this host has no services file")
 
@@ -31,8 +39,8 @@ needs_services = pytest.mark.skipif(not Path("/etc/services").exists(), reason="
         ("2606:4700::1", "public"),
     ],
 )
-def test_from_where_an_address_can_be_reached(address: str, kind: str) -> None:
-    assert reach(address) == kind
+def test_the_kind_of_an_address(address: str, kind: str) -> None:
+    assert address_kind(address) == kind
 
 
 def test_this_host_has_a_name_and_a_loopback_address() -> None:
@@ -44,25 +52,25 @@ def test_this_host_has_a_name_and_a_loopback_address() -> None:
         ipaddress.ip_address(address)
 
 
-def test_names_and_addresses_both_ways() -> None:
+def test_names_and_addresses_are_looked_up_in_both_directions() -> None:
     assert "127.0.0.1" in addresses_of("localhost")
     assert "localhost" in names_of("127.0.0.1")
 
 
 @needs_services
-def test_services_and_ports_both_ways() -> None:
+def test_services_and_ports_are_looked_up_in_both_directions() -> None:
     assert ports_of("https")[0] == "443/tcp"
     assert "https/tcp" in services_of(443)
 
 
 @pytest.mark.parametrize("name", ["nosuchhost.invalid", "", "x" * 300, "a..b", "\udc80"])
-def test_what_nobody_knows_is_nothing(name: str) -> None:
+def test_an_unknown_name_has_no_results(name: str) -> None:
     assert addresses_of(name) == []
     assert ports_of(name) == []
     assert look_up(name) == []
 
 
-def test_a_port_that_is_none_is_nothing() -> None:
+def test_a_number_that_is_not_a_port_has_no_results() -> None:
     assert look_up("99999") == []
     assert look_up("9" * 5000) == []
     assert names_of("not an address") == []

@@ -13,8 +13,11 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
-from netsvc.net.counters import Counts
-from netsvc.server.metrics import CONNECTIONS, TIMEOUT, metrics_site
+from netsvc.limits.cause import Cause
+from netsvc.net.counters import Counters
+from netsvc.net.http_site import MAX_CLIENTS, REQUEST_TIMEOUT
+from netsvc.server.metrics import metrics_site
+from tests.connections import terms
 
 SOMEBODY = IPv4Address("TCP", "192.0.2.1", 40_000)
 
@@ -24,10 +27,11 @@ class Pages:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.counts = Counts(self.clock, "tcp")
+        self.counters = Counters(self.clock.seconds, "tcp")
         self.ready = True
-        self.own_counts = Counts(self.clock, "metrics")
-        self.site: IProtocolFactory = metrics_site(self.clock, [self.counts], lambda: self.ready, self.own_counts)
+        own = terms(self.clock)
+        self.own_counters = own.counters
+        self.site: IProtocolFactory = metrics_site([self.counters], lambda: self.ready, own)
 
     def connect(self) -> tuple[object, StringTransport] | None:
         protocol = self.site.buildProtocol(SOMEBODY)
@@ -67,13 +71,13 @@ def numbers(text: str) -> dict[str, float]:
     }
 
 
-def test_prometheus_reads_every_number(pages: Pages) -> None:
-    counts = pages.counts
-    counts.opened, counts.closed, counts.received_bytes, counts.sent_bytes = 5, 2, 100, 200
-    counts.dropped_bytes, counts.replies, counts.stalls = 7, 11, 13
-    counts.refuse("server full", "192.0.2.1")
-    counts.cut_off("leaves too much unread", "192.0.2.1")
-    counts.unsent["OSError"] += 2
+def test_prometheus_reads_every_counter(pages: Pages) -> None:
+    counters = pages.counters
+    counters.opened, counters.closed, counters.received_bytes, counters.sent_bytes = 5, 2, 100, 200
+    counters.dropped_bytes, counters.replies, counters.stalls = 7, 11, 13
+    counters.refuse(Cause.SERVER_FULL, "192.0.2.1")
+    counters.disconnect(Cause.SEND_QUEUE_FULL, "192.0.2.1")
+    counters.unsent["EHOSTUNREACH"] += 2
     status, body = pages.get("/metrics")
     assert status == 200
     assert numbers(body) == {
@@ -84,9 +88,9 @@ def test_prometheus_reads_every_number(pages: Pages) -> None:
         "netsvc_dropped_bytes_total": 7,
         "netsvc_replies_total": 11,
         "netsvc_stalls_total": 13,
-        "netsvc_refused_total server full": 1,
-        "netsvc_cut_total leaves too much unread": 1,
-        "netsvc_unsent_total OSError": 2,
+        "netsvc_refused_total server_full": 1,
+        "netsvc_disconnected_total send_queue_full": 1,
+        "netsvc_unsent_total EHOSTUNREACH": 2,
     }
 
 
@@ -96,7 +100,7 @@ def test_the_process_is_measured_too(pages: Pages) -> None:
     assert re.search(r"^process_resident_memory_bytes [1-9]", body, re.MULTILINE)
 
 
-def test_whoever_asks_for_open_metrics_gets_them(pages: Pages) -> None:
+def test_open_metrics_are_served_on_request(pages: Pages) -> None:
     answer = pages.ask(b"GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n")
     assert b"application/openmetrics-text" in answer
     assert answer.endswith(b"# EOF\n")
@@ -116,7 +120,7 @@ def test_the_root_names_the_pages_and_anything_else_is_not_found(pages: Pages) -
 
 
 @pytest.mark.filterwarnings("ignore:.*_UnsafeErrorPage:DeprecationWarning")  # Twisted's own page
-def test_there_is_nothing_to_post(pages: Pages) -> None:
+def test_post_is_not_allowed(pages: Pages) -> None:
     assert pages.ask(b"POST /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 405 ")
 
 
@@ -128,11 +132,11 @@ def test_the_body_of_a_request_is_not_kept(pages: Pages) -> None:
         protocol.dataReceived(bytes(65_536))  # type: ignore[attr-defined]
     [request] = protocol.wrappedProtocol._channel.requests  # type: ignore[attr-defined]
     assert request.content.getvalue() == b""
-    pages.clock.advance(TIMEOUT)
+    pages.clock.advance(REQUEST_TIMEOUT)
     assert transport.disconnecting
 
 
-def test_a_connection_is_for_one_request_however_many_come(pages: Pages) -> None:
+def test_a_connection_serves_one_request_however_many_arrive(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
     protocol.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000)  # type: ignore[attr-defined]
     answer = transport.value()
@@ -141,7 +145,7 @@ def test_a_connection_is_for_one_request_however_many_come(pages: Pages) -> None
     assert transport.disconnecting
 
 
-def test_who_asks_and_half_closes_is_answered(pages: Pages) -> None:
+def test_a_client_that_half_closes_after_its_request_is_answered(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
     protocol.dataReceived(b"GET /healthz HTTP/1.0\r\n\r\n")  # type: ignore[attr-defined]
     IHalfCloseableProtocol(protocol).readConnectionLost()
@@ -149,22 +153,22 @@ def test_who_asks_and_half_closes_is_answered(pages: Pages) -> None:
     assert transport.disconnecting
 
 
-def test_who_half_closes_before_it_has_asked_is_closed(pages: Pages) -> None:
+def test_a_client_that_half_closes_before_its_request_is_closed(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
     IHalfCloseableProtocol(protocol).readConnectionLost()
     assert transport.disconnecting
     protocol.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
-    assert (pages.own_counts.opened, pages.own_counts.closed) == (1, 1)
+    assert (pages.own_counters.opened, pages.own_counters.closed) == (1, 1)
 
 
 @pytest.mark.parametrize("accept", ["text/plain;version=zzz", "application/openmetrics-text; version=abc", ";;,,;q=x"])
-def test_whatever_is_asked_for_numbers_are_given(pages: Pages, accept: str) -> None:
+def test_any_accept_header_gets_metrics(pages: Pages, accept: str) -> None:
     answer = pages.ask(f"GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.0 200 ")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/", "/nothing"])
-def test_who_asks_for_the_head_alone_gets_it_and_the_log_nothing(pages: Pages, path: str) -> None:
+def test_a_head_request_gets_the_head_and_is_not_logged(pages: Pages, path: str) -> None:
     with capturedLogs() as events:
         head, _, body = pages.ask(f"HEAD {path}?x HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
     assert body == b""
@@ -172,16 +176,16 @@ def test_who_asks_for_the_head_alone_gets_it_and_the_log_nothing(pages: Pages, p
     assert not events
 
 
-def test_a_request_that_trickles_in_is_given_up_all_the_same(pages: Pages) -> None:
+def test_a_request_that_trickles_in_is_aborted_at_the_deadline(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
-    for _ in range(int(TIMEOUT)):
+    for _ in range(int(REQUEST_TIMEOUT)):
         assert not transport.disconnecting
         protocol.dataReceived(b"x")  # type: ignore[attr-defined]
         pages.clock.advance(1)
     assert transport.disconnecting
 
 
-def test_when_the_pages_stop_no_connection_stays(pages: Pages) -> None:
+def test_no_connection_is_left_when_the_pages_stop(pages: Pages) -> None:
     site: Any = pages.site
     site.doStart()
     _, transport = pages.connect() or pytest.fail("refused")
@@ -189,11 +193,11 @@ def test_when_the_pages_stop_no_connection_stays(pages: Pages) -> None:
     assert transport.disconnecting
 
 
-def test_only_so_many_may_ask_at_once_and_the_silent_ones_are_closed(pages: Pages) -> None:
-    connected = [pages.connect() for _ in range(CONNECTIONS + 1)]
-    assert [one is not None for one in connected] == [True] * CONNECTIONS + [False]
-    pages.clock.advance(TIMEOUT)
+def test_clients_above_the_maximum_are_refused_and_silent_ones_are_closed(pages: Pages) -> None:
+    connected = [pages.connect() for _ in range(MAX_CLIENTS + 1)]
+    assert [one is not None for one in connected] == [True] * MAX_CLIENTS + [False]
+    pages.clock.advance(REQUEST_TIMEOUT)
     assert all(transport.disconnecting for _, transport in filter(None, connected))
-    assert pages.own_counts.refused == {"server full": 1}
-    assert pages.own_counts.cut == {"took too long": CONNECTIONS}
+    assert pages.own_counters.refused == {Cause.SERVER_FULL: 1}
+    assert pages.own_counters.disconnected == {Cause.REQUEST_TIMEOUT: MAX_CLIENTS}
     pages.clock.advance(60)  # by then they are aborted

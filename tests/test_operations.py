@@ -40,7 +40,7 @@ def twist(reactor: str, *flags: object) -> Iterator[tuple[Program, int]]:
     command = [*TWIST[:-1], f"--reactor={reactor}", TWIST[-1], *flags]
     with running(*command) as server:
         server.wait_for("Starting reactor")
-        yield server, int(server.wait_for(r"(?:tcp|chat) \S*: listening on \S*:(\d+)\n")[1])
+        yield server, int(server.wait_for(r"(?:tcp|chat): listening on \S*:(\d+)\n")[1])
 
 
 def connect(port: int) -> socket.socket:
@@ -119,7 +119,7 @@ os.execv(sys.argv[1], sys.argv[1:])
         running(*command, "--tcp", NOWHERE, "--max-per-host", "0", "--connect-rate", "0") as server,
         ExitStack() as many,
     ):
-        port = int(server.wait_for(r"(?:tcp|chat) \S*: listening on \S*:(\d+)\n")[1])
+        port = int(server.wait_for(r"(?:tcp|chat): listening on \S*:(\d+)\n")[1])
         live = many.enter_context(connect(port))
         for _ in range(300):
             many.enter_context(connect(port))
@@ -156,7 +156,7 @@ def test_a_port_speaks_tls_and_takes_a_renewed_certificate_at_sighup(reactor: st
         authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(renewed))
         os.replace(renewed, tmp_path / "server.pem")
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for("server.pem: read again")
+        server.wait_for("server.pem: certificate reloaded")
         assert serial_number(port, context) != first
 
 
@@ -164,21 +164,21 @@ def test_who_does_not_finish_its_handshake_is_cut(tmp_path: Path) -> None:
     with secured("epoll", tmp_path, "--chat", NOWHERE, "--handshake-timeout", "0.2") as (server, port, _, _):
         with connect(port) as silent, suppress(ConnectionResetError):
             assert silent.recv(1) == b""
-        server.wait_for("did not finish its TLS handshake in time")
+        server.wait_for("no complete TLS handshake in time")
 
 
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--tls-key", "key.pem"], "netsvc: --tls-key key.pem: there is no certificate; add tls-cert\n"),
+        (["--tls-key", "key.pem"], "netsvc: --tls-key key.pem: there is no certificate; add --tls-cert\n"),
         (
             ["--tls-cert", "c.pem", "--udp", "1"],
-            "netsvc: --tls-cert c.pem: there is nothing to speak TLS; add tcp or chat\n",
+            "netsvc: --tls-cert c.pem: it applies to stream services, and none is served; add one: --tcp, --chat, --daytime\n",
         ),
         (
             ["--tls-cert", "/nowhere/c.pem", "--tcp", NOWHERE],
             "netsvc: --tls-cert /nowhere/c.pem: cannot be read: no such file or directory; "
-            "name PEM files that belong together and may be read\n",
+            "name PEM files that belong together and that you may read\n",
         ),
     ],
 )
@@ -191,7 +191,7 @@ def test_a_network_that_is_not_allowed_is_closed_without_a_word() -> None:
     with twist("epoll", "--tcp", NOWHERE, "--allow", "192.0.2.0/24", "--allow", "tcp=198.51.100.7") as (server, port):
         with suppress(ConnectionResetError), connect(port) as client:
             assert client.recv(1) == b""
-        server.wait_for("refused 127.0.0.1: not allowed")
+        server.wait_for("refused 127.0.0.1: the address is not allowed")
 
 
 def page(port: str, path: str) -> tuple[int, str]:
@@ -207,7 +207,7 @@ def page(port: str, path: str) -> tuple[int, str]:
 def test_numbers_and_health_are_served_until_the_drain_is_over(reactor: str) -> None:
     flags = ("--tcp", NOWHERE, "--drain-timeout", "0", "--close-timeout", "0", "--stall-timeout", "0")
     with twist(reactor, "--metrics", NOWHERE, *flags) as (server, port), connect(port) as stuck:
-        pages = server.wait_for(r"metrics \S*: listening on 127.0.0.1:(\d+)")[1]
+        pages = server.wait_for(r"metrics: listening on 127.0.0.1:(\d+)")[1]
         assert echoes(port)
         assert page(pages, "/readyz") == (200, "ready\n")
         assert 'netsvc_connections_opened_total{service="tcp"} 2.0' in page(pages, "/metrics")[1]
@@ -228,11 +228,11 @@ def test_sigusr1_logs_the_numbers_and_so_does_the_end(reactor: str) -> None:
     with twist(reactor, "--tcp", NOWHERE) as (server, port):
         assert echoes(port)
         server.process.send_signal(signal.SIGUSR1)
-        server.wait_for("tcp: connections: . of 1; bytes: 1 in, 1 out, 0 dropped; replies: 1")
+        server.wait_for("tcp: connections: . open, 1 in all; bytes: 1 received, 1 sent, 0 dropped; replies: 1")
         assert echoes(port)
         server.process.terminate()
         assert server.end() == 0
-        assert "tcp: connections: 0 of 2; bytes: 2 in, 2 out, 0 dropped; replies: 2" in server.output
+        assert "tcp: connections: 0 open, 2 in all; bytes: 2 received, 2 sent, 0 dropped; replies: 2" in server.output
 
 
 @reactors
@@ -298,7 +298,7 @@ def test_an_interrupt_that_is_ignored_stays_so() -> None:
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *TWIST, "--tcp", NOWHERE]
     with running(*ignoring) as server:
         server.wait_for("Starting reactor")
-        port = int(server.wait_for(r"tcp \S*: listening on \S*:(\d+)\n")[1])
+        port = int(server.wait_for(r"tcp: listening on \S*:(\d+)\n")[1])
         for _ in range(3):
             server.process.send_signal(signal.SIGINT)
         assert echoes(port)

@@ -1,4 +1,4 @@
-"""The plugin of pytest, in runs of its own."""
+"""Tests of the pytest plugin. Each runs pytest in a new process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SECONDS = 60
 
 
 def run(directory: Path, test: str, *options: str) -> str:
-    """Run a file of tests. Returns what pytest prints."""
+    """Run a test file. Returns the output of pytest."""
     (directory / "test_it.py").write_text(test)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_netsvc", *options],
         capture_output=True,
         cwd=directory,
-        # The others take a second to load; tests/test_examples.py lets pytest find this one by itself.
+        # Loading the other plugins takes a second. tests/test_examples.py tests that pytest finds this plugin.
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         text=True,
         timeout=SECONDS,
@@ -29,32 +29,32 @@ def run(directory: Path, test: str, *options: str) -> str:
     return done.stdout + done.stderr
 
 
-SHOWS = "def test_a(network):\n    print('seed is', network.seed)\n"
+PRINT_SEED = "def test_a(network):\n    print('seed is', network.seed)\n"
 
 
 def seeds(output: str) -> list[int]:
     return [int(seed) for seed in re.findall(r"seed is (\d+)", output)]
 
 
-def test_the_seed_comes_from_the_name_of_the_test(tmp_path: Path) -> None:
-    [first] = seeds(run(tmp_path, SHOWS, "-s"))
-    assert [first] == seeds(run(tmp_path, SHOWS, "-s"))
-    assert [first] != seeds(run(tmp_path, SHOWS.replace("test_a", "test_b"), "-s"))
+def test_the_name_of_the_test_determines_the_seed(tmp_path: Path) -> None:
+    [first] = seeds(run(tmp_path, PRINT_SEED, "-s"))
+    assert [first] == seeds(run(tmp_path, PRINT_SEED, "-s"))
+    assert [first] != seeds(run(tmp_path, PRINT_SEED.replace("test_a", "test_b"), "-s"))
 
 
-def test_the_seed_can_be_chosen_and_so_can_many(tmp_path: Path) -> None:
-    assert seeds(run(tmp_path, SHOWS, "-s", "--netsvc-seed", "7")) == [7]
-    assert seeds(run(tmp_path, SHOWS, "-s", "--netsvc-seed", "7", "--netsvc-seeds", "3")) == [7, 8, 9]
-    [first] = seeds(run(tmp_path, SHOWS, "-s"))
-    assert seeds(run(tmp_path, SHOWS, "-s", "--netsvc-seeds", "2")) == [first, first + 1]
+def test_options_set_the_seed_and_the_number_of_seeds(tmp_path: Path) -> None:
+    assert seeds(run(tmp_path, PRINT_SEED, "-s", "--netsvc-seed", "7")) == [7]
+    assert seeds(run(tmp_path, PRINT_SEED, "-s", "--netsvc-seed", "7", "--netsvc-seeds", "3")) == [7, 8, 9]
+    [first] = seeds(run(tmp_path, PRINT_SEED, "-s"))
+    assert seeds(run(tmp_path, PRINT_SEED, "-s", "--netsvc-seeds", "2")) == [first, first + 1]
 
 
-def test_only_tests_that_have_a_network_run_under_many_seeds(tmp_path: Path) -> None:
-    assert "4 passed" in run(tmp_path, SHOWS + "def test_plain():\n    pass\n", "--netsvc-seeds", "3")
+def test_only_tests_with_a_network_run_with_several_seeds(tmp_path: Path) -> None:
+    assert "4 passed" in run(tmp_path, PRINT_SEED + "def test_plain():\n    pass\n", "--netsvc-seeds", "3")
 
 
 @pytest.mark.parametrize("options", [[], ["--netsvc-seed", "3"], ["--netsvc-seeds", "2"]])
-def test_a_failing_test_says_its_seed_and_how_to_run_it_again(tmp_path: Path, options: list[str]) -> None:
+def test_a_failed_test_reports_its_seed_and_the_command_to_repeat_it(tmp_path: Path, options: list[str]) -> None:
     test = """
 import pytest
 
@@ -65,14 +65,14 @@ def test_it(network, case):
     assert network.seed == 0
 """
     output = run(tmp_path, test, *options)
-    [seed, again] = re.findall(r"seed (\d+); again: pytest '(.*)'", output)[0]
-    assert again == "test_it.py::test_it[a]"
+    [seed, name] = re.findall(r"seed (\d+); run it again with: pytest '(.*)'", output)[0]
+    assert name == "test_it.py::test_it[a]"
     assert "alone  crashed" in output
-    assert f"seed {seed};" in run(tmp_path, test, again, "--netsvc-seed", seed)
-    assert "1 passed" in run(tmp_path, test, again, "--netsvc-seed", "0")
+    assert f"seed {seed};" in run(tmp_path, test, name, "--netsvc-seed", seed)
+    assert "1 passed" in run(tmp_path, test, name, "--netsvc-seed", "0")
 
 
-def test_a_failure_that_is_logged_or_left_in_a_deferred_fails_the_test(tmp_path: Path) -> None:
+def test_a_logged_failure_and_an_unhandled_deferred_fail_the_test(tmp_path: Path) -> None:
     test = """
 from twisted.internet.defer import fail
 
@@ -80,7 +80,7 @@ def test_logged(network):
     network.host("a").reactor.callLater(1, lambda: 1 / 0)
     network.advance(1)
 
-def test_left(network):
+def test_unhandled(network):
     fail(ZeroDivisionError())
 
 def test_expected(network, logged_failures):
@@ -90,12 +90,12 @@ def test_expected(network, logged_failures):
 """
     output = run(tmp_path, test)
     assert "3 passed, 2 errors" in output
-    assert output.count("ERROR test_it.py::test_logged") == output.count("ERROR test_it.py::test_left") == 1
+    assert output.count("ERROR test_it.py::test_logged") == output.count("ERROR test_it.py::test_unhandled") == 1
 
 
-def test_no_seed_at_all_is_refused_in_one_line(tmp_path: Path) -> None:
-    output = run(tmp_path, SHOWS, "--netsvc-seeds", "0")
-    assert output.strip() == "ERROR: --netsvc-seeds: a test runs under at least one seed"
+def test_zero_seeds_is_an_error_of_one_line(tmp_path: Path) -> None:
+    output = run(tmp_path, PRINT_SEED, "--netsvc-seeds", "0")
+    assert output.strip() == "ERROR: --netsvc-seeds must be at least 1"
 
 
 def test_a_run_without_networks_imports_neither_netsvc_nor_twisted(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_run_without_networks_imports_neither_netsvc_nor_twisted(tmp_path: Pat
     assert "1 passed" in run(tmp_path, test)
 
 
-def test_a_network_is_used_from_trial_as_well(tmp_path: Path) -> None:
+def test_trial_can_use_a_network(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         """
 from twisted.internet.task import deferLater

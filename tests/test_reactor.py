@@ -1,4 +1,4 @@
-"""netsvc's reactors, where Twisted's own suite and the scenarios do not look."""
+"""Tests of netsvc's reactors that Twisted's own test suite and the scenarios do not cover."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 
-from netsvc.net.shared_ports import SharedPorts
 from netsvc.reactor import AsyncioReactor, UvloopReactor
-from netsvc.reactor.lean_udp_port import DatagramPort
+from netsvc.reactor.fast_udp_port import FastUDPPort
 from netsvc.reactor.loop import LoopReactor
 from tests.programs import SECONDS
-from tests.scenarios.actors import Actor, Datagrams
+from tests.scenarios.protocols import RecordingDatagramProtocol, RecordingProtocol
 
-Play = Callable[[Coroutine[Any, Any, None]], None]
+Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @pytest.fixture(params=[AsyncioReactor, UvloopReactor])
 def reactor(request: pytest.FixtureRequest) -> Iterator[LoopReactor]:
-    """A reactor of a test's own."""
+    """A new reactor for each test."""
     reactor: LoopReactor = request.param()
     yield reactor
     for reader in set(reactor._internalReaders):
@@ -40,74 +39,76 @@ def reactor(request: pytest.FixtureRequest) -> Iterator[LoopReactor]:
 
 
 @pytest.fixture
-def play(reactor: LoopReactor) -> Play:
-    """Run the reactor until a coroutine is done."""
+def run(reactor: LoopReactor) -> Run:
+    """A function that runs the reactor until a coroutine is done."""
 
-    def play(scenario: Coroutine[Any, Any, None]) -> None:
+    def run(scenario: Coroutine[Any, Any, None]) -> None:
         results: list[Any] = []
 
         def start() -> None:
-            ended: Deferred[None] = ensureDeferred(scenario)
-            ended.addTimeout(10, reactor)
-            ended.addBoth(results.append)
-            ended.addBoth(lambda _: reactor.callLater(0, reactor.stop))
+            finished: Deferred[None] = ensureDeferred(scenario)
+            finished.addTimeout(10, reactor)
+            finished.addBoth(results.append)
+            finished.addBoth(lambda _: reactor.callLater(0, reactor.stop))
 
         reactor.callWhenRunning(start)
         reactor.run(installSignalHandlers=False)
         if results[0] is not None:
             results[0].raiseException()
 
-    return play
+    return run
 
 
-async def connected(reactor: LoopReactor) -> tuple[Any, Actor, Actor]:
-    """Return a port, and the two ends of a connection to it."""
-    server, client = Actor(), Actor()
+async def connect_actors(reactor: LoopReactor) -> tuple[Any, RecordingProtocol, RecordingProtocol]:
+    """Open a port and connect to it. Returns the port, the server and the client."""
+    server, client = RecordingProtocol(), RecordingProtocol()
     factory: Factory[Any] = Factory.forProtocol(lambda: server)
     factory.noisy = False
     port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
     await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
-    await server.happened("made")
+    await server.happened("connected")
     return port, server, client
 
 
-async def exchanged(reactor: LoopReactor, server: Actor, client: Actor, times: int) -> None:
-    """Let the server read so many times."""
+async def let_server_read(
+    reactor: LoopReactor, server: RecordingProtocol, client: RecordingProtocol, times: int
+) -> None:
+    """Send single bytes to the server until it has read this many times."""
     for _ in range(times):
         before = len(server.received)
         client.transport.write(b"x")
-        await server.got(before + 1)
-        await deferLater(reactor, 0, lambda: None)  # in which it is handed over, if it is
+        await server.has_received(before + 1)
+        await deferLater(reactor, 0, lambda: None)  # the handover happens in this iteration
 
 
-def test_a_connection_becomes_the_loops_at_its_twelfth_read_or_write(reactor: LoopReactor, play: Play) -> None:
+def test_a_connection_is_handed_over_at_its_twelfth_read_or_write(reactor: LoopReactor, run: Run) -> None:
     async def scenario() -> None:
-        port, server, client = await connected(reactor)
-        await exchanged(reactor, server, client, 11)
+        port, server, client = await connect_actors(reactor)
+        await let_server_read(reactor, server, client, 11)
         assert server.transport.native is None
         assert client.transport.native is None
-        await exchanged(reactor, server, client, 1)
-        assert server.transport.native is not None  # which has only read
-        assert client.transport.native is not None  # which has only written
+        await let_server_read(reactor, server, client, 1)
+        assert server.transport.native is not None  # it has only read
+        assert client.transport.native is not None  # it has only written
         assert {server.transport, client.transport} <= set(reactor.getReaders())
         client.transport.loseConnection()
         await client.lost
         await server.lost
-        assert server.events == client.events == ["made", "lost: ConnectionDone"]
+        assert server.events == client.events == ["connected", "lost: ConnectionDone"]
         await port.stopListening()
-        assert not reactor.native
+        assert not reactor.native_connections
 
-    play(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize("no_delay", [True, False])
-def test_being_handed_over_changes_no_option(reactor: LoopReactor, play: Play, no_delay: bool) -> None:
+def test_the_handover_changes_no_socket_option(reactor: LoopReactor, run: Run, no_delay: bool) -> None:
     reactor.hand_over_at = 1
 
     async def scenario() -> None:
-        port, server, client = await connected(reactor)
+        port, server, client = await connect_actors(reactor)
         server.transport.setTcpNoDelay(no_delay)
-        await exchanged(reactor, server, client, 2)
+        await let_server_read(reactor, server, client, 2)
         assert server.transport.native is not None
         assert server.transport.getTcpNoDelay() == no_delay
         assert server.transport.getHandle().getpeername() == client.transport.getHandle().getsockname()
@@ -116,43 +117,43 @@ def test_being_handed_over_changes_no_option(reactor: LoopReactor, play: Play, n
         await server.lost
         await port.stopListening()
 
-    play(scenario())
+    run(scenario())
 
 
-def test_what_waits_to_be_written_when_it_is_handed_over_is_written(reactor: LoopReactor, play: Play) -> None:
+def test_bytes_that_are_unsent_at_the_handover_are_sent(reactor: LoopReactor, run: Run) -> None:
     reactor.hand_over_at = 1
     size = 8_000_000
 
     async def scenario() -> None:
-        port, server, client = await connected(reactor)
+        port, server, client = await connect_actors(reactor)
         client.transport.pauseProducing()
         client.transport.write(b"x")
-        await server.got(1)
-        server.transport.write(b"a" * size)  # more than the system takes, before it is handed over
+        await server.has_received(1)
+        server.transport.write(b"a" * size)  # more than the kernel's buffers can take before the handover
         await deferLater(reactor, 0.01, lambda: None)
         server.transport.write(b"b" * size)
         server.transport.loseConnection()
         client.transport.resumeProducing()
-        await client.got(2 * size)
+        await client.has_received(2 * size)
         assert client.received == b"a" * size + b"b" * size
         await client.lost
         await server.lost
         await port.stopListening()
 
-    play(scenario())
+    run(scenario())
 
 
-def test_a_turn_takes_a_bounded_number_of_datagrams(reactor: LoopReactor, play: Play) -> None:
+def test_an_iteration_reads_a_bounded_number_of_datagrams(reactor: LoopReactor, run: Run) -> None:
     async def scenario() -> None:
         counts: list[int] = []
 
-        class Counting(Datagrams):
+        class CountingReceiver(RecordingDatagramProtocol):
             def datagramReceived(self, datagram: bytes, addr: Any) -> None:
                 super().datagramReceived(datagram, addr)
                 if len(self.received) == 1:
                     reactor.callLater(0, lambda: counts.append(len(self.received)))
 
-        receiver = Counting()
+        receiver = CountingReceiver()
         port: Any = reactor.listenUDP(0, receiver, interface="127.0.0.1")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             for _ in range(150):
@@ -161,51 +162,57 @@ def test_a_turn_takes_a_bounded_number_of_datagrams(reactor: LoopReactor, play: 
         assert counts == [64]
         await port.stopListening()
 
-    play(scenario())
+    run(scenario())
 
 
-def test_a_shared_datagram_port_takes_as_many_in_a_turn(reactor: LoopReactor, play: Play) -> None:
+def test_an_adopted_udp_port_is_a_fast_udp_port(reactor: LoopReactor, run: Run) -> None:
+    def adopt(port: int) -> Any:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            opened.setblocking(False)
+            opened.bind(("127.0.0.1", port))
+            return reactor.adoptDatagramPort(opened.fileno(), socket.AF_INET, RecordingDatagramProtocol())
+
     async def scenario() -> None:
-        shared = SharedPorts(reactor)
-        one: Any = shared.listenUDP(0, Datagrams(), "127.0.0.1")
-        number = one.getHost().port
-        other: Any = shared.listenUDP(number, Datagrams(), "127.0.0.1")
-        assert type(one) is type(other) is DatagramPort
-        await one.stopListening()
+        first = adopt(0)
+        number = first.getHost().port
+        second = adopt(number)
+        assert type(first) is type(second) is FastUDPPort
+        await first.stopListening()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"x", ("127.0.0.1", number))
-        await other.protocol.until(lambda: other.protocol.received == [b"x"])
-        await other.stopListening()
+        await second.protocol.until(lambda: second.protocol.received == [b"x"])
+        await second.stopListening()
 
-    play(scenario())
+    run(scenario())
 
 
-def test_a_call_that_waits_is_not_forgotten_for_a_later_one_made_in_a_turn(reactor: LoopReactor, play: Play) -> None:
+def test_a_timer_that_schedules_a_later_call_does_not_delay_an_earlier_one(reactor: LoopReactor, run: Run) -> None:
     async def scenario() -> None:
-        began = reactor.seconds()
+        start = reactor.seconds()
         late: list[Any] = []
         soon = deferLater(reactor, 0.05, reactor.seconds)
         reactor.callLater(0.02, lambda: late.append(reactor.callLater(2, late.clear)))
-        assert await soon - began < 1
+        assert await soon - start < 1
         late[0].cancel()
 
-    play(scenario())
+    run(scenario())
 
 
-def test_a_call_made_in_a_turn_comes_before_those_that_wait(reactor: LoopReactor, play: Play) -> None:
+def test_a_call_scheduled_by_a_timer_runs_before_later_calls(reactor: LoopReactor, run: Run) -> None:
     async def scenario() -> None:
-        began = reactor.seconds()
+        start = reactor.seconds()
         sooner: Deferred[float] = Deferred()
         late = reactor.callLater(2, lambda: None)
         reactor.callLater(0.01, reactor.callLater, 0.01, lambda: sooner.callback(reactor.seconds()))
-        assert await sooner - began < 1
+        assert await sooner - start < 1
         late.cancel()
 
-    play(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize("name", ["asyncio-native", "uvloop"])
-def test_twist_knows_the_reactors(name: str) -> None:
+def test_twist_accepts_the_names_of_the_reactors(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "twisted", f"--reactor={name}", "netsvc", "--help"],
         capture_output=True,
@@ -217,7 +224,7 @@ def test_twist_knows_the_reactors(name: str) -> None:
     assert "--tcp" in done.stdout
 
 
-def test_without_uvloop_one_line_says_what_is_missing() -> None:
+def test_without_uvloop_the_error_is_one_line_with_the_remedy() -> None:
     program = """
 import sys
 sys.modules["uvloop"] = None
@@ -225,7 +232,10 @@ from netsvc.reactor import UvloopReactor
 UvloopReactor.install()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert (done.returncode, done.stderr) == (1, "uvloop is not installed; pip install 'netsvc[fast]' brings it\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "uvloop is not installed; install it with: pip install 'netsvc[fast]'\n",
+    )
 
 
 def test_importing_the_package_installs_no_reactor() -> None:
@@ -234,55 +244,55 @@ def test_importing_the_package_installs_no_reactor() -> None:
 
 
 @pytest.mark.logs_failure("ZeroDivisionError")
-def test_a_protocol_that_fails_when_it_is_lost_keeps_no_other_from_being_written(
-    reactor: LoopReactor, play: Play
+def test_an_exception_in_connection_lost_does_not_stop_the_writes_of_other_connections(
+    reactor: LoopReactor, run: Run
 ) -> None:
     reactor.hand_over_at = 0
 
-    class Faulty(Actor):
+    class FailingActor(RecordingProtocol):
         def connectionLost(self, reason: Any = None) -> None:
             super().connectionLost(reason)
             raise ZeroDivisionError
 
     async def scenario() -> None:
-        servers: list[Actor] = [Faulty(), Actor(), Actor()]
-        waiting = iter(servers)
-        factory: Factory[Any] = Factory.forProtocol(lambda: next(waiting))
+        servers: list[RecordingProtocol] = [FailingActor(), RecordingProtocol(), RecordingProtocol()]
+        unused = iter(servers)
+        factory: Factory[Any] = Factory.forProtocol(lambda: next(unused))
         factory.noisy = False
         port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        clients = [Actor() for _ in servers]
+        clients = [RecordingProtocol() for _ in servers]
         for client in clients:
             await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
         for server in servers:
-            await server.happened("made")
+            await server.happened("connected")
         await deferLater(reactor, 0.01, lambda: None)
         servers[0].transport.loseConnection()
         for server in servers[1:]:
             server.transport.write(b"hello")
         for client in clients[1:]:
-            await client.got(5)
+            await client.has_received(5)
         for server in servers[1:]:
             server.transport.loseConnection()
         for actor in (*servers, *clients):
             await actor.lost
         await port.stopListening()
 
-    play(scenario())
+    run(scenario())
 
 
-def test_a_write_method_that_was_kept_does_not_write_past_tls(reactor: LoopReactor, play: Play) -> None:
+def test_a_stored_write_method_does_not_bypass_tls(reactor: LoopReactor, run: Run) -> None:
     reactor.hand_over_at = 1
     authority = trustme.CA()
     certificate = authority.issue_cert("server").private_key_and_cert_chain_pem.bytes()
     context = PrivateCertificate.loadPEM(certificate).options()
 
     async def scenario() -> None:
-        port, server, client = await connected(reactor)
-        await exchanged(reactor, server, client, 2)
-        kept = server.transport.write
+        port, server, client = await connect_actors(reactor)
+        await let_server_read(reactor, server, client, 2)
+        stored_write = server.transport.write
         assert server.transport.native is not None
         server.transport.startTLS(context)
-        kept(b"secret")
+        stored_write(b"secret")
         await deferLater(reactor, 0.05, lambda: None)
         assert b"secret" not in client.received
         client.transport.abortConnection()
@@ -290,29 +300,27 @@ def test_a_write_method_that_was_kept_does_not_write_past_tls(reactor: LoopReact
         await server.lost
         await port.stopListening()
 
-    play(scenario())
+    run(scenario())
 
 
-def test_writing_to_a_peer_that_does_not_read_takes_no_longer_the_more_there_is(
-    reactor: LoopReactor, play: Play
-) -> None:
+def test_the_cost_of_a_write_does_not_grow_with_the_number_of_unsent_bytes(reactor: LoopReactor, run: Run) -> None:
     reactor.hand_over_at = 0
 
-    class Deaf:
-        """A producer that does not listen."""
+    class UnresponsiveProducer:
+        """A producer that ignores pauses."""
 
         def pauseProducing(self) -> None: ...
         def resumeProducing(self) -> None: ...
         def stopProducing(self) -> None: ...
 
     async def scenario() -> None:
-        port, server, client = await connected(reactor)
+        port, server, client = await connect_actors(reactor)
         client.transport.pauseProducing()
         await deferLater(reactor, 0.01, lambda: None)
-        server.transport.registerProducer(Deaf(), True)
+        server.transport.registerProducer(UnresponsiveProducer(), True)
         server.transport.write(b"x" * 8_000_000)
         await deferLater(reactor, 0.01, lambda: None)
-        for _ in range(20_000):  # takes 15 s if each counts all that waits
+        for _ in range(20_000):  # this takes 15 s if each write counts all unsent bytes
             server.transport.write(b"one more line\n")
         assert server.transport.native.blocked
         server.transport.abortConnection()
@@ -321,4 +329,4 @@ def test_writing_to_a_peer_that_does_not_read_takes_no_longer_the_more_there_is(
         await client.lost
         await port.stopListening()
 
-    play(scenario())
+    run(scenario())

@@ -16,14 +16,12 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from netsvc.chat.lines import ChatFactory, ChatProtocol
-from netsvc.chat.room import Room
+from netsvc.chat.lines import ChatFactory
 from netsvc.echo.server import EchoFactory
 from netsvc.limits.admission import Admission
-from netsvc.limits.networks import Networks
-from netsvc.net.door import Door
+from netsvc.limits.networks import NetworkRules
 from netsvc.net.server_tls import CertificateError, ServerTLS
-from tests.connections import connect, lose
+from tests.connections import connect, lose, terms
 
 
 @pytest.fixture
@@ -51,8 +49,8 @@ def write(path: Path, authority: trustme.CA, name: str = "localhost") -> None:
 
 
 def handshake(tls: ServerTLS, clock: Clock, context: ssl.SSLContext) -> dict[str, Any]:
-    """Shake hands in memory, exchange an echo, and return the server's certificate."""
-    server: Any = tls.wrap(EchoFactory(clock)).buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
+    """Do a handshake in memory, exchange an echo, and return the server's certificate."""
+    server: Any = tls.wrap(EchoFactory(terms(clock))).buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
     transport = StringTransport()
     server.makeConnection(transport)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -89,16 +87,16 @@ def test_a_client_gets_the_certificate_and_its_echo(clock: Clock, authority: tru
     assert ("DNS", "localhost") in certificate["subjectAltName"]
 
 
-def test_a_renewed_certificate_is_taken_without_a_restart(clock: Clock, authority: trustme.CA, path: Path) -> None:
+def test_a_renewed_certificate_is_used_without_a_restart(clock: Clock, authority: trustme.CA, path: Path) -> None:
     tls = ServerTLS(clock, str(path))
     first = handshake(tls, clock, trusting(authority))
     write(path, authority)
-    assert handshake(tls, clock, trusting(authority)) == first  # it looks once a second
+    assert handshake(tls, clock, trusting(authority)) == first  # the files are checked once a second
     clock.advance(1)
     assert handshake(tls, clock, trusting(authority))["serialNumber"] != first["serialNumber"]
 
 
-def test_a_file_that_cannot_be_used_leaves_the_certificate_as_it_was(
+def test_the_previous_certificate_stays_if_the_new_file_cannot_be_used(
     clock: Clock, authority: trustme.CA, path: Path
 ) -> None:
     tls = ServerTLS(clock, str(path))
@@ -115,14 +113,14 @@ def test_a_file_that_cannot_be_used_leaves_the_certificate_as_it_was(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_12_and_13_are_spoken(clock: Clock, authority: trustme.CA, path: Path, version: ssl.TLSVersion) -> None:
+def test_tls_12_and_13_are_accepted(clock: Clock, authority: trustme.CA, path: Path, version: ssl.TLSVersion) -> None:
     context = trusting(authority)
     context.minimum_version = context.maximum_version = version
     handshake(ServerTLS(clock, str(path)), clock, context)
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_nothing_older_is_spoken(clock: Clock, authority: trustme.CA, path: Path) -> None:
+def test_older_versions_are_refused(clock: Clock, authority: trustme.CA, path: Path) -> None:
     context = trusting(authority)
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
@@ -130,7 +128,7 @@ def test_nothing_older_is_spoken(clock: Clock, authority: trustme.CA, path: Path
         handshake(ServerTLS(clock, str(path)), clock, context)
 
 
-def test_with_an_authority_for_clients_only_its_clients_come(
+def test_with_a_client_ca_only_its_clients_are_accepted(
     clock: Clock, authority: trustme.CA, path: Path, tmp_path: Path
 ) -> None:
     clients, strangers = trustme.CA(), trustme.CA()
@@ -154,17 +152,19 @@ def test_the_key_may_be_in_a_file_of_its_own(clock: Clock, authority: trustme.CA
     handshake(ServerTLS(clock, str(certificate), str(key)), clock, trusting(authority))
 
 
-def test_what_cannot_be_used_is_said(clock: Clock, authority: trustme.CA, path: Path, tmp_path: Path) -> None:
+def test_the_error_says_why_a_file_cannot_be_used(
+    clock: Clock, authority: trustme.CA, path: Path, tmp_path: Path
+) -> None:
     other, empty = tmp_path / "other.pem", tmp_path / "empty.pem"
     write(other, authority)
     empty.touch()
     for files, problem in [
         ((path, tmp_path / "missing"), "cannot be read: no such file or directory"),
         ((tmp_path, ""), "cannot be read: is a directory"),
-        ((empty, path), "no certificate in PEM"),
-        ((path, empty), "no key in PEM without a passphrase"),
-        ((path, other), f"not the key of the certificate in {path}"),
-        ((path, path, empty), "no certificate in PEM"),
+        ((empty, path), "no PEM certificate"),
+        ((path, empty), "no PEM key without a passphrase"),
+        ((path, other), f"the key does not belong to the certificate in {path}"),
+        ((path, path, empty), "no PEM certificate"),
     ]:
         with pytest.raises(CertificateError) as refusal:
             ServerTLS(clock, *map(str, files))
@@ -172,9 +172,9 @@ def test_what_cannot_be_used_is_said(clock: Clock, authority: trustme.CA, path: 
 
 
 @pytest.mark.parametrize("draining", [False, True])
-def test_whom_the_service_refuses_gets_no_tls_either(clock: Clock, path: Path, draining: bool) -> None:
-    door = Door(clock, Admission(networks=Networks(deny=[] if draining else ["192.0.2.1"])))
-    echo = EchoFactory(clock, door=door)
+def test_a_refused_peer_gets_no_tls_handshake(clock: Clock, path: Path, draining: bool) -> None:
+    rules = NetworkRules(deny=[] if draining else ["192.0.2.1"])
+    echo = EchoFactory(terms(clock, Admission(networks=rules)))
     secured = ServerTLS(clock, str(path)).wrap(echo)
     if draining:
         connected, _ = connect(echo)
@@ -184,10 +184,10 @@ def test_whom_the_service_refuses_gets_no_tls_either(clock: Clock, path: Path, d
         lose(connected)
 
 
-def test_a_peer_that_ends_tls_behind_its_lines_says_no_more_than_any_other(
+def test_a_peer_that_closes_tls_after_its_lines_says_no_more_than_others(
     clock: Clock, authority: trustme.CA, path: Path
 ) -> None:
-    chat = ChatFactory(Room[ChatProtocol](), clock)
+    chat = ChatFactory(terms(clock))
     listener, to_listener = connect(chat)
     server: Any = ServerTLS(clock, str(path)).wrap(chat).buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
     transport = StringTransport()

@@ -1,21 +1,21 @@
-"""A chat of eight under loss, cuts, stalls, crashes and partitions: see tests/simulated_chat.py."""
+"""A chat of eight members with loss, split streams, stalls, crashes and partitions: see tests/simulated_chat.py."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.simulated_chat import Play
+from tests.simulated_chat import Simulation
 
 SEEDS = 200
-BLOCK = 20
+SEEDS_PER_TEST = 20
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
-def test_a_chat_holds_its_promises_whatever_happens_on_the_network(first: int) -> None:
-    for seed in range(first, first + BLOCK):
-        play = Play(seed)
+@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
+def test_the_chat_keeps_its_guarantees_on_a_faulty_network(first: int) -> None:
+    for seed in range(first, first + SEEDS_PER_TEST):
+        simulation = Simulation(seed)
         try:
-            play.run()
+            simulation.run()
         except BaseException:
-            print(f"seed {seed}; again: python -m tests.simulated_chat --seed {seed}")  # noqa: T201
+            print(f"seed {seed}; run it again with: python -m tests.simulated_chat --seed {seed}")  # noqa: T201
             raise

@@ -6,7 +6,7 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import Options as UsageOptions
 
 from netsvc import Config, __version__
-from netsvc.server.tap import Options, Refusal, makeService, refuse
+from netsvc.server.tap import Options, StartRefused, makeService, refuse_start
 
 
 def parse(*flags: str) -> Config:
@@ -21,7 +21,22 @@ def test_without_flags_the_defaults_are_served() -> None:
 
 def test_every_field_has_a_flag_that_sets_it() -> None:
     config = parse(
-        *("--tcp", "1", "--tcp", "[::1]:2", "--udp", "3", "--chat", "4", "--reply", "ok", "--framing", "line"),
+        *(
+            "--tcp",
+            "1",
+            "--tcp",
+            "[::1]:2",
+            "--udp",
+            "3",
+            "--chat",
+            "4",
+            "--daytime",
+            "5",
+            "--reply",
+            "ok",
+            "--framing",
+            "line",
+        ),
         *("--queue-max", "70000", "--stall-timeout", "6", "--close-timeout", "7.5", "--drain-timeout", "8"),
         *("--chat-rate", "13", "--chat-burst", "14"),
         *("--handshake-timeout", "15", "--line-timeout", "16", "--idle-timeout", "17", "--chat-idle-timeout", "18"),
@@ -36,6 +51,7 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
         tcp=["1", "[::1]:2"],
         udp=["3"],
         chat=["4"],
+        daytime=["5"],
         reply="ok",
         framing="line",
         queue_max=70_000,
@@ -69,8 +85,8 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
     [
         (["--udp-rate", "fast"], "netsvc: --udp-rate fast: not a number; give a number from 0"),
         (["--udp-burst", "1.5"], "netsvc: --udp-burst 1.5: not a whole number; give a whole number from 0"),
-        (["--framing", "line"], "netsvc: --framing line: an echo has no messages to frame; add reply"),
-        (["--framing", "words", "--reply", "x"], "netsvc: --framing words: there are raw and line"),
+        (["--framing", "line"], "netsvc: --framing line: an echo has no messages to frame; add --reply"),
+        (["--framing", "words", "--reply", "x"], "netsvc: --framing words: the choices are raw and line"),
         (["--reply", "{"], "netsvc: --reply '{': "),
         (["--nosuch"], "netsvc: option --nosuch not recognized; twist netsvc --help"),
         (["--tcp"], "netsvc: option --tcp requires argument; twist netsvc --help"),
@@ -78,7 +94,7 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
     ],
 )
 def test_wrong_flags_are_one_line(flags: list[str], line: str) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(StartRefused) as refusal:
         parse(*flags)
     assert str(refusal.value).startswith(line)
     assert "\n" not in str(refusal.value)
@@ -88,8 +104,9 @@ def test_help_names_every_flag_with_its_meaning_and_default() -> None:
     text = " ".join(str(Options()).split())
     for flag in ("--tcp=", "--udp=", "--chat=", "--reply=", "--framing=", "--queue-max=", "--udp-max-size="):
         assert flag in text
-    assert "seconds for flushing what was accepted when the server stops; 0: no limit [default: 5.0]" in text
-    assert "With none of the three flags: --tcp 1314 --udp 520" in text
+    assert "Seconds for sending what is queued when the server stops." in text
+    assert "0: no limit. [default: 5.0]" in text
+    assert "Without any of these flags: --tcp 1314 --udp 520" in text
 
 
 def test_the_version_is_netsvcs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,10 +116,10 @@ def test_the_version_is_netsvcs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"netsvc {__version__}\n"
 
 
-def test_a_string_that_means_nothing_is_one_line_at_start() -> None:
+def test_a_bad_listening_string_is_one_line_at_the_start() -> None:
     options = Options()
     options.parseOptions(["--tcp", "nosuch:1"])
-    with pytest.raises(Refusal, match="--tcp nosuch:1: 'nosuch' is neither"):
+    with pytest.raises(StartRefused, match="--tcp nosuch:1: 'nosuch' is neither"):
         makeService(options)
 
 
@@ -111,13 +128,13 @@ def test_a_refused_port_is_one_line_at_both_starts() -> None:
     options.parseOptions(["--tcp", "203.0.113.1:0"])
     service = makeService(options)
     for start in (service.startService, service.privilegedStartService):
-        with pytest.raises(Refusal, match=r"--tcp 203[.]0[.]113[.]1:0: this host has no such address"):
+        with pytest.raises(StartRefused, match=r"--tcp 203[.]0[.]113[.]1:0: this host has no such address"):
             start()
 
 
 def test_a_refusal_ends_the_process_and_is_an_exception_for_twistd() -> None:
     with pytest.raises(SystemExit) as end:
-        refuse("no")
+        refuse_start("no")
     assert isinstance(end.value, Exception)
     assert (str(end.value), end.value.code) == ("no", 1)
 

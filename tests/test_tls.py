@@ -1,4 +1,4 @@
-"""What TLS does to a stream connection of the server, with Python's own TLS as the client."""
+"""Stream connections of the server over TLS. The client is Python's own TLS."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from netsvc.net.listening import stream_listener
-from netsvc.net.stream_protocol import Limits, StreamFactory, StreamProtocol
+from netsvc.net.stream_factory import StreamFactory
+from netsvc.net.stream_protocol import StreamProtocol
+from tests.connections import terms
 
 SECONDS = 10
 LOT = b"x" * 200_000
 
 
 class Flooder(StreamProtocol):
-    """Says a lot when it is asked to."""
+    """Sends a lot of data for each request."""
 
-    def dataReceived(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         for start in range(0, len(LOT), 1000):
             self.send(LOT[start : start + 1000])
 
@@ -35,16 +37,16 @@ class Flooder(StreamProtocol):
 
 
 class FlooderFactory(StreamFactory):
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(reactor, limits)
+    def __init__(self, **limits: float) -> None:
+        super().__init__(terms(reactor, **limits))
         self.lost: Deferred[None] = Deferred()
 
-    def connection(self) -> Flooder:
+    def build_connection(self) -> Flooder:
         return Flooder()
 
 
 class Client:
-    """A TLS client that reads and ends when it is told to."""
+    """A TLS client that reads and closes on request."""
 
     def __init__(self, port: int, certificate: Path) -> None:
         context = ssl.create_default_context(cafile=str(certificate))
@@ -68,14 +70,14 @@ class Client:
                 return
 
     def ask_and_end(self) -> None:
-        """Send a question and close_notify in one piece, and read nothing."""
+        """Send a request and close_notify in one piece, and read nothing."""
         self.tls.write(b"go on")
         with pytest.raises(ssl.SSLError):
             self.tls.unwrap()
         self.socket.sendall(self.outgoing.read())
 
     def read_all(self) -> int:
-        """Read to the end and return how many bytes of the network that were."""
+        """Read to the end and return the number of encrypted bytes."""
         count = 0
         while data := self.socket.recv(10_000):
             count += len(data)
@@ -93,8 +95,8 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @ensureDeferred
-async def test_a_peer_that_ends_while_much_waits_for_it_is_let_go_when_it_has_read(key: Path) -> None:
-    factory = FlooderFactory(Limits(stall_timeout=0, close_timeout=0))  # so that no deadline helps
+async def test_a_peer_that_closes_tls_is_closed_once_it_has_read_its_queue(key: Path) -> None:
+    factory = FlooderFactory(stall_timeout=0, close_timeout=0)  # no deadline ends the connection
     listener = stream_listener(reactor, "t", f"ssl:0:interface=127.0.0.1:privateKey={key}/key.pem", factory, 4096)
     listener.startService()
     client = Client(int(listener.where().rpartition(":")[2]), key / "ca.pem")
@@ -107,8 +109,8 @@ async def test_a_peer_that_ends_while_much_waits_for_it_is_let_go_when_it_has_re
 
 
 @ensureDeferred
-async def test_a_peer_that_stops_in_mid_handshake_is_owed_nothing_and_ends_with_the_server(key: Path) -> None:
-    factory = FlooderFactory(Limits())
+async def test_a_peer_that_stops_during_the_handshake_is_sent_nothing_and_is_closed_with_the_server(key: Path) -> None:
+    factory = FlooderFactory()
     listener = stream_listener(reactor, "t", f"ssl:0:interface=127.0.0.1:privateKey={key}/key.pem", factory)
     listener.startService()
     client = Client(int(listener.where().rpartition(":")[2]), key / "ca.pem")
@@ -116,12 +118,12 @@ async def test_a_peer_that_stops_in_mid_handshake_is_owed_nothing_and_ends_with_
         client.tls.do_handshake()
     client.socket.sendall(client.outgoing.read()[:100])
     while not factory.connections:
-        turn: Deferred[None] = Deferred()
-        reactor.callLater(0, turn.callback, None)
-        await turn
+        iteration: Deferred[None] = Deferred()
+        reactor.callLater(0, iteration.callback, None)
+        await iteration
     [connection] = factory.connections
-    assert not connection._queued
-    assert not connection._waiting
+    assert not connection.output_blocked
+    assert connection.terms.counters.sent_bytes == 0
     await listener.stopService().addTimeout(SECONDS, reactor)
     await factory.drain(1.0).addTimeout(SECONDS, reactor)
     await factory.lost

@@ -1,11 +1,13 @@
-"""Twisted's own tests of reactors, run on a reactor of choice: ``python -m tests.twisted_suite``.
+"""Run Twisted's own tests of reactors on a given reactor: ``python -m tests.twisted_suite``.
 
-Twisted tests its reactors with mixins that build each test class once for every reactor. Here they build it for one:
-that of a simulated host, or the one that ``--reactor`` names. What cannot be expected of that reactor is left out by a
-table that gives the reason; whatever else does not pass makes the command fail, and so does an entry of the table that
-no test matches. At the end a summary is printed, as a table in Markdown.
+Twisted tests its reactors with mixins that build each test class once for every reactor. Here, they build it for one
+reactor: by default the simulated one, otherwise the one that ``--reactor`` names.
 
-The tests need ``pyhamcrest`` and ``httpx`` besides Twisted.
+A table lists the tests that do not apply to a reactor, with a reason for each; these tests are excluded. The command
+fails if any other test fails, or if an entry of the table matches no test. At the end, it prints a summary as a
+Markdown table.
+
+The tests need ``pyhamcrest`` and ``httpx`` in addition to Twisted.
 """
 
 from __future__ import annotations
@@ -42,33 +44,33 @@ from netsvc.testing import Network
 PACKAGE = "twisted.internet.test"
 SIMULATED = "tests.twisted_suite.SimulatedReactor"
 
-#: Seconds of real time that the tests of one module may take.
+#: Timeout of the tests of one module, in seconds of real time.
 TIMEOUT = 60.0
 
-PASSED, SKIPPED, LEFT_OUT, FAILED, STARTED = "passed", "skipped by Twisted", "left out", "failed", "started"
+PASSED, SKIPPED, EXCLUDED, FAILED, STARTED = "passed", "skipped by Twisted", "excluded", "failed", "started"
 
-_SIGNALS = "watches the process's signal handlers, which a simulated reactor leaves alone"
-_ZONE = "looks for the zone of a link-local address, which names one of the real host's interfaces"
-_DESCRIPTORS = "has the reactor watch real file descriptors"
+_SIGNALS = "checks the signal handlers of the process, which a simulated reactor does not change"
+_ZONE = "expects the zone of a link-local address, which names an interface of the real host"
+_DESCRIPTORS = "uses real file descriptors"
 _CLIENT = "connects a real socket to the port under test"
-_EMFILE = "fills the process's table of descriptors (EMFILE), in which simulated sockets have no place"
+_EMFILE = "fills the descriptor table of the process (EMFILE), which simulated sockets do not use"
 _PASSING = "passes real file descriptors over UNIX sockets"
-_MODE = "looks at the mode of a UNIX socket's file, where a simulated one has no file"
-_PATCH = "patches the method by which Twisted's ports open real sockets, which a simulated port has no use for"
+_MODE = "checks the file mode of a UNIX socket; a simulated socket has no file"
+_PATCH = "patches the method with which Twisted's ports create real sockets; simulated ports do not call it"
 _PULL = (
-    "has a pull producer that never writes: Twisted's Cooperator asks it for 10 ms of real time in each turn, "
-    "in which virtual time hardly moves"
+    "has a pull producer that never writes: Twisted's Cooperator calls it for 10 ms of real time in each reactor "
+    "iteration, during which virtual time hardly advances"
 )
 
-_LOST = "is one that Twisted skips for EPollReactor, by the name of its class, and these are EPollReactors"
-_ROOT = "fails for every reactor if it is run by root"
+_LOST = "is skipped by Twisted for EPollReactor, by the name of the class; these reactors are subclasses of it"
+_ROOT = "fails on every reactor if root runs it"
 _LOOPS = {
     "test_fdset.ReactorFDSetTestsBuilder.test_lostFileDescriptor": _LOST,
     "test_process.*.test_changeUID": _ROOT,
 }
 
-#: By reactor: which tests are not run, as patterns of ``module.Class.test``, and why.
-LEFT_OUT_OF: Mapping[str, Mapping[str, str]] = {
+#: The excluded tests of each reactor, as patterns of ``module.Class.test``, with the reasons.
+EXCLUDED_TESTS: Mapping[str, Mapping[str, str]] = {
     **{
         f"tests.twisted_suite.{when}{loop}Reactor": _LOOPS
         for when in ("", "Eager", "Early")
@@ -97,8 +99,8 @@ LEFT_OUT_OF: Mapping[str, Mapping[str, str]] = {
 
 
 def SimulatedReactor(case: SynchronousTestCase) -> Any:
-    """Return the reactor of a host that has the addresses which the tests use, on a network of its own."""
-    # Importing this builds test classes, which has to wait until it is known for which reactor.
+    """Create a network with one host, which has the addresses that the tests use. Returns its reactor."""
+    # This import builds test classes. It has to be late, because the reactor must be set before.
     from twisted.internet.test.test_tcp import getLinkLocalIPv6Addresses
 
     link_local = dict.fromkeys(address.partition("%")[0] for address in getLinkLocalIPv6Addresses())
@@ -106,7 +108,7 @@ def SimulatedReactor(case: SynchronousTestCase) -> Any:
 
 
 def _on_loop(case: SynchronousTestCase, reactor: Any, hand_over_at: int) -> Any:
-    """Return a reactor that hands its connections over at that read or write; its loop is closed at the end."""
+    """Set the read or write at which connections are handed over. Close the loop at the end. Returns the reactor."""
     reactor.hand_over_at = hand_over_at
     case.addCleanup(reactor.loop.close)
     return reactor
@@ -136,25 +138,25 @@ def EarlyUvloopReactor(case: SynchronousTestCase) -> Any:
     return _on_loop(case, reactors.UvloopReactor(), 1)
 
 
-# One module's tests, in a process of their own
+# The tests of one module, in a new process
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a test.
+    """The outcome of a test.
 
     :ivar test: its ``module.Class.test``.
-    :ivar what: one of ``PASSED``, ``SKIPPED``, ``LEFT_OUT``, ``FAILED``, and ``STARTED`` before it is known.
-    :ivar why: the reason, or the traceback.
+    :ivar status: one of ``PASSED``, ``SKIPPED``, ``EXCLUDED`` and ``FAILED``, or ``STARTED`` while it runs.
+    :ivar reason: the reason for skipping or excluding it, or its traceback.
     """
 
     test: str
-    what: str
-    why: str = ""
+    status: str
+    reason: str = ""
 
 
 class Recorder(TestResult):
-    """Writes outcomes to a file as they come, so that a process that hangs has told how far it got."""
+    """Writes each outcome to a file at once, so that the file shows at which test a process has stopped."""
 
     def __init__(self, file: TextIO, names: Mapping[str, str]) -> None:
         super().__init__()
@@ -168,72 +170,73 @@ class Recorder(TestResult):
 
     def startTest(self, test: Any) -> None:
         super().startTest(test)
-        self._note(test, STARTED)
+        self._record(test, STARTED)
 
     def addSuccess(self, test: Any) -> None:
-        self._note(test, PASSED)
+        self._record(test, PASSED)
 
     def addFailure(self, test: Any, fail: Any) -> None:
-        self._note(test, FAILED, self._getFailure(fail))
+        self._record(test, FAILED, self._getFailure(fail))
 
     def addError(self, test: Any, error: Any) -> None:
-        self._note(test, FAILED, self._getFailure(error))
+        self._record(test, FAILED, self._getFailure(error))
 
     def addSkip(self, test: Any, reason: Any) -> None:
-        self._note(test, SKIPPED, reason)
+        self._record(test, SKIPPED, reason)
 
     def addExpectedFailure(self, test: Any, error: Any, todo: Any = None) -> None:
-        self._note(test, PASSED)
+        self._record(test, PASSED)
 
     def addUnexpectedSuccess(self, test: Any, todo: Any = None) -> None:
-        self._note(test, FAILED, "It passed, which Twisted did not expect.")
+        self._record(test, FAILED, "The test passed, but Twisted expects it to fail.")
 
-    def _note(self, test: Any, what: str, why: Any = "") -> None:
-        name = self._names.get(test.id(), test.id())  # an error that is no test's has a name of trial's
-        self.record(Outcome(name, what, why.getTraceback() if isinstance(why, Failure) else str(why)))
+    def _record(self, test: Any, status: str, reason: Any = "") -> None:
+        name = self._names.get(test.id(), test.id())  # errors outside of tests have names that trial invents
+        text = reason.getTraceback() if isinstance(reason, Failure) else str(reason)
+        self.record(Outcome(name, status, text))
 
 
 def run_module(module: str, reactor: str, file: TextIO) -> None:
-    """Run what ``module`` builds for ``reactor``, and write the outcomes to ``file``."""
+    """Run the tests that ``module`` builds for ``reactor``, and write the outcomes to ``file``."""
     ReactorBuilder._reactors = [reactor]
-    ending = f"_{reactor.rpartition('.')[2]}Tests"
+    suffix = f"_{reactor.rpartition('.')[2]}Tests"
     loader = TestLoader()
     cases: dict[str, Any] = {}
     for name, built in vars(import_module(f"{PACKAGE}.{module}")).items():
-        if name.endswith(ending) and issubclass(built, SynchronousTestCase):
+        if name.endswith(suffix) and issubclass(built, SynchronousTestCase):
             cases |= {
-                f"{module}.{name.removesuffix(ending)}.{method}": built(method)
+                f"{module}.{name.removesuffix(suffix)}.{method}": built(method)
                 for method in loader.getTestCaseNames(built)
             }
     recorder = Recorder(file, {case.id(): name for name, case in cases.items()})
-    table = LEFT_OUT_OF.get(reactor, {})
+    table = EXCLUDED_TESTS.get(reactor, {})
     for name in list(cases):
-        reason = next((why for pattern, why in table.items() if fnmatchcase(name, pattern)), "")
+        reason = next((reason for pattern, reason in table.items() if fnmatchcase(name, pattern)), "")
         if reason:
             del cases[name]
-            recorder.record(Outcome(name, LEFT_OUT, reason))
+            recorder.record(Outcome(name, EXCLUDED, reason))
     LoggedSuite(cases.values()).run(recorder)
 
 
-# All modules, and what comes of them
+# All modules, and the report
 
 
 def modules() -> list[str]:
-    """Return which modules of Twisted's tests build classes for reactors."""
+    """Return the modules of Twisted's tests that build test classes for reactors."""
     folder = Path(next(iter(twisted.internet.test.__path__)))
     return sorted(
         path.stem for path in folder.glob("test_*.py") if ".makeTestCaseClasses())" in path.read_text("utf-8")
     )
 
 
-def run_apart(module: str, reactor: str) -> list[Outcome]:
-    """Run one module's tests in a process and a directory of their own. Its failure is an outcome, too."""
-    here = str(Path(__file__).parent.parent)
-    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+def run_in_process(module: str, reactor: str) -> list[Outcome]:
+    """Run the tests of one module in a new process and directory. A failure of the process is an outcome, too."""
+    root = str(Path(__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory(prefix="twisted_suite-") as directory:
         outcomes, output = Path(directory, "outcomes"), Path(directory, "output")
         outcomes.touch()
-        trouble = ""
+        problem = ""
         with output.open("wb") as out:
             try:
                 status = subprocess.run(
@@ -247,76 +250,82 @@ def run_apart(module: str, reactor: str) -> list[Outcome]:
                     check=False,
                 ).returncode
             except subprocess.TimeoutExpired:
-                trouble = f"still running after {TIMEOUT:g} s"
+                problem = f"still running after {TIMEOUT:g} s"
             else:
-                trouble = f"ended with status {status}:\n{output.read_text('utf-8', 'replace')}" if status else ""
+                problem = f"ended with status {status}:\n{output.read_text('utf-8', 'replace')}" if status else ""
         found = [Outcome(**json.loads(line)) for line in outcomes.read_text("utf-8").splitlines()]
-    if trouble:
-        culprit = found[-1].test if found and found[-1].what == STARTED else module
-        found.append(Outcome(culprit, FAILED, trouble))
+    if problem:
+        failed = found[-1].test if found and found[-1].status == STARTED else module
+        found.append(Outcome(failed, FAILED, problem))
     return found
 
 
 @dataclass
 class Report:
-    """What became of all tests.
+    """The outcomes of all tests.
 
-    :ivar outcomes: of each test, by its name.
+    :ivar outcomes: the outcome of each test, by its name.
     """
 
     reactor: str
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
-        """Take one outcome. Of several that a test has, a failure outweighs the others."""
+        """Add an outcome. If a test has several outcomes, a failure replaces the others."""
         before = self.outcomes.get(outcome.test)
-        if before is not None and before.what == FAILED:
-            if outcome.what == FAILED:
-                self.outcomes[outcome.test] = Outcome(outcome.test, FAILED, f"{before.why}\n{outcome.why}")
+        if before is not None and before.status == FAILED:
+            if outcome.status == FAILED:
+                self.outcomes[outcome.test] = Outcome(outcome.test, FAILED, f"{before.reason}\n{outcome.reason}")
         else:
             self.outcomes[outcome.test] = outcome
 
     @property
     def problems(self) -> list[str]:
-        """What makes the command fail: tests, with their tracebacks, and entries of the table."""
+        """The reasons why the command fails: failed tests with tracebacks, and unused entries of the table."""
         problems = [
-            f"{one.test} {'failed' if one.what == FAILED else 'has no outcome'}\n{one.why}".rstrip()
-            for one in self.outcomes.values()
-            if one.what in (FAILED, STARTED)
+            f"{outcome.test} {'failed' if outcome.status == FAILED else 'has no outcome'}\n{outcome.reason}".rstrip()
+            for outcome in self.outcomes.values()
+            if outcome.status in (FAILED, STARTED)
         ]
         unused = [
-            f"{pattern!r} is left out, but no test is called that"
-            for pattern in LEFT_OUT_OF.get(self.reactor, {})
+            f"the pattern {pattern!r} of an excluded test matches no test"
+            for pattern in EXCLUDED_TESTS.get(self.reactor, {})
             if not any(fnmatchcase(test, pattern) for test in self.outcomes)
         ]
         return problems + unused + ([] if self.outcomes else ["there are no tests"])
 
     def summary(self) -> Iterator[str]:
         """Return the lines of a table in Markdown."""
-        counts = Counter(one.what for one in self.outcomes.values())
-        run = self.outcomes.keys() - {one.test for one in self.outcomes.values() if one.what == LEFT_OUT}
-        yield f"`{PACKAGE}` of Twisted {version('Twisted')}, on `{self.reactor}`: {len(run)} tests run."
+        counts = Counter(outcome.status for outcome in self.outcomes.values())
+        run = len(self.outcomes) - counts[EXCLUDED]
+        yield f"`{PACKAGE}` of Twisted {version('Twisted')}, on `{self.reactor}`: {run} tests run."
         yield ""
-        yield "| outcome | tests | why |"
+        yield "| outcome | tests | reason |"
         yield "|---|---:|---|"
         yield f"| {PASSED} | {counts[PASSED]} | |"
         yield f"| {FAILED} | {counts[FAILED] + counts[STARTED]} | |"
-        for what in (SKIPPED, LEFT_OUT):
-            reasons = Counter(_reason(one.why) for one in self.outcomes.values() if one.what == what)
-            for why, count in reasons.most_common():
-                yield f"| {what} | {count} | {why} |"
+        for status in (SKIPPED, EXCLUDED):
+            reasons = Counter(
+                _one_line(outcome.reason) for outcome in self.outcomes.values() if outcome.status == status
+            )
+            for reason, count in reasons.most_common():
+                yield f"| {status} | {count} | {reason} |"
 
 
-def _reason(why: str) -> str:
-    """Return a reason for skipping in one line, and without the name that some tests give the reactor."""
-    return re.sub(r"^\S+ does not provide", "the reactor does not provide", " ".join(why.split())).replace("|", r"\|")
+def _one_line(reason: str) -> str:
+    """Return a reason in one line, without the name of the reactor, which some tests include."""
+    return re.sub(r"^\S+ does not provide", "the reactor does not provide", " ".join(reason.split())).replace(
+        "|", r"\|"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.twisted_suite", description=__doc__.split("\n")[0])
-    parser.add_argument("--reactor", default=SIMULATED, help="dotted name of its class, or of what returns a new one")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)  # a module, and the file for its outcomes
+    parser.add_argument(
+        "--reactor", default=SIMULATED, help="dotted name of its class, or of a function that returns a new reactor"
+    )
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)  # the module, and the file for the outcomes
     options = parser.parse_args(arguments)
     if options.child:
         module, outcomes = options.child
@@ -325,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     report = Report(options.reactor)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for outcome in chain.from_iterable(pool.map(lambda module: run_apart(module, options.reactor), modules())):
+        for outcome in chain.from_iterable(pool.map(lambda module: run_in_process(module, options.reactor), modules())):
             report.add(outcome)
     problems = report.problems
     for problem in problems:

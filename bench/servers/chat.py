@@ -65,10 +65,10 @@ def naive(reactor: Any) -> Any:
 
 
 def netsvc_chat(reactor: Any) -> Any:
-    """netsvc's, with all limits on, of which the pace of a member is never reached."""
-    from netsvc import ChatFactory, Room
+    """netsvc's, with all limits of a connection on. The rate of a member is so high that it is never reached."""
+    from netsvc import Admission, ChatFactory, Terms
 
-    factory = ChatFactory(Room(), reactor, rate=1e9, burst=10**9)
+    factory = ChatFactory(Terms.on(reactor, admission=Admission.unlimited()), rate=1e9, burst=10**9)
     return reactor.listenTCP(0, factory, 1024, "127.0.0.1")
 
 

@@ -120,9 +120,9 @@ def listen_for(factory: Any, key: str, reactor: Any) -> Any:
 
 
 def netsvc_echo(key: str, reactor: Any) -> Any:
-    from netsvc import EchoFactory
+    from netsvc import Admission, EchoFactory, Terms
 
-    return listen_for(EchoFactory(reactor), key, reactor)
+    return listen_for(EchoFactory(Terms.on(reactor, admission=Admission.unlimited())), key, reactor)
 
 
 async def _streams() -> None:

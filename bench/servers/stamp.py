@@ -63,11 +63,15 @@ def naive(reactor: Any) -> Any:
 
 
 def netsvc_stamp(reactor: Any) -> Any:
-    """netsvc's, with its guard, which has to admit all that is asked here."""
-    from netsvc import Guard, SourceBuckets, TimestampProtocol
+    """netsvc's, on the default path of ``--udp PORT``, with its guard, which admits every request of this load."""
+    from netsvc import DatagramGuard, SourceBuckets, Terms, TimestampProtocol
+    from netsvc.net.listening import datagram_listener
 
-    guard = Guard(SourceBuckets(rate=1e6, burst=1_000_000, total=1e9))
-    return reactor.listenUDP(0, TimestampProtocol(reactor, guard), "127.0.0.1")
+    guard = DatagramGuard(SourceBuckets(rate=1e6, burst=1_000_000, total=1e9))
+    terms = Terms.on(reactor)
+    listener = datagram_listener(reactor, "udp", "0", lambda: TimestampProtocol(terms, guard), 1400)
+    listener.startService()
+    return listener.ports[0]
 
 
 def main(name: str) -> None:

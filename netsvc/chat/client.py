@@ -1,4 +1,4 @@
-"""A chat client for programs: requests out, events in."""
+"""A chat client for programs. It sends requests and receives events."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from netsvc.chat.messages import PREFIX_MAX, Event, MessageError, Quit, Request, decode_event, encode_request
-from netsvc.wire.framing import LINE_MAX, LineFraming, read
+from netsvc.wire.framing import LINE_MAX, LineFraming, messages_in
 
 
 class ChatClient(Protocol):
-    """One member of a chat, seen from the member's side.
+    """The connection of one member, on the member's side.
 
-    :param received: called with each event. Its text is clean: it holds nothing that a terminal obeys.
-    :ivar lost: fires with None when the connection ends in order, and fails with the reason otherwise.
-    :ivar ignored: how many lines of the server were no events.
+    :param event_received: called with each event. Its text contains no control characters.
+    :ivar closed: fires with None when the connection is closed in order, and fails with the reason otherwise.
+    :ivar ignored: the number of lines from the server that are not events.
     """
 
     transport: Any
 
-    def __init__(self, received: Callable[[Event], object]) -> None:
-        self.lost: Deferred[None] = Deferred()
+    def __init__(self, event_received: Callable[[Event], object]) -> None:
+        self.closed: Deferred[None] = Deferred()
         self.ignored = 0
-        self._received = received
+        self._event_received = event_received
         self._framing = LineFraming(LINE_MAX + PREFIX_MAX)
 
     def send(self, request: Request) -> None:
         """Send one request.
 
-        :raises MessageError: for a text with a line end, or one that makes a line of more than 1,024 bytes, and
-            when the connection is lost.
+        :raises MessageError: if the text contains a line end, if the line is longer than 1,024 bytes, or if the
+            connection is closed.
         """
-        if self.lost.called:
-            raise MessageError("the connection is lost")
+        if self.closed.called:
+            raise MessageError("the connection is closed")
         line = self._framing.encode(encode_request(request))
         if line.count(b"\n") > 1:
             raise MessageError("a message is one line")
@@ -46,24 +46,24 @@ class ChatClient(Protocol):
         self.transport.write(line)
 
     def quit(self) -> Deferred[None]:
-        """Say good-bye. Returns ``lost``."""
+        """Leave the chat. Return :attr:`closed`."""
         self.send(Quit())
-        return self.lost
+        return self.closed
 
     def dataReceived(self, data: bytes) -> None:
-        for line in read(self._framing, data, self._ignore):
+        for line in messages_in(self._framing, data, self._ignore):
             try:
                 event = decode_event(line)
             except MessageError as e:
                 self._ignore(str(e))
             else:
-                self._received(event)
+                self._event_received(event)
 
-    def _ignore(self, why: str) -> None:
+    def _ignore(self, reason: str) -> None:
         self.ignored += 1
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if reason.check(ConnectionDone):
-            self.lost.callback(None)
+            self.closed.callback(None)
         else:
-            self.lost.errback(reason)
+            self.closed.errback(reason)

@@ -1,84 +1,75 @@
-"""Chat for netcat: each line is a message. The room decides; the protocol carries."""
+"""The front end for netcat: each line is a message. The room decides; this module delivers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
+from netsvc.chat.pace import CHAT_BURST, CHAT_RATE, FULL_RATE_MEMBERS, WARNING_TIME
 from netsvc.chat.room import Delivery, Room
 from netsvc.limits.admission import HostCounter
+from netsvc.limits.cause import Cause
 from netsvc.limits.token_bucket import TokenBucket
-from netsvc.net.counters import Counts
-from netsvc.net.door import Door
 from netsvc.net.message_protocol import MessageProtocol
-from netsvc.net.stream_protocol import DEFAULT_LIMITS, Limits, StreamFactory, StreamProtocol
+from netsvc.net.stream_factory import StreamFactory
+from netsvc.net.stream_protocol import StreamProtocol
+from netsvc.net.terms import Terms
 from netsvc.wire.framing import LineFraming
-
-#: Lines a second, and at once, that a member may say by default: more than anybody types, and less than makes the
-#: others' queues overflow.
-CHAT_RATE = 5.0
-CHAT_BURST = 10
-
-#: Members of one host (an IPv4 address or IPv6 /64) who may each say that much. When there are more, each has its share
-#: of what so many may say, whether the others talk or not; or one host with its 64 connections would talk for 64.
-FULL_RATE_MEMBERS = 8
-
-#: Seconds for which a member may say nothing by default, and before whose end it is asked whether it is still there.
-CHAT_IDLE = 150.0
-NUDGE = 30.0
 
 
 class ChatProtocol(MessageProtocol):
-    """One member's connection."""
+    """The connection of one member.
+
+    :param bucket: limits the lines of this member.
+    """
 
     factory: ChatFactory
 
-    _nudged = False
-    _paced_since = 0.0  # since when it has said more than may be taken
+    _warned = False
+    _throttled_since = 0.0
 
     def __init__(self, bucket: TokenBucket) -> None:
         super().__init__(LineFraming())
         self._bucket = bucket
 
-    def opened(self) -> None:
-        self._paced_since = self.factory.clock.seconds()
+    def connection_ready(self) -> None:
+        self._throttled_since = self.terms.monotonic()
         self._deliver(self.factory.room.enter(self))
 
     def pace(self) -> float:
-        return self._bucket.wait(self.factory.clock.seconds())
+        return self._bucket.wait(self.terms.monotonic())
 
-    def look(self, now: float) -> bool:
-        idle = self.factory.limits.idle_timeout
-        if self._turn is None or not self.pace():
-            self._paced_since = now
-        elif 0 < idle <= 2 * (now - self._paced_since):
-            # Who is not read from can be gone without anybody's noticing, but not when it is written to twice.
-            self._paced_since = now
-            self.tell(Notice(f"slow down: your lines wait their turn, {self.factory.rate:g} a second at most"))
-        return super().look(now)
+    def check_idle(self, now: float) -> bool:
+        limit = self.terms.limits.idle_timeout
+        if not (self.has_waiting_messages and self.pace()):
+            self._throttled_since = now
+        elif 0 < limit <= 2 * (now - self._throttled_since):
+            # A peer that is not read from may be gone without a sign. Two writes to it show that.
+            self._throttled_since = now
+            rate = f"{self.factory.rate:g} lines per second"
+            self.tell(Notice(f"slow down: at most {rate} are accepted; your other lines wait"))
+        return super().check_idle(now)
 
-    def silent(self, seconds: float) -> None:
-        idle = self.factory.limits.idle_timeout
-        left = idle - seconds
+    def idle(self, seconds: float) -> None:
+        limit = self.terms.limits.idle_timeout
+        left = limit - seconds
         if left <= 0:
-            self.tell(Notice("you have said nothing for too long; bye"))
-            self.factory.counts.cut_off("said nothing for too long", self.peer)
-            self.finish()
-        elif left <= min(NUDGE, idle / 2) and not self._nudged:
-            self._nudged = True
-            self.tell(Notice(f"still there? say something within {left:.0f} seconds; an empty line will do"))
+            self.tell(Notice("you said nothing for too long; bye"))
+            self.finish(Cause.IDLE_TIMEOUT)
+        elif left <= min(WARNING_TIME, limit / 2) and not self._warned:
+            self._warned = True
+            self.tell(Notice(f"still there? send a line within {left:.0f} seconds; an empty line is enough"))
 
-    def messageReceived(self, message: bytes) -> None:
-        self._nudged = False
+    def message_received(self, message: bytes) -> None:
+        self._warned = False
         self._pay()
         try:
             request = decode_request(message, self.factory.room.names)
         except MessageError as e:
-            self.factory.counts.refuse("not a message", self.peer)
+            self.terms.counters.refuse(Cause.INVALID_MESSAGE, self.peer)
             self.tell(Notice(str(e)))
             return
         room = self.factory.room
@@ -86,18 +77,18 @@ class ChatProtocol(MessageProtocol):
         if self not in room:
             self.finish()
 
-    def refused(self, why: str) -> None:
+    def message_refused(self, reason: str) -> None:
         self._pay()
-        self.tell(Notice(f"{why}; nothing was sent on"))
+        self.tell(Notice(f"{reason}; the line was not sent"))
 
     def drained(self) -> None:
         if self in self.factory.room:
             self.tell(Notice("the server stops; bye"))
         self.finish()
 
-    def finish(self) -> None:
-        super().finish()
-        # Gone from the room before it is gone from the network: it can neither say nor be told anything more.
+    def finish(self, cause: Cause | None = None) -> None:
+        super().finish(cause)
+        # The member leaves the room before the connection is closed: it can neither say nor be told anything more.
         self._leave()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -105,71 +96,64 @@ class ChatProtocol(MessageProtocol):
         self._leave()
 
     def tell(self, event: Event) -> None:
-        """Owe one event to this member."""
+        """Send one event to this member."""
         self.send(self.framing.encode(encode_event(event)))
 
     def _pay(self) -> None:
-        """Take what a line costs out of the bucket."""
-        self._bucket.take(self.factory.clock.seconds(), self.factory.cost(self.host))
+        """Take the cost of a line out of the bucket."""
+        self._bucket.take(self.terms.monotonic(), self.factory.cost(self.host))
 
     def _leave(self) -> None:
         left = self.factory.room.leave(self)
-        if not self.factory.draining:  # when all leave, nobody needs to know who did
+        if not self.factory.draining:  # when all members leave, none needs to be told
             self._deliver(left)
 
     def _deliver(self, deliveries: Iterable[Delivery[ChatProtocol]]) -> None:
         for delivery in deliveries:
-            if delivery.refusal:
-                self.factory.counts.refuse(delivery.refusal, self.peer)
-            line = self.framing.encode(encode_event(delivery.event))  # once, for all of them
+            if delivery.cause is not None:
+                self.terms.counters.refuse(delivery.cause, self.peer)
+            line = self.framing.encode(encode_event(delivery.event))  # once for all of them
             for member in delivery.members:
                 member.send(line)
 
 
 class ChatFactory(StreamFactory):
-    """Lets every connection into a room.
+    """Adds every connection to a chat as a member.
 
-    :param room: where the members meet; factories may share one.
-    :param clock: a reactor, or a ``Clock`` in a test.
-    :param limits: what each connection may cost.
-    :param door: who may connect; by default anybody.
-    :param counts: where what happens is counted.
-    :param rate: lines a second that a member may say; who says more is read more slowly. 0 for no limit.
-    :param burst: lines that a member who was silent may say at once; 0 for no limit.
-    :ivar rate: the same as the parameter; for each of 8 members of one host. Each of more than 8 has its
-        share of what 8 may say.
+    :param terms: the terms of the service.
+    :param room: the chat; by default a new one. Factories may share one.
+    :param rate: lines per second of one member; 0 for no limit. Lines above it are processed later, and none is lost.
+        At most 8 members of one host have this rate; more of them share it.
+    :param burst: lines that a member may send at once after a pause; 0 for no limit.
     """
 
     def __init__(
         self,
-        room: Room[ChatProtocol],
-        clock: IReactorTime,
-        limits: Limits = DEFAULT_LIMITS,
-        door: Door | None = None,
-        counts: Counts | None = None,
+        terms: Terms,
+        room: Room[ChatProtocol] | None = None,
         *,
         rate: float = CHAT_RATE,
         burst: int = CHAT_BURST,
     ) -> None:
-        super().__init__(clock, limits, door, counts)
-        self.room = room
+        super().__init__(terms)
+        self.room: Room[ChatProtocol] = Room() if room is None else room
         self.rate = rate
         self._burst = burst
-        self._of_host = HostCounter()
+        self._members_of_host = HostCounter()
 
-    def came(self, connection: StreamProtocol) -> None:
-        super().came(connection)
-        self._of_host.add(connection.host, 1)
+    def connection_opened(self, connection: StreamProtocol) -> None:
+        super().connection_opened(connection)
+        self._members_of_host.add(connection.host, 1)
 
-    def gone(self, connection: StreamProtocol) -> None:
+    def connection_closed(self, connection: StreamProtocol) -> None:
         if connection in self.connections:
-            self._of_host.add(connection.host, -1)
-        super().gone(connection)
+            self._members_of_host.add(connection.host, -1)
+        super().connection_closed(connection)
 
     def cost(self, host: str | None) -> float:
-        """Return how many tokens a line of a member from ``host`` costs: 1, unless there are many of them."""
-        return max(1.0, self._of_host.of(host) / FULL_RATE_MEMBERS)
+        """Return the tokens that a line of a member from ``host`` costs: 1, or more if the host has many members."""
+        return max(1.0, self._members_of_host.count(host) / FULL_RATE_MEMBERS)
 
-    def connection(self) -> ChatProtocol:
-        # One to begin with, or who comes again and again would say more than who stays.
-        return ChatProtocol(TokenBucket(self.rate, self._burst, self.clock.seconds(), 1))
+    def build_connection(self) -> ChatProtocol:
+        # It starts with one token. Otherwise a peer that reconnects again and again could say more than one that stays.
+        return ChatProtocol(TokenBucket(self.rate, self._burst, self.terms.monotonic(), 1))

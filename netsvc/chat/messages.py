@@ -1,8 +1,8 @@
-"""Chat messages and their lines: the one place where bytes become chat messages.
+"""Chat messages and the lines that carry them. No other module parses or formats a chat line.
 
-A member sends requests, the server sends events. What another member says is ``<nick> text``, in private
-``<nick -> nick> text``; what the server says is ``* text``. A nick holds neither ``<``, ``>``, ``*`` nor a
-space, so no member can forge the one or the other.
+A member sends requests; the server sends events. ``<nick> text`` comes from a member, ``<nick -> nick> text`` is a
+private message, and ``* text`` comes from the server. A nick contains none of ``<``, ``>``, ``*`` and space, so a
+member can forge neither of the others.
 """
 
 from __future__ import annotations
@@ -10,27 +10,28 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from netsvc.chat.names import ASCII_NAMES, NameRefusedError, Names
+from netsvc.chat.names import ASCII_NAMES, InvalidNameError, Names
+from netsvc.errors import NetsvcError
 from netsvc.wire.text import clean
 
-#: The longest prefix an event puts before a text: ``<nick -> nick> ``, with two nicks of 24.
+#: Bytes of the longest prefix of an event: ``<nick -> nick> ``, with two nicks of 24 bytes.
 PREFIX_MAX = 55
 
 
-class MessageError(ValueError):
-    """A line that is no message; the text says why and goes to the peer."""
+class MessageError(NetsvcError, ValueError):
+    """The line is not a message; the error's text says why and is sent to the peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Say something to everybody in one's room. An empty text is nothing."""
+    """Say something to the members of the current room. An empty text is ignored."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Whisper:
-    """Say something to one member only, wherever they are."""
+    """Say something to one member, who may be in any room."""
 
     nick: str
     text: str
@@ -38,41 +39,41 @@ class Whisper:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """Take another nick."""
+    """Change the nick."""
 
     nick: str
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Go to a room, which begins when somebody goes there."""
+    """Move to a room. It is created if it does not exist."""
 
     room: str
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Go back to the lobby."""
+    """Move back to the lobby."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListRooms:
-    """Ask which rooms there are."""
+    """Ask for the list of rooms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Ask who is in one's room."""
+    """Ask for the members of the current room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """Ask for the commands."""
+    """Ask for the list of commands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """End the visit."""
+    """Leave the chat."""
 
 
 Request = Say | Whisper | Rename | Join | Leave | ListRooms | Who | Help | Quit
@@ -80,7 +81,7 @@ Request = Say | Whisper | Rename | Join | Leave | ListRooms | Who | Help | Quit
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A member of one's room said something."""
+    """A member of the room said something."""
 
     nick: str
     text: str
@@ -88,7 +89,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Whispered:
-    """A member said something to another alone; both of them see it."""
+    """A private message; sender and recipient both receive it."""
 
     sender: str
     recipient: str
@@ -97,7 +98,7 @@ class Whispered:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """The server says something."""
+    """A notice from the server."""
 
     text: str
 
@@ -105,8 +106,7 @@ class Notice:
 Event = Said | Whispered | Notice
 
 HELP = (
-    "/nick NAME, /join ROOM, /leave, /rooms, /who, /msg NICK TEXT, /help, /quit; "
-    "//TEXT says a text that begins with a slash"
+    "/nick NAME, /join ROOM, /leave, /rooms, /who, /msg NICK TEXT, /help, /quit; //TEXT says a text that begins with /"
 )
 
 _Bare = Leave | ListRooms | Who | Help | Quit
@@ -116,10 +116,9 @@ _WHISPERED = re.compile(r"<([^\s<>*]+) -> ([^\s<>*]+)> (.*)", re.DOTALL)
 
 
 def decode_request(line: bytes, names: Names = ASCII_NAMES) -> Request:
-    """Parse a member's line, its delimiter already removed. The text in it comes out clean.
+    """Parse a member's line, without its delimiter. Unsafe characters are removed from the text.
 
-    :param names: what members and rooms may be called.
-
+    :param names: the rules for names.
     :raises MessageError: and nothing else, whatever the bytes.
     """
     text = _decode(line)
@@ -132,7 +131,7 @@ def decode_request(line: bytes, names: Names = ASCII_NAMES) -> Request:
 
 
 def encode_request(request: Request) -> bytes:
-    """Return the line, without its delimiter, with which a client asks for ``request``."""
+    """Return the line of ``request``, without its delimiter."""
     match request:
         case Say(text):
             line = "/" + text if text.startswith("/") else text
@@ -148,7 +147,7 @@ def encode_request(request: Request) -> bytes:
 
 
 def decode_event(line: bytes) -> Event:
-    """Parse a server's line, its delimiter already removed. The text comes out clean: a server may lie.
+    """Parse a server's line, without its delimiter. Unsafe characters are removed: a server may be hostile.
 
     :raises MessageError: and nothing else, whatever the bytes.
     """
@@ -159,11 +158,11 @@ def decode_event(line: bytes) -> Event:
         return Said(*match.groups())
     if match := _WHISPERED.fullmatch(text):
         return Whispered(*match.groups())
-    raise MessageError("neither a member's line nor the server's")
+    raise MessageError("the line comes neither from a member nor from the server")
 
 
 def encode_event(event: Event) -> bytes:
-    """Return the line, without its delimiter, that tells a member of ``event``."""
+    """Return the line of ``event``, without its delimiter."""
     match event:
         case Said(nick, text):
             line = f"<{nick}> {text}"
@@ -178,7 +177,7 @@ def _decode(line: bytes) -> str:
     try:
         return clean(line.decode("utf-8"))
     except UnicodeDecodeError as e:
-        raise MessageError(f"not UTF-8 at byte {e.start}; nothing was sent on") from None
+        raise MessageError(f"not UTF-8 at byte {e.start}; the line was not sent") from None
 
 
 def _command(verb: str, rest: str, names: Names) -> Request:
@@ -195,6 +194,6 @@ def _command(verb: str, rest: str, names: Names) -> Request:
                 if not text.strip():
                     raise MessageError("usage: /msg NICK TEXT")
                 return Whisper(names.nick(nick), text)
-    except NameRefusedError as e:
+    except InvalidNameError as e:
         raise MessageError(str(e)) from None
-    raise MessageError(f"unknown command /{verb[:32]}; /help lists them")
+    raise MessageError(f"unknown command /{verb[:32]}; /help lists the commands")

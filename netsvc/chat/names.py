@@ -1,20 +1,22 @@
-"""What members and rooms may be called. By default in ASCII, where little looks like something else."""
+"""Names of members and rooms. By default they are ASCII, in which few characters look alike."""
 
 from __future__ import annotations
 
 import re
 
-#: The longest nick or room name, in bytes of UTF-8.
+from netsvc.errors import NetsvcError
+
+#: Bytes of UTF-8 of the longest nick or room name.
 NAME_MAX = 24
 
-#: Names that nobody may take, because they would lend their bearer the server's voice.
+#: Nicks that no member may take, because their messages would look like the server's.
 RESERVED_NICKS = ("admin", "server", "system")
 
 _ASCII_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class NameRefusedError(ValueError):
-    """A nick or a room name that cannot be used. The text says why and fits in one line."""
+class InvalidNameError(NetsvcError, ValueError):
+    """A nick or a room name that is not allowed; the message says why."""
 
 
 class Names:
@@ -24,34 +26,34 @@ class Names:
         self._reserved = {key for nick in RESERVED_NICKS for key in self.keys(nick)}
 
     def nick(self, text: str) -> str:
-        """Return ``text``, as it is to be shown, if a member may be called so.
+        """Return ``text`` as a nick, in the form that is shown.
 
-        :raises NameRefusedError: otherwise, and for the reserved names, whatever their case.
+        :raises InvalidNameError: if it is not a name, or if it is a reserved name in any case of letters.
         """
         nick = self.parse(text, "a nick")
         if not self._reserved.isdisjoint(self.keys(nick)):
-            raise NameRefusedError(f"{nick} is reserved; take another nick")
+            raise InvalidNameError(f"{nick} is reserved; take another nick")
         return nick
 
     def room(self, text: str) -> str:
-        """Return the room's name in small letters and with its ``#``, which may be left out.
+        """Return ``text`` as a room's name: in lower case, with a ``#``. The text need not have the ``#``.
 
-        :raises NameRefusedError: if no room may be called so.
+        :raises InvalidNameError: if it is not a name.
         """
-        return "#" + self.parse(text.removeprefix("#"), "a room's name").lower()
+        return "#" + self.parse(text.removeprefix("#"), "a room name").lower()
 
     def keys(self, name: str) -> set[str]:
-        """Return what stands for a name. Two that have one of it in common would be taken for each other."""
+        """Return the keys of a name. Two names with a key in common look alike."""
         return {name.lower()}
 
     def parse(self, text: str, what: str) -> str:
-        """Return ``text`` as it is to be shown.
+        """Return ``text`` in the form that is shown.
 
-        :param what: what to call it in the error.
-        :raises NameRefusedError: if it is no name.
+        :param what: the term for it in the error message.
+        :raises InvalidNameError: if it is not a name.
         """
         if not 0 < len(text) <= NAME_MAX or not _ASCII_NAME.fullmatch(text):
-            raise NameRefusedError(f"{what} is 1 to {NAME_MAX} letters (a-z), digits, _ and -")
+            raise InvalidNameError(f"{what} is 1 to {NAME_MAX} letters (a-z), digits, _ and -")
         return text
 
 

@@ -1,6 +1,6 @@
-"""Who is present and what each is owed. Decides everything, delivers nothing.
+"""The members and rooms of a chat. It decides what is delivered to whom, and delivers nothing itself.
 
-A member is any hashable: a protocol in the server, a string in a test.
+A member is any hashable object: a protocol in the server, a string in a test.
 """
 
 from __future__ import annotations
@@ -27,37 +27,38 @@ from netsvc.chat.messages import (
     Who,
 )
 from netsvc.chat.names import ASCII_NAMES, Names
+from netsvc.limits.cause import Cause
 
 M = TypeVar("M", bound=Hashable)
 
 LOBBY = "#lobby"
 
-#: Rooms at a time; nobody can join one more.
+#: Maximum number of rooms.
 ROOMS_MAX = 1_024
 
-#: The longest list of names or rooms, in characters; what does not fit is counted.
+#: Characters of the longest list of names or rooms. The entries that do not fit are counted.
 _LIST_MAX = 800
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """One event, owed to each of the members.
+    """One event for some members.
 
-    :ivar refusal: for an event that refuses a request: the cause, one of a few fixed texts.
+    :ivar cause: for an event that refuses a request, the cause.
     """
 
     members: tuple[M, ...]
     event: Event
-    refusal: str = ""
+    cause: Cause | None = None
 
 
 class Room(Generic[M]):
-    """A place to chat, which begins as one lobby and in which members open rooms of their own.
+    """A chat with a lobby and the rooms that its members open.
 
-    Every member has a nick that nobody else has, nor one that looks like it, and is in exactly one room. A room
-    other than the lobby lasts as long as somebody is in it.
+    Every member is in exactly one room. No two members have the same nick, or nicks that look alike. A room other than
+    the lobby exists as long as it has members.
 
-    :param names: what members and rooms may be called; by default ASCII, compared without case.
+    :param names: the rules for names; by default ASCII, compared without case.
     """
 
     def __init__(self, names: Names = ASCII_NAMES) -> None:
@@ -65,30 +66,30 @@ class Room(Generic[M]):
         self._nicks: dict[M, str] = {}
         self._by_nick: dict[str, M] = {}
         self._room_of: dict[M, str] = {}
-        self._rooms: dict[str, dict[M, None]] = {}  # a dict for its order: of arrival
-        self._called = dict.fromkeys(names.keys(LOBBY), LOBBY)  # the rooms by their keys; the lobby is always there
+        self._rooms: dict[str, dict[M, None]] = {}  # a dict keeps the order in which they joined
+        self._room_by_key = dict.fromkeys(names.keys(LOBBY), LOBBY)  # the lobby always exists
         self._guests = 0
 
     def __contains__(self, member: M) -> bool:
         return member in self._nicks
 
     def __len__(self) -> int:
-        """How many members are present."""
+        """Return the number of members."""
         return len(self._nicks)
 
     def nick(self, member: M) -> str:
-        """Return the nick of a member who is present."""
+        """Return the nick of a member."""
         return self._nicks[member]
 
     def enter(self, member: M) -> list[Delivery[M]]:
-        """Take in a member, under a free name such as ``guest-7`` and in the lobby."""
+        """Add a member to the lobby, with a free nick such as ``guest-7``."""
         nick = self._free_nick()
-        self._bear(member, nick)
+        self._set_nick(member, nick)
         welcome = Notice(f"welcome, you are {nick}; /nick NAME changes that, /help lists the commands")
         return [Delivery((member,), welcome), *self._move(member, LOBBY)]
 
     def receive(self, member: M, request: Request) -> list[Delivery[M]]:
-        """Take one request from a member who is present and say who is owed what."""
+        """Process a member's request and return what to deliver."""
         match request:
             case Say(text):
                 return self._say(member, text)
@@ -110,11 +111,11 @@ class Room(Generic[M]):
                 return [Delivery((member,), Notice("bye")), *self.leave(member)]
 
     def leave(self, member: M, why: str = "left") -> list[Delivery[M]]:
-        """Forget a member, and tell the room. A member who is not present owes nobody an explanation."""
+        """Remove a member and tell the room. A member who is not present is ignored."""
         if member not in self._nicks:
             return []
         nick = self._nicks[member]
-        self._bear(member, None)
+        self._set_nick(member, None)
         return self._tell(self._take_out(member), f"{nick} {why}")
 
     def _say(self, member: M, text: str) -> list[Delivery[M]]:
@@ -124,33 +125,33 @@ class Room(Generic[M]):
         return [Delivery(others, Said(self._nicks[member], text))]
 
     def _whisper(self, member: M, nick: str, text: str) -> list[Delivery[M]]:
-        recipient = self._bearer(nick)
+        recipient = self._member_with(nick)
         if recipient is None:
-            return [Delivery((member,), Notice(f"nobody is called {nick}"))]
+            return [Delivery((member,), Notice(f"there is no member {nick}"))]
         parties = (member,) if recipient == member else (member, recipient)
         return [Delivery(parties, Whispered(self._nicks[member], self._nicks[recipient], text))]
 
     def _rename(self, member: M, nick: str) -> list[Delivery[M]]:
         old = self._nicks[member]
         if old == nick:
-            return [Delivery((member,), Notice(f"you are {nick} already"))]
-        bearer = self._bearer(nick)
-        if bearer not in (None, member):
-            taken = self._nicks[bearer]
+            return [Delivery((member,), Notice(f"you are already {nick}"))]
+        holder = self._member_with(nick)
+        if holder not in (None, member):
+            taken = self._nicks[holder]
             problem = "is taken" if taken.lower() == nick.lower() else f"looks like {taken}"
-            return [Delivery((member,), Notice(f"{nick} {problem}; take another nick"), "nick taken")]
-        self._bear(member, nick)
+            return [Delivery((member,), Notice(f"{nick} {problem}; take another nick"), Cause.NICK_TAKEN)]
+        self._set_nick(member, nick)
         return [
-            Delivery((member,), Notice(f"you are {nick} now")),
-            *self._tell(self._others(member), f"{old} is {nick} now"),
+            Delivery((member,), Notice(f"you are now {nick}")),
+            *self._tell(self._others(member), f"{old} is now {nick}"),
         ]
 
-    def _bearer(self, nick: str) -> M | None:
-        """Return who has this nick, or one that looks like it."""
+    def _member_with(self, nick: str) -> M | None:
+        """Return the member with this nick, or with one that looks like it."""
         return next((self._by_nick[key] for key in self.names.keys(nick) if key in self._by_nick), None)
 
-    def _bear(self, member: M, nick: str | None) -> None:
-        """Give a member a nick that is free, in place of the one they may have; None for no more nick."""
+    def _set_nick(self, member: M, nick: str | None) -> None:
+        """Give a member a free nick in place of the present one; None to remove it."""
         if member in self._nicks:
             for key in self.names.keys(self._nicks.pop(member)):
                 del self._by_nick[key]
@@ -159,31 +160,31 @@ class Room(Generic[M]):
             self._by_nick.update(dict.fromkeys(self.names.keys(nick), member))
 
     def _join(self, member: M, room: str) -> list[Delivery[M]]:
-        room = next((self._called[key] for key in self.names.keys(room) if key in self._called), room)
+        room = next((self._room_by_key[key] for key in self.names.keys(room) if key in self._room_by_key), room)
         if self._room_of[member] == room:
-            return [Delivery((member,), Notice(f"you are in {room} already"))]
+            return [Delivery((member,), Notice(f"you are already in {room}"))]
         if room not in self._rooms and room != LOBBY and len(self._rooms) >= ROOMS_MAX:
-            return [Delivery((member,), Notice("there are too many rooms; /rooms lists them"), "too many rooms")]
-        left = self._tell(self._take_out(member), f"{self._nicks[member]} went to {room}")
+            return [Delivery((member,), Notice("too many rooms; /rooms lists them"), Cause.TOO_MANY_ROOMS)]
+        left = self._tell(self._take_out(member), f"{self._nicks[member]} moved to {room}")
         return [*left, *self._move(member, room)]
 
     def _move(self, member: M, room: str) -> list[Delivery[M]]:
-        """Put a member who is in no room into ``room``."""
+        """Add a member who is in no room to ``room``."""
         others = tuple(self._rooms.setdefault(room, {}))
         self._rooms[room][member] = None
-        self._called.update(dict.fromkeys(self.names.keys(room), room))
+        self._room_by_key.update(dict.fromkeys(self.names.keys(room), room))
         self._room_of[member] = room
         if others:
             present = f"you are in {room} with {_listed(self._nicks[other] for other in others)}"
         else:
-            present = f"you are in {room}, alone so far"
+            present = f"you are the only one in {room}"
         return [
             Delivery((member,), Notice(present)),
-            *self._tell(others, f"{self._nicks[member]} came to {room}"),
+            *self._tell(others, f"{self._nicks[member]} joined {room}"),
         ]
 
     def _take_out(self, member: M) -> tuple[M, ...]:
-        """Take a member out of their room and return who is left in it."""
+        """Remove a member from their room and return the members that remain in it."""
         room = self._room_of.pop(member)
         present = self._rooms[room]
         del present[member]
@@ -191,7 +192,7 @@ class Room(Generic[M]):
             del self._rooms[room]
             if room != LOBBY:
                 for key in self.names.keys(room):
-                    del self._called[key]
+                    del self._room_by_key[key]
         return tuple(present)
 
     def _list_rooms(self, member: M) -> list[Delivery[M]]:
@@ -214,12 +215,12 @@ class Room(Generic[M]):
         while True:
             self._guests += 1
             nick = f"guest-{self._guests}"
-            if self._bearer(nick) is None:
+            if self._member_with(nick) is None:
                 return nick
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Join names by commas, as many as fit on a line, and count the rest."""
+    """Join as many names as fit on a line, and count the rest."""
     shown: list[str] = []
     room = _LIST_MAX
     rest = 0

@@ -1,7 +1,7 @@
-"""Names in any script, for rooms that speak Chinese, say; those that look like another one count as the same.
+"""Names in any script, such as Chinese. Names that look alike count as the same name.
 
-What a name may hold is PRECIS's username profile (RFC 8265), which maps full-width letters, and refuses blanks, symbols
-and text that runs both ways; names that differ by no more than their looks have the same skeleton (UTS #39).
+A name must fit PRECIS's username profile (RFC 8265), which maps full-width letters and refuses spaces, symbols and text
+of mixed direction. Names that look alike have the same skeleton (UTS #39).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import lru_cache
 from confusable_homoglyphs.confusables import confusables_data
 from precis_i18n import get_profile
 
-from netsvc.chat.names import NAME_MAX, NameRefusedError, Names
+from netsvc.chat.names import NAME_MAX, InvalidNameError, Names
 
 
 class UnicodeNames(Names):
@@ -23,10 +23,10 @@ class UnicodeNames(Names):
         super().__init__()
 
     def keys(self, name: str) -> set[str]:
-        # What it looks like as it is written, and as it might be: a capital looks like others than its small letter.
-        # No small i looks like an l, but the capital one does, and both are the same name.
-        looks = (_skeleton(written).casefold() for written in (name, name.casefold()))
-        return {_skeleton(look).casefold().replace("i", "l") for look in looks}
+        # A capital letter resembles other letters than its small letter does. So both forms are compared. A small i
+        # does not look like an l, but a capital I does, and both are the same name.
+        skeletons = (_skeleton(form).casefold() for form in (name, name.casefold()))
+        return {_skeleton(skeleton).casefold().replace("i", "l") for skeleton in skeletons}
 
     def parse(self, text: str, what: str) -> str:
         try:
@@ -37,16 +37,17 @@ class UnicodeNames(Names):
         if (
             not 0 < len(name.encode("utf-8")) <= NAME_MAX
             or (ascii_part and not ascii_part.isalnum())
-            or unicodedata.category(name[0]).startswith("M")  # it would stand on what is before it
+            or unicodedata.category(name[0]).startswith("M")  # it would combine with the character before the name
         ):
-            raise NameRefusedError(f"{what} is 1 to {NAME_MAX} bytes of letters, digits, _ and -")
+            raise InvalidNameError(f"{what} is 1 to {NAME_MAX} bytes of letters, digits, _ and -")
         return name
 
 
 def _skeleton(text: str) -> str:
-    """Return the skeleton of UTS #39, section 4, which is the same for texts that look alike.
+    """Return the skeleton of UTS #39, section 4. It is the same for texts that look alike.
 
-    Its data knows composed characters, too, which its procedure takes apart at once: here they are looked up before.
+    The data contains composed characters as well, which the procedure of UTS #39 decomposes first. Here they are looked
+    up before they are decomposed.
     """
     for _ in range(2):
         text = unicodedata.normalize("NFD", "".join(map(_prototype, text)))
@@ -55,9 +56,9 @@ def _skeleton(text: str) -> str:
 
 @lru_cache(maxsize=4_096)
 def _prototype(character: str) -> str:
-    """Return what stands for all the characters that look like this one.
+    """Return the prototype of the characters that look like this one.
 
-    The data lists for each character those that look like it: for a prototype all of them, for any other its prototype.
+    The data lists for a prototype all characters that look like it, and for any other character its prototype.
     """
     alike = confusables_data.get(character, ())
     if len(alike) != 1:
@@ -65,4 +66,4 @@ def _prototype(character: str) -> str:
     other: str = alike[0]["c"]
     if len(confusables_data[other]) > 1:
         return other
-    return min(character, other, key=lambda one: (-len(one), one))  # of two alone, either will do
+    return min(character, other, key=lambda one: (-len(one), one))  # for a pair without a prototype, either one will do

@@ -1,1 +1,1 @@
-"""The ``netsvc`` command: clients, one module a subcommand."""
+"""The ``netsvc`` command: clients, one module for each subcommand."""

@@ -1,4 +1,4 @@
-"""What every subcommand is: options that can run, and that fail in one line."""
+"""The base class of the subcommands: options that can run, and that fail with one line."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from typing import Any, NoReturn
 from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.python.usage import Options, UsageError
 from zope.interface import implementer
 
 from netsvc import __version__
-from netsvc.net.datagram_protocol import resolve
+from netsvc.errors import NetsvcError
+from netsvc.net.host_names import resolve
+from netsvc.net.reactors import Clock, Reactor, cancel
 from netsvc.wire.address import AddressError, HostPort, is_ip, parse_address
 
 #: Seconds to wait for a connection.
 CONNECT_TIMEOUT = 30.0
 
-#: Whom a port alone means, as in the classic programs.
+#: The host to connect to if only a port is given, as in the classic programs.
 DEFAULT_HOST = "127.0.0.1"
 
 
-class CommandError(Exception):
-    """The network or the peer did not do its part; the text is one line, or none if it was said. Exit status 1."""
+class CommandError(NetsvcError):
+    """The network or the peer failed: exit status 1. The text is one line, or empty if the error was printed before."""
 
 
 class VersionedOptions(Options):
@@ -38,71 +40,73 @@ class VersionedOptions(Options):
 
 
 class Command(VersionedOptions):
-    """Options of a subcommand, and what it does."""
+    """The options of a subcommand, and the subcommand itself."""
 
-    async def run(self, reactor: Any) -> None:
-        """Do it. Returning is success.
+    async def run(self, reactor: Reactor) -> None:
+        """Run the subcommand. If it returns, it has succeeded.
 
-        :raises CommandError: the network or the peer failed.
+        :raises CommandError: if the network or the peer failed.
         """
         raise NotImplementedError
 
-    def address(self, text: str, host: str | None = None) -> HostPort:
-        """Parse ``[HOST:]PORT``.
+    def peer_address(self, text: str, default_host: str | None = None) -> HostPort:
+        """Parse the ``[HOST:]PORT`` of a peer.
 
-        :param host: what a missing host means; None when it must not be missing.
+        :param default_host: the host if ``text`` has none; None if ``text`` must have one.
         """
         try:
             where = parse_address(text)
         except AddressError as e:
             raise UsageError(str(e)) from None
         if where.host is None:
-            if host is None:
-                raise UsageError(f"the host is missing before {text}; write HOST:PORT")
-            where = HostPort(host, where.port)
+            if default_host is None:
+                raise UsageError(f"{text}: the host is missing; write HOST:PORT")
+            where = HostPort(default_host, where.port)
         if not where.port:
-            raise UsageError("nobody can be reached at port 0")
+            raise UsageError(f"{text}: port 0 cannot be connected to; choose 1 to 65535")
         return where
 
-    async def listening(self, reactor: Any, text: str) -> str:
-        """Return the listening string that ``[HOST:]PORT`` is, whose host may be a name of this host."""
+    async def listening_string(self, reactor: Reactor, text: str) -> str:
+        """Return ``text`` as a listening string: a host name of this host is replaced by its address."""
         try:
             where = parse_address(text)
         except AddressError:
-            return text  # whoever listens says what is wrong with it
+            return text  # the listener reports what is wrong with it
         if where.host is None or is_ip(where.host):
             return text
-        return str(HostPort((await resolve(reactor, where.host))[0], where.port))
+        addresses = await resolve(reactor, where.host)
+        return str(HostPort(addresses[0], where.port))
 
-    def number(self, flag: str, kind: Callable[[str], Any]) -> Any:
-        """Return the positive number that ``flag`` was given."""
+    def positive_number(self, flag: str, kind: Callable[[str], Any]) -> Any:
+        """Return the value of ``flag`` as an int or a float above 0."""
         try:
             value = kind(self[flag])
         except ValueError:
             value = 0
         if not 0 < value < float("inf"):
-            raise UsageError(f"--{flag} {self[flag]}: give a number above 0")
+            number = "a whole number" if kind is int else "a number"
+            raise UsageError(f"--{flag} {self[flag]}: not {number} above 0; choose one, such as --{flag} 3")
         return value
 
 
 def explain(cause: BaseException, where: HostPort) -> str:
-    """Say in one line why the network did not do its part at ``where``.
+    """Return one line about a failure of the network at ``where``.
 
-    A cause that is not the network's is raised again: it is our own fault.
+    A cause that is not the network's is a mistake of the program, and is raised again.
     """
     match cause:
         case error.ConnectionRefusedError():
-            return f"{where}: connection refused; nobody listens there, or a firewall says so"
+            return f"{where}: connection refused; no program listens on this port, or a firewall blocks it"
         case error.TimeoutError() | error.TCPTimedOutError():
-            return f"{where}: no answer; the host is down, or a firewall drops what it is sent"
+            return f"{where}: no answer; the host is down, or a firewall drops the packets"
         case error.DNSLookupError() | error.UnknownHostError():
-            return f"{where.host}: there is no such host, or no name server answers"
+            return f"{where.host}: host not found; the name is wrong, or no name server answers"
         case error.NoRouteError() | error.ConnectError():
             return f"{where}: {cause.osError or cause}"
         case error.ConnectionLost() | error.ConnectionAborted() | error.ConnectionDone():
-            return f"{where}: connection lost; what was sent last may not have arrived"
+            return f"{where}: connection lost; the data that was sent last may not have arrived"
         case error.MessageLengthError():
-            return f"{where}: too long for a datagram"
+            return f"{where}: the message is too long for a datagram"
         case SSL.Error():
             reasons = ", ".join(str(item[-1]) for item in cause.args[0] if item) if cause.args else ""
             return f"{where}: TLS failed: {reasons or 'the peer closed the connection'}"
@@ -114,8 +118,8 @@ def explain(cause: BaseException, where: HostPort) -> str:
 
 
 @implementer(IPushProducer)
-class Flow:
-    """Lets a full consumer pause what feeds it, and leaves it alone when the consumer is gone."""
+class PausableSource:
+    """Lets a full consumer pause its source, and does not stop the source when the consumer is closed."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -127,12 +131,12 @@ class Flow:
         self._source.resumeProducing()
 
     def stopProducing(self) -> None:
-        """The consumer is gone; the source has an end of its own."""
+        """The consumer is closed. The source ends on its own."""
 
 
-def sleep(reactor: Any, seconds: float) -> Deferred[None]:
-    """Return what fires with None after ``seconds``, and can be cancelled."""
-    call = None
-    done: Deferred[None] = Deferred(lambda _: call.cancel() if call else None)
-    call = reactor.callLater(seconds, partial(done.callback, None))
+def sleep(clock: Clock, seconds: float) -> Deferred[None]:
+    """Return a Deferred that fires with None after ``seconds``. It can be cancelled."""
+    call: IDelayedCall | None = None
+    done: Deferred[None] = Deferred(lambda _: cancel(call))
+    call = clock.callLater(seconds, partial(done.callback, None))
     return done

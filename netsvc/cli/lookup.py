@@ -1,52 +1,65 @@
-"""``netsvc lookup``: what this host knows of names."""
+"""``netsvc lookup``: look up names, addresses, services and ports."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
 from netsvc.cli.command import Command, CommandError
 from netsvc.cli.console import notice
-from netsvc.cli.name_service import addresses_of, host_addresses, host_name, names_of, ports_of, reach, services_of
+from netsvc.cli.name_service import (
+    address_kind,
+    addresses_of,
+    host_addresses,
+    host_name,
+    names_of,
+    ports_of,
+    services_of,
+)
+from netsvc.net.reactors import Reactor
 from netsvc.wire.address import is_ip
 from netsvc.wire.text import clean
 
 
 class Lookup(Command):
-    """Look up names, addresses, services and ports, both ways; without an argument, this host."""
+    """Look up names, addresses, services and ports in both directions. Without an argument, describe this host."""
 
     synopsis = "[NAME|ADDRESS|SERVICE|PORT]..."
+    longdesc = (
+        "Look up the addresses of a name, the names of an address, the ports of a service and the services of a port. "
+        "Without an argument, print the name and the addresses of this host."
+    )
 
-    def parseArgs(self, *what: str) -> None:
-        self["what"] = what
+    def parseArgs(self, *subjects: str) -> None:
+        self["subjects"] = subjects
 
-    async def run(self, reactor: Any) -> None:
-        if not self["what"]:
+    async def run(self, reactor: Reactor) -> None:
+        if not self["subjects"]:
             print(f"host name: {clean(host_name())}")
             for address in host_addresses():
-                print(f"address: {address} ({reach(address)})", flush=True)
+                print(f"address: {address} ({address_kind(address)})", flush=True)
             return
-        unknown = False
-        for what in self["what"]:
-            found = await deferToThreadPool(reactor, reactor.getThreadPool(), look_up, what)
+        threads = IReactorThreads(reactor)
+        all_found = True
+        for subject in self["subjects"]:
+            found = await deferToThreadPool(threads, threads.getThreadPool(), look_up, subject)
             for line in found:
-                print(clean(f"{what}: {line}"), flush=True)
+                print(clean(f"{subject}: {line}"), flush=True)
             if not found:
-                unknown = True
-                notice(f"{what}: nothing is known")
-        if unknown:
-            raise CommandError  # each was said
+                all_found = False
+                notice(f"{subject}: not found")
+        if not all_found:
+            raise CommandError
 
 
-def look_up(what: str) -> list[str]:
-    """Return what is known of a name, an address, a service or a port, a line each. May block."""
-    if is_ip(what):
-        return [f"{reach(what)} address", *(f"name {name}" for name in names_of(what))]
-    if what.isascii() and what.isdecimal():
-        known = len(what) <= 5 and int(what) <= 65_535
-        return [f"service {service}" for service in services_of(int(what))] if known else []
+def look_up(subject: str) -> list[str]:
+    """Return one line for each fact about a name, an address, a service or a port. This may block."""
+    if is_ip(subject):
+        return [f"{address_kind(subject)} address", *(f"name {name}" for name in names_of(subject))]
+    if subject.isascii() and subject.isdecimal():
+        is_port = len(subject) <= 5 and int(subject) <= 65_535
+        return [f"service {service}" for service in services_of(int(subject))] if is_port else []
     return [
-        *(f"port {port}" for port in ports_of(what)),
-        *(f"address {address} ({reach(address)})" for address in addresses_of(what)),
+        *(f"port {port}" for port in ports_of(subject)),
+        *(f"address {address} ({address_kind(address)})" for address in addresses_of(subject)),
     ]

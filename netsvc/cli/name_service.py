@@ -1,6 +1,6 @@
-"""What a host knows of names: its own, names and addresses both ways, services and ports both ways.
+"""The name services of this host: its own name and addresses, and look-ups of names, addresses, services and ports.
 
-Every function but :func:`reach` asks the system, and those that ask for names may block.
+Every function except :func:`address_kind` asks the system. Those that look up names may block.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 _SIOCGIFADDR = 0x8915  # netdevice(7)
 
 
-def reach(address: str) -> str:
-    """Return from where an IP address can be reached: loopback, link-local, private, public, ...
+def address_kind(address: str) -> str:
+    """Return the kind of an IP address: loopback, unspecified, multicast, link-local, private, public or reserved.
 
-    :raises ValueError: for a text that is no IP address.
+    :raises ValueError: if the text is not an IP address.
     """
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
@@ -32,17 +32,17 @@ def reach(address: str) -> str:
 
 
 def host_name() -> str:
-    """Return this host's name."""
+    """Return the name of this host."""
     return socket.gethostname()
 
 
 def host_addresses() -> list[str]:
-    """Return this host's addresses, those of interfaces that have one, IPv4 first."""
+    """Return the addresses of the interfaces of this host, IPv4 first."""
     return list(dict.fromkeys([*_interface_ipv4(), *_interface_ipv6()]))
 
 
 def addresses_of(name: str) -> list[str]:
-    """Return the addresses of ``name``, or none. Blocks while the resolver is asked."""
+    """Return the addresses of ``name``; an empty list if it has none. This blocks until the resolver answers."""
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -51,7 +51,7 @@ def addresses_of(name: str) -> list[str]:
 
 
 def names_of(address: str) -> list[str]:
-    """Return the names of an IP address, or none. Blocks while the resolver is asked."""
+    """Return the names of an IP address; an empty list if it has none. This blocks until the resolver answers."""
     try:
         name, aliases, _ = socket.gethostbyaddr(address)
     except (OSError, UnicodeError):
@@ -60,7 +60,7 @@ def names_of(address: str) -> list[str]:
 
 
 def ports_of(service: str) -> list[str]:
-    """Return the ports of a service, such as ``443/tcp``, from the host's services file."""
+    """Return the ports of a service, such as ``443/tcp``, from the services file of this host."""
     ports = []
     for protocol in ("tcp", "udp"):
         with suppress(OSError, UnicodeError):
@@ -69,7 +69,7 @@ def ports_of(service: str) -> list[str]:
 
 
 def services_of(port: int) -> list[str]:
-    """Return the services of a port, such as ``https/tcp``, from the host's services file."""
+    """Return the services of a port, such as ``https/tcp``, from the services file of this host."""
     services = []
     for protocol in ("tcp", "udp"):
         with suppress(OSError):
@@ -78,15 +78,15 @@ def services_of(port: int) -> list[str]:
 
 
 def _interface_ipv4() -> Iterator[str]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             request = struct.pack("256s", name.encode()[:15])
             with suppress(OSError):  # an interface without an IPv4 address
-                yield socket.inet_ntoa(fcntl.ioctl(asking, _SIOCGIFADDR, request)[20:24])
+                yield socket.inet_ntoa(fcntl.ioctl(probe, _SIOCGIFADDR, request)[20:24])
 
 
 def _interface_ipv6() -> Iterator[str]:
-    with suppress(OSError):  # no IPv6, or no Linux
+    with suppress(OSError):  # a host without IPv6, or not Linux
         for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines():
             digits, *_, interface = line.split()
             address = ipaddress.IPv6Address(bytes.fromhex(digits))

@@ -1,4 +1,4 @@
-"""``netsvc receive``: prints what arrives, and from whom."""
+"""``netsvc receive``: print the messages that arrive, and their senders."""
 
 from __future__ import annotations
 
@@ -13,61 +13,61 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from zope.interface import implementer
 
-from netsvc.cli.command import Command, CommandError, Flow, explain
-from netsvc.cli.console import Console, notice, opened
+from netsvc.cli.command import Command, CommandError, PausableSource, explain
+from netsvc.cli.console import Console, notice, standard_streams
 from netsvc.errors import ConfigError, ListenError
-from netsvc.net.datagram_protocol import BoundedDatagramProtocol
-from netsvc.net.listening import datagram_listener, stream_listener
-from netsvc.wire.address import parse_address, peer_text, show
-from netsvc.wire.framing import LineFraming, read
+from netsvc.net.datagram_protocol import DatagramService
+from netsvc.net.listening import Listener, datagram_listener, stream_listener
+from netsvc.net.reactors import Clock, Reactor
+from netsvc.wire.address import format_address, format_peer, parse_address
+from netsvc.wire.datagram import Datagram
+from netsvc.wire.framing import LineFraming, messages_in
 
-#: The longest line of a stream that is printed as one, in bytes.
-LINE_MAX = 1_048_576
+#: Bytes of the longest line of a stream that is printed, with its line end.
+RECEIVE_LINE_MAX = 1_048_576
 
 
 class Receive(Command):
-    """Print what arrives at [HOST:]PORT on standard output, and who sent it on standard error. Answers nothing."""
+    """Print the messages that arrive at [HOST:]PORT, and their senders to standard error. Answer nothing."""
 
     synopsis = "[options] [HOST:]PORT"
-    longdesc = "Ends after --count messages, at a --bye word if there is one, or at Ctrl-C."
-    optFlags = [["udp", "u", "datagrams instead of lines on streams"]]  # noqa: RUF012  Twisted's own convention
-    optParameters = [["count", None, None, "end after so many datagrams or lines"]]  # noqa: RUF012
+    longdesc = (
+        "Print the messages that arrive at [HOST:]PORT, and their senders to standard error. "
+        "PORT alone listens on every address of this host. The command ends after --count messages, at a --bye word, "
+        "or at Ctrl-C."
+    )
+    optFlags = [["udp", "u", "Receive datagrams instead of lines on streams."]]  # noqa: RUF012  Twisted's convention
+    optParameters = [["count", None, None, "End after this number of messages."]]  # noqa: RUF012
 
     def __init__(self) -> None:
         super().__init__()
         self["bye"] = []
 
     def opt_bye(self, word: str) -> None:
-        """a word, in any case, with which anybody may end this; may be repeated"""
+        """End when any sender sends this word, in upper or lower case. May be repeated."""
         self["bye"].append(word.casefold())
 
     def parseArgs(self, where: str = "", *rest: str) -> None:
         if not where or rest:
-            raise UsageError("one [HOST:]PORT is wanted")
+            raise UsageError("give exactly one [HOST:]PORT")
         self["where"] = where
 
     def postOptions(self) -> None:
         if self["count"] is not None:
-            self["count"] = self.number("count", int)
+            self["count"] = self.positive_number("count", int)
 
-    async def run(self, reactor: Any) -> None:
-        self._left = self["count"]
+    async def run(self, reactor: Reactor) -> None:
+        self._messages_left = self["count"]
         self._done: Deferred[None] = Deferred()
         self._console = Console(lambda _: None, lambda: None)
-        self._sender = ""
+        self._last_sender = ""
         try:
-            where = await self.listening(reactor, self["where"])
-            source: _Datagrams | _Streams
-            if self["udp"]:
-                source = datagrams = _Datagrams(reactor, self._receive)
-                listener = datagram_listener(reactor, "receive", where, lambda: datagrams)
-            else:
-                source = streams = _Streams(self._receive)
-                listener = stream_listener(reactor, "receive", where, streams)
-            async with opened(reactor, self._console):
-                self._console.pause()
-                self._console.unread.addCallback(lambda _: self._end())
-                self._console.throttle(Flow(source))
+            where = await self.listening_string(reactor, self["where"])
+            source, listener = self._open_source(reactor, where)
+            async with standard_streams(reactor, self._console):
+                self._console.pause_input()
+                self._console.output_closed.addCallback(lambda _: self._end())
+                self._console.register_producer(PausableSource(source))
                 listener.startService()
                 notice(f"waiting on {listener.where()}")
                 await self._done
@@ -78,17 +78,24 @@ class Receive(Command):
         except (OSError, error.DNSLookupError) as e:
             raise CommandError(explain(e, parse_address(self["where"]))) from None
 
-    def _receive(self, message: bytes, sender: str) -> None:
+    def _open_source(self, reactor: Reactor, where: str) -> tuple[_DatagramReceiver | _StreamReceiver, Listener]:
+        if self["udp"]:
+            datagrams = _DatagramReceiver(reactor, self._message_received)
+            return datagrams, datagram_listener(reactor, "", where, lambda: datagrams)
+        streams = _StreamReceiver(self._message_received)
+        return streams, stream_listener(reactor, "", where, streams)
+
+    def _message_received(self, message: bytes, sender: str) -> None:
         if self._done.called:
             return
-        if sender != self._sender:
-            self._sender = sender
+        if sender != self._last_sender:
+            self._last_sender = sender
             notice(f"from {sender}")
         text = message.decode("utf-8", "replace")
-        self._console.show(text)
-        if self._left is not None:
-            self._left -= 1
-        if self._left == 0 or text.strip().casefold() in self["bye"]:
+        self._console.print_text(text)
+        if self._messages_left is not None:
+            self._messages_left -= 1
+        if self._messages_left == 0 or text.strip().casefold() in self["bye"]:
             self._end()
 
     def _end(self) -> None:
@@ -96,25 +103,28 @@ class Receive(Command):
             self._done.callback(None)
 
 
-class _Datagrams(BoundedDatagramProtocol):
-    def __init__(self, reactor: Any, receive: Callable[[bytes, str], None]) -> None:
-        super().__init__(reactor)
-        self._receive = receive
+class _DatagramReceiver(DatagramService):
+    def __init__(self, clock: Clock, message_received: Callable[[bytes, str], None]) -> None:
+        super().__init__(clock)
+        self._message_received = message_received
 
-    def received(self, datagram: bytes, host: str, port: int) -> None:
-        self._receive(datagram, show(host, port))
+    def received(self, datagram: Datagram) -> None:
+        host, port = datagram.peer[:2]
+        self._message_received(datagram.payload, format_address(host, port))
 
 
-class _Streams(Factory):
+class _StreamReceiver(Factory):
+    """Makes the connections, and pauses and resumes all of them together."""
+
     noisy = False
 
-    def __init__(self, receive: Callable[[bytes, str], None]) -> None:
-        self.receive = receive
-        self.connections: set[_Lines] = set()
+    def __init__(self, message_received: Callable[[bytes, str], None]) -> None:
+        self.message_received = message_received
+        self.connections: set[_LineReceiver] = set()
         self.paused = False
 
-    def buildProtocol(self, addr: IAddress | None) -> _Lines:
-        return _Lines(self)
+    def buildProtocol(self, addr: IAddress | None) -> _LineReceiver:
+        return _LineReceiver(self)
 
     def pauseProducing(self) -> None:
         self.paused = True
@@ -128,35 +138,34 @@ class _Streams(Factory):
 
 
 @implementer(IHalfCloseableProtocol)
-class _Lines(Protocol):
+class _LineReceiver(Protocol):
     transport: Any
 
-    def __init__(self, streams: _Streams) -> None:
+    def __init__(self, streams: _StreamReceiver) -> None:
         self._streams = streams
-        self._receive = streams.receive
-        self._framing = LineFraming(LINE_MAX)
+        self._framing = LineFraming(RECEIVE_LINE_MAX)
 
     def connectionMade(self) -> None:
         self._streams.connections.add(self)
         if self._streams.paused:
             self.transport.pauseProducing()
-        self._sender = peer_text(self.transport.getPeer())
+        self._sender = format_peer(self.transport.getPeer())
 
     def dataReceived(self, data: bytes) -> None:
-        for line in read(self._framing, data, self._refused):
-            self._receive(line, self._sender)
-
-    def _refused(self, why: str) -> None:
-        notice(f"from {self._sender}: {why}; it was left out")
+        for line in messages_in(self._framing, data, self._report_dropped_line):
+            self._streams.message_received(line, self._sender)
 
     def readConnectionLost(self) -> None:
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Nothing is ever written."""
+        """Nothing was written."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._streams.connections.discard(self)
         rest = self._framing.end()
         if rest is not None:
-            self._receive(rest, self._sender)
+            self._streams.message_received(rest, self._sender)
+
+    def _report_dropped_line(self, reason: str) -> None:
+        notice(f"from {self._sender}: {reason}; the line was dropped")

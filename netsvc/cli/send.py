@@ -1,4 +1,4 @@
-"""``netsvc send``: one stream, or datagrams, out."""
+"""``netsvc send``: send one stream, or datagrams."""
 
 from __future__ import annotations
 
@@ -7,45 +7,47 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from zope.interface import implementer
 
-from netsvc.cli.command import CONNECT_TIMEOUT, Command, CommandError, Flow, explain, sleep
-from netsvc.cli.console import Console, notice, opened
-from netsvc.net.datagram_protocol import ConnectedDatagramProtocol, listen_for, resolve
-from netsvc.net.reasons import pending_error
-from netsvc.net.timer import cancel
+from netsvc.cli.command import CONNECT_TIMEOUT, Command, CommandError, PausableSource, explain, sleep
+from netsvc.cli.console import Console, excerpt, notice, standard_streams
+from netsvc.net.datagram_protocol import ConnectedDatagramProtocol, listen_for
+from netsvc.net.host_names import resolve
+from netsvc.net.reactors import Clock, Reactor, cancel
+from netsvc.net.socket_errors import pending_error
 from netsvc.wire.address import HostPort
 from netsvc.wire.framing import PieceFraming
 
-#: Seconds to wait for the peer's end of the stream.
-END_TIMEOUT = 5.0
+#: Seconds to wait for the peer to end its side of the stream.
+PEER_END_TIMEOUT = 5.0
 
-#: Seconds to wait for the word that nobody listens for datagrams.
+#: Seconds to wait for a reset, or for the report that no program receives the datagrams.
 REFUSAL_TIMEOUT = 0.2
 
 
 class Send(Command):
-    """Send TEXT, or standard input, to HOST:PORT; what is answered is not shown."""
+    """Send TEXT, or standard input, to HOST:PORT. Answers are not printed."""
 
     synopsis = "[options] HOST:PORT [TEXT...]"
     longdesc = (
-        "A stream carries TEXT, or the bytes of standard input, as they are. With --udp TEXT is one datagram, "
-        "and without TEXT each line of standard input is one. Nobody confirms a datagram."
+        "Send TEXT, or standard input, to HOST:PORT. Answers are not printed. "
+        "A stream carries the bytes of TEXT or of standard input unchanged. With --udp, TEXT is one datagram; "
+        "without TEXT, each line of standard input is one. The arrival of a datagram is not confirmed."
     )
-    optFlags = [["udp", "u", "datagrams instead of a stream"]]  # noqa: RUF012  Twisted's own convention
+    optFlags = [["udp", "u", "Send datagrams instead of a stream."]]  # noqa: RUF012  Twisted's own convention
     where: HostPort
 
     def parseArgs(self, where: str = "", *text: str) -> None:
         if not where:
-            raise UsageError("HOST:PORT is missing")
-        self.where = self.address(where)
+            raise UsageError("HOST:PORT is missing; give the address of the peer")
+        self.where = self.peer_address(where)
         self["text"] = " ".join(text).encode("utf-8", "surrogateescape") if text else None
 
-    async def run(self, reactor: Any) -> None:
+    async def run(self, reactor: Reactor) -> None:
         try:
             if self["udp"]:
                 await self._send_datagrams(reactor)
@@ -54,109 +56,114 @@ class Send(Command):
         except Exception as e:
             raise CommandError(explain(e, self.where)) from None
 
-    async def _send_stream(self, reactor: Any) -> None:
+    async def _send_stream(self, reactor: Reactor) -> None:
         endpoint = HostnameEndpoint(reactor, self.where.host or "", self.where.port, timeout=CONNECT_TIMEOUT)
-        stream = await connectProtocol(endpoint, _Outgoing(reactor))
+        stream = await connectProtocol(endpoint, _OutgoingStream(reactor))
         if self["text"] is not None:
             stream.transport.write(self["text"])
             stream.end()
-            await self._ended(reactor, stream)
+            await self._wait_for_end(reactor, stream)
             return
         console = Console(stream.transport.write, stream.end, PieceFraming())
-        async with opened(reactor, console):
-            stream.throttle(Flow(console.transport))
-            await self._ended(reactor, stream)
+        async with standard_streams(reactor, console):
+            stream.register_producer(PausableSource(console.transport))
+            await self._wait_for_end(reactor, stream)
 
-    async def _ended(self, reactor: Any, stream: _Outgoing) -> None:
+    async def _wait_for_end(self, clock: Clock, stream: _OutgoingStream) -> None:
         await stream.sent
-        deadline = reactor.callLater(END_TIMEOUT, stream.transport.loseConnection)
+        deadline = clock.callLater(PEER_END_TIMEOUT, stream.transport.loseConnection)
         try:
-            await stream.lost
+            await stream.closed
         finally:
             cancel(deadline)
 
-    async def _send_datagrams(self, reactor: Any) -> None:
+    async def _send_datagrams(self, reactor: Reactor) -> None:
         address = (await resolve(reactor, self.where.host or ""))[0]
-        socket = _OutgoingDatagrams(address, self.where.port)
-        listen_for(reactor, socket, address)
+        datagrams = _OutgoingDatagrams(address, self.where.port)
+        listen_for(reactor, datagrams, address)
         if self["text"] is not None:
-            socket.send(self["text"])
+            datagrams.send(self["text"])
         else:
-            ended: Deferred[None] = Deferred()
-            console = Console(socket.send, lambda: ended.callback(None))
-            async with opened(reactor, console):
-                await ended
+            input_ended: Deferred[None] = Deferred()
+            console = Console(datagrams.send, lambda: input_ended.callback(None))
+            async with standard_streams(reactor, console):
+                await input_ended
         await sleep(reactor, REFUSAL_TIMEOUT)
-        if socket.failure is not None:
-            raise socket.failure
+        if datagrams.failure is not None:
+            raise datagrams.failure
 
 
 @implementer(IHalfCloseableProtocol)
-class _Outgoing(Protocol):
-    """Sends, half-closes, and waits for the peer's end.
+class _OutgoingStream(Protocol):
+    """Sends, half-closes, and waits for the end of the peer.
 
-    :ivar sent: fires when everything is handed to the system; fails when the connection was lost before.
-    :ivar lost: fires when the connection ended after that; fails when the peer reset it.
+    :ivar sent: fires when the system has accepted everything; fails if the connection was lost before.
+    :ivar closed: fires when the connection was closed after that; fails if the peer reset it.
     """
 
     transport: Any
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.sent: Deferred[None] = Deferred()
-        self.lost: Deferred[None] = Deferred()
-        self._reactor = reactor
-        self._ended = False
-        self._reset = False
+        self.closed: Deferred[None] = Deferred()
+        self._clock = clock
+        self._peer_ended_input = False
+        self._was_reset = False
 
-    def throttle(self, source: Flow) -> None:
-        self.transport.registerProducer(source, True)
+    def register_producer(self, producer: IPushProducer) -> None:
+        """Pause ``producer``, the source of what is sent, while the peer does not read."""
+        self.transport.registerProducer(producer, True)
 
     def end(self) -> None:
+        """End the stream when everything is sent."""
         self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
 
     def readConnectionLost(self) -> None:
-        """The peer has said all; what is to be sent is sent all the same."""
-        self._ended = True
+        """The peer has ended its input. The rest of the stream is sent all the same."""
+        self._peer_ended_input = True
         if pending_error(self.transport):
-            self._reset = True
+            self._was_reset = True
             self.transport.abortConnection()
         elif self.sent.called:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         self.sent.callback(None)
-        if self._ended:  # before it was sent all: a peer that does not listen any more says so within a moment
-            self._reactor.callLater(REFUSAL_TIMEOUT, self._leave)
+        if self._peer_ended_input:  # if the peer had closed the connection, it now answers with a reset
+            self._clock.callLater(REFUSAL_TIMEOUT, self._close_unless_reset)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._reset:
+        if self._was_reset:
             reason = Failure(error.ConnectionLost())
-        waiting = self.lost if self.sent.called else self.sent
+        waiting = self.closed if self.sent.called else self.sent
         waiting.callback(None if self.sent.called and reason.check(error.ConnectionDone) else reason)
 
-    def _leave(self) -> None:
-        self._reset = pending_error(self.transport) is not None
+    def _close_unless_reset(self) -> None:
+        self._was_reset = pending_error(self.transport) is not None
         self.transport.loseConnection()
 
 
 class _OutgoingDatagrams(ConnectedDatagramProtocol):
-    """Sends, and keeps why that failed, if it did."""
+    """Sends datagrams.
+
+    :ivar failure: the reason for the last failure, if there was one.
+    """
 
     failure: Exception | None = None
 
     def send(self, datagram: bytes) -> None:
-        """Send one datagram, or say why not."""
-        if self.transport is None:  # closed by the system, when nobody listens
-            notice(f"not sent: {datagram.decode('utf-8', 'replace')[:64]}")
+        """Send one datagram. If that fails, print a notice."""
+        if self.transport is None:
+            notice(f"not sent: {excerpt(datagram)}: the system has closed the port")
             return
         try:
             self.transport.write(datagram)
-        except error.MessageLengthError:
+        except error.MessageLengthError as e:
             notice(f"not sent: {len(datagram):,} bytes are too long for a datagram")
-            self.failure = error.MessageLengthError()
+            self.failure = e
         except OSError as e:
-            notice(f"not sent: {datagram.decode('utf-8', 'replace')[:64]}: {(e.strerror or str(e)).lower()}")
+            notice(f"not sent: {excerpt(datagram)}: {(e.strerror or str(e)).lower()}")
             self.failure = e
 
     def closed(self, reason: Exception) -> None:

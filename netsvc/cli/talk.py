@@ -1,4 +1,4 @@
-"""``netsvc talk``: a conversation, both directions at once, either side listening."""
+"""``netsvc talk``: a conversation in both directions at once, as the client or as the server."""
 
 from __future__ import annotations
 
@@ -6,44 +6,49 @@ from pathlib import Path
 from typing import Any
 
 from OpenSSL import crypto
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
 from twisted.python.usage import UsageError
 
-from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, Flow, explain
-from netsvc.cli.console import Console, is_terminal, notice, opened
+from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, PausableSource, explain
+from netsvc.cli.console import Console, excerpt, is_terminal, notice, standard_streams
 from netsvc.errors import ConfigError, ListenError
-from netsvc.net.datagram_protocol import listen_for, resolve
+from netsvc.net.datagram_protocol import listen_for
+from netsvc.net.host_names import resolve
 from netsvc.net.listening import datagram_listener, stream_listener
-from netsvc.talk import Conversation, DatagramConversation, SayError, TLSConversation
-from netsvc.wire.address import HostPort, peer_text
+from netsvc.net.reactors import Reactor
+from netsvc.talk.base_conversation import NotSentError
+from netsvc.talk.datagram_conversation import DatagramConversation
+from netsvc.talk.stream_conversation import Conversation, TLSConversation
+from netsvc.wire.address import HostPort, format_peer
 
 
 class Talk(Command):
-    """Talk with whoever listens at [HOST:]PORT, or wait there for somebody."""
+    """Talk with the program that listens at [HOST:]PORT, or listen there for one client."""
 
     synopsis = "[options] [HOST:]PORT"
     longdesc = (
-        "End of input ends the sending, not the receiving. A bye word, typed or received, in any case, ends both. "
-        "Without --framing lines are spoken, until the other side sends a message without a line end."
+        "Talk with the program that listens at [HOST:]PORT; with --listen, listen there for one client. "
+        "The end of standard input ends the sending, not the receiving. A bye word that is typed or received, in upper "
+        "or lower case, ends both. Without --framing, messages are lines until the other side sends a message without "
+        "a line end."
     )
     optFlags = [  # noqa: RUF012  Twisted's own convention
-        ["udp", "u", "datagrams, one for each message, instead of a stream"],
+        ["udp", "u", "Send each message as a datagram instead of using a stream."],
         [
             "listen",
             "l",
-            "wait for somebody instead of calling; PORT alone listens on every address of this host",
+            "Listen for one client instead of connecting. PORT alone listens on every address of this host.",
         ],
-        ["tls", None, "TLS, with the server's certificate and name verified"],
+        ["tls", None, "Connect with TLS, and verify the server's certificate and its name."],
     ]
     optParameters = [  # noqa: RUF012
-        ["ca", None, None, "PEM file of the authority to trust with --tls, instead of the system's"],
+        ["ca", None, None, "With --tls: trust the authority in this PEM file instead of those of the system."],
     ]
     where: HostPort
-    _partner: Conversation | DatagramConversation
+    _conversation: Conversation | DatagramConversation
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,41 +56,43 @@ class Talk(Command):
         self["framing"] = None
 
     def opt_framing(self, framing: str) -> None:
-        """line or raw (a message is what arrives together, and is sent without a line end)"""
+        """line: each line is a message. raw: the bytes that arrive together are a message, and no line end is sent."""
         if framing not in ("line", "raw"):
-            raise UsageError(f"--framing {framing}: there are line and raw")
+            raise UsageError(f"--framing {framing}: unknown framing; choose line or raw")
         self["framing"] = framing
 
     def opt_bye(self, word: str) -> None:
-        """a word that ends the conversation; may be repeated [default: bye]"""
+        """End the conversation when either side sends this word. May be repeated. [default: bye]"""
         self["bye"].append(word)
 
     def parseArgs(self, where: str = "", *rest: str) -> None:
         if not where or rest:
-            raise UsageError("one [HOST:]PORT is wanted")
+            raise UsageError("give exactly one [HOST:]PORT")
         self["where"] = where
 
     def postOptions(self) -> None:
         self["bye"] = self["bye"] or ["bye"]
         if self["tls"] and (self["udp"] or self["listen"]):
-            raise UsageError("--tls calls; it goes with neither --listen nor --udp")
+            raise UsageError(
+                f"--tls cannot be combined with {'--udp' if self['udp'] else '--listen'}; leave out one of them"
+            )
         if self["ca"] and not self["tls"]:
-            raise UsageError("--ca goes with --tls")
+            raise UsageError("--ca has no effect without --tls; add --tls")
         if self["udp"] and self["framing"]:
-            raise UsageError("--framing is for streams; a datagram is a message")
-        # What --listen takes, the listener parses.
-        self.where = HostPort(self["where"], 0) if self["listen"] else self.address(self["where"], DEFAULT_HOST)
+            raise UsageError("--framing cannot be combined with --udp, because a datagram is a message; leave out one")
+        # With --listen the listener parses the address, because it accepts other forms too.
+        self.where = HostPort(self["where"], 0) if self["listen"] else self.peer_address(self["where"], DEFAULT_HOST)
 
-    async def run(self, reactor: Any) -> None:
-        self._late = self._unsent = 0  # lines that came after the end, and that could not be sent before
-        console = Console(self._typed, self._input_ended)
+    async def run(self, reactor: Reactor) -> None:
+        self._lines_after_end = self._lines_not_sent = 0
+        console = Console(self._send_line, self._input_ended)
         try:
-            async with opened(reactor, console):
-                console.pause()
-                self._partner = await self._find_partner(reactor, console)
-                console.unread.addCallback(lambda _: self._partner.hang_up())
-                console.resume()
-                await self._partner.ended
+            async with standard_streams(reactor, console):
+                console.pause_input()
+                self._conversation = await self._begin(reactor, console)
+                console.output_closed.addCallback(lambda _: self._conversation.abort())
+                console.resume_input()
+                await self._conversation.ended
         except ConfigError as e:
             raise UsageError(str(e)) from None
         except ListenError as e:
@@ -93,64 +100,71 @@ class Talk(Command):
         except Exception as e:
             raise CommandError(explain(e, self.where)) from None
         finally:
-            if self._late:
-                notice(f"not sent, because the conversation was over: {self._late:,} more line(s)")
-        if self._late or self._unsent:
-            raise CommandError  # each was said
+            if self._lines_after_end:
+                lines = "1 line was" if self._lines_after_end == 1 else f"{self._lines_after_end:,} lines were"
+                notice(f"{lines} not sent, because the conversation was over")
+        if self._lines_after_end or self._lines_not_sent:
+            raise CommandError
 
     def _input_ended(self) -> None:
-        self._partner.end()
+        self._conversation.end()
 
-    def _typed(self, line: bytes) -> None:
-        if self._partner.over:
-            self._late += 1
+    def _send_line(self, line: bytes) -> None:
+        if self._conversation.sending_ended:
+            self._lines_after_end += 1
             return
         try:
-            self._partner.say(line)
-        except SayError as e:
-            self._unsent += 1
-            notice(f"not sent: {line.decode('utf-8', 'replace')[:64]}: {e}")
+            self._conversation.send(line)
+        except NotSentError as e:
+            self._lines_not_sent += 1
+            notice(f"not sent: {excerpt(line)}: {e}")
 
-    async def _find_partner(self, reactor: Any, console: Console) -> Conversation | DatagramConversation:
+    async def _begin(self, reactor: Reactor, console: Console) -> Conversation | DatagramConversation:
         if self["udp"]:
-            return await self._find_datagrams(reactor, console)
+            return await self._begin_datagrams(reactor, console)
         kind = TLSConversation if self["tls"] else Conversation
-        conversation = kind(reactor, console.show, notice, framing=self["framing"], bye=self["bye"], left=self._left)
+        conversation = kind(
+            reactor,
+            console.print_text,
+            notice,
+            framing=self["framing"],
+            bye=self["bye"],
+            peer_ended_input=self._peer_ended_input,
+        )
         if self["listen"]:
-            caller = _FirstCaller(conversation)
-            where = await self.listening(reactor, self["where"])
-            listener = stream_listener(reactor, "talk", where, caller)
+            where = await self.listening_string(reactor, self["where"])
+            listener = stream_listener(reactor, "", where, _OneConnectionFactory(conversation))
             listener.startService()
             notice(f"waiting on {listener.where()}")
-            await caller.came
+            await conversation.ready
             await listener.stopService()
         else:
             await connectProtocol(self._endpoint(reactor), conversation)
-        await conversation.ready
-        notice(f"talking to {peer_text(conversation.transport.getPeer())}")
-        # Whichever side is slow, the other one waits.
-        conversation.throttle(Flow(console.transport))
-        console.throttle(Flow(conversation))
+            await conversation.ready
+        notice(f"talking to {format_peer(conversation.transport.getPeer())}")
+        # Backpressure in both directions: the side that is slower pauses the other.
+        conversation.register_producer(PausableSource(console.transport))
+        console.register_producer(PausableSource(conversation))
         return conversation
 
-    async def _find_datagrams(self, reactor: Any, console: Console) -> DatagramConversation:
+    async def _begin_datagrams(self, reactor: Reactor, console: Console) -> DatagramConversation:
         if self["listen"]:
-            conversation = DatagramConversation(reactor, console.show, notice, bye=self["bye"])
-            console.throttle(Flow(conversation))
-            where = await self.listening(reactor, self["where"])
-            listener = datagram_listener(reactor, "talk", where, lambda: conversation)
+            conversation = DatagramConversation(reactor, console.print_text, notice, bye=self["bye"])
+            console.register_producer(PausableSource(conversation))
+            where = await self.listening_string(reactor, self["where"])
+            listener = datagram_listener(reactor, "", where, lambda: conversation)
             listener.startService()
             notice(f"waiting on {listener.where()}")
             return conversation
         address = (await resolve(reactor, self.where.host or ""))[0]
         conversation = DatagramConversation(
-            reactor, console.show, notice, partner=(address, self.where.port), bye=self["bye"]
+            reactor, console.print_text, notice, peer=(address, self.where.port), bye=self["bye"]
         )
         listen_for(reactor, conversation, address)
-        console.throttle(Flow(conversation))
+        console.register_producer(PausableSource(conversation))
         return conversation
 
-    def _endpoint(self, reactor: Any) -> IStreamClientEndpoint:
+    def _endpoint(self, reactor: Reactor) -> IStreamClientEndpoint:
         host = self.where.host or ""
         endpoint = HostnameEndpoint(reactor, host, self.where.port, timeout=CONNECT_TIMEOUT)
         if not self["tls"]:
@@ -164,27 +178,25 @@ class Talk(Command):
             pem = Path(self["ca"]).read_bytes()
             return trustRootFromCertificates([Certificate.loadPEM(pem)])
         except OSError as e:
-            raise UsageError(f"--ca {self['ca']}: {(e.strerror or str(e)).lower()}") from None
+            problem = (e.strerror or str(e)).lower()
+            raise UsageError(f"--ca {self['ca']}: {problem}; name a PEM file that can be read") from None
         except crypto.Error:
-            raise UsageError(f"--ca {self['ca']}: there is no PEM certificate in it") from None
+            raise UsageError(f"--ca {self['ca']}: the file contains no PEM certificate; name one that does") from None
 
-    def _left(self) -> None:
+    def _peer_ended_input(self) -> None:
         if is_terminal():
-            notice("the other side has finished")
-            self._partner.end()
+            notice("the other side has ended its input")
+            self._conversation.end()
 
 
-class _FirstCaller(Factory):
-    """Gives the first caller the conversation, and everybody else nothing."""
+class _OneConnectionFactory(Factory):
+    """Gives the conversation to the first client and refuses further ones."""
 
     noisy = False
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation: Conversation | None = conversation
-        self.came: Deferred[None] = Deferred()
 
     def buildProtocol(self, addr: IAddress | None) -> Conversation | None:
         conversation, self._conversation = self._conversation, None
-        if conversation is not None:
-            self.came.callback(None)
         return conversation

@@ -1,22 +1,24 @@
-"""Acknowledgement templates: what ``--reply`` sends for each message, such as ``got {message} at {time}``."""
+"""Templates of acknowledgements: what ``--reply`` sends for each message, such as ``got {message} at {time}``."""
 
 from __future__ import annotations
 
 import string
 import time
 
-#: What a template may name: the message's bytes, the peer's address, the server's local time.
+from netsvc.errors import NetsvcError
+
+#: The fields of a template: the message's bytes, the peer's address, the server's local time.
 FIELDS = ("message", "peer", "time")
 
 
-class TemplateError(ValueError):
-    """The template cannot be used; the text says why."""
+class TemplateError(NetsvcError, ValueError):
+    """The template cannot be used; the message says why."""
 
 
 class ReplyTemplate:
-    """``{message}``, ``{peer}`` and ``{time}`` are filled in; ``{{`` and ``}}`` are braces; the rest stands.
+    """A text in which ``{message}``, ``{peer}`` and ``{time}`` are filled in. ``{{`` and ``}}`` stand for braces.
 
-    :raises TemplateError: for any other field, a format or conversion in a field, or a brace left open.
+    :raises TemplateError: for any other field, for a format or conversion in a field, and for a single brace.
     """
 
     def __init__(self, template: str) -> None:
@@ -25,17 +27,17 @@ class ReplyTemplate:
         try:
             parsed = list(string.Formatter().parse(template))
         except ValueError as e:
-            raise TemplateError(f"{e} (a brace that is meant is written twice)") from None
+            raise TemplateError(f"{e} (write a literal brace twice)") from None
         for literal, field, spec, conversion in parsed:
             self._parts.append(literal.encode("utf-8", "surrogateescape"))
             if field is None:
                 continue
             if field not in FIELDS or spec or conversion:
-                raise TemplateError(f"{{{field}}} is no field")
+                raise TemplateError(f"{{{field}}} is not a field")
             self._parts.append(field)
 
     def render(self, message: bytes, peer: str, now: float) -> bytes:
-        """Return the answer to ``message`` from ``peer`` at ``now`` (seconds since the epoch)."""
+        """Return the acknowledgement of ``message`` from ``peer`` at ``now`` (seconds since the epoch)."""
         return b"".join(
             part if isinstance(part, bytes) else self._fill(part, message, peer, now) for part in self._parts
         )

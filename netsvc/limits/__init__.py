@@ -1,1 +1,1 @@
-"""Who may do how much: networks, token buckets, admission, the datagram guard. Pure."""
+"""Who may do how much: causes, networks, token buckets, admission, the datagram guard, limits of a stream. Pure."""

@@ -1,108 +1,121 @@
-"""Who may connect: from which networks, how many in all and from one host, and how often a host may come.
+"""Which connections are accepted: from which networks, how many in all and per host, and how many new ones per second.
 
 A host is an IPv4 address or an IPv6 /64, as for datagrams (:mod:`netsvc.limits.token_bucket`).
 """
 
 from __future__ import annotations
 
+import resource
 from collections import Counter
-from typing import Literal
 
-from netsvc.limits.networks import Networks
+from netsvc.limits.cause import Cause
+from netsvc.limits.networks import NetworkRules
 from netsvc.limits.token_bucket import SourceBuckets, source_prefix
 
-Refusal = Literal["not allowed", "server full", "too many connections from one host", "connects too often"]
-
-#: Connections of one host at a time, and new ones a second: the defaults.
+#: Concurrent connections per host, and new ones per second and host: the defaults.
 MAX_PER_HOST = 64
 CONNECT_RATE = 20.0
 
-#: How many seconds' worth of connections a host that was silent may make at once.
+#: A host that was silent may open the connections of this many seconds at once.
 BURST_SECONDS = 10
+
+#: Open files that connections leave to everything else.
+SPARE_FILES = 64
+
+
+def default_max_connections() -> int:
+    """Return how many connections the open-file limit of this process allows: the soft limit less 64."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000
 
 
 class HostCounter:
-    """Counts something of each host, in memory only for those that have any. A peer without an address is no host."""
+    """Counts something per host. Hosts whose count is 0 take no memory. A peer without an address is not counted."""
 
     def __init__(self) -> None:
-        self._numbers: Counter[str | bytes] = Counter()
+        self._counts: Counter[str | bytes] = Counter()
 
-    def of(self, host: str | None) -> int:
-        """Return how many ``host`` has."""
-        return 0 if host is None else self._numbers[source_prefix(host)]
+    def count(self, host: str | None) -> int:
+        """Return the count of ``host``."""
+        return 0 if host is None else self._counts[source_prefix(host)]
 
     def add(self, host: str | None, number: int) -> None:
-        """Count so many more, or less."""
+        """Add ``number``, which may be negative, to the count of ``host``."""
         if host is not None:
             prefix = source_prefix(host)
-            self._numbers[prefix] += number
-            if not self._numbers[prefix]:
-                del self._numbers[prefix]
+            self._counts[prefix] += number
+            if not self._counts[prefix]:
+                del self._counts[prefix]
 
 
-class Connections:
-    """Counts connections, in all and of each host. Services share one.
+class ConnectionCounter:
+    """Counts open connections, in all and per host. The services of one server share it.
 
-    :param most: at a time, from everybody; 0 for no limit.
-    :param most_of_a_host: at a time, from one host; 0 for no limit.
+    :param maximum: of all connections; 0 for no limit; None for what the open-file limit allows.
+    :param max_per_host: of the connections of one host; 0 for no limit.
     """
 
-    def __init__(self, most: int = 0, most_of_a_host: int = MAX_PER_HOST) -> None:
-        self._most = most
-        self._most_of_a_host = most_of_a_host
-        self._number = 0
-        self._of_host = HostCounter()
+    def __init__(self, maximum: int | None = None, max_per_host: int = MAX_PER_HOST) -> None:
+        self._maximum = default_max_connections() if maximum is None else maximum
+        self._max_per_host = max_per_host
+        self._open = 0
+        self._per_host = HostCounter()
 
     def __len__(self) -> int:
-        """How many connections there are."""
-        return self._number
+        """Return the number of open connections."""
+        return self._open
 
-    def refusal(self, host: str | None) -> Refusal | None:
-        """Say why there are too many for one more from ``host``; None if there are not."""
-        if self._most and self._number >= self._most:
-            return "server full"
-        if 0 < self._most_of_a_host <= self._of_host.of(host):
-            return "too many connections from one host"
+    def check(self, host: str | None) -> Cause | None:
+        """Return why one more connection from ``host`` would be too many; None if it would not."""
+        if self._maximum and self._open >= self._maximum:
+            return Cause.SERVER_FULL
+        if 0 < self._max_per_host <= self._per_host.count(host):
+            return Cause.TOO_MANY_PER_HOST
         return None
 
-    def enter(self, host: str | None) -> None:
+    def connection_opened(self, host: str | None) -> None:
         """Count a connection."""
-        self._number += 1
-        self._of_host.add(host, 1)
+        self._open += 1
+        self._per_host.add(host, 1)
 
-    def leave(self, host: str | None) -> None:
-        """Forget a connection that was counted."""
-        self._number -= 1
-        self._of_host.add(host, -1)
+    def connection_closed(self, host: str | None) -> None:
+        """Stop counting a connection that was counted."""
+        self._open -= 1
+        self._per_host.add(host, -1)
 
 
 class Admission:
-    """Says who may connect to one service.
+    """Decides which connections one service accepts.
 
-    :param connections: all that there are.
-    :param networks: from where the service may be reached.
-    :param connect_rate: connections a second of one host, ten seconds' worth of them at once; 0 for no limit.
+    :param connections: the counter of open connections.
+    :param networks: the networks from which the service may be reached.
+    :param connect_rate: new connections per second and host, ten seconds' worth of them at once; 0 for no limit.
     """
 
     def __init__(
         self,
-        connections: Connections | None = None,
-        networks: Networks | None = None,
+        connections: ConnectionCounter | None = None,
+        networks: NetworkRules | None = None,
         connect_rate: float = CONNECT_RATE,
     ) -> None:
-        self.connections = Connections() if connections is None else connections
-        self._networks = Networks() if networks is None else networks
-        # No total, and no answer at random: unlike a datagram's, the address of a connection cannot be forged.
+        self.connections = ConnectionCounter() if connections is None else connections
+        self._networks = NetworkRules() if networks is None else networks
+        # No total and no random leak: unlike that of a datagram, the address of a connection cannot be forged.
         self._rate = SourceBuckets(connect_rate, connect_rate * BURST_SECONDS, 0, lambda: 1.0)
 
-    def refusal(self, host: str | None, now: float) -> Refusal | None:
-        """Say why there shall be no connection from ``host`` at ``now`` (seconds); None if there may be one.
+    @classmethod
+    def unlimited(cls) -> Admission:
+        """Return an admission that accepts every connection."""
+        return cls(ConnectionCounter(0, 0), connect_rate=0)
 
-        :param host: an IP address; None for a peer without one (a UNIX socket), of which only the total counts.
+    def check(self, host: str | None, now: float) -> Cause | None:
+        """Return why a connection from ``host`` is refused at ``now`` (seconds); None if it is accepted.
+
+        :param host: an IP address; None for a peer without one (a UNIX socket), for which only the total counts.
         """
         if host is not None and not self._networks.allows(host):
-            return "not allowed"
-        refusal = self.connections.refusal(host)
-        if refusal is None and host is not None and not self._rate.admits(host, now):
-            return "connects too often"
-        return refusal
+            return Cause.NOT_ALLOWED
+        cause = self.connections.check(host)
+        if cause is None and host is not None and not self._rate.admits(host, now):
+            return Cause.CONNECT_RATE
+        return cause

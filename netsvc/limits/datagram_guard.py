@@ -1,53 +1,54 @@
-"""Which datagrams a timestamp server answers. Nonsense, loops and floods meet silence.
+"""Which datagrams a service answers. Loops and floods get no answer.
 
-The classic server answers whatever comes, so one forged datagram between two of them makes both talk for ever
+A server that answers every datagram can be made to talk to another one for ever by one forged datagram
 (CVE-2024-2169).
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
-from netsvc.limits.networks import Networks
+from netsvc.limits.cause import Cause
+from netsvc.limits.networks import NetworkRules
 from netsvc.limits.token_bucket import SourceBuckets
 
-#: Services answer from ports below this one; people ask from above.
+#: Services send from ports below this one; clients send from ports above.
 PRIVILEGED_PORTS = 1024
 
 #: Bytes of the longest datagram that is answered by default.
 MAX_SIZE = 1_400
 
-Refusal = Literal["too long", "privileged port", "own port", "not allowed", "too many"]
 
-
-class Guard:
-    """Says which questions are answered.
+class DatagramGuard:
+    """Decides which datagrams are answered.
 
     :param buckets: how many answers each source may have.
     :param max_size: the longest datagram that is answered, in bytes; 0 for no limit.
-    :param networks: from where questions are answered.
+    :param networks: the networks whose datagrams are answered.
     """
 
     def __init__(
-        self, buckets: SourceBuckets | None = None, max_size: int = MAX_SIZE, networks: Networks | None = None
+        self, buckets: SourceBuckets | None = None, max_size: int = MAX_SIZE, networks: NetworkRules | None = None
     ) -> None:
         self._buckets = SourceBuckets() if buckets is None else buckets
         self._max_size = max_size
-        self._networks = Networks() if networks is None else networks
+        self._networks = NetworkRules() if networks is None else networks
 
-    def refusal(self, datagram: bytes, host: str, port: int, own_port: int, now: float) -> Refusal | None:
-        """Say why ``datagram`` from ``host`` and ``port``, come to ``own_port`` at ``now``, is not to be answered.
+    def check(self, size: int, host: str, port: int, own_port: int, now: float) -> Cause | None:
+        """Return why a datagram is not answered; None if it is.
 
-        :return: None if it is.
+        :param size: of the datagram, in bytes.
+        :param host: the IP address that it came from.
+        :param port: the port that it came from.
+        :param own_port: the port that it came to.
+        :param now: the time in seconds.
         """
-        if self._max_size and len(datagram) > self._max_size:
-            return "too long"
+        if self._max_size and size > self._max_size:
+            return Cause.DATAGRAM_TOO_LONG
         if port < PRIVILEGED_PORTS:  # echo, daytime, DNS, NTP, ...; and port 0, to which nothing can be sent
-            return "privileged port"
+            return Cause.PRIVILEGED_PORT
         if port == own_port:
-            return "own port"
+            return Cause.OWN_PORT
         if not self._networks.allows(host):
-            return "not allowed"
+            return Cause.NOT_ALLOWED
         if not self._buckets.admits(host, now):
-            return "too many"
+            return Cause.DATAGRAM_RATE
         return None

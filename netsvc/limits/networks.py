@@ -1,46 +1,50 @@
-"""Networks as people write them (``192.0.2.0/24``, ``2001:db8::/32``, ``192.0.2.1``), and who is in them."""
+"""Networks in their usual notation (``192.0.2.0/24``, ``2001:db8::/32``, ``192.0.2.1``), and rules made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from netsvc.errors import NetsvcError
+
 Network = IPv4Network | IPv6Network
 
 
-class NetworkError(ValueError):
-    """A text that is no network; the text of the error says why."""
+class InvalidNetworkError(NetsvcError, ValueError):
+    """The text is not a network; the message says why."""
 
 
 def parse_network(text: str) -> Network:
-    """Return the network that ``text`` is; an address is a network of one.
+    """Return the network that ``text`` names. An address is a network of one host.
 
-    :raises NetworkError: for a text that is neither.
+    An IPv4 network inside IPv6 (``::ffff:192.0.2.0/120``) is returned as the IPv4 network.
+
+    :raises InvalidNetworkError: for any other text.
     """
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        raise NetworkError("neither a network nor an address") from None
+        raise InvalidNetworkError("neither a network nor an address") from None
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is not None and network.prefixlen >= 96:
         return IPv4Network((mapped, network.prefixlen - 96))
     return network
 
 
-class Networks:
-    """Who may come: from the allowed networks, or from anywhere if none is named; never from the denied ones.
+class NetworkRules:
+    """Which addresses are allowed: those in an allowed network, or all if none is named, except the denied ones.
 
-    :param allow: networks, as :func:`parse_network` takes them.
-    :param deny: likewise.
-    :raises NetworkError: for a text that is no network.
+    :param allow: a list of networks, as text or parsed.
+    :param deny: likewise. It takes precedence.
+    :raises InvalidNetworkError: for a text that is not a network, and for a single text instead of a list.
     """
 
-    def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
-        self._allow = tuple(map(parse_network, allow))
-        self._deny = tuple(map(parse_network, deny))
+    def __init__(self, allow: Iterable[str | Network] = (), deny: Iterable[str | Network] = ()) -> None:
+        self._allow = _parsed("allow", allow)
+        self._deny = _parsed("deny", deny)
 
     def allows(self, host: str) -> bool:
-        """Whether the address ``host`` may come. An IPv4 address inside IPv6 is the IPv4 address."""
+        """Whether the IP address ``host`` is allowed. An IPv4 address inside IPv6 counts as the IPv4 address."""
         if not self._allow and not self._deny:
             return True
         address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
@@ -49,3 +53,9 @@ class Networks:
         if any(address in network for network in self._deny):
             return False
         return not self._allow or any(address in network for network in self._allow)
+
+
+def _parsed(name: str, networks: Iterable[str | Network]) -> tuple[Network, ...]:
+    if isinstance(networks, str):
+        raise InvalidNetworkError(f'{name} takes a list of networks; write {name}=["{networks}"]')
+    return tuple(parse_network(network) if isinstance(network, str) else network for network in networks)

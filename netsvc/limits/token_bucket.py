@@ -1,8 +1,8 @@
-"""Token buckets per source prefix: how many answers a second an address, and the world, may have.
+"""Token buckets: how many events per second one source, and all sources together, may cause.
 
-After chrony's client log (``ratelimit interval 3 burst 8 leak 2``, a table of 4,096 addresses): a source that
-asks too often is answered at random, now and then, so that somebody who forges a victim's address cannot
-silence the victim's own questions.
+The buckets per source follow chrony's client log (``ratelimit interval 3 burst 8 leak 2``, a table of 4,096 addresses).
+A source above its limit still gets a few answers, chosen at random. An attacker who forges a victim's address can
+therefore not silence the victim's own requests.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 
-#: How many source prefixes are remembered; the one that was silent longest is forgotten first.
+#: How many source prefixes are kept. The least recently used one is removed first.
 TABLE_SIZE = 4096
 
-#: The share of a source's refused questions that is answered all the same.
+#: The share of the requests above a source's limit that is answered all the same.
 LEAK = 1 / 16
 
-#: Answers a second for one source, at once after a silence, and a second for all: the defaults.
+#: Answers per second for one source, its burst, and answers per second for all sources: the defaults.
 RATE = 100.0
 BURST = 200
 TOTAL = 10_000.0
@@ -27,9 +27,10 @@ _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 class TokenBucket:
-    """Holds at most ``burst`` tokens and gains ``rate`` a second. No rate or no burst: no limit.
+    """Holds at most ``burst`` tokens and gains ``rate`` per second. A rate or burst of 0 means no limit.
 
-    :param tokens: how many it holds at first; by default as many as it can.
+    :param now: the time in seconds.
+    :param tokens: how many it holds at first; by default ``burst``.
     """
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated")
@@ -41,9 +42,11 @@ class TokenBucket:
         self._updated = now
 
     def take(self, now: float, cost: float = 1.0) -> bool:
-        """Take a token at ``now`` (seconds), if there is one. A clock that was set back adds nothing.
+        """Take tokens at ``now`` (seconds) and return True; return False if there is not a whole one.
 
-        :param cost: how many are taken; those that are not there yet are owed.
+        A clock that was set back adds no tokens.
+
+        :param cost: how many tokens to take. The bucket may go below 0; it then refuses until it has filled up.
         """
         if not self._rate:
             return True
@@ -55,18 +58,18 @@ class TokenBucket:
         return True
 
     def wait(self, now: float) -> float:
-        """Return the seconds from ``now`` until there is a token; 0 if there is one."""
+        """Return the seconds from ``now`` until there is a whole token; 0 if there is one."""
         if not self._rate:
             return 0.0
         self._tokens = tokens = _filled(self._tokens, now - self._updated, self._rate, self._burst)
         self._updated = now
-        # Rounded up, or the last bit of a token would be waited for again and again.
+        # Rounded up. Otherwise the caller could wait again and again for the last fraction of a token.
         return 0.0 if tokens >= 1 else (1 - tokens) / self._rate + 1e-6
 
 
 def _filled(tokens: float, seconds: float, rate: float, burst: float) -> float:
-    """Return how many tokens there are so many seconds later."""
-    # Once or twice for each datagram and each line: min() and max() would take twice as long as all the rest.
+    """Return the number of tokens after ``seconds``."""
+    # This runs once or twice for each datagram and line. min() and max() would take twice as long as all the rest.
     if seconds > 0:
         tokens += seconds * rate
         return tokens if tokens < burst else burst
@@ -74,12 +77,12 @@ def _filled(tokens: float, seconds: float, rate: float, burst: float) -> float:
 
 
 class SourceBuckets:
-    """A token bucket for each IPv4 address (/32) and each IPv6 network (/64), and one for all together.
+    """A token bucket for each IPv4 address (/32) and each IPv6 network (/64), and one for all sources together.
 
-    :param rate: answers a second for each source prefix; 0 for no limit.
-    :param burst: how many a source that was silent may have at once; 0 for no limit.
-    :param total: answers a second for all sources together, with a burst of one second; 0 for no limit.
-    :param chance: returns a random number from 0 to 1, for the leak.
+    :param rate: answers per second for each source prefix; 0 for no limit.
+    :param burst: answers that a source may have at once after a pause; 0 for no limit.
+    :param total: answers per second for all sources together, with a burst of one second; 0 for no limit.
+    :param chance: returns a random number from 0 to 1. It selects the requests above the limit that are answered.
     """
 
     def __init__(
@@ -94,16 +97,16 @@ class SourceBuckets:
         self._total_rate = total
         self._chance = chance
         self._total: TokenBucket | None = None
-        # Tokens, and when there were so many: a pair for each takes half of the time that a TokenBucket would,
-        # and a flood of forged sources makes one for each datagram.
+        # (tokens, time of that count) for each source. A pair takes half the time of a TokenBucket, and a flood of
+        # forged sources creates one for each datagram.
         self._sources: OrderedDict[str | bytes, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many source prefixes are remembered."""
+        """Return the number of source prefixes that are kept."""
         return len(self._sources)
 
     def admits(self, host: str, now: float) -> bool:
-        """Whether a question from the address ``host`` at ``now`` (seconds) may be answered."""
+        """Whether a request from the IP address ``host`` at ``now`` (seconds) may be answered."""
         if self._rate and not self._take(source_prefix(host), now) and self._chance() >= LEAK:
             return False
         if self._total is None:
@@ -111,7 +114,7 @@ class SourceBuckets:
         return self._total.take(now)
 
     def _take(self, prefix: str | bytes, now: float) -> bool:
-        """Take a token of one source."""
+        """Take a token of one source. Return False if it has none."""
         sources = self._sources
         known = sources.get(prefix)
         if known is None:
@@ -127,9 +130,9 @@ class SourceBuckets:
 
 
 def source_prefix(host: str) -> str | bytes:
-    """Return what stands for everybody who can send from ``host``: an IPv4 address, or the first 8 bytes of IPv6.
+    """Return the prefix that identifies the source of ``host``: an IPv4 address, or the first 8 bytes of an IPv6 one.
 
-    An IPv4 address inside IPv6 (``::ffff:192.0.2.1``), as a dual-stack socket reports it, is the IPv4 address.
+    An IPv4 address inside IPv6 (``::ffff:192.0.2.1``), as a dual-stack socket reports it, counts as the IPv4 address.
     """
     if ":" not in host:
         return host

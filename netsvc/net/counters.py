@@ -1,90 +1,102 @@
-"""What happened in a service, by number; refusals and cuts also in the log, at most once a second for each cause."""
+"""Counters of one service. Refusals and disconnects are also logged, at most once a second for each cause."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-#: Seconds between two lines of the log about the same cause.
-QUIET = 1.0
+from netsvc.limits.cause import Cause
+
+#: Seconds between two log lines about the same cause.
+LOG_INTERVAL = 1.0
 
 
-class Counts:
-    """Counts what happens in one service. Who counts on a hot path adds to the numbers himself.
+class Counters:
+    """Counts what happens in one service. Hot paths increment the counters directly.
 
-    A cause is one of a few fixed texts, never what a peer sent: it would fill memory, metrics and log.
+    Nothing that a peer sends becomes a key or a log line. It could fill the memory, the metrics and the log.
 
-    :param clock: a reactor, or a ``Clock`` in a test.
-    :param service: what the log calls it.
-    :ivar opened: connections that were let in.
-    :ivar closed: those of them that are over.
-    :ivar received_bytes: that peers sent, as far as they were read.
-    :ivar sent_bytes: that were handed to a transport for peers, or wait for one.
-    :ivar dropped_bytes: those of them that waited for a peer which was cut, as far as is known.
-    :ivar replies: answers, echoed pieces and chat lines that were handed to peers, one for each peer.
-    :ivar stalls: how often more than 64 KiB waited for a peer.
+    :param monotonic: returns the time in seconds.
+    :param service: the name of the service in the log and the metrics.
+    :ivar opened: connections that were accepted.
+    :ivar closed: those of them that are closed.
+    :ivar received_bytes: bytes that were read from peers.
+    :ivar sent_bytes: bytes that were written to a transport or are queued for a peer.
+    :ivar dropped_bytes: bytes that were queued for a peer when its connection was aborted, as far as is known.
+    :ivar replies: replies, echoed pieces and chat lines, one for each receiving peer.
+    :ivar stalls: how often more than 64 KiB were queued for a peer.
     :ivar refused: connections, datagrams, lines and names that were refused, by cause.
-    :ivar cut: connections that were ended for a fault of the peer's, by cause.
-    :ivar unsent: datagrams that the system did not send, by cause.
+    :ivar disconnected: connections that were ended because of what the peer did or failed to do, by cause.
+    :ivar unsent: datagrams that the system did not send, by the name of the error (``EHOSTUNREACH``).
     """
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, service: str = "") -> None:
+    def __init__(self, monotonic: Callable[[], float], service: str = "") -> None:
         self.service = service
         self.opened = self.closed = 0
         self.received_bytes = self.sent_bytes = self.dropped_bytes = 0
         self.replies = self.stalls = 0
-        self.refused: Counter[str] = Counter()
-        self.cut: Counter[str] = Counter()
+        self.refused: Counter[Cause] = Counter()
+        self.disconnected: Counter[Cause] = Counter()
         self.unsent: Counter[str] = Counter()
-        self._clock = clock
-        self._quiet_until: dict[str, float] = {}  # by cause
-        self._said: dict[str, int] = {}  # how many there were when the log was told last, by cause
+        self._monotonic = monotonic
+        self._quiet_until: dict[Cause, float] = {}
+        self._logged: dict[Cause, int] = {}  # the count at the last log line
 
-    def __str__(self) -> str:
-        """Return all of it on one line."""
-        causes = (("refused", self.refused), ("cut", self.cut), ("unsent", self.unsent))
-        told = [f"{what}: {_listed(numbers)}" for what, numbers in causes if numbers]
+    def summary(self) -> str:
+        """Return all counters on one line."""
+        tallies = (
+            ("refused", _by_label(self.refused)),
+            ("disconnected", _by_label(self.disconnected)),
+            ("unsent", self.unsent),
+        )
         return "; ".join(
             [
-                f"connections: {self.opened - self.closed:,} of {self.opened:,}",
-                f"bytes: {self.received_bytes:,} in, {self.sent_bytes:,} out, {self.dropped_bytes:,} dropped",
+                f"connections: {self.opened - self.closed:,} open, {self.opened:,} in all",
+                f"bytes: {self.received_bytes:,} received, {self.sent_bytes:,} sent, {self.dropped_bytes:,} dropped",
                 f"replies: {self.replies:,}",
                 f"stalls: {self.stalls:,}",
-                *told,
+                *(f"{name}: {_listed(tally)}" for name, tally in tallies if tally),
             ]
         )
 
-    def refuse(self, cause: str, peer: str) -> None:
-        """Count that ``peer`` was refused, and log it unless the same cause was logged in this second."""
+    def refuse(self, cause: Cause, peer: str, detail: str = "") -> None:
+        """Count a refusal. Log it, unless this cause was logged within the last second.
+
+        :param peer: the peer's address.
+        :param detail: more about the cause; a fixed text, nothing that the peer sent.
+        """
         self.refused[cause] += 1
-        now = self._clock.seconds()  # of floods, too: this method is on a hot path
-        if not now < self._quiet_until.get(cause, 0.0) <= now + QUIET:
-            self._log("refused", cause, peer, self.refused[cause], now)
+        if self._monotonic() >= self._quiet_until.get(cause, 0.0):  # not a method: a flood calls this most
+            self._log("refused", cause, peer, self.refused[cause], detail)
 
-    def cut_off(self, cause: str, peer: str) -> None:
-        """Count that ``peer`` was cut, and log it likewise."""
-        self.cut[cause] += 1
-        now = self._clock.seconds()
-        if not now < self._quiet_until.get(cause, 0.0) <= now + QUIET:
-            self._log("cut", cause, peer, self.cut[cause], now)
+    def disconnect(self, cause: Cause, peer: str) -> None:
+        """Count a disconnect. Log it, unless this cause was logged within the last second."""
+        self.disconnected[cause] += 1
+        if self._monotonic() >= self._quiet_until.get(cause, 0.0):
+            self._log("disconnected", cause, peer, self.disconnected[cause])
 
-    def _log(self, what: str, cause: str, peer: str, number: int, now: float) -> None:
-        more = number - self._said.get(cause, 0) - 1
-        self._said[cause] = number
-        self._quiet_until[cause] = now + QUIET
+    def _log(self, action: str, cause: Cause, peer: str, count: int, detail: str = "") -> None:
+        unlogged = count - self._logged.get(cause, 0) - 1
+        self._logged[cause] = count
+        self._quiet_until[cause] = self._monotonic() + LOG_INTERVAL
         self.log.info(
-            "{service}{what} {peer}: {cause}{more}",
+            "{service}{action} {peer}: {sentence}{detail}{unlogged}",
             service=f"{self.service}: " if self.service else "",
-            what=what,
+            action=action,
             peer=peer,
-            cause=cause,
-            more=f", and {more:,} more before" if more else "",
+            sentence=cause.sentence,
+            detail=f": {detail}" if detail else "",
+            unlogged=f" ({unlogged:,} more since the last line)" if unlogged else "",
         )
 
 
-def _listed(numbers: Counter[str]) -> str:
-    return ", ".join(f"{number:,} {cause}" for cause, number in numbers.most_common())
+def _by_label(tally: Mapping[Cause, int]) -> Counter[str]:
+    return Counter({cause.label: count for cause, count in tally.items()})
+
+
+def _listed(tally: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in tally.most_common())

@@ -1,36 +1,31 @@
-"""What every datagram socket needs: a bounded turn, and an address for a name."""
+"""Protocols for datagrams: servers, which receive batches, and clients, which talk to one peer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IHostResolution,
-    IListeningPort,
-    IReactorPluggableNameResolver,
-    IReactorTime,
-    IResolutionReceiver,
-)
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorUDP
 from twisted.internet.protocol import DatagramProtocol
-from zope.interface import implementer
 
-from netsvc.net.reasons import why_closed
-from netsvc.wire.address import is_ip
+from netsvc.net.reactors import Clock, Reactor
+from netsvc.net.socket_errors import close_reason
+from netsvc.wire.datagram import Datagram
 
-#: Datagrams that one port takes in one turn of the reactor. Twisted's port counts payload bytes instead, so that
-#: a flood of empty datagrams keeps a 10 ms timer waiting for 357 ms, of one-byte datagrams for 1,024 ms.
-DATAGRAMS_A_TURN = 64
+#: Datagrams that one port receives per reactor iteration. Twisted's port counts payload bytes instead: a flood of empty
+#: datagrams then delays a 10 ms timer by 357 ms, and one of one-byte datagrams by 1,024 ms.
+DATAGRAMS_PER_ITERATION = 64
 
-#: Longer than any datagram: what a port is to read that must not cut one short.
+#: Bytes; no datagram is longer. For ports that must not cut a datagram.
 DATAGRAM_MAX = 65_536
 
 
-class BoundedDatagramProtocol(DatagramProtocol):
-    """Takes a bounded number of datagrams in one turn of the reactor. A subclass takes :meth:`received`.
+class DatagramService(DatagramProtocol):
+    """Receives datagrams in batches. A subclass overrides :meth:`batch_received`, or :meth:`received` for each one.
+
+    netsvc's own UDP ports (:mod:`netsvc.net.udp_port`) give it batches. With ``reactor.listenUDP`` it receives a
+    bounded number of datagrams per reactor iteration as well.
 
     :param clock: a reactor, or a ``Clock`` in a test.
     """
@@ -38,47 +33,62 @@ class BoundedDatagramProtocol(DatagramProtocol):
     noisy = False
     transport: Any
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._left = DATAGRAMS_A_TURN
-        self._next_turn: IDelayedCall | None = None
+        self._remaining = DATAGRAMS_PER_ITERATION
+        self._next_iteration: IDelayedCall | None = None
 
-    def received(self, datagram: bytes, host: str, port: int) -> None:
-        """Take one datagram."""
+    def batch_received(self, batch: Sequence[Datagram]) -> Sequence[Datagram]:
+        """Process datagrams and return the replies. By default, call :meth:`received` for each and reply to none."""
+        for datagram in batch:
+            self.received(datagram)
+        return ()
+
+    def received(self, datagram: Datagram) -> None:
+        """Process one datagram."""
         raise NotImplementedError
 
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self._left -= 1
-        if self._left <= 0 and self._next_turn is None:
-            # The loop in Twisted's udp.Port.doRead looks at this number before each datagram.
-            self.transport.maxThroughput = 0
-            self._next_turn = self.clock.callLater(0, self._begin_turn)
-        self.received(datagram, addr[0], addr[1])
+    def not_sent(self, reply: Datagram, failure: Exception) -> None:
+        """The system did not send a reply. ``failure`` is an ``OSError`` or Twisted's ``MessageLengthError``."""
 
     def pauseProducing(self) -> None:
-        """Take nothing more for now; what comes then is dropped by the system, as datagrams are."""
+        """Stop receiving. The system drops what arrives meanwhile and does not fit in its buffer."""
         self.transport.stopReading()
 
     def resumeProducing(self) -> None:
-        """Take datagrams again."""
+        """Receive again."""
         self.transport.startReading()
 
-    def stopProtocol(self) -> None:
-        if self._next_turn is not None:
-            self._next_turn.cancel()
-            self._begin_turn()
+    # Called by the port of reactor.listenUDP
 
-    def _begin_turn(self) -> None:
-        self._next_turn = None
-        self._left = DATAGRAMS_A_TURN
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self._remaining -= 1
+        if self._remaining <= 0 and self._next_iteration is None:
+            # The loop in Twisted's udp.Port.doRead checks this number before each datagram.
+            self.transport.maxThroughput = 0
+            self._next_iteration = self.clock.callLater(0, self._begin_iteration)
+        for reply in self.batch_received([Datagram(datagram, addr)]):
+            try:
+                self.transport.write(reply.payload, reply.peer)
+            except (OSError, error.MessageLengthError) as e:
+                self.not_sent(reply, e)
+
+    def stopProtocol(self) -> None:
+        if self._next_iteration is not None:
+            self._next_iteration.cancel()
+            self._begin_iteration()
+
+    def _begin_iteration(self) -> None:
+        self._next_iteration = None
+        self._remaining = DATAGRAMS_PER_ITERATION
         if self.transport is not None:
             vars(self.transport).pop("maxThroughput", None)
 
 
 class ConnectedDatagramProtocol(DatagramProtocol):
-    """Talks with one peer: the system drops what others send, and says when nobody listens there.
+    """Talks to one peer. The system drops datagrams from other sources, and reports when no program listens there.
 
-    A subclass takes :meth:`closed`.
+    A subclass overrides :meth:`closed`.
 
     :param host: the peer's IPv4 or IPv6 address.
     :param port: the peer's port.
@@ -91,7 +101,7 @@ class ConnectedDatagramProtocol(DatagramProtocol):
         self.peer = (host, port)
 
     def closed(self, reason: Exception) -> None:
-        """Nobody listens, or the port was closed."""
+        """The port was closed, or no program listens at the peer's port."""
         raise NotImplementedError
 
     def startProtocol(self) -> None:
@@ -102,48 +112,11 @@ class ConnectedDatagramProtocol(DatagramProtocol):
         self.closed(error.ConnectionRefusedError())
 
     def stopProtocol(self) -> None:
-        self.closed(why_closed(self._port))
+        self.closed(close_reason(self._port))
 
 
-def listen_for(reactor: Any, protocol: DatagramProtocol, host: str) -> IListeningPort:
-    """Open a port of ``protocol``'s own from which the address ``host``, IPv4 or IPv6, can be reached."""
-    port: IListeningPort = reactor.listenUDP(
-        0, protocol, interface="::" if ":" in host else "", maxPacketSize=DATAGRAM_MAX
-    )
+def listen_for(reactor: Reactor, protocol: DatagramProtocol, host: str) -> IListeningPort:
+    """Open a UDP port for ``protocol``, from which the IPv4 or IPv6 address ``host`` can be reached."""
+    interface = "::" if ":" in host else ""
+    port: IListeningPort = IReactorUDP(reactor).listenUDP(0, protocol, interface=interface, maxPacketSize=DATAGRAM_MAX)
     return port
-
-
-def resolve(reactor: IReactorPluggableNameResolver, host: str) -> Deferred[list[str]]:
-    """Find the addresses of ``host``, which may be one itself, in the resolver's order.
-
-    :return: fires with at least one address; fails with ``DNSLookupError`` when there is none.
-    """
-    if is_ip(host):
-        found: Deferred[list[str]] = Deferred()
-        found.callback([host])
-        return found
-    receiver = _Addresses(host)
-    reactor.nameResolver.resolveHostName(receiver, host, transportSemantics="UDP")
-    return receiver.found
-
-
-@implementer(IResolutionReceiver)
-class _Addresses:
-    def __init__(self, host: str) -> None:
-        self.found: Deferred[list[str]] = Deferred()
-        self._host = host
-        self._addresses: list[str] = []
-
-    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """Nothing to keep: a look-up cannot be cancelled."""
-
-    def addressResolved(self, address: IAddress) -> None:
-        host: str = address.host  # type: ignore[attr-defined]  # IPv4Address or IPv6Address, as was asked
-        if host not in self._addresses:
-            self._addresses.append(host)
-
-    def resolutionComplete(self) -> None:
-        if self._addresses:
-            self.found.callback(self._addresses)
-        else:
-            self.found.errback(error.DNSLookupError(f"no address for {self._host}"))

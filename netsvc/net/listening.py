@@ -1,4 +1,4 @@
-"""Listening as people write it (``1314``, ``127.0.0.1:1314``, ``ssl:...``), on ports that close and open again."""
+"""Services that open ports: they listen where a listening string says, and can be stopped and started again."""
 
 from __future__ import annotations
 
@@ -17,56 +17,62 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, execu
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
-from twisted.internet.protocol import DatagramProtocol, Protocol
-from twisted.logger import Logger
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger, LogLevel
 from twisted.protocols.policies import WrappingFactory
+from twisted.python import context, log
 from twisted.python.failure import Failure
 
 from netsvc.errors import ConfigError, ListenError
-from netsvc.net.datagram_protocol import DATAGRAM_MAX
-from netsvc.net.udp_port import adopt_to_ask, listen_to_ask
-from netsvc.wire.address import AddressError, HostPort, is_ip, parse_address, show
+from netsvc.net.datagram_protocol import DATAGRAM_MAX, DatagramService
+from netsvc.net.reactors import Reactor
+from netsvc.net.udp_port import UdpPort
+from netsvc.net.udp_socket import KernelUdpSocket, open_udp_socket
+from netsvc.wire.address import HostPort, format_address
+from netsvc.wire.datagram import UdpSocket
+from netsvc.wire.listening_string import (
+    EndpointDescription,
+    InheritedSocket,
+    ListeningStringError,
+    parse_datagram,
+    parse_stream,
+)
 
-#: Connections that the kernel accepts for us while we are busy. With Twisted's 50, 1,000 connects took 18 s.
+#: Connections that the kernel accepts before this process does. With Twisted's 50, 1,000 connects took 18 s.
 BACKLOG = 1024
 
-_FORMS = "write PORT, ADDRESS:PORT, [IPV6]:PORT, or a Twisted endpoint description"
-_DATAGRAM_FORMS = "write PORT, ADDRESS:PORT, [IPV6]:PORT, udp:PORT:interface=ADDRESS, or systemd:domain=INET6:name=NAME"
-_NOT_INHERITED = "systemd handed over no such socket"
+_NOT_INHERITED = "systemd passed no such socket"
 _SOCKET_UNIT = "compare ListenDatagram=, ListenStream= and FileDescriptorName= in the socket unit"
 _REMEDIES = {
     errno.EADDRINUSE: (
-        "in use already",
-        "stop the program that has it (ss -tulpn shows which), or choose another",
+        "already in use",
+        "stop the program that uses it (ss -tulpn shows which), or choose another port",
     ),
     errno.EACCES: (
         "permission denied; ports below 1024 are reserved",
         "choose a port above 1023, let systemd open the socket (systemd:domain=INET6:name=NAME), "
         "or start as root with twistd --uid, or with CAP_NET_BIND_SERVICE",
     ),
-    errno.EADDRNOTAVAIL: ("this host has no such address", "netsvc lookup lists the addresses it has"),
+    errno.EADDRNOTAVAIL: ("this host has no such address", "netsvc lookup lists the addresses of this host"),
 }
 
-#: Kinds of endpoints that give a connection to the factory itself, and to no wrapper of Twisted's.
-_BARE = ("tcp", "tcp4", "tcp6", "unix", "systemd")
-
-#: Where descriptions have their backlog if they do not name it; systemd's sockets have had it since they opened.
-_BACKLOG_AT = {"tcp": 3, "tcp4": 3, "tcp6": 3, "unix": 3, "tls": 3, "ssl": 6, "systemd": 0}
+#: Kinds of endpoints that pass a connection to the factory itself, not to a wrapper of Twisted's.
+_UNWRAPPED = ("tcp", "tcp4", "tcp6", "unix", "systemd")
 
 Opener = Callable[[], Deferred[list[IListeningPort]]]
 
 
 class Listener(Service):
-    """The ports of one listening string. It can be started again after it stopped.
+    """The ports of one listening string. It can be started again after a stop.
 
-    Starting raises :class:`ListenError` if the system refuses a port; then none of them is left open.
+    Starting raises :class:`ListenError` if the system refuses a port; then no port is left open.
     ``privilegedStartService`` opens the ports before ``twistd`` gives up root.
 
-    :param setting: the setting that asked for it, for error messages.
-    :param text: the listening string, likewise.
+    :param setting: the setting that holds the listening string, for error messages and the log.
+    :param text: the listening string.
     :param openers: open the ports.
-    :param send_buffer: bytes that the kernel may queue for each connection, which is doubled by Linux; 0 leaves
-        it to the kernel, which queues some 2 MiB for a peer that does not read before anybody notices.
+    :param send_buffer: bytes that the kernel may queue for each connection (Linux doubles the number). 0 leaves it to
+        the kernel, which queues about 2 MiB for a peer that does not read before this process notices.
     """
 
     log = Logger()
@@ -76,18 +82,19 @@ class Listener(Service):
         self._text = text
         self._openers = openers
         self._send_buffer = send_buffer
-        self._ports: list[IListeningPort] = []
+        self.ports: list[IListeningPort] = []
         self._stopped = True
         self._opening: list[Deferred[Any]] = []
 
     def addresses(self) -> list[IAddress]:
-        """Return where it listens now, with the port numbers that the system chose for 0."""
-        return [port.getHost() for port in self._ports]
+        """Return the local addresses, with the port numbers that the system chose for port 0."""
+        return [port.getHost() for port in self.ports]
 
     def where(self) -> str:
-        """Return where it listens now, as it would be typed."""
+        """Return the local addresses as they would be typed."""
         return ", ".join(
-            show(at.host, at.port) if isinstance(at, IPv4Address | IPv6Address) else str(at) for at in self.addresses()
+            format_address(at.host, at.port) if isinstance(at, IPv4Address | IPv6Address) else str(at)
+            for at in self.addresses()
         )
 
     def privilegedStartService(self) -> None:
@@ -105,13 +112,15 @@ class Listener(Service):
         for opening in self._opening:
             opening.cancel()
         self._opening = []
-        ports, self._ports = self._ports, []
+        ports, self.ports = self.ports, []
         return _all(maybeDeferred(port.stopListening) for port in ports)
 
     def _open(self) -> None:
         self._stopped = False
         for opener in self._openers:
-            opened = opener().addCallback(self._opened)
+            # Twisted logs each port as well, with the class of its factory. That goes to the debug level.
+            quiet = {log.ILogContext: {"isError": 0, "system": "-", "log_level": LogLevel.debug}}
+            opened: Deferred[Any] = context.call(quiet, opener).addCallback(self._opened)
             self._opening.append(opened)
             if isinstance(opened.result if opened.called else None, Failure):
                 refusal: list[Failure] = []
@@ -121,82 +130,80 @@ class Listener(Service):
             opened.addErrback(self._failed_late)
 
     def _opened(self, ports: list[IListeningPort]) -> None:
-        if self._stopped:  # an endpoint that took its time and cannot be cancelled
+        if self._stopped:  # the endpoint was slow and could not be cancelled
             for port in ports:
                 port.stopListening()
             return
-        self._ports += ports
+        self.ports += ports
         for port in ports:
             listening = getattr(port, "socket", None)
             if self._send_buffer and listening is not None:  # accepted connections inherit it
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
-        self.log.info(
-            "{setting} {text}: listening on {where}",
-            setting=self._setting,
-            text=self._text,
-            where=self.where(),
-        )
+        self.log.info("{setting}: listening on {where}", setting=self._setting or "listening", where=self.where())
 
     def _failed_late(self, failure: Failure) -> None:
-        """An endpoint that took its time has failed: too late for anybody's exception."""
+        """A slow endpoint has failed: the caller of ``startService`` cannot get the exception any more."""
         if not failure.check(CancelledError):
             self.log.failure("{setting} {text}", failure, setting=self._setting, text=self._text)
 
     def _refuse(self, failure: Failure) -> None:
         cause = failure.value
         error = cause.socketError if isinstance(cause, CannotListenError) else cause
-        if isinstance(error, str):  # of a UNIX socket: its lock is held
-            error = OSError(errno.EADDRINUSE, "in use already")
+        if isinstance(error, str):  # of a UNIX socket whose lock is held
+            error = OSError(errno.EADDRINUSE, "already in use")
         if not isinstance(error, OSError | OverflowError | CannotListenError):
             failure.raiseException()
         problem = (getattr(error, "strerror", None) or str(error)).lower().rstrip(".")
         remedy = "choose another address"
         if self._text.startswith("unix:"):
-            remedy = "choose a path in a directory that exists and may be written to, where nothing else is"
+            remedy = "choose a path that does not exist yet, in a directory that exists and that you may write to"
         elif isinstance(error, OSError) and error.errno in _REMEDIES:
             problem, remedy = _REMEDIES[error.errno]
         raise ListenError(self._setting, self._text, problem, remedy) from cause
 
 
 def stream_listener(
-    reactor: Any,
+    reactor: Reactor,
     setting: str,
     text: str,
     factory: IProtocolFactory,
     send_buffer: int = 0,
     wrap: Callable[[IProtocolFactory], IProtocolFactory] | None = None,
 ) -> Listener:
-    """Return what listens for ``factory`` on the streams that ``text`` describes.
+    """Return a listener that passes the streams of the listening string ``text`` to ``factory``.
 
     :param send_buffer: see :class:`Listener`.
-    :param wrap: puts something before the factory, TLS say; ``ssl:`` and ``tls:`` speak for themselves.
-    :raises ConfigError: for a text that describes none, a key file that cannot be read included.
+    :param wrap: wraps the factory, in TLS for example. Not for ``ssl:`` and ``tls:``, which have TLS of their own.
+    :raises ConfigError: for a text that is not a listening string, or that names a file that cannot be read.
     """
-    where = _address(setting, text)
-    kind = text.partition(":")[0] if where is None else ""
+    try:
+        where = parse_stream(text)
+    except ListeningStringError as e:
+        raise ConfigError(setting, text or "''", e.problem, e.remedy) from None
+    kind = where.kind if isinstance(where, EndpointDescription) else ""
     if wrap is not None and kind not in ("ssl", "tls"):
         factory = wrap(factory)
-    if where is None:
-        endpoint = _endpoint(reactor, setting, text)
-        never_none = factory if kind in _BARE else _NeverNone(factory)
-        opener = partial(_listen, endpoint, never_none, 0 if _says_backlog(text) else BACKLOG)
+    if isinstance(where, EndpointDescription):
+        endpoint = _endpoint(reactor, setting, where)
+        never_none = factory if kind in _UNWRAPPED else _AbortRefused(factory)
+        opener = partial(_listen, endpoint, never_none, 0 if where.sets_backlog else BACKLOG)
         return Listener(setting, text, [opener], send_buffer)
     open_on = partial(reactor.listenTCP, where.port, factory, BACKLOG)
-    return Listener(setting, text, [partial(execute, _open_at, where, open_on)], send_buffer)
+    return Listener(setting, text, [partial(execute, _open_addresses, where, open_on)], send_buffer)
 
 
-class _NeverNone(WrappingFactory):
-    """Closes whom the wrapped factory refuses. Twisted's own wrappers would make a connection of nothing instead."""
+class _AbortRefused(WrappingFactory):
+    """Aborts a connection that the wrapped factory refuses. Twisted's own wrappers would wrap None instead."""
 
     noisy = False
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         protocol = self.wrappedFactory.buildProtocol(addr)
-        return _Refused() if protocol is None else protocol
+        return _Abort() if protocol is None else protocol
 
 
-class _Refused(Protocol):
-    """Closes at once."""
+class _Abort(Protocol):
+    """Aborts at once."""
 
     transport: Any
 
@@ -205,35 +212,34 @@ class _Refused(Protocol):
 
 
 def datagram_listener(
-    reactor: Any, setting: str, text: str, protocol: Callable[[], DatagramProtocol], max_size: int = 0
+    reactor: Reactor, setting: str, text: str, service: Callable[[], DatagramService], max_size: int = 0
 ) -> Listener:
-    """Return what listens with one protocol for each datagram port that ``text`` describes.
+    """Return a listener with one service for each datagram port of the listening string ``text``.
 
-    :param max_size: bytes of the longest datagram that is of interest; 0 for all. Of a longer one, one byte more
-        than this is delivered, so that the protocol can tell.
-    :raises ConfigError: for a text that describes none.
+    :param service: makes a service for each port.
+    :param max_size: bytes of the longest datagram that the service processes; 0 for all. Of a longer one the service
+        gets one byte more than this, so that it can tell.
+    :raises ConfigError: for a text that is not a listening string.
     """
-    packet = max_size + 1 if max_size else DATAGRAM_MAX
-    kind, _, rest = text.partition(":")
-    if kind == "systemd":
-        inherited = _inherited_datagram_socket(setting, text, rest)
-        return Listener(setting, text, [partial(execute, _adopt, reactor, inherited, protocol(), packet)])
-    where = _described_port(setting, text, rest) if kind == "udp" else _address(setting, text)
-    if where is None:
-        raise ConfigError(setting, text, f"{kind!r} is neither an address nor udp nor systemd", _DATAGRAM_FORMS)
-    number = where.port
+    try:
+        where = parse_datagram(text)
+    except ListeningStringError as e:
+        raise ConfigError(setting, text or "''", e.problem, e.remedy) from None
+    size = max_size + 1 if max_size else DATAGRAM_MAX
 
-    def open_on(interface: str) -> IListeningPort:
-        return listen_to_ask(reactor, number, protocol(), interface, packet)
+    def listen(udp_socket: UdpSocket) -> IListeningPort:
+        port = UdpPort(reactor, service(), udp_socket)
+        port.startListening()
+        return port
 
-    return Listener(setting, text, [partial(execute, _open_at, where, open_on)])
-
-
-def _says_backlog(text: str) -> bool:
-    """Whether a listening string says itself how many connections may wait."""
-    fields = _fields(text)
-    unnamed = [value for name, value in fields if not name]
-    return any(name == "backlog" for name, _ in fields) or len(unnamed) > _BACKLOG_AT.get(unnamed[0], len(unnamed))
+    if isinstance(where, InheritedSocket):
+        inherited = _inherited_socket(setting, text, where)
+        # A copy: the inherited socket itself stays open for the next start.
+        opener = partial(execute, lambda: [listen(KernelUdpSocket(inherited.dup(), size))])
+    else:
+        number = where.port
+        opener = partial(execute, _open_addresses, where, lambda at: listen(open_udp_socket(reactor, at, number, size)))
+    return Listener(setting, text, [opener])
 
 
 def _all(deferreds: Iterable[Deferred[Any]]) -> Deferred[None]:
@@ -241,19 +247,8 @@ def _all(deferreds: Iterable[Deferred[Any]]) -> Deferred[None]:
     return gathered
 
 
-def _address(setting: str, text: str) -> HostPort | None:
-    """Return the address that ``text`` is, or None where it may be a description of something else."""
-    try:
-        where = parse_address(text)
-    except AddressError as e:
-        if re.match(r"[a-z]\w*:", text):
-            return None
-        raise ConfigError(setting, text or "''", str(e), _FORMS) from None
-    return where if where.host is None or is_ip(where.host) else None
-
-
-def _open_at(where: HostPort, open_on: Callable[[str], IListeningPort]) -> list[IListeningPort]:
-    """Open the address that was asked for, or all of the host, IPv4 and IPv6."""
+def _open_addresses(where: HostPort, open_on: Callable[[str], IListeningPort]) -> list[IListeningPort]:
+    """Open the address that is named, or all addresses of the host, IPv4 and IPv6."""
     if where.host is not None:
         return [open_on(where.host)]
     try:
@@ -262,9 +257,10 @@ def _open_at(where: HostPort, open_on: Callable[[str], IListeningPort]) -> list[
         if getattr(e.socketError, "errno", 0) not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
         return [open_on("0.0.0.0")]  # a host without IPv6
-    # As a rule a socket on :: takes IPv4 as well. Port 0 would become two different ports.
-    handle = getattr(port, "socket", None)
-    if handle is None or not where.port or not handle.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+    # Usually a socket on :: accepts IPv4 as well. If it does not, port 0 would become two different ports.
+    handle: Any = getattr(port, "socket", None)
+    get_option = getattr(handle, "getsockopt", None)
+    if get_option is None or not where.port or not get_option(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         return [port]
     try:
         return [port, open_on("0.0.0.0")]
@@ -273,31 +269,25 @@ def _open_at(where: HostPort, open_on: Callable[[str], IListeningPort]) -> list[
         raise
 
 
-def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
-    match _fields(text):
-        case [("", "unix"), ("", "") | ("mode" | "backlog" | "lockfile", _), *_] | [("", "unix")]:
-            raise ConfigError(setting, text, "the path is missing", "write unix:/path/of/the/socket")
-        case [("", "haproxy"), *_]:
-            problem = "Twisted's own believes anybody's header, and closes on one in two pieces"
-            raise ConfigError(
-                setting, text, problem, "leave haproxy: out; --tcp and --chat take such headers with --proxy-from"
-            )
-        case [("", "tls"), ("", directory), *_] if not any(Path(directory).glob("*.pem")):
-            # Twisted would listen, and fail every handshake.
-            problem = f"no file {directory}/*.pem"
-            raise ConfigError(setting, text, problem, "name a directory with a key and certificate, HOST.pem")
+def _endpoint(reactor: Reactor, setting: str, where: EndpointDescription) -> IStreamServerEndpoint:
+    text = where.text
+    if where.directory is not None and not any(Path(where.directory).glob("*.pem")):
+        # Twisted would listen, and every handshake would fail.
+        problem = f"no file {where.directory}/*.pem"
+        raise ConfigError(setting, text, problem, "name a directory with a key and certificate, HOST.pem")
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
     except OSError as e:
         problem = f"cannot read {e.filename!r}: {(e.strerror or str(e)).lower()}"
-        raise ConfigError(setting, text, problem, "name a file that exists and may be read") from e
+        raise ConfigError(setting, text, problem, "name a file that exists and that you may read") from e
     except (KeyError, IndexError) as e:
         raise ConfigError(setting, text, _NOT_INHERITED, _SOCKET_UNIT) from e
     except Exception as e:
-        # Whatever else the parser of an endpoint raises, in Twisted or a plugin, is about this description.
-        problem, remedy = str(e).partition("\n")[0] or type(e).__name__, _FORMS
+        # Any other exception of an endpoint's parser, in Twisted or in a plugin, is about this description.
+        problem, remedy = str(e).partition("\n")[0] or type(e).__name__, "compare Twisted's documentation of endpoints"
         if unknown := re.fullmatch("Unknown endpoint type: (.*)", problem):
             problem = f"{unknown[1]} is neither an IP address nor a kind of endpoint"
+            remedy = "write PORT, ADDRESS:PORT, [IPV6]:PORT, or a Twisted endpoint description"
         elif type(e).__module__.startswith("OpenSSL"):
             problem, remedy = "OpenSSL cannot use the key or certificate", "name PEM files that belong together"
         problem = re.sub(r"^_?\w+\(\) ", "", problem)
@@ -306,68 +296,36 @@ def _endpoint(reactor: Any, setting: str, text: str) -> IStreamServerEndpoint:
 
 
 def _listen(endpoint: IStreamServerEndpoint, factory: IProtocolFactory, backlog: int) -> Deferred[list[IListeningPort]]:
-    """Open an endpoint's port. No backlog: its own."""
+    """Open the port of an endpoint. A backlog of 0 leaves the endpoint's own."""
     if isinstance(endpoint, AdoptedStreamServerEndpoint):
-        # It closes systemd's descriptor once it has its copy; without one more the next start finds nothing.
+        # It closes systemd's descriptor once it has its copy. Without one more copy the next start finds nothing.
         endpoint = AdoptedStreamServerEndpoint(endpoint.reactor, os.dup(endpoint.fileno), endpoint.addressFamily)
 
     def opened(port: IListeningPort) -> list[IListeningPort]:
         listening = getattr(port, "socket", None)
         if backlog and isinstance(listening, socket.socket):
-            listening.listen(backlog)  # once more, which changes the 50 that Twisted's endpoints ask for
+            listening.listen(backlog)  # again: this changes the 50 of Twisted's endpoints
         return [port]
 
     return maybeDeferred(endpoint.listen, factory).addCallback(opened)
 
 
-def _adopt(reactor: Any, inherited: socket.socket, protocol: DatagramProtocol, packet: int) -> list[IListeningPort]:
-    """Listen on a copy of a socket, which stays open for the next start."""
-    return [adopt_to_ask(reactor, inherited, protocol, packet)]
+def _inherited_socket(setting: str, text: str, where: InheritedSocket) -> socket.socket:
+    """Return a copy of the datagram socket that systemd passed to this process.
 
-
-def _fields(description: str) -> list[tuple[str, str]]:
-    """Split ``a:b=c`` into [("", "a"), ("b", "c")]; a backslash takes a colon's meaning away, as in Twisted's own."""
-    parts = [part.replace("\\", "") for part in re.split(r"(?<!\\):", description)]
-    return [("", part) if "=" not in part else (part.partition("=")[0], part.partition("=")[2]) for part in parts]
-
-
-def _described_port(setting: str, text: str, description: str) -> HostPort:
-    """Parse what follows ``udp:``, that is ``PORT`` or ``PORT:interface=ADDRESS``."""
-    match _fields(description):
-        case [("", port)]:
-            where = _address(setting, port)
-        case [("", port), ("interface", host)] if is_ip(host):
-            where = _address(setting, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        case _:
-            where = None
-    if where is None:
-        raise ConfigError(setting, text, "not a description of a datagram port", _DATAGRAM_FORMS)
-    return where
-
-
-def _inherited_datagram_socket(setting: str, text: str, description: str) -> socket.socket:
-    """Return the datagram socket that systemd handed over and that ``domain=INET6:name=NAME`` names.
-
-    Importing ``twisted.internet.endpoints`` has by now consumed LISTEN_FDS and LISTEN_PID; the names stay. The
+    The import of ``twisted.internet.endpoints`` has by now consumed LISTEN_FDS and LISTEN_PID; the names are left. The
     first descriptor is 3 (sd_listen_fds(3)).
     """
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    match _fields(description):
-        case [("domain", domain), ("name", name)] if domain in ("INET", "INET6"):
-            index = names.index(name) if name in names else None
-        case [("domain", domain), ("index", number)] if domain in ("INET", "INET6") and number.isdecimal():
-            index = int(number) if int(number) < len(names) else None
-        case _:
-            raise ConfigError(setting, text, "not a description of an inherited socket", _DATAGRAM_FORMS)
-    if index is None or not names[index]:
+    index = where.index if where.name is None else (names.index(where.name) if where.name in names else None)
+    if index is None or index >= len(names) or not names[index]:
         raise ConfigError(setting, text, _NOT_INHERITED, _SOCKET_UNIT)
     try:
         inherited = socket.socket(fileno=os.dup(3 + index))
     except OSError as e:
         raise ConfigError(setting, text, _NOT_INHERITED, _SOCKET_UNIT) from e
-    family = socket.AF_INET if domain == "INET" else socket.AF_INET6
+    family = socket.AF_INET if where.domain == "INET" else socket.AF_INET6
     if inherited.type != socket.SOCK_DGRAM or inherited.family != family:
         inherited.close()
-        raise ConfigError(setting, text, f"the socket is not a datagram socket of {domain}", _SOCKET_UNIT)
-    inherited.setblocking(False)  # systemd's is blocking, and would stop the reactor
+        raise ConfigError(setting, text, f"the socket is not a datagram socket of {where.domain}", _SOCKET_UNIT)
     return inherited

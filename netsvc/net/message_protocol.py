@@ -1,4 +1,4 @@
-"""A stream that is messages: taken one by one, and a bounded number in a turn of the reactor."""
+"""A stream of messages, processed one by one, with a bound on the number per reactor iteration."""
 
 from __future__ import annotations
 
@@ -7,146 +7,165 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from netsvc.limits.cause import Cause
+from netsvc.net.connection_state import ConnectionState, InputState, check_transition
+from netsvc.net.reactors import cancel
 from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.wire.framing import Framing, FramingError
 
-#: Messages of one peer that are taken in one turn of the reactor, so that 65,536 empty lines in one read do not
-#: keep the others waiting.
-MESSAGES_A_TURN = 64
+#: Messages of one peer per reactor iteration. Without this bound 65,536 empty lines in one read would delay all other
+#: connections.
+MESSAGES_PER_ITERATION = 64
 
 
 class MessageProtocol(StreamProtocol):
-    """A connection whose stream is messages, of which a bounded number is taken in one turn of the reactor.
+    """A connection whose stream is messages. A subclass overrides :meth:`message_received`.
 
-    :param framing: where one message ends and the next begins.
+    :param framing: finds the messages in the stream.
     """
 
-    _turn: IDelayedCall | None = None
-    _draining = False
-    _ended = False  # the peer has said all it has to say
+    bytes_are_activity = False  # but messages are: single bytes that trickle in do not keep a connection open
+
+    _next_batch: IDelayedCall | None = None
     _line_since = 0.0
 
     def __init__(self, framing: Framing) -> None:
         super().__init__()
         self.framing = framing
 
-    def messageReceived(self, message: bytes) -> None:
-        """Take one message, without what frames it."""
+    # Overridden by a subclass
+
+    def message_received(self, message: bytes) -> None:
+        """Process one message, without its framing."""
         raise NotImplementedError
 
-    def refused(self, why: str) -> None:
-        """The peer broke the framing; ``why`` is one line for it."""
+    def message_refused(self, reason: str) -> None:
+        """The peer broke the framing. ``reason`` is one line for the peer."""
 
     def pace(self) -> float:
-        """Return the seconds after which the next message may be taken; 0 for now."""
+        """Return the seconds until the next message may be processed; 0 for now."""
         return 0.0
 
-    def look(self, now: float) -> bool:
-        waiting = self._turn is not None or self._paused or self._held
-        if self.heard or waiting or not self.framing.begun():
-            self._line_since = now
-        elif 0 < self.factory.limits.line_timeout <= now - self._line_since and not self._finishing:
-            # An absolute bound: the bytes that trickle in meanwhile do not count.
-            self.refused("line not ended in time")
-            self.factory.counts.cut_off("did not end its line in time", self.peer)
-            self.finish()
-            return True
-        return super().look(now)
+    def drained(self) -> None:
+        """The server stops, and everything that was read is processed. By default, close."""
+        self.finish()
 
-    def dataReceived(self, data: bytes) -> None:
-        self.factory.counts.received_bytes += len(data)
+    @property
+    def has_waiting_messages(self) -> bool:
+        """Whether messages that were read wait for a later reactor iteration or for :meth:`pace`."""
+        return self._next_batch is not None
+
+    # Called by the base class
+
+    def received(self, data: bytes) -> None:
         self.framing.receive(data)
-        if self._turn is None:
-            self._take()
-
-    def read_on(self) -> None:
-        if self._turn is None:
-            self._take()
+        self._process_unless_scheduled()
 
     def input_ended(self) -> None:
-        self._ended = True
-        if self._turn is None:
-            self._take()
+        self._process_unless_scheduled()
+
+    def resume_processing(self) -> None:
+        self._process_unless_scheduled()
+
+    def check_idle(self, now: float) -> bool:
+        waiting = self.has_waiting_messages or self.output_blocked or self.input is InputState.PAUSED
+        limit = self.terms.limits.line_timeout
+        if self.active or waiting or not self.framing.has_partial():
+            self._line_since = now
+        elif 0 < limit <= now - self._line_since and self.accepts_input:
+            # The bound is absolute: bytes that trickle in meanwhile do not extend it.
+            self.message_refused(Cause.LINE_TIMEOUT.sentence)
+            self.finish(Cause.LINE_TIMEOUT)
+            return True
+        return super().check_idle(now)
+
+    def drain(self) -> None:
+        """The server stops: process what was read, then close."""
+        if self.state is not ConnectionState.OPEN:
+            self.finish()
+            return
+        self.pause_reading()
+        self.state = check_transition(self.state, ConnectionState.DRAINING)
+        if self._next_batch is not None:
+            self._next_batch.reset(0)
+        else:
+            self._process()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        cancel(self._next_batch)
+        self._next_batch = None
         try:
             if reason.check(ConnectionDone):
-                # TLS has no half-close: what came before its orderly end was accepted all the same.
-                self._take_rest()
+                # TLS has no half-close. What was read before its orderly end was accepted all the same.
+                self._process_remaining()
         finally:
             super().connectionLost(reason)
 
-    def drain(self) -> None:
-        """The server stops: take what was read, then end."""
-        self._draining = True
-        self.hold()
-        if self._turn is not None:
-            self._turn.reset(0)
-        else:
-            self._take()
+    # Internal
 
-    def drained(self) -> None:
-        """All that was read is taken, and the server stops."""
-        self.finish()
+    def _process_unless_scheduled(self) -> None:
+        if self._next_batch is None:
+            self._process()
 
-    def _take(self) -> None:
-        """Take messages until none is left, the peer must read first, or it had its share of this turn."""
-        for _ in range(MESSAGES_A_TURN):
-            if self._paused or self._finishing:
+    def _process(self) -> None:
+        """Process messages until none is left, the peer must read first, or this iteration's bound is reached."""
+        for _ in range(MESSAGES_PER_ITERATION):
+            if self.output_blocked or not self.accepts_input:
                 return
-            wait = 0.0 if self._draining else self.pace()
+            wait = 0.0 if self.state is ConnectionState.DRAINING else self.pace()
             if wait:
-                self._come_back(wait)
+                self._schedule(wait)
                 return
-            if not self._take_one():
-                if self._ended:
-                    self._take_end()
-                    self.finish()
-                elif self._draining:
-                    self.drained()
-                else:
-                    self.release()
+            if not self._process_one():
+                self._all_processed()
                 return
-        self._come_back(0)
+        self._schedule(0)
 
-    def _come_back(self, seconds: float) -> None:
-        """Read nothing more, and take the next message after ``seconds``."""
-        self.hold()
-        self._turn = self.factory.clock.callLater(seconds, self._next_turn)
+    def _all_processed(self) -> None:
+        """Every complete message is processed: go on as the input and the server's state say."""
+        if self.input is InputState.ENDED:
+            self._process_end()
+            self.finish()
+        elif self.state is ConnectionState.DRAINING:
+            self.drained()
+        else:
+            self.resume_reading()
 
-    def _next_turn(self) -> None:
-        self._turn = None
-        self._take()
+    def _schedule(self, seconds: float) -> None:
+        """Stop reading, and process the next messages after ``seconds``."""
+        self.pause_reading()
+        self._next_batch = self.terms.clock.callLater(seconds, self._process_scheduled)
 
-    def _take_one(self) -> bool:
-        """Take one message or refusal. Returns whether there was one."""
+    def _process_scheduled(self) -> None:
+        self._next_batch = None
+        self._process()
+
+    def _process_one(self) -> bool:
+        """Process one message or refusal. Return whether there was one."""
         try:
             message = self.framing.next_message()
         except FramingError as e:
-            self.heard = True
-            self.factory.counts.refuse("line too long", self.peer)
-            self.refused(str(e))
+            self.active = True
+            self.terms.counters.refuse(Cause.LINE_TOO_LONG, self.peer)
+            self.message_refused(str(e))
             return True
         if message is None:
             return False
-        self.heard = True
-        self.messageReceived(message)
+        self.active = True
+        self.message_received(message)
         return True
 
-    def _take_rest(self) -> None:
-        """Take what was read before the connection was lost, no more of it and no faster than ever."""
-        for _ in range(MESSAGES_A_TURN):
-            if self._finishing or self.pace():
+    def _process_remaining(self) -> None:
+        """Process what was read before the connection was lost: no more than one batch, and no faster than usual."""
+        for _ in range(MESSAGES_PER_ITERATION):
+            if not self.accepts_input or self.pace():
                 return
-            if not self._take_one():
-                self._take_end()
+            if not self._process_one():
+                self._process_end()
                 return
 
-    def _take_end(self) -> None:
-        """Take what the end of the stream completes."""
+    def _process_end(self) -> None:
+        """Process the message that the end of the stream completes."""
         rest = self.framing.end()
-        if rest is not None and not self._finishing:
-            self.messageReceived(rest)
+        if rest is not None and self.accepts_input:
+            self.message_received(rest)

@@ -1,4 +1,4 @@
-"""Connections that a proxy passes on: who really connected counts, by the header that the proxy puts before them."""
+"""Connections through a proxy: the PROXY protocol header in front of them names the client behind the proxy."""
 
 from __future__ import annotations
 
@@ -10,107 +10,98 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IProtocolFactory,
-    IReactorTime,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
-from netsvc.limits.admission import Connections
-from netsvc.limits.networks import Networks
-from netsvc.net.counters import Counts
-from netsvc.net.timer import cancel
-from netsvc.wire.proxy_header import ProxyError, ProxyReader
+from netsvc.limits.cause import Cause
+from netsvc.limits.networks import NetworkRules
+from netsvc.net.reactors import cancel
+from netsvc.net.terms import Terms
+from netsvc.wire.address import format_host
+from netsvc.wire.proxy_header import ProxyHeaderError, ProxyHeaderParser
 
 
-class ProxiedFactory(WrappingFactory):
-    """Reads the PROXY header of connections from a proxy; all others are the wrapped factory's own.
+class ProxyProtocolFactory(WrappingFactory):
+    """Reads the PROXY header of connections from a proxy. All other connections go to the wrapped factory directly.
 
-    Twisted's own wrapper for it closes on a header in two pieces, and tells ``connectionMade`` of the proxy (#8287).
+    Twisted's own wrapper closes a connection whose header arrives in two pieces, and tells ``connectionMade`` the
+    address of the proxy (twisted #8287).
 
-    :param factory: builds the protocols, for the address of who really connected.
-    :param proxies: the networks of the proxies. A header from anybody else is data like any other.
-    :param clock: a reactor, or a ``Clock`` in a test.
-    :param timeout: seconds for the header to arrive; 0 for no limit.
-    :param counts: where connections without a header are counted.
-    :param connections: all that there are; one that has no header yet is one of them.
+    :param factory: builds the protocols, for the address of the client.
+    :param proxies: the networks of the proxies. A header from any other address is data.
+    :param terms: the terms of the service. The header must arrive within the handshake timeout. A connection without a
+        header counts as one of ``terms.admission``.
     """
 
     noisy = False
 
-    def __init__(
-        self,
-        factory: IProtocolFactory,
-        proxies: Networks,
-        clock: IReactorTime,
-        timeout: float,
-        counts: Counts,
-        connections: Connections | None = None,
-    ) -> None:
+    def __init__(self, factory: IProtocolFactory, proxies: NetworkRules, terms: Terms) -> None:
         super().__init__(factory)
-        self.connections = Connections() if connections is None else connections
-        self.clock = clock
-        self.timeout = timeout
-        self.counts = counts
+        self.terms = terms
         self._proxies = proxies
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         host = getattr(addr, "host", None)
         if host is None or not self._proxies.allows(host):
             return self.wrappedFactory.buildProtocol(addr)
-        refusal = self.connections.refusal(None)
-        if refusal is not None:
-            self.counts.refuse(refusal, host)
+        cause = self.terms.admission.connections.check(None)
+        if cause is not None:
+            self.terms.counters.refuse(cause, format_host(host))
             return None
         factory: Any = self
-        return Proxied(factory, Protocol())
+        return ProxyProtocolConnection(factory, Protocol())
 
     def stopFactory(self) -> None:
-        """The port is closed: nobody is left who could serve those that still have no header."""
+        """The port is closed: abort the connections that have sent no header yet."""
         for protocol in tuple(self.protocols):
-            protocol.give_up()
+            protocol.abort_without_header()
 
 
 @implementer(IHalfCloseableProtocol)
-class Proxied(ProtocolWrapper):
-    """A connection from a proxy: at first a header, then the wrapped protocol's, whose transport this is."""
+class ProxyProtocolConnection(ProtocolWrapper):
+    """A connection from a proxy. It reads the header, then it is the transport of the wrapped protocol."""
 
-    factory: ProxiedFactory
+    factory: ProxyProtocolFactory
     transport: Any
     wrappedProtocol: Any
 
-    _peer: IAddress | None = None
-    _timer: IDelayedCall | None = None
-    _reader: ProxyReader | None = None  # until the header is there
+    _client: IAddress | None = None
+    _deadline: IDelayedCall | None = None
+    _parser: ProxyHeaderParser | None = None  # until the header is complete
 
     def makeConnection(self, transport: Any) -> None:
         directlyProvides(self, providedBy(transport))
         Protocol.makeConnection(self, transport)
         self.factory.registerProtocol(self)
-        self._reader = ProxyReader()
-        self.factory.connections.enter(None)
-        if self.factory.timeout:
-            self._timer = self.factory.clock.callLater(self.factory.timeout, self._refuse, "no PROXY header in time")
+        self._parser = ProxyHeaderParser()
+        terms = self.factory.terms
+        terms.admission.connections.connection_opened(None)
+        if terms.limits.handshake_timeout:
+            self._deadline = terms.clock.callLater(
+                terms.limits.handshake_timeout, self._refuse, Cause.PROXY_HEADER_TIMEOUT
+            )
 
     def getPeer(self) -> IAddress:
-        """Return who really connected; the proxy, where it did not say."""
-        return self._peer or self.transport.getPeer()
+        """Return the address of the client, or that of the proxy if the header names no client."""
+        return self._client or self.transport.getPeer()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._reader is None:
+        if self._parser is None:
             self.wrappedProtocol.dataReceived(data)
             return
         try:
-            proxied = self._reader.receive(data)
-        except ProxyError as e:
-            self._refuse(str(e))
+            header = self._parser.receive(data)
+        except ProxyHeaderError as e:
+            self._refuse(Cause.PROXY_HEADER_INVALID, str(e))
             return
-        if proxied is not None:
-            self._begin(proxied.source, proxied.rest)
+        if header is not None:
+            self._begin(header.source, header.rest)
 
     def readConnectionLost(self) -> None:
-        if self._reader is None and self._half_closes():
+        if self._parser is None and self._half_closes():
             self.wrappedProtocol.readConnectionLost()
         else:
             self.transport.loseConnection()
@@ -119,30 +110,30 @@ class Proxied(ProtocolWrapper):
         if self._half_closes():
             self.wrappedProtocol.writeConnectionLost()
 
-    def _half_closes(self) -> bool:
-        # By its class: Twisted's TLS claims to provide whatever its transport does, and asks that in turn.
-        return IHalfCloseableProtocol.implementedBy(type(self.wrappedProtocol))
-
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._wait_no_more()
+        self._header_done()
         super().connectionLost(reason)
 
-    def give_up(self) -> None:
-        """Close if there is no header yet."""
-        if self._reader is not None:
+    def abort_without_header(self) -> None:
+        """Abort the connection if its header is not complete."""
+        if self._parser is not None:
             self.transport.abortConnection()
 
-    def _wait_no_more(self) -> None:
-        cancel(self._timer)
-        if self._reader is not None:
-            self._reader = None
-            self.factory.connections.leave(None)
+    def _half_closes(self) -> bool:
+        # Ask the class: Twisted's TLS claims to provide the interfaces of its transport, which in turn is this object.
+        return IHalfCloseableProtocol.implementedBy(type(self.wrappedProtocol))
 
-    def _begin(self, source: tuple[str, int] | None, rest: bytes) -> None:
-        self._wait_no_more()
-        if source is not None:
-            kind = IPv6Address if ":" in source[0] else IPv4Address
-            self._peer = kind("TCP", *source)
+    def _header_done(self) -> None:
+        cancel(self._deadline)
+        if self._parser is not None:
+            self._parser = None
+            self.factory.terms.admission.connections.connection_closed(None)
+
+    def _begin(self, client: tuple[str, int] | None, rest: bytes) -> None:
+        self._header_done()
+        if client is not None:
+            kind = IPv6Address if ":" in client[0] else IPv4Address
+            self._client = kind("TCP", *client)
         protocol = self.factory.wrappedFactory.buildProtocol(self.getPeer())
         if protocol is None:
             self.transport.abortConnection()
@@ -152,6 +143,6 @@ class Proxied(ProtocolWrapper):
         if rest:
             protocol.dataReceived(rest)
 
-    def _refuse(self, problem: str) -> None:
-        self.factory.counts.refuse(problem, self.transport.getPeer().host)
+    def _refuse(self, cause: Cause, detail: str = "") -> None:
+        self.factory.terms.counters.refuse(cause, format_host(self.transport.getPeer().host), detail)
         self.transport.abortConnection()

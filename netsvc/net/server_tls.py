@@ -1,4 +1,4 @@
-"""The certificate of a server: from two files, and from what they hold now, without a restart."""
+"""TLS for a server: certificate and key come from files, which are read again when they change."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IAddress, IOpenSSLServerConnectionCreator, IProtocolFactory
 from twisted.internet.ssl import Certificate, CertificateOptions, KeyPair, trustRootFromCertificates
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-#: Seconds between two looks at whether the files have changed; there is none without a connection.
-LOOK = 1.0
+from netsvc.errors import NetsvcError
+from netsvc.net.reactors import Clock
+
+#: Seconds between two checks whether the files have changed. The check happens at a new connection.
+CHECK_INTERVAL = 1.0
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
-class CertificateError(ValueError):
-    """The files cannot be served with; the text says why, in one line.
+class CertificateError(NetsvcError, ValueError):
+    """A certificate or key file cannot be used; the message says why.
 
-    :ivar path: the file at fault.
+    :ivar path: the path of that file.
     """
 
     def __init__(self, path: str, problem: str) -> None:
@@ -35,51 +38,52 @@ class CertificateError(ValueError):
 class ServerTLS:
     """TLS 1.2 or newer, with a certificate that is read again when its files change.
 
-    Files that cannot be used, half-written ones say, are logged and the certificate before them stays.
+    If changed files cannot be used, that is logged and the previous certificate stays: a file may be half-written.
 
     :param clock: a reactor, or a ``Clock`` in a test.
-    :param certificate: path of a PEM file: the certificate, and behind it the chain.
+    :param certificate: path of a PEM file with the certificate, followed by its chain.
     :param key: path of a PEM file; empty if the key is in the same file.
-    :param client_ca: path of a PEM file; a client has to show a certificate of one of the authorities in it. Empty to
-        ask for none.
+    :param client_ca: path of a PEM file with certificate authorities. A client must present a certificate that one of
+        them issued. Empty for no client certificates.
     :raises CertificateError: for files that cannot be used.
     """
 
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, certificate: str, key: str = "", client_ca: str = "") -> None:
+    def __init__(self, clock: Clock, certificate: str, key: str = "", client_ca: str = "") -> None:
         self._clock = clock
         self._certificate = certificate
         self._key = key or certificate
         self._client_ca = client_ca
-        self._looked = clock.seconds()
-        self._read = self._state()
+        self._checked = clock.seconds()
+        self._files_read = self._state()
         self._options = self._load()
 
     def wrap(self, factory: IProtocolFactory) -> IProtocolFactory:
-        """Return a factory whose connections speak TLS and are then those of ``factory``."""
-        return _SecuredFactory(self, False, factory, self._clock)
+        """Return a factory that runs the protocols of ``factory`` over TLS."""
+        clock: Any = self._clock  # it provides what Twisted's TLS calls
+        return _SecuredFactory(self, False, factory, clock)
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         now = self._clock.seconds()
-        if not 0 <= now - self._looked < LOOK:
-            self._looked = now
-            if self._state() != self._read:
+        if not 0 <= now - self._checked < CHECK_INTERVAL:
+            self._checked = now
+            if self._state() != self._files_read:
                 self.reload()
         return SSL.Connection(self._options.getContext(), None)
 
     def reload(self) -> None:
-        """Read the files again; connections that come from now on get what they hold."""
-        self._read = self._state()
+        """Read the files again. New connections use what they contain."""
+        self._files_read = self._state()
         try:
             self._options = self._load()
         except CertificateError as e:
-            self.log.error("{path}: {problem}; the certificate stays as it was", path=e.path, problem=str(e))
+            self.log.error("{path}: {problem}; the previous certificate stays in use", path=e.path, problem=str(e))
         else:
-            self.log.info("{path}: read again", path=self._certificate)
+            self.log.info("{path}: certificate reloaded", path=self._certificate)
 
     def _state(self) -> list[tuple[int, int, int] | None]:
-        """Return what changes when a file does."""
+        """Return inode, size and time of change of each file; None for one that cannot be read."""
         found: list[tuple[int, int, int] | None] = []
         for path in (self._certificate, self._key, self._client_ca):
             try:
@@ -95,7 +99,7 @@ class ServerTLS:
         try:
             key = KeyPair.load(_content(self._key), crypto.FILETYPE_PEM)
         except crypto.Error:
-            raise CertificateError(self._key, "no key in PEM without a passphrase") from None
+            raise CertificateError(self._key, "no PEM key without a passphrase") from None
         trust = trustRootFromCertificates(_certificates(self._client_ca)) if self._client_ca else None
         options = CertificateOptions(
             privateKey=key.original,
@@ -106,12 +110,14 @@ class ServerTLS:
         try:
             options.getContext().check_privatekey()
         except (SSL.Error, crypto.Error):
-            raise CertificateError(self._key, f"not the key of the certificate in {self._certificate}") from None
+            raise CertificateError(
+                self._key, f"the key does not belong to the certificate in {self._certificate}"
+            ) from None
         return options
 
 
 class _SecuredFactory(TLSMemoryBIOFactory):
-    """Twisted's factory, which would make a connection of nothing where the wrapped one refuses a peer."""
+    """Twisted's factory, except that a peer that the wrapped factory refuses is closed. Twisted's would wrap None."""
 
     noisy = False
 
@@ -133,5 +139,5 @@ def _certificates(path: str) -> list[Any]:
     except crypto.Error:
         found = []
     if not found:
-        raise CertificateError(path, "no certificate in PEM")
+        raise CertificateError(path, "no PEM certificate")
     return found

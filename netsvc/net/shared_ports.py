@@ -1,31 +1,28 @@
-"""Ports that several processes share; the kernel deals out what comes (SO_REUSEPORT, socket(7))."""
+"""Ports that several processes share. The kernel distributes connections and datagrams (SO_REUSEPORT, socket(7))."""
 
 from __future__ import annotations
 
-import socket
 import sys
 from typing import Any
 
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.tcp import makeBinding
 
-from netsvc.net.datagram_protocol import DATAGRAM_MAX
 from netsvc.net.listening import BACKLOG
-from netsvc.net.udp_port import adopt_to_ask
+from netsvc.net.udp_socket import open_udp_socket
+from netsvc.wire.datagram import UdpSocket
 
-#: Whether the kernel deals out what comes. Others that know the option give all of it to one of the sockets.
-POSSIBLE = sys.platform == "linux"
+#: Whether the kernel distributes what arrives. Other systems know the option and give everything to one socket.
+SUPPORTED = sys.platform == "linux"
 
 
 class SharedPorts:
-    """A reactor whose ports other processes of the same user may open as well; all else is the reactor's own.
+    """A reactor whose ports other processes of the same user may open as well. Everything else is the reactor's own.
 
-    Only a process that asks for it in the same way, under the same user id, can join; anybody else still finds the
-    port in use.
+    Only a process that opens the port in the same way and under the same user id can join. For every other process the
+    port is in use.
 
-    :param reactor: what listens; for datagrams it has to be an ``IReactorSocket``.
+    :param reactor: opens the ports.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -48,20 +45,7 @@ class SharedPorts:
         opened: IListeningPort = self._reactor.listenSSL(shared, factory, contextFactory, backlog, interface)
         return opened
 
-    def listenUDP(
-        self, port: int, protocol: DatagramProtocol, interface: str = "", maxPacketSize: int = DATAGRAM_MAX
-    ) -> IListeningPort:
-        # Not listenMulticast(listenMultiple=True): it sets SO_REUSEADDR too, with which any user may take it over.
-        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-        try:
-            shared = socket.socket(family, socket.SOCK_DGRAM)
-        except OSError as e:
-            raise CannotListenError(interface, port, e) from None
-        with shared:
-            shared.setblocking(False)
-            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            try:
-                shared.bind(socket.getaddrinfo(interface or "0.0.0.0", port, family, socket.SOCK_DGRAM)[0][4])
-            except OSError as e:
-                raise CannotListenError(interface, port, e) from None
-            return adopt_to_ask(self._reactor, shared, protocol, maxPacketSize)
+    def open_udp_socket(
+        self, interface: str, port: int, max_size: int, *, metadata: bool = False, reuse_port: bool = False
+    ) -> UdpSocket:
+        return open_udp_socket(self._reactor, interface, port, max_size, metadata=metadata, reuse_port=True)

@@ -1,461 +1,329 @@
-"""What every stream connection of the server needs: bounded sending, a close that always ends, and drain.
-
-Two classes: :class:`StreamProtocol` bounds what is owed to a peer and ends its connection; :class:`StreamFactory` knows
-the connections and drains them.
-"""
+"""One stream connection of a server: it costs a bounded amount, and it always ends."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from typing import Protocol as Interface
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
     INegotiated,
     IPushProducer,
-    IReactorTime,
     ITCPTransport,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.net.counters import Counts
-from netsvc.net.door import Door
-from netsvc.net.timer import cancel
-from netsvc.wire.address import peer_text
+from netsvc.limits.cause import Cause
+from netsvc.limits.stream_limits import TRANSPORT_BUFFER
+from netsvc.net.connection_state import SENDING, ConnectionState, InputState, check_transition
+from netsvc.net.reactors import cancel
+from netsvc.net.send_queue import SendQueue
+from netsvc.net.terms import Terms
+from netsvc.wire.address import format_peer
 
-#: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
-TRANSPORT_BUFFER = 65_536
-
-#: Seconds for which a connection that said all it had to say waits for the peer to end its side. Closing at once
-#: while the peer still sends would reset the connection, and what is under way to the peer would be lost.
+#: Seconds that a connection waits for the peer to close its side after everything was sent. A close while the peer
+#: still sends would reset the connection, and the bytes under way to the peer would be lost.
 LINGER = 1.0
 
-#: Seconds for which more than ``queue_max`` may wait: for longer than a turn of the reactor, in which a peer that does
-#: read can be given any number of lines before anything can be sent to it.
-OVERFULL = 0.5
 
-#: Seconds between two looks at who is silent; so much later than its time a silent peer may be closed.
-SWEEP = 1.0
+class ConnectionOwner(Interface):
+    """Is told which connections there are: the factory."""
 
-#: How many are looked at in a turn of the reactor, and how many of them ended: when 2,000 members of a chat fall silent
-#: together, and each has to be told that each other one left, ending all of them in one turn takes 1.4 s.
-LOOKS_A_TURN = 512
-ENDS_A_TURN = 4
+    def connection_opened(self, connection: StreamProtocol) -> None:
+        """The connection is established."""
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What one stream connection may cost. 0 means no limit.
-
-    :param queue_max: bytes that may wait for a peer; it is cut for being owed more when they do for half a second.
-    :param stall_timeout: seconds for which more than 64 KiB may wait without being read; then it is cut.
-    :param close_timeout: seconds that closing may take without progress; then the connection is aborted.
-    :param handshake_timeout: seconds that a TLS handshake may take.
-    :param line_timeout: seconds from the beginning of a line to its end, where the stream is lines.
-    :param idle_timeout: seconds for which a peer may say nothing; then it is closed.
-    """
-
-    queue_max: int = 262_144
-    stall_timeout: float = 10.0
-    close_timeout: float = 5.0
-    handshake_timeout: float = 10.0
-    line_timeout: float = 30.0
-    idle_timeout: float = 600.0
-
-
-DEFAULT_LIMITS = Limits()
-
-if TYPE_CHECKING:
-    _Factory = Factory[Protocol]
-else:
-    _Factory = Factory
-
-
-class StreamFactory(_Factory):
-    """Knows its connections, and can finish them all.
-
-    :param clock: tells the time and calls later: a reactor, or a ``Clock`` in a test.
-    :param limits: what each connection may cost.
-    :param door: who may connect; by default anybody.
-    :param counts: where what happens is counted. Factories may share it.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        limits: Limits = DEFAULT_LIMITS,
-        door: Door | None = None,
-        counts: Counts | None = None,
-    ) -> None:
-        self.clock = clock
-        self.limits = limits
-        self.counts = Counts(clock) if counts is None else counts
-        self.connections: set[StreamProtocol] = set()
-        self._door = door
-        self._draining: Deferred[None] | None = None
-        self._sweep: IDelayedCall | None = None
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        """Return a protocol for a new connection; None, which closes it, while draining; or one that refuses it."""
-        if self._draining:
-            return None
-        host = getattr(addr, "host", None)
-        if self._door is not None:
-            refusal = self._door.refusal(host)
-            if refusal is not None:
-                self.counts.refuse(refusal, host or "a local peer")
-                return self._door.turn_away(refusal)
-        connection = self.connection()
-        connection.factory = self
-        connection.host = host
-        return connection
-
-    def connection(self) -> StreamProtocol:
-        """Return a new protocol of this factory."""
-        raise NotImplementedError
-
-    def drain(self, timeout: float) -> Deferred[None]:
-        """Finish every connection: flush what was accepted, close, and abort what is left at ``timeout``.
-
-        New connections are closed meanwhile.
-
-        :param timeout: seconds; 0 waits for as long as it takes.
-        :return: fires with None when the last connection is gone.
-        """
-        if self._draining:
-            drained: Deferred[None] = Deferred()
-            self._draining.chainDeferred(drained)
-            return drained
-        if not self.connections:
-            return succeed(None)
-        drained = self._draining = Deferred()
-        if timeout:
-            deadline = self.clock.callLater(timeout, self._abort_all)
-            drained.addCallback(lambda _: cancel(deadline))
-        for connection in tuple(self.connections):
-            connection.drain()
-        return drained
-
-    @property
-    def draining(self) -> bool:
-        """Whether the connections are being finished."""
-        return self._draining is not None
-
-    def came(self, connection: StreamProtocol) -> None:
-        """Know a connection that was made."""
-        self.connections.add(connection)
-        self.counts.opened += 1
-        if self._door is not None:
-            self._door.enter(connection.host)
-        if self._sweep is None and (self.limits.idle_timeout or self.limits.line_timeout):
-            self._sweep = self.clock.callLater(SWEEP, self._look_around)
-
-    def gone(self, connection: StreamProtocol) -> None:
-        """Forget a connection that was lost."""
-        if connection in self.connections:
-            self.connections.discard(connection)
-            self.counts.closed += 1
-            if self._door is not None:
-                self._door.leave(connection.host)
-        if self._sweep is not None and not self.connections:
-            cancel(self._sweep)
-            self._sweep = None
-        if self._draining and not self.connections:
-            drained, self._draining = self._draining, None
-            drained.callback(None)
-
-    def _look_around(self) -> None:
-        """Tell every connection how long its peer has been silent; one timer for all of them, not one for each."""
-        self._look_on(list(self.connections))
-
-    def _look_on(self, left: list[StreamProtocol]) -> None:
-        """Look at some of those who are left, and at the others in the next turn."""
-        now = self.clock.seconds()
-        ended = 0
-        for _ in range(LOOKS_A_TURN):
-            if not left or ended == ENDS_A_TURN:
-                break
-            ended += left.pop().look(now)
-        if not self.connections:
-            self._sweep = None
-        elif left:
-            self._sweep = self.clock.callLater(0, self._look_on, left)
-        else:
-            self._sweep = self.clock.callLater(SWEEP, self._look_around)
-
-    def _abort_all(self) -> None:
-        for connection in tuple(self.connections):
-            connection.cut("was not finished when the server stopped")
-        # By the next turn each has heard that it is lost. One whose own code failed in that is forgotten all the same.
-        self.clock.callLater(0, self._forget_all)
-
-    def _forget_all(self) -> None:
-        for connection in tuple(self.connections):
-            self.gone(connection)
+    def connection_closed(self, connection: StreamProtocol) -> None:
+        """The connection is lost."""
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class StreamProtocol(Protocol):
-    """One connection, which costs a bounded amount and always ends.
+    """One connection with bounded cost and a certain end.
 
-    It is the producer of its own transport: while the peer does not read, the peer is not read from either.
-    A subclass takes ``dataReceived``, and where it needs them :meth:`opened`, :meth:`input_ended`,
-    :meth:`drain` and ``connectionLost``; it writes with :meth:`send` and closes with :meth:`finish`.
+    A subclass overrides :meth:`received`, and where it needs them :meth:`connection_ready`, :meth:`input_ended`,
+    :meth:`resume_processing`, :meth:`drain`, :meth:`idle` and ``connectionLost``. It sends with :meth:`send` and closes
+    with :meth:`finish`.
+
+    The protocol is the producer of its own transport. While the peer does not read, it is not read from either.
+
+    :ivar terms: the terms of its factory.
+    :ivar host: the peer's IP address; None on a UNIX socket.
+    :ivar state: the state of the connection.
+    :ivar input: whether the transport reads.
+    :ivar active: whether there was activity since the last idle check.
+    :cvar bytes_are_activity: whether each byte from the peer counts as activity. A subclass that sets this to False
+        sets ``active`` itself.
     """
 
     log = Logger()
-    factory: StreamFactory
+    factory: ConnectionOwner
     transport: Any
-    host: str | None = None  # the peer's address; None on a UNIX socket
+    terms: Terms
+    host: str | None = None
 
-    heard = True  # something since the last look; to be set for each read or message, which costs least so
-    _silent_since = 0.0
-    _input_ended = False
-    _held = False  # the transport does not read
-    _paused = False  # more than TRANSPORT_BUFFER waits in the transport
-    _finishing = False
-    _shaking = False  # a TLS handshake is under way
-    _aborted = False
-    _timer: IDelayedCall | None = None  # for the stall or for the closing: never both
-    _waiting: deque[bytes] | None = None  # what the transport was not given yet; an empty deque takes 0.7 KiB
-    _queued = 0  # bytes in the transport, as far as is known, and in _waiting; counted while paused
-    _overfull_since: float | None = None  # when that became more than there may be
+    state = ConnectionState.NEW
+    input = InputState.READING
+    active = True
+    bytes_are_activity = True
+
+    _idle_since = 0.0
+    _deadline: IDelayedCall | None = None  # of the handshake, the stall or the closing: there is never more than one
+    _queue: SendQueue | None = None  # while the transport is full
 
     @property
     def peer(self) -> str:
-        """Who is at the other end, as it would be typed."""
-        return peer_text(self.transport.getPeer())
+        """The peer's address, as it would be typed."""
+        return format_peer(self.transport.getPeer())
 
-    # What Twisted calls
+    @property
+    def output_blocked(self) -> bool:
+        """Whether more than 64 KiB are queued because the peer does not read."""
+        return self._queue is not None
+
+    @property
+    def accepts_input(self) -> bool:
+        """Whether input is processed: the connection is neither finishing nor closed."""
+        return self.state in (ConnectionState.OPEN, ConnectionState.DRAINING)
+
+    # Called by Twisted
 
     def connectionMade(self) -> None:
-        self.factory.came(self)
+        self.factory.connection_opened(self)
         self.log.info("{peer} connected", peer=self.peer)
         self.transport.registerProducer(self, True)
-        # TLS claims to be TCP even on a UNIX socket; so what counts is whether it can be done.
+        # TLS claims to be TCP even on a UNIX socket. So ask for the method, not for the interface.
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
-            # Or Nagle's algorithm (RFC 896) keeps a line back until the one before it is acknowledged, which a peer
-            # that has nothing to say does 40 ms later. What is small is collected in a turn of the reactor anyway.
-            with suppress(OSError):  # some systems refuse that to a socket which was reset meanwhile
+            # Nagle's algorithm (RFC 896) would keep a line back until the peer acknowledges the previous one. A peer
+            # that sends nothing does that 40 ms later. Small writes are collected within a reactor iteration anyway.
+            with suppress(OSError):  # some systems refuse this for a socket that was reset meanwhile
                 set_no_delay(True)
-        # Only TLS transports provide INegotiated. They say when their handshake is done; what is written
-        # before that queues without bound.
-        if self._tls:
-            self._shaking = True
-            self._set_timer(self.factory.limits.handshake_timeout, self._never_shook_hands)
+        # Only TLS transports provide INegotiated. They report when their handshake is complete.
+        if self._is_tls():
+            self.state = check_transition(self.state, ConnectionState.HANDSHAKE)
+            self._set_deadline(self.terms.limits.handshake_timeout, Cause.HANDSHAKE_TIMEOUT)
         else:
-            self.opened()
+            self._open()
 
     def handshakeCompleted(self) -> None:
-        self._shaking = False
-        if not self._finishing:
-            self._set_timer(0, None)
-            self.opened()
+        if self.state is ConnectionState.HANDSHAKE:
+            self._cancel_deadline()
+            self._open()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.terms.counters.received_bytes += len(data)
+        if self.bytes_are_activity:
+            self.active = True
+        self.received(data)
 
     def readConnectionLost(self) -> None:
-        self._input_ended = True
-        if self._finishing:
-            self.transport.loseConnection()
-        else:
+        self.input = InputState.ENDED
+        if self.accepts_input:
             self.input_ended()
+        else:
+            self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """All is sent, and the peer was told so: wait a little for its end."""
-        self._set_timer(LINGER, self.transport.loseConnection)
+        """Everything is sent and the peer was told so. Wait a little for the peer to close its side."""
+        self._call_at_deadline(LINGER, self.transport.loseConnection)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._set_timer(0, None)
-        if self._shaking and not self._finishing:
-            self.factory.counts.refuse("no TLS handshake", self.peer)
-        if self._paused:
-            self.factory.counts.dropped_bytes += self._queued
-        self._finishing = True
-        self._waiting = None
-        self.factory.gone(self)
+        self._cancel_deadline()
+        if self.state is ConnectionState.HANDSHAKE:
+            self.terms.counters.refuse(Cause.HANDSHAKE_FAILED, self.peer)
+        self._drop_queue()
+        if self.state is not ConnectionState.CLOSED:
+            self.state = check_transition(self.state, ConnectionState.CLOSED)
+        self.factory.connection_closed(self)
 
-    # What the transport calls, whose producer this protocol is
+    # Called by the transport, whose producer this protocol is
 
     def pauseProducing(self) -> None:
-        if self._paused:
+        if self._queue is not None or self.state in (ConnectionState.ABORTED, ConnectionState.CLOSED):
             return
-        self._paused = True
-        self._queued = 0
-        self.factory.counts.stalls += 1
-        if self._finishing:
-            self._set_timer(self.factory.limits.close_timeout, self._never_closed)
+        limits = self.terms.limits
+        self._queue = SendQueue(limits.queue_max)
+        self.terms.counters.stalls += 1
+        if self.state is ConnectionState.FINISHING:
+            self._set_deadline(limits.close_timeout, Cause.CLOSE_TIMEOUT)
         else:
-            self.hold()
-            self._set_timer(self.factory.limits.stall_timeout, self._stalled)
+            self.pause_reading()
+            self._set_deadline(limits.stall_timeout, Cause.STALL_TIMEOUT)
 
     def resumeProducing(self) -> None:
-        self._paused = False
-        while self._waiting and not self._paused:
-            self.transport.write(self._waiting.popleft())
-        if self._paused:  # once more: write() called pauseProducing
-            self._queued = TRANSPORT_BUFFER + sum(map(len, self._waiting or ()))
-            if self._queued <= self.factory.limits.queue_max:
-                self._overfull_since = None
+        if self.state in (ConnectionState.ABORTED, ConnectionState.CLOSED):
             return
-        self._waiting = None
-        self._overfull_since = None
-        if self._finishing:
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.flush(self.transport.write, lambda: self.output_blocked)
+            if self.output_blocked:  # the transport is full again; write() called pauseProducing
+                self._queue = queue
+                return
+        if self.state is ConnectionState.FINISHING:
             self._close()
-        else:
-            self._set_timer(0, None)
-            if self._tls:
-                # A TLS peer that closed meanwhile left a transport that waits for this producer for ever.
-                self.transport.unregisterProducer()
-                self.transport.registerProducer(self, True)
-            self.read_on()
+            return
+        self._cancel_deadline()
+        if self._is_tls():
+            # A TLS peer that closed meanwhile leaves a transport that waits for this producer for ever.
+            self.transport.unregisterProducer()
+            self.transport.registerProducer(self, True)
+        self.resume_processing()
 
     def stopProducing(self) -> None:
-        """The transport is gone; connectionLost follows."""
+        """The transport is lost; ``connectionLost`` follows."""
 
-    # What a subclass overrides
+    # Overridden by a subclass
 
-    def opened(self) -> None:
-        """The peer is there, and for TLS its handshake is done."""
+    def connection_ready(self) -> None:
+        """The connection can be used. With TLS, the handshake is complete."""
+
+    def received(self, data: bytes) -> None:
+        """Process bytes from the peer. The base class has counted them."""
+        raise NotImplementedError
 
     def input_ended(self) -> None:
-        """The peer has said all it has to say. By default what is owed to it is sent, then it is closed."""
+        """The peer closed its sending side. By default, send what is queued and close."""
         self.finish()
 
-    def read_on(self) -> None:
-        """The peer has read what was owed to it and may be read from again."""
-        self.release()
+    def resume_processing(self) -> None:
+        """The peer has read what was queued for it. By default, read from it again."""
+        self.resume_reading()
 
     def drain(self) -> None:
-        """The server stops."""
+        """The server stops. By default, send what is queued and close."""
         self.finish()
 
-    def silent(self, seconds: float) -> None:
-        """The peer has said nothing for so long. By default it is closed when that is too long."""
-        if seconds >= self.factory.limits.idle_timeout:
-            self.factory.counts.cut_off("said nothing for too long", self.peer)
-            self.finish()
+    def idle(self, seconds: float) -> None:
+        """There was no activity for ``seconds``. By default, close when the idle timeout is over."""
+        if seconds >= self.terms.limits.idle_timeout:
+            self.finish(Cause.IDLE_TIMEOUT)
 
-    # What a subclass calls
+    # Called by a subclass
 
     def send(self, data: bytes) -> None:
-        """Owe ``data`` to the peer; cut it if it leaves too much unread for too long. After the end nothing is owed."""
-        if self._finishing:
+        """Send ``data``. Disconnect the peer if it leaves too much unread for too long.
+
+        A connection that is finishing or closed sends nothing more.
+        """
+        if self.state not in SENDING:
             return
-        counts = self.factory.counts
-        counts.replies += 1
-        counts.sent_bytes += len(data)
-        if self._paused:
-            if self._waiting is None:
-                self._waiting = deque()
-            self._waiting.append(data)
-            self._queued += len(data)
+        counters = self.terms.counters
+        counters.replies += 1
+        counters.sent_bytes += len(data)
+        queue = self._queue
+        if queue is not None:
+            queue.append(data)
         else:
             self.transport.write(data)
-            if not self._paused:
+            queue = self._queue
+            if queue is None:
                 return
-            # What the transport holds is more than its buffer; how much more it does not say.
-            self._queued = max(TRANSPORT_BUFFER, len(data))
-        if 0 < self.factory.limits.queue_max < self._queued:
-            now = self.factory.clock.seconds()
-            if self._overfull_since is None:
-                self._overfull_since = now
-            elif now - self._overfull_since >= OVERFULL:
-                self.cut("leaves too much unread")
+            # The transport holds more than its buffer. It does not tell how much more.
+            queue.size = max(TRANSPORT_BUFFER, len(data))
+        if queue.overflows(self.terms.monotonic()):
+            self.disconnect(Cause.SEND_QUEUE_FULL)
 
-    def look(self, now: float) -> bool:
-        """See how long the peer has been silent. The factory calls it each second.
+    def check_idle(self, now: float) -> bool:
+        """Check for how long the peer has been idle. The factory calls this once a second.
 
-        :return: whether the connection was ended for that.
+        :param now: the monotonic time in seconds.
+        :return: whether the connection was closed for it.
         """
-        if self.heard or self._held or self._shaking:  # or nobody listens yet
-            self.heard = False
-            self._silent_since = now
-        elif not self._finishing and self.factory.limits.idle_timeout:
-            self.silent(now - self._silent_since)
-            return self._finishing
+        if self.active or self.input is InputState.PAUSED or self.state is ConnectionState.HANDSHAKE:
+            self.active = False
+            self._idle_since = now
+        elif self.accepts_input and self.terms.limits.idle_timeout:
+            self.idle(now - self._idle_since)
+            return not self.accepts_input
         return False
 
-    def hold(self) -> None:
-        """Do not read from the peer for now."""
-        if not self._held and not self._finishing:
-            self._held = True
+    def pause_reading(self) -> None:
+        """Stop reading from the peer."""
+        if self.input is InputState.READING and self.state in SENDING:
+            self.input = InputState.PAUSED
             self.transport.pauseProducing()
 
-    def release(self) -> None:
+    def resume_reading(self) -> None:
         """Read from the peer again."""
-        if self._held and not self._input_ended:
-            self._held = False
+        if self.input is InputState.PAUSED:
+            self.input = InputState.READING
             self.transport.resumeProducing()
 
-    def finish(self) -> None:
-        """Take nothing more, send what is owed, close. Where that makes no progress for the timeout, abort."""
-        if self._finishing:
+    def finish(self, cause: Cause | None = None) -> None:
+        """Process no more input, send what is queued, and close. Abort if that makes no progress in time.
+
+        :param cause: counts the connection as disconnected for this cause.
+        """
+        if self.state not in SENDING:
             return
-        self._finishing = True
+        if cause is not None:
+            self.terms.counters.disconnect(cause, self.peer)
+        self.state = check_transition(self.state, ConnectionState.FINISHING)
         self.dataReceived = self._discard  # type: ignore[method-assign]
-        self._set_timer(self.factory.limits.close_timeout, self._never_closed)
-        if not self._paused:
+        self._set_deadline(self.terms.limits.close_timeout, Cause.CLOSE_TIMEOUT)
+        if not self.output_blocked:
             self._close()
 
-    def cut(self, fault: str) -> None:
-        """End the connection now, for a fault of the peer's."""
-        if not self._aborted:
-            self.factory.counts.cut_off(fault, self.peer)
+    def disconnect(self, cause: Cause) -> None:
+        """Abort the connection and count it as disconnected for ``cause``."""
+        if self.state not in (ConnectionState.ABORTED, ConnectionState.CLOSED):
+            self.terms.counters.disconnect(cause, self.peer)
             self.abort()
 
     def abort(self) -> None:
-        """End the connection now. What is owed is dropped."""
-        if self._aborted:
+        """End the connection now. What is queued is dropped."""
+        if self.state in (ConnectionState.ABORTED, ConnectionState.CLOSED):
             return
-        if not self._paused:
-            self._queued = 0
-        self._aborted = self._finishing = self._paused = True
-        self._waiting = None
+        self.state = check_transition(self.state, ConnectionState.ABORTED)
         self.dataReceived = self._discard  # type: ignore[method-assign]
-        self._set_timer(0, None)
+        self._drop_queue()
+        self._cancel_deadline()
         self.transport.abortConnection()
 
-    # The rest is its own
+    # Internal
 
-    @property
-    def _tls(self) -> bool:
+    def _is_tls(self) -> bool:
         return INegotiated.providedBy(self.transport)
 
+    def _open(self) -> None:
+        self.state = check_transition(self.state, ConnectionState.OPEN)
+        self.connection_ready()
+
     def _close(self) -> None:
-        """Close the connection; its transport was given everything."""
-        self._set_timer(self.factory.limits.close_timeout, self._never_closed)
+        """Close the connection. The transport holds everything that is to be sent."""
+        self._set_deadline(self.terms.limits.close_timeout, Cause.CLOSE_TIMEOUT)
         self.transport.unregisterProducer()
-        if self._input_ended or self._tls or not ITCPTransport.providedBy(self.transport):
+        if self.input is InputState.ENDED or self._is_tls() or not ITCPTransport.providedBy(self.transport):
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
-        self.release()  # the peer's end has to be read, which over TLS is its answer to ours
+        self.resume_reading()  # to see the peer close its side; with TLS, to see its answer to our close
 
-    def _never_shook_hands(self) -> None:
-        self.cut("did not finish its TLS handshake in time")
-
-    def _stalled(self) -> None:
-        self.cut("did not take what waits for it in time")
-
-    def _never_closed(self) -> None:
-        self.cut("did not let the connection end in time")
+    def _drop_queue(self) -> None:
+        if self._queue is not None:
+            self.terms.counters.dropped_bytes += self._queue.size
+            self._queue = None
 
     def _discard(self, data: bytes) -> None:
-        """Take the place of ``dataReceived`` once nothing is taken any more."""
+        """Replaces ``dataReceived`` when no more input is processed."""
 
-    def _set_timer(self, seconds: float, call: Callable[[], object] | None) -> None:
-        """Replace the timer. No seconds, no timer."""
-        cancel(self._timer)
-        self._timer = self.factory.clock.callLater(seconds, call) if seconds and call else None
+    def _set_deadline(self, seconds: float, cause: Cause) -> None:
+        """Disconnect the peer for ``cause`` after ``seconds``; 0 for no deadline. It replaces the previous deadline."""
+        self._cancel_deadline()
+        if seconds:
+            self._deadline = self.terms.clock.callLater(seconds, self.disconnect, cause)
+
+    def _call_at_deadline(self, seconds: float, function: Callable[[], object]) -> None:
+        self._cancel_deadline()
+        self._deadline = self.terms.clock.callLater(seconds, function)
+
+    def _cancel_deadline(self) -> None:
+        cancel(self._deadline)
+        self._deadline = None

@@ -1,121 +1,109 @@
-"""UDP ports on every address of a host, whose answers leave from the address that was asked.
-
-What answers with ``sendto`` alone leaves it to the system, which goes by the route to the peer: on a host with several
-addresses a client that asked one of them is answered by another, and does not believe it. The system tells the address
-of each datagram (IP_PKTINFO, ip(7); IPV6_PKTINFO, RFC 3542), and takes it back with the answer.
-"""
+"""A UDP port for a :class:`~netsvc.net.datagram_protocol.DatagramService`, on any reactor that watches descriptors."""
 
 from __future__ import annotations
 
 import socket
-import sys
 from typing import Any
 
-from twisted.internet import udp
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.posixbase import PosixReactorBase
-from twisted.internet.protocol import DatagramProtocol
-from twisted.python import log
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IListeningPort, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from netsvc.net.datagram_protocol import DATAGRAMS_A_TURN
-
-#: Whether the system tells, in the way that is known here.
-POSSIBLE = sys.platform == "linux"
-
-_IP_PKTINFO = 8  # of Linux; Python names it from 3.14 on
-_EVERY = ("", "0.0.0.0", "::")
-_SPACE = socket.CMSG_SPACE(20)  # for the longer of the two: struct in6_pktinfo
-_LINK_LOCAL = b"\xfe\x80"
-
-_Ancillary = list[tuple[int, int, bytes]]
+from netsvc.net.datagram_protocol import DATAGRAMS_PER_ITERATION, DatagramService
+from netsvc.net.reactors import Reactor
+from netsvc.wire.datagram import Datagram, UdpSocket
 
 
-def listen_to_ask(
-    reactor: Any, port: int, protocol: DatagramProtocol, interface: str, max_packet: int
-) -> IListeningPort:
-    """Listen as ``reactor.listenUDP`` does; where it is on every address, answers leave from the one that was asked.
+@implementer(IListeningPort, IReadDescriptor)
+class UdpPort:
+    """Receives batches of datagrams for a service and sends its replies. It is the service's transport.
 
-    :raises CannotListenError: as ``listenUDP`` does.
-    """
-    if interface in _EVERY and _reads_sockets(reactor):
-        opened = AnsweringPort(port, protocol, interface, max_packet, reactor)
-        opened.startListening()
-        return opened
-    return reactor.listenUDP(port, protocol, interface, max_packet)  # type: ignore[no-any-return]
-
-
-def adopt_to_ask(reactor: Any, bound: socket.socket, protocol: DatagramProtocol, max_packet: int) -> IListeningPort:
-    """Listen on a copy of ``bound``, a socket that does not block, likewise."""
-    if bound.getsockname()[0] in _EVERY and _reads_sockets(reactor):
-        opened = AnsweringPort._fromListeningDescriptor(reactor, bound.fileno(), bound.family, protocol, max_packet)
-        opened.startListening()
-        return opened  # type: ignore[no-any-return]
-    adopted: IListeningPort = reactor.adoptDatagramPort(bound.fileno(), bound.family, protocol, max_packet)
-    return adopted
-
-
-def _reads_sockets(reactor: Any) -> bool:
-    """Whether a reactor reads real sockets, as one in a test does not."""
-    return POSSIBLE and isinstance(reactor, PosixReactorBase)
-
-
-class AnsweringPort(udp.Port):
-    """A UDP port on every address. What its protocol writes to a peer, while it is given a datagram of that peer's,
-    leaves from the address to which the datagram came; all else leaves from where the system likes.
-
-    It is as lean as the port of netsvc's own reactors: recvmsg instead of recvfrom costs 1 us.
+    :param reactor: watches the socket.
+    :param service: receives the datagrams.
+    :param udp_socket: a bound socket, which the port owns from now on.
     """
 
-    _asked: tuple[Any, _Ancillary] | None = None  # who is being listened to, and from where to answer
+    log = Logger()
+
+    def __init__(self, reactor: Reactor, service: DatagramService, udp_socket: UdpSocket) -> None:
+        self._reactor = reactor
+        self._service = service
+        self.socket = udp_socket
+        self._closed: Deferred[None] | None = None
+
+    # IListeningPort
 
     def startListening(self) -> None:
-        self._bindSocket()
-        if self.addressFamily == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            self.socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        self._connectToProtocol()
+        self._service.makeConnection(self)  # type: ignore[arg-type]  # it provides what a DatagramService calls
+        self.startReading()
+
+    def stopListening(self) -> Deferred[None]:
+        """Close the port. The Deferred fires when it is closed: in the next reactor iteration, as Twisted's does."""
+        if self._closed is None:
+            self._closed = Deferred()
+            self.stopReading()
+            self._reactor.callLater(0, self.connectionLost, Failure(ConnectionDone()))
+        return self._closed
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        host, port = self.socket.getsockname()[:2]
+        return (IPv6Address if ":" in host else IPv4Address)("UDP", host, port)
+
+    # Called by the service
+
+    def write(self, payload: bytes, peer: tuple[str, int]) -> None:
+        """Send one datagram to ``peer``, an IP address and a port.
+
+        :raises OSError: if the system did not send it.
+        """
+        host, port = peer
+        if ":" in self.socket.getsockname()[0] and ":" not in host:
+            host = f"::ffff:{host}"
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][4]
+        for _, error in self.socket.send_batch([Datagram(payload, address)]):
+            raise error
+
+    def stopReading(self) -> None:
+        """Stop receiving."""
+        self._reactor.removeReader(self)
+
+    def startReading(self) -> None:
+        """Receive again."""
+        if self._closed is None:
+            self._reactor.addReader(self)
+
+    # Called by the reactor
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        return type(self._service).__name__
 
     def doRead(self) -> None:
-        receive, size = self.socket.recvmsg, self.maxPacketSize
-        received = self.protocol.datagramReceived
-        answers = _answers_6 if self.addressFamily == socket.AF_INET6 else _answers_4
-        for _ in range(DATAGRAMS_A_TURN):
-            if self.maxThroughput <= 0:  # closed, or a protocol wants no more this turn
-                return
-            try:
-                data, ancillary, _, address = receive(size, _SPACE)
-            except (BlockingIOError, InterruptedError):
-                return
-            self._asked = address, answers(ancillary)
-            try:
-                received(data, address[:2])
-            except BaseException:
-                log.err()
-            finally:
-                self._asked = None
+        batch = self.socket.receive_batch(DATAGRAMS_PER_ITERATION)
+        if not batch:
+            return
+        try:
+            replies = self._service.batch_received(batch)
+            for reply, error in self.socket.send_batch(replies):
+                self._service.not_sent(reply, error)
+        except Exception:  # a fault of the service's; the port stays open
+            self.log.failure("{service} failed", service=type(self._service).__name__)
 
-    def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> Any:
-        if self._asked is not None and self._asked[0][:2] == addr:
-            peer, source = self._asked
-            try:
-                return self.socket.sendmsg((datagram,), source, 0, peer)
-            except OSError:
-                pass  # an address that cannot be answered from, a group's say; or what the long way tells apart
-        return super().write(datagram, addr)
-
-
-def _answers_4(ancillary: _Ancillary) -> _Ancillary:
-    """Return what makes an answer leave from where a datagram came to, by whichever interface it goes."""
-    if not ancillary:
-        return []
-    level, kind, data = ancillary[0]
-    return [(level, kind, b"\0\0\0\0" + data[4:8] + b"\0\0\0\0")]  # struct in_pktinfo: only ipi_spec_dst
-
-
-def _answers_6(ancillary: _Ancillary) -> _Ancillary:
-    if not ancillary:
-        return []
-    level, kind, data = ancillary[0]
-    # An address of a link means nothing without its interface; any other is answered by whichever one.
-    return [(level, kind, data if data.startswith(_LINK_LOCAL) else data[:16] + b"\0\0\0\0")]
+    def connectionLost(self, reason: Any) -> None:
+        """Close the socket, and tell the service."""
+        if self.socket.fileno() == -1:
+            return
+        self.stopReading()
+        self.socket.close()
+        self._service.doStop()
+        self._service.transport = None
+        closed, self._closed = self._closed, Deferred()
+        if closed is not None:
+            closed.callback(None)
+        self._closed.callback(None)

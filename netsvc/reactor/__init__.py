@@ -1,8 +1,9 @@
-"""Twisted reactors on which a connection costs little more than the event loop itself.
+"""Twisted reactors on which a connection costs little more than on the event loop itself.
 
-``AsyncioReactor`` needs nothing besides the standard library; ``UvloopReactor`` needs uvloop, which ``pip install
-netsvc[fast]`` brings. They serve every Twisted application: ``twist --reactor=asyncio-native`` or ``--reactor=uvloop``.
-Importing this package installs neither; ``UvloopReactor.install()`` does, before anything imports
+``AsyncioReactor`` needs the standard library only. ``UvloopReactor`` needs uvloop, which ``pip install netsvc[fast]``
+installs. Both run every Twisted application: ``twist --reactor=asyncio-native`` or ``twist --reactor=uvloop``.
+
+Importing this package installs no reactor. To install one, call ``UvloopReactor.install()`` before any module imports
 ``twisted.internet.reactor``.
 """
 

@@ -1,9 +1,11 @@
 """The reactors: Twisted's EPollReactor, run by an asyncio event loop.
 
-Ports, connecting clients, pipes, wakers and whatever else is watched for its descriptor stays with EPollReactor's own
-epoll and its rules; that epoll is one reader of the loop. Connections that talk become the loop's own
-(:mod:`netsvc.reactor.native_connection`). Nothing is watched by uvloop's own ``add_reader`` besides: it is deaf to a
-descriptor after that one's first EPOLLERR, which is how a plain AsyncioSelectorReactor on uvloop hangs.
+EPollReactor's own epoll watches ports, connecting clients, pipes, wakers and all other descriptors; the event loop
+watches only that epoll. Active connections are handed over to the event loop
+(:mod:`netsvc.reactor.native_connection`).
+
+No other descriptor is registered with the loop's ``add_reader``. uvloop reports no further events of a descriptor after
+its first EPOLLERR; for that reason, a plain AsyncioSelectorReactor on uvloop hangs.
 """
 
 from __future__ import annotations
@@ -26,15 +28,22 @@ from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
 from twisted.python import log
 from twisted.python.context import theContextTracker
 
-from netsvc.reactor.lean_udp_port import DatagramPort, MulticastPort
-from netsvc.reactor.native_connection import Connector, Native, Port, Server, StreamConnection
+from netsvc.reactor.fast_udp_port import FastMulticastPort, FastUDPPort
+from netsvc.reactor.native_connection import (
+    LoopProtocol,
+    NativeConnection,
+    NativeConnector,
+    NativePort,
+    NativeServer,
+)
 
 
 class LoopReactor(EPollReactor):
-    """EPollReactor on an asyncio event loop, to which connections that talk are handed over.
+    """EPollReactor on an asyncio event loop. Active connections are handed over to the loop.
 
-    :param loop: by default a new one, which becomes the current one.
-    :cvar hand_over_at: the read or write at which a connection becomes the loop's; 0 for before the first.
+    :param loop: the event loop; by default a new one, which becomes the current event loop of the thread.
+    :cvar hand_over_at: the number of the read or write at which a connection is handed over to the loop; 0 to hand it
+        over before its first read.
     """
 
     hand_over_at = 12
@@ -42,12 +51,12 @@ class LoopReactor(EPollReactor):
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         if loop is None:
             loop = self.new_loop()
-            # Or coroutines that are scheduled before the reactor runs would never be.
+            # Otherwise, a coroutine that is scheduled before the reactor runs would never run.
             asyncio.set_event_loop(loop)
         self.loop = loop
-        self.native: set[StreamConnection] = set()
-        self._dirty: list[Native] = []
-        self._due = inf  # when the loop calls for the next of Twisted's timers
+        self.native_connections: set[NativeConnection] = set()
+        self._to_flush: list[LoopProtocol] = []
+        self._timer_due = inf  # the time at which the loop runs Twisted's timers
         self._timer: asyncio.Handle | None = None
         self.contexts: list[Any] = []
         super().__init__()
@@ -55,7 +64,7 @@ class LoopReactor(EPollReactor):
 
     @classmethod
     def install(cls) -> None:
-        """Make one the global reactor, as ``twist --reactor`` does."""
+        """Create a reactor and make it the global one, as ``twist --reactor`` does."""
         try:
             reactor: Any = cls()
         except ImportError as e:
@@ -69,7 +78,7 @@ class LoopReactor(EPollReactor):
     # The loop
 
     def mainLoop(self) -> None:
-        self._arm(self.seconds())
+        self._schedule_timers(self.seconds())
         while self._started:
             self.loop.run_forever()
 
@@ -82,13 +91,13 @@ class LoopReactor(EPollReactor):
         if self.loop.is_running():
             self.doPoll(0)
             return
-        self._arm(self.seconds())
+        self._schedule_timers(self.seconds())
         self.loop.call_later(delay, self.loop.stop)
         self.loop.run_forever()
 
     def stop(self) -> None:
         super().stop()
-        self._arm(self.seconds())
+        self._schedule_timers(self.seconds())
 
     def crash(self) -> None:
         super().crash()
@@ -97,93 +106,113 @@ class LoopReactor(EPollReactor):
     def _poll(self) -> None:
         self.doPoll(0)
         if self.threadCallQueue:
-            self._turn()
+            self._run_timers()
 
     def _doReadOrWrite(self, selectable: Any, fd: int, event: int) -> None:
         if event & self._POLL_DISCONNECTED and isinstance(selectable, udp.Port):
-            event |= self._POLL_IN  # an ICMP error is there to be read, and is not the end of the port
+            event |= self._POLL_IN  # the port can read the ICMP error, and must not be closed
         super()._doReadOrWrite(selectable, fd, event)
 
     # Time
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: A002  Twisted's name
         call = super().callLater(delay, callable, *args, **kw)
-        if call.time < self._due:
-            self._arm(call.time)
+        if call.time < self._timer_due:
+            self._schedule_timers(call.time)
         return call
 
     def _moveCallLaterSooner(self, delayedCall: DelayedCall) -> None:
         super()._moveCallLaterSooner(delayedCall)
-        if delayedCall.time < self._due:
-            self._arm(delayedCall.time)
+        if delayedCall.time < self._timer_due:
+            self._schedule_timers(delayedCall.time)
 
-    def _arm(self, due: float) -> None:
-        """Let the loop call for Twisted's timers when ``due``."""
+    def _schedule_timers(self, due: float) -> None:
+        """Make the loop run Twisted's timers at this time."""
         if self._timer is not None:
             self._timer.cancel()
-        self._due = due
-        wait = due - self.seconds()
-        self._timer = self.loop.call_soon(self._turn) if wait <= 0 else self.loop.call_later(wait, self._turn)
+        self._timer_due = due
+        delay = due - self.seconds()
+        self._timer = (
+            self.loop.call_soon(self._run_timers) if delay <= 0 else self.loop.call_later(delay, self._run_timers)
+        )
 
-    def _turn(self) -> None:
+    def _run_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # Nothing is armed for what is called later meanwhile: it would be forgotten what waited already, and is due
-        # sooner. All of it is seen to at the end.
-        self._due = -inf
+        # Meanwhile, calls of callLater schedule nothing: that would replace the schedule of earlier calls. The finally
+        # block schedules the earliest of all calls.
+        self._timer_due = -inf
         try:
             self.runUntilCurrent()
         finally:
-            if self._timer is None:  # or it is due now, because somebody stopped the reactor
-                self._due = inf
-                wait = self.timeout()
-                if wait is not None:
-                    self._arm(self.seconds() + wait)
+            if self._timer is None:  # otherwise, a call has stopped the reactor, and the loop runs the timers at once
+                self._timer_due = inf
+                delay = self.timeout()
+                if delay is not None:
+                    self._schedule_timers(self.seconds() + delay)
 
     # Signals
 
     def _signalsFactory(self) -> Any:
-        return _MultiSignalHandling((ReactorBase._signalsFactory(self), _Reaper(self)))
+        return _MultiSignalHandling((ReactorBase._signalsFactory(self), _ChildReaper(self)))
 
     # Connections
 
-    def flush_soon(self, native: Native) -> None:
-        """Flush a connection in the next turn of the loop, together with all others that ask for it by then."""
-        if not self._dirty:
+    def flush_soon(self, connection: LoopProtocol) -> None:
+        """Flush a connection in the next iteration of the loop. One call flushes all connections that need it."""
+        if not self._to_flush:
             self.loop.call_soon(self._flush)
-        self._dirty.append(native)
+        self._to_flush.append(connection)
 
     def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        for native in dirty:
+        to_flush, self._to_flush = self._to_flush, []
+        for connection in to_flush:
             try:
-                native.flush()
-            except BaseException:  # one connection's fault is not the next one's
+                connection.flush()
+            except BaseException:  # an error of one connection must not affect the others
                 log.err()
 
     def removeAll(self) -> list[Any]:
-        watched = [one for one in self.native if one.native is not None and (one.native.reads or one.native.writes)]
+        watched = [
+            connection
+            for connection in self.native_connections
+            if connection.native is not None and (connection.native.reading or connection.native.writing)
+        ]
         for connection in watched:
             connection.stopReading()
             connection.stopWriting()
         return [*super().removeAll(), *watched]
 
     def getReaders(self) -> list[Any]:
-        return [*super().getReaders(), *(one for one in self.native if one.native is not None and one.native.reads)]
+        return [
+            *super().getReaders(),
+            *(
+                connection
+                for connection in self.native_connections
+                if connection.native is not None and connection.native.reading
+            ),
+        ]
 
     def getWriters(self) -> list[Any]:
-        return [*super().getWriters(), *(one for one in self.native if one.native is not None and one.native.writes)]
+        return [
+            *super().getWriters(),
+            *(
+                connection
+                for connection in self.native_connections
+                if connection.native is not None and connection.native.writing
+            ),
+        ]
 
     def listenTCP(self, port: Any, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> IListeningPort:
-        opened = Port(port, factory, backlog, interface, self)
+        opened = NativePort(port, factory, backlog, interface, self)
         opened.startListening()
         return opened
 
     def connectTCP(
         self, host: str, port: int, factory: ClientFactory[Any], timeout: float = 30.0, bindAddress: Any = None
     ) -> IConnector:
-        connector = Connector(host, port, factory, timeout, bindAddress, self)
+        connector = NativeConnector(host, port, factory, timeout, bindAddress, self)
         connector.connect()
         return connector
 
@@ -191,21 +220,21 @@ class LoopReactor(EPollReactor):
         if addressFamily not in (socket.AF_INET, socket.AF_INET6):
             unix: IListeningPort = super().adoptStreamPort(fileDescriptor, addressFamily, factory)
             return unix
-        adopted: Any = Port._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
+        adopted: Any = NativePort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
         adopted.startListening()
         return cast(IListeningPort, adopted)
 
     def adoptStreamConnection(self, fileDescriptor: int, addressFamily: Any, factory: IProtocolFactory) -> Any:
         if addressFamily not in (socket.AF_INET, socket.AF_INET6):
             return super().adoptStreamConnection(fileDescriptor, addressFamily, factory)
-        return Server._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
+        return NativeServer._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
 
     # Datagrams
 
     def listenUDP(
         self, port: int, protocol: AbstractDatagramProtocol, interface: str = "", maxPacketSize: int = 8192
     ) -> IListeningPort:
-        opened: Any = DatagramPort(port, protocol, interface, maxPacketSize, self)
+        opened: Any = FastUDPPort(port, protocol, interface, maxPacketSize, self)
         opened.startListening()
         return cast(IListeningPort, opened)
 
@@ -214,7 +243,7 @@ class LoopReactor(EPollReactor):
     ) -> IListeningPort:
         if addressFamily not in (socket.AF_INET, socket.AF_INET6):
             raise UnsupportedAddressFamily(addressFamily)
-        adopted: Any = DatagramPort._fromListeningDescriptor(
+        adopted: Any = FastUDPPort._fromListeningDescriptor(
             self, fileDescriptor, addressFamily, protocol, maxPacketSize=maxPacketSize
         )
         adopted.startListening()
@@ -228,44 +257,45 @@ class LoopReactor(EPollReactor):
         maxPacketSize: int = 8192,
         listenMultiple: bool = False,
     ) -> IListeningPort:
-        opened: Any = MulticastPort(port, protocol, interface, maxPacketSize, self, listenMultiple)
+        opened: Any = FastMulticastPort(port, protocol, interface, maxPacketSize, self, listenMultiple)
         opened.startListening()
         return cast(IListeningPort, opened)
 
 
 class AsyncioReactor(LoopReactor):
-    """On the standard library's event loop."""
+    """A reactor on the event loop of the standard library."""
 
 
 class UvloopReactor(LoopReactor):
-    """On uvloop's event loop, which has to be installed: ``netsvc[fast]``."""
+    """A reactor on the event loop of uvloop, which the extra ``netsvc[fast]`` installs."""
 
     def new_loop(self) -> asyncio.AbstractEventLoop:
         try:
             import uvloop
         except ImportError:
-            raise ImportError("uvloop is not installed; pip install 'netsvc[fast]' brings it") from None
+            raise ImportError("uvloop is not installed; install it with: pip install 'netsvc[fast]'") from None
         loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         return loop
 
 
-class _Reaper:
-    """Reaps children at SIGCHLD.
+class _ChildReaper:
+    """Reaps child processes on SIGCHLD.
 
-    Twisted's own waits on the descriptor to which Python writes a byte for each signal; but that is the loop's.
+    Twisted's own reaper waits for the descriptor to which Python writes a byte for each signal. Here, the event loop
+    owns that descriptor.
     """
 
     def __init__(self, reactor: LoopReactor) -> None:
         self._reactor = reactor
-        self._before: Any = None
+        self._previous_handler: Any = None
 
     def install(self) -> None:
-        self._before = signal.signal(signal.SIGCHLD, self._reap)
+        self._previous_handler = signal.signal(signal.SIGCHLD, self._reap)
         signal.siginterrupt(signal.SIGCHLD, False)
         process.reapAllProcesses()
 
     def uninstall(self) -> None:
-        signal.signal(signal.SIGCHLD, self._before)
+        signal.signal(signal.SIGCHLD, self._previous_handler)
 
     def _reap(self, *_: object) -> None:
         self._reactor.callFromThread(process.reapAllProcesses)

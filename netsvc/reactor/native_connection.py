@@ -1,13 +1,15 @@
-"""TCP connections that become the event loop's own once they talk.
+"""TCP connections that are handed over to the event loop when they are active.
 
-A connection begins as Twisted's, watched by the reactor's epoll. At its twelfth read or write (``hand_over_at``) it is
-handed over: the loop gets its socket, and a :class:`Native` is the loop's protocol for it. From then on the loop reads,
-and what is written goes to the loop's transport, once after each read or once a turn. A connection that asks one
-question and leaves is not handed over, which would cost more than it saves: 8 % of a TLS handshake with one echo, which
-takes eight reads and writes.
+At first, Twisted handles a connection, and the reactor's epoll watches it. At its twelfth read or write
+(``hand_over_at``), the connection is handed over: the event loop gets the socket, and a :class:`LoopProtocol` becomes
+the loop's protocol for it. From then on, the loop reads the socket. Written bytes go to the loop's transport, once
+after each read or once per iteration of the loop.
 
-Closing, half-closing, producers and the reasons of loss stay the code of ``twisted.internet.abstract.FileDescriptor``,
-but for its ``doWrite``.
+A short connection is not handed over, because that costs more than it saves. A TLS handshake with one echo, for
+example, takes eight reads and writes; handing it over would make it 8 % slower.
+
+Closing, half-closing, producers and the reasons of connection loss stay the code of
+``twisted.internet.abstract.FileDescriptor``. Only its ``doWrite`` is replaced.
 """
 
 from __future__ import annotations
@@ -27,113 +29,117 @@ else:
     _Base = object
 
 
-#: Connections that one port accepts in one turn of the reactor.
-ACCEPTS_A_TURN = 64
+#: Maximum number of connections that a port accepts in one reactor iteration.
+ACCEPTS_PER_ITERATION = 64
 
 
-class Native:
-    """The loop's side of one connection: the protocol of its transport.
+class LoopProtocol:
+    """The protocol that the event loop uses for a connection.
 
-    The hot path is :meth:`data_received`, :meth:`write` and :meth:`flush`, here and with slots, because the loop itself
-    takes hardly more: an echo costs 5.7 us of CPU so, 6.3 us with the same as methods of Twisted's transport.
+    :meth:`data_received`, :meth:`write` and :meth:`flush` are the hot path. They are methods of a class with slots
+    because an echo then costs 5.7 us of CPU time; as methods of Twisted's transport they cost 6.3 us.
 
     :param connection: Twisted's transport.
-    :ivar transport: the loop's, once it is there.
-    :ivar reads: whether the connection wants to be read from.
-    :ivar writes: whether something is to be written, or to follow when all is.
+    :ivar transport: the transport of the loop; None until the loop has created it.
+    :ivar reading: whether the connection wants to read.
+    :ivar writing: whether there are unsent bytes, or an action that follows when all bytes are sent.
+    :ivar blocked: whether the loop has unsent bytes, or has not created its transport yet.
+    :ivar slow_path: whether each write must call Twisted's own ``write``, because of a pull producer or TLS, or because
+        the connection is closed or half-closed.
+    :ivar has_push_producer: whether there is a push producer, which may have to be paused.
     """
 
     __slots__ = (
         "_context",
         "_contexts",
-        "_early",
+        "_early_data",
         "_ended",
+        "_in_data_received",
         "_prefix",
-        "_reading",
         "_unsent",
         "blocked",
         "connection",
+        "has_push_producer",
         "reactor",
-        "reads",
-        "slow",
-        "streams",
+        "reading",
+        "slow_path",
         "transport",
-        "writes",
+        "writing",
     )
 
-    def __init__(self, connection: StreamConnection) -> None:
+    def __init__(self, connection: NativeConnection) -> None:
         self.connection = connection
         self.reactor = connection.reactor
         self.transport: Any = None
-        self.reads = True
-        self.writes = False
-        self.blocked = True  # the loop has not sent all yet, or is not there yet
-        self.slow = False  # there is a producer that is to be asked, or nothing may be written any more
-        self.streams = False  # there is a producer that is to be paused
+        self.reading = True
+        self.writing = False
+        self.blocked = True
+        self.slow_path = False
+        self.has_push_producer = False
         self._contexts = self.reactor.contexts
         self._unsent: list[bytes] = connection._tempDataBuffer
-        self._reading = False  # in the middle of data_received
-        self._early = b""  # what came although reading was paused
-        self._ended = False
+        self._in_data_received = False
+        self._early_data = b""  # bytes that the loop has read although reading was paused
+        self._ended = False  # whether the peer has ended its stream while reading was paused
         self._prefix = ""
         self._context: dict[Any, dict[str, Any]] = {}
 
-    # What the loop calls
+    # The methods that the loop calls
 
     def connection_made(self, transport: Any) -> None:
-        if self.connection.native is not self:  # lost meanwhile
+        if self.connection.native is not self:  # the connection was lost meanwhile
             transport.abort()
             return
-        transport.set_write_buffer_limits(0, 0)  # so that we hear of every byte that waits
+        transport.set_write_buffer_limits(0, 0)  # so that the loop calls pause_writing for every unsent byte
         if hasattr(transport, "max_size"):
-            # Of asyncio's: it allocates its 256 KiB anew for each read, which malloc may well fetch from the kernel and
-            # return each time. That made a small echo cost 4 times as much, in some processes and not in others.
+            # asyncio allocates a buffer of this size for each read, by default 256 KiB. In some processes, malloc
+            # requests it from the kernel and returns it each time, which made a small echo four times as slow.
             transport.max_size = self.connection.bufferSize
         self.transport = transport
         self.blocked = False
-        if not self.reads:
+        if not self.reading:
             self.reactor.loop.call_soon(self._pause)
-        if self.writes:
+        if self.writing:
             self.reactor.flush_soon(self)
 
     def _pause(self) -> None:
-        """Do not read after all. In connection_made it is too soon to say so: the loop begins to read right after."""
-        if not self.reads and self.connection.native is self:
+        """Pause reading. In connection_made this has no effect, because the loop starts to read afterwards."""
+        if not self.reading and self.connection.native is self:
             self.transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
-        if not self.reads:
-            self._early += data  # which came before that
+        if not self.reading:
+            self._early_data += data
             return
         connection = self.connection
         contexts = self._contexts
         contexts.append(self._context if self._prefix is connection.logstr else self._new_context())
-        self._reading = True
+        self._in_data_received = True
         try:
-            # Either may have been replaced since: both are looked up.
+            # Read both attributes each time, because each of them may have been replaced.
             connection.protocol.dataReceived(data)
         except BaseException as e:
-            self._reading = False
+            self._in_data_received = False
             log.err()
             contexts.pop()
-            self._lose(e, True)
+            self._disconnect(e, True)
             return
-        self._reading = False
+        self._in_data_received = False
         contexts.pop()
-        if self.writes:
+        if self.writing:
             self.flush()
 
     def eof_received(self) -> bool:
-        if self.reads:
-            self._lose(main.CONNECTION_DONE, True)
+        if self.reading:
+            self._disconnect(main.CONNECTION_DONE, True)
         else:
             self._ended = True
-        return True  # which keeps the other direction open
+        return True  # keeps the other direction open
 
     def connection_lost(self, exc: Exception | None) -> None:
         connection = self.connection
         if connection.native is self and not connection._aborting:
-            self._lose(main.CONNECTION_LOST, False)
+            self._disconnect(main.CONNECTION_LOST, False)
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -142,38 +148,38 @@ class Native:
         if self.connection._aborting:
             return
         self.blocked = False
-        if self.writes:
-            self._call(self.flush)
+        if self.writing:
+            self._call_in_context(self.flush)
 
-    # What Twisted's transport calls
+    # The methods that Twisted's transport calls
 
     def write(self, data: bytes) -> None:
-        """Take the place of the connection's own ``write``."""
-        if self.slow or type(data) is not bytes:
+        """Replace the ``write`` method of the connection."""
+        if self.slow_path or type(data) is not bytes:
             type(self.connection).write(self.connection, data)
         elif data:
             self._unsent.append(data)
-            if self.streams:
+            if self.has_push_producer:
                 connection = self.connection
                 connection._tempDataLen += len(data)
                 if self.blocked or connection._tempDataLen > connection.bufferSize:
                     connection._maybePauseProducer()
-            if not self.writes:
+            if not self.writing:
                 self.start_writing()
 
     def start_writing(self) -> None:
-        """Something is to be written: after this read, or in the next turn."""
-        self.writes = True
-        if not self._reading and not self.blocked:
+        """Schedule a flush: after the present read, or in the next iteration of the loop."""
+        self.writing = True
+        if not self._in_data_received and not self.blocked:
             self.reactor.flush_soon(self)
 
     def start_reading(self) -> None:
-        if self.reads:
+        if self.reading:
             return
-        self.reads = True
-        early, self._early = self._early, b""
-        if early:
-            self.reactor.loop.call_soon(self._take_early, early)
+        self.reading = True
+        early_data, self._early_data = self._early_data, b""
+        if early_data:
+            self.reactor.loop.call_soon(self._receive_early_data, early_data)
         if self._ended:
             self._ended = False
             self.reactor.loop.call_soon(self.eof_received)
@@ -181,14 +187,14 @@ class Native:
             self.transport.resume_reading()
 
     def stop_reading(self) -> None:
-        if self.reads:
-            self.reads = False
+        if self.reading:
+            self.reading = False
             if self.transport is not None:
                 self.transport.pause_reading()
 
     def flush(self) -> None:
-        """Give the loop what was written; once it has sent all, do what was to follow."""
-        if self.blocked or not self.writes:
+        """Pass the written bytes to the loop. If all bytes are sent, do what follows (``_finish``)."""
+        if self.blocked or not self.writing:
             return
         unsent = self._unsent
         if unsent:
@@ -201,59 +207,59 @@ class Native:
             self.connection._tempDataLen = 0
             if self.blocked:
                 return
-        self.writes = False
+        self.writing = False
         connection = self.connection
         if (
-            self.slow
+            self.slow_path
             or connection.disconnecting
             or connection._writeDisconnecting
-            or (self.streams and connection.producerPaused)
+            or (self.has_push_producer and connection.producerPaused)
         ):
             self._finish()
 
     def close(self, orderly: bool, opened: socket.socket) -> None:
-        """End it; the loop has nothing left to send, or shall drop it."""
+        """Close the connection. The loop has no unsent bytes, or drops them."""
         try:
             if orderly:
                 opened.shutdown(socket.SHUT_RDWR)
             else:
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
-            pass  # it is gone already
+            pass  # the connection is closed already
         if self.transport is not None:
             self.transport.abort()
 
     def _finish(self) -> None:
-        """All is sent: do what follows, as the end of FileDescriptor.doWrite does."""
+        """All bytes are sent: resume the producer, close or half-close, as the end of FileDescriptor.doWrite does."""
         connection: Any = self.connection
         if connection._aborting or connection.disconnected:
             return
-        why: Any = None
+        reason: Any = None
         try:
             if connection.producer is not None and (not connection.streamingProducer or connection.producerPaused):
                 connection.producerPaused = False
                 connection.producer.resumeProducing()
             elif connection.disconnecting:
-                why = connection._postLoseConnection()
+                reason = connection._postLoseConnection()
             elif connection._writeDisconnecting:
                 connection._writeDisconnected = True
-                why = connection._closeWriteConnection()
+                reason = connection._closeWriteConnection()
         except BaseException as e:
             log.err()
-            why = e
-        if why:
-            self._lose(why, False)
+            reason = e
+        if reason:
+            self._disconnect(reason, False)
 
-    def _take_early(self, data: bytes) -> None:
+    def _receive_early_data(self, data: bytes) -> None:
         if self.connection.native is self and not self.connection._aborting:
             self.data_received(data)
 
-    def _lose(self, why: Any, reading: bool) -> None:
-        """Let the reactor end what has ended."""
-        self._call(self.reactor._disconnectSelectable, self.connection, why, reading)
+    def _disconnect(self, reason: Any, reading: bool) -> None:
+        """Let the reactor close the connection, or half-close it."""
+        self._call_in_context(self.reactor._disconnectSelectable, self.connection, reason, reading)
 
-    def _call(self, call: Any, *args: Any) -> None:
-        """Call in the log's context of this connection, and log what the protocol raises."""
+    def _call_in_context(self, call: Any, *args: Any) -> None:
+        """Call a function with this connection's log context. Log the exceptions that it raises."""
         self._contexts.append(self._new_context())
         try:
             call(*args)
@@ -263,40 +269,43 @@ class Native:
             self._contexts.pop()
 
     def _new_context(self) -> dict[Any, dict[str, Any]]:
-        """Return what Twisted's callWithLogger would make for each call."""
+        """Return the log context that Twisted's callWithLogger creates for each call."""
         self._prefix = self.connection.logPrefix()
         self._context = {ILogContext: {"isError": 0, "system": self._prefix}}
         return self._context
 
 
-class StreamConnection(_Base):
-    """What lets a TCP transport of Twisted's become native."""
+class NativeConnection(_Base):
+    """Lets a TCP transport of Twisted be handed over to the event loop.
+
+    :ivar native: the loop's protocol for this connection; None as long as Twisted handles it.
+    """
 
     reactor: Any
-    native: Native | None = None
-    _seen = 0  # reads and writes, as long as it is Twisted's
+    native: LoopProtocol | None = None
+    _io_count = 0  # reads and writes before the handover
 
     def doRead(self) -> Any:
-        self._count()
+        self._count_io()
         return super().doRead()
 
     def doWrite(self) -> Any:
-        self._count()
+        self._count_io()
         return super().doWrite()
 
-    def _count(self) -> None:
-        self._seen += 1
-        if self._seen == self.reactor.hand_over_at:
+    def _count_io(self) -> None:
+        self._io_count += 1
+        if self._io_count == self.reactor.hand_over_at:
             self.reactor.loop.call_soon(self._hand_over)
 
     def _hand_over(self) -> None:
-        """Give the socket to the loop, if this still is a connection that reads."""
+        """Hand the socket over to the loop, if the connection is still open and reading."""
         if not self.connected or self.disconnecting or self._aborting or self.native is not None:
             return
         reactor = self.reactor
         number = self.fileno()
         if self._writeDisconnecting or number not in reactor._reads:
-            self._seen = 0  # another time
+            self._io_count = 0  # try again later
             return
         writes = number in reactor._writes
         reactor.removeReader(self)
@@ -305,35 +314,35 @@ class StreamConnection(_Base):
             self._tempDataBuffer.insert(0, self.dataBuffer[self.offset :])
             self.dataBuffer, self.offset = b"", 0
         no_delay = self.getTcpNoDelay()
-        native = self.native = Native(self)
-        native.writes = writes
-        self._judge()
-        reactor.native.add(self)
-        _drive(reactor.loop.connect_accepted_socket(lambda: native, self.socket))
+        native = self.native = LoopProtocol(self)
+        native.writing = writes
+        self._update_write_mode()
+        reactor.native_connections.add(self)
+        _run_without_task(reactor.loop.connect_accepted_socket(lambda: native, self.socket))
         if not no_delay:
-            self.setTcpNoDelay(False)  # uvloop sets it
+            self.setTcpNoDelay(False)  # uvloop sets this option
         if not self.TLS:
             self.write = native.write  # type: ignore[method-assign]
 
-    def _judge(self) -> None:
-        """Tell the native side whether it may write without asking."""
+    def _update_write_mode(self) -> None:
+        """Update ``slow_path`` and ``has_push_producer`` of the loop's protocol."""
         if self.native is not None:
-            asked = self.producer is not None and not self.streamingProducer
-            self.native.slow = asked or self.TLS or not self.connected or self._writeDisconnected
-            self.native.streams = self.producer is not None and not asked
-            self._tempDataLen = sum(map(len, self._tempDataBuffer))  # which is counted only for a producer
+            pull_producer = self.producer is not None and not self.streamingProducer
+            self.native.slow_path = pull_producer or self.TLS or not self.connected or self._writeDisconnected
+            self.native.has_push_producer = self.producer is not None and not pull_producer
+            self._tempDataLen = sum(map(len, self._tempDataBuffer))  # write() counts it only if there is a producer
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        vars(self).pop("write", None)  # from now on it leads through TLS
+        vars(self).pop("write", None)  # from now on, write() encrypts
         super().startTLS(ctx, normal)
-        self._judge()  # for a write method that somebody has kept
+        self._update_write_mode()  # the protocol may have kept a reference to the replaced write method
 
     def startReading(self) -> None:
         if self.native is not None:
             self.native.start_reading()
             return
         super().startReading()
-        if self._seen == self.reactor.hand_over_at:  # 0: before the first
+        if self._io_count == self.reactor.hand_over_at:  # hand_over_at is 0: before the first read
             self.reactor.loop.call_soon(self._hand_over)
 
     def stopReading(self) -> None:
@@ -345,41 +354,41 @@ class StreamConnection(_Base):
     def startWriting(self) -> None:
         if self.native is None:
             super().startWriting()
-        elif not self.native.writes:
+        elif not self.native.writing:
             self.native.start_writing()
 
     def stopWriting(self) -> None:
         if self.native is not None:
-            self.native.writes = False
+            self.native.writing = False
         else:
             super().stopWriting()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         super().registerProducer(producer, streaming)
-        self._judge()
+        self._update_write_mode()
 
     def unregisterProducer(self) -> None:
         super().unregisterProducer()
-        self._judge()
+        self._update_write_mode()
 
     def abortConnection(self) -> None:
         super().abortConnection()
         if self.native is not None and self._aborting:
-            self.native.blocked = True  # nothing more is sent
+            self.native.blocked = True  # so that nothing more is sent
 
     def connectionLost(self, reason: Any) -> None:
         super().connectionLost(reason)
-        self._judge()
+        self._update_write_mode()
 
     def _closeWriteConnection(self) -> None:
-        self._judge()
+        self._update_write_mode()
         super()._closeWriteConnection()
 
     def _isSendBufferFull(self) -> bool:
         if self.native is None:
             return bool(super()._isSendBufferFull())
-        held = self.native.transport.get_write_buffer_size() if self.native.transport is not None else 0
-        full: bool = held + self._tempDataLen > self.bufferSize
+        unsent = self.native.transport.get_write_buffer_size() if self.native.transport is not None else 0
+        full: bool = unsent + self._tempDataLen > self.bufferSize
         return full
 
     def _closeSocket(self, orderly: bool) -> None:
@@ -388,44 +397,44 @@ class StreamConnection(_Base):
             super()._closeSocket(orderly)
         else:
             vars(self).pop("write", None)
-            self.reactor.native.discard(self)
+            self.reactor.native_connections.discard(self)
             native.close(orderly, self.socket)
 
 
-class Server(StreamConnection, tcp.Server):
-    """A TCP connection, from the side that accepted it."""
+class NativeServer(NativeConnection, tcp.Server):
+    """A TCP connection on the side of the server."""
 
 
-class Port(tcp.Port):
-    """A TCP port, which accepts a bounded number of connections in a turn.
+class NativePort(tcp.Port):
+    """A TCP port that accepts a bounded number of connections per reactor iteration.
 
-    Twisted's own accepts 20 more in each turn in which it could have accepted more still: a flood of connections makes
-    turns of 40 ms, in which nobody else is served.
+    Twisted's own port raises its limit by 20 after each iteration that reached it. During a flood of connections, an
+    iteration therefore takes 40 ms, and no other connection is served meanwhile.
     """
 
-    transport = Server
+    transport = NativeServer
 
     def doRead(self) -> None:
-        self.numberAccepts = min(self.numberAccepts, ACCEPTS_A_TURN)
+        self.numberAccepts = min(self.numberAccepts, ACCEPTS_PER_ITERATION)
         super().doRead()
 
 
-class Client(StreamConnection, tcp.Client):
-    """A TCP connection, from the side that made it."""
+class NativeClient(NativeConnection, tcp.Client):
+    """A TCP connection on the side of the client."""
 
 
-class Connector(tcp.Connector):
-    """Makes a TCP connection."""
+class NativeConnector(tcp.Connector):
+    """Creates the client side of a TCP connection."""
 
     def _makeTransport(self) -> Any:
-        return Client(self.host, self.port, self.bindAddress, self, self.reactor)
+        return NativeClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-def _drive(opening: Any) -> None:
-    """Run a coroutine of the loop's without a Task: it awaits one future, and is done."""
+def _run_without_task(coroutine: Any) -> None:
+    """Run a coroutine of the loop without the cost of a Task. It awaits one future."""
     try:
-        waits_for: asyncio.Future[Any] = opening.send(None)
+        future: asyncio.Future[Any] = coroutine.send(None)
     except StopIteration:
         return
-    waits_for._asyncio_future_blocking = False  # as a Task would say
-    waits_for.add_done_callback(lambda _: _drive(opening))
+    future._asyncio_future_blocking = False  # a Task does the same
+    future.add_done_callback(lambda _: _run_without_task(coroutine))

@@ -1,151 +1,131 @@
-"""The services of netsvc as one service, for ``twist`` or for an application of one's own."""
+"""Assembles the services of a configuration into one service, for ``twist`` or for another application."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
-from netsvc.chat.lines import ChatFactory, ChatProtocol
-from netsvc.chat.names import ASCII_NAMES, Names
-from netsvc.chat.room import Room
-from netsvc.echo.server import AcknowledgeFactory, EchoFactory
 from netsvc.errors import ConfigError, SettingError
-from netsvc.limits.admission import Admission, Connections
-from netsvc.limits.datagram_guard import Guard
-from netsvc.limits.networks import Networks
-from netsvc.limits.token_bucket import SourceBuckets
-from netsvc.net.counters import Counts
-from netsvc.net.door import Door
+from netsvc.limits.admission import Admission, ConnectionCounter
+from netsvc.net.counters import Counters
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
-from netsvc.net.proxy_protocol import ProxiedFactory
+from netsvc.net.proxy_protocol import ProxyProtocolFactory
+from netsvc.net.reactors import Reactor
 from netsvc.net.server_tls import CertificateError, ServerTLS
 from netsvc.net.shared_ports import SharedPorts
-from netsvc.net.stream_protocol import StreamFactory
+from netsvc.net.stream_factory import StreamFactory
+from netsvc.net.terms import Terms
 from netsvc.server.config import Config
-from netsvc.timestamp.server import TimestampProtocol
-
-#: Bytes that the kernel may queue for a chat member before netsvc's own bound begins to count. Echo streams are
-#: left to the kernel, for the sake of their throughput.
-CHAT_SEND_BUFFER = 65_536
+from netsvc.server.services import SERVICES, ServiceRow, missing_extra
 
 
-def netsvc_service(reactor: Any, config: Config | None = None) -> NetsvcService:
-    """Return all that ``config`` asks for; by default echo on TCP port 1314 and timestamps on UDP port 520.
+def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcService:
+    """Return all services of ``config``; by default echo on TCP port 1314 and timestamps on UDP port 520.
 
-    The service is a ``MultiService`` of a :class:`StreamService` for each kind of stream and a
-    :class:`~netsvc.net.listening.Listener` for each datagram port. It starts, stops and starts again; stopping fires
-    when everything that was accepted is flushed or ``config.drain_timeout`` is over. Two fit in one application.
+    The result is a ``MultiService`` with a :class:`StreamService` for each stream service and a
+    :class:`~netsvc.net.listening.Listener` for each datagram port. It can be started again after a stop. Stopping fires
+    when everything that was accepted is sent, or when ``config.drain_timeout`` is over. An application may have
+    several.
 
-    :param reactor: what to listen with and to tell the time by.
-    :raises ConfigError: for a listening string or a template that means nothing, and for a certificate that cannot be
-        used.
+    :param reactor: opens the ports and tells the time.
+    :raises ConfigError: for a listening string that has no meaning, a certificate that cannot be used, and a setting
+        whose optional dependency is not installed.
 
-    Starting it raises :class:`~netsvc.errors.ListenError` when the system refuses a port; then nothing of it is
-    left listening.
+    Starting it raises :class:`~netsvc.errors.ListenError` if the system refuses a port; then no port is left open.
     """
-    config = config or Config()
-    ports = SharedPorts(reactor) if config.reuse_port else reactor
+    config = Config() if config is None else config
     service = NetsvcService(_server_tls(reactor, config))
-    connections = Connections(config.max_connections, config.max_per_host)
-
-    def door(name: str, connect_rate: float) -> Door:
-        return Door(reactor, Admission(connections, config.networks(name), connect_rate))
-
-    def serve(setting: str, where: Sequence[str], factory: StreamFactory, send_buffer: int = 0) -> None:
-        """Add a stream service, behind what a port and an address of it need."""
-        proxies = Networks(config.proxy_from) if config.proxy_from else None
-
-        def wrap(wrapped: IProtocolFactory) -> IProtocolFactory:
-            secured = wrapped if service.tls is None else service.tls.wrap(wrapped)
-            if proxies is None:
-                return secured
-            return ProxiedFactory(secured, proxies, reactor, config.handshake_timeout, factory.counts, connections)
-
-        streams = StreamService(
-            ports, where, factory, config.drain_timeout, setting=setting, send_buffer=send_buffer, wrap=wrap
-        )
-        streams.setServiceParent(service)
-
-    if config.tcp:
-        counts = service.count(reactor, "tcp")
-        limits = config.limits()
-        way_in = door("tcp", config.connect_rate)
-        reply = config.reply_template()
-        if reply is None:
-            serve("tcp", config.tcp, EchoFactory(reactor, limits, way_in, counts))
-        else:
-            serve("tcp", config.tcp, AcknowledgeFactory(reactor, reply, config.framing, limits, way_in, counts))
-    if config.chat:
-        counts = service.count(reactor, "chat")
-        # Everybody in the lobby is told who comes and goes: that is as limited as what they say.
-        rates = [rate for rate in (config.connect_rate, config.chat_rate) if rate]
-        way_in = door("chat", min(rates, default=0.0))
-        limits = replace(config.limits(), idle_timeout=config.chat_idle_timeout)
-        room: Room[ChatProtocol] = Room(_names(config))
-        chat = ChatFactory(room, reactor, limits, way_in, counts, rate=config.chat_rate, burst=config.chat_burst)
-        serve("chat", config.chat, chat, CHAT_SEND_BUFFER)
-    if config.udp:
-        counts = service.count(reactor, "udp")
-        buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
-        guard = Guard(buckets, config.udp_max_size, config.networks("udp"))
-        protocol = partial(TimestampProtocol, reactor, guard, counts)
-        for text in config.udp:
-            datagram_listener(ports, "udp", text, protocol, config.udp_max_size).setServiceParent(service)
+    connections = ConnectionCounter(config.max_connections, config.max_per_host)
+    ports: Reactor = SharedPorts(reactor) if config.reuse_port else reactor
+    for row in SERVICES:
+        where: Sequence[str] = getattr(config, row.name)
+        if where:
+            terms = _terms(reactor, config, row, connections)
+            service.counters.append(terms.counters)
+            _add(service, ports, config, row, where, terms)
     if config.metrics is not None:
         service.pages = _pages(reactor, config.metrics, service)
     return service
 
 
-def _names(config: Config) -> Names:
-    """Return what members and rooms of the chat may be called."""
-    if not config.unicode_nicks:
-        return ASCII_NAMES
-    try:
-        from netsvc.chat.unicode_names import UnicodeNames  # late: its tables take a tenth of a second to read
-    except ImportError as e:
-        raise ConfigError("unicode_nicks", "", f"{e.name} is not installed", "pip install 'netsvc[unicode]'") from None
-    return UnicodeNames()
+def _terms(reactor: Reactor, config: Config, row: ServiceRow, connections: ConnectionCounter) -> Terms:
+    rates = [rate for rate in (getattr(config, name) for name in row.connect_rates) if rate]
+    admission = Admission(connections, config.networks(row.name), min(rates, default=0.0))
+    limits = replace(config.limits, idle_timeout=getattr(config, row.idle_timeout))
+    return Terms.on(reactor, service=row.name, limits=limits, admission=admission)
 
 
-def _pages(reactor: Any, where: str, service: NetsvcService) -> Listener:
-    """Return what serves the numbers of ``service``; a bare port is one of this host alone."""
+def _add(
+    service: NetsvcService, ports: Reactor, config: Config, row: ServiceRow, where: Sequence[str], terms: Terms
+) -> None:
+    """Add one service of the table."""
+    built = row.build(terms, config)
+    if not isinstance(built, StreamFactory):
+        size = getattr(config, row.max_size) if row.max_size else 0
+        for text in where:
+            datagram_listener(ports, row.name, text, built, size).setServiceParent(service)
+        return
+    tls, proxies = service.tls, config.proxies
+
+    def wrap(factory: IProtocolFactory) -> IProtocolFactory:
+        secured = factory if tls is None else tls.wrap(factory)
+        return secured if proxies is None else ProxyProtocolFactory(secured, proxies, terms)
+
+    StreamService(
+        ports, where, built, config.drain_timeout, setting=row.name, send_buffer=row.send_buffer, wrap=wrap
+    ).setServiceParent(service)
+
+
+def _pages(reactor: Reactor, where: str, service: NetsvcService) -> Listener:
+    """Return the listener of the metrics. A bare port is opened on the loopback address."""
     try:
         from netsvc.server.metrics import metrics_site  # late: twisted.web takes longer to import than all the rest
     except ImportError as e:
-        raise ConfigError("metrics", where, f"{e.name} is not installed", "pip install 'netsvc[metrics]'") from None
-    own = service.count(reactor, "metrics")
-    site = metrics_site(reactor, service.counts, lambda: bool(service.running), own)
+        raise missing_extra("metrics", where, e, "metrics") from None
+    terms = Terms.on(reactor, service="metrics")
+    service.counters.append(terms.counters)
+    site = metrics_site(service.counters, lambda: bool(service.running), terms)
     return stream_listener(reactor, "metrics", f"127.0.0.1:{where}" if where.isdecimal() else where, site)
+
+
+def _server_tls(reactor: Reactor, config: Config) -> ServerTLS | None:
+    if config.tls_cert is None:
+        return None
+    try:
+        return ServerTLS(reactor, config.tls_cert, config.tls_key or "", config.tls_client_ca or "")
+    except CertificateError as e:
+        named = (name for name in ("tls_client_ca", "tls_key") if getattr(config, name) == e.path)
+        remedy = "name PEM files that belong together and that you may read"
+        raise ConfigError(next(named, "tls_cert"), e.path, str(e), remedy) from e
 
 
 class StreamService(MultiService):
     """Listens for one factory, and drains its connections when it stops.
 
-    :param reactor: what to listen with.
+    :param reactor: opens the ports.
     :param where: listening strings, as in :class:`~netsvc.server.config.Config`.
     :param factory: builds the protocols.
-    :param drain_timeout: seconds for flushing what was accepted when the service stops; 0 for no limit.
-    :param setting: what error messages call it.
+    :param drain_timeout: seconds for sending what is queued when the service stops; 0 for no limit.
+    :param setting: the setting that holds the listening strings, for error messages and the log.
     :param send_buffer: bytes that the kernel may queue for each connection; 0 leaves it to the kernel.
-    :param wrap: puts something before the factory, TLS say; ``ssl:`` and ``tls:`` speak for themselves.
-    :raises ConfigError: for a listening string that means nothing.
+    :param wrap: wraps the factory, in TLS for example. Not for ``ssl:`` and ``tls:``, which have TLS of their own.
+    :raises ConfigError: for a text that is not a listening string.
     """
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: Reactor,
         where: Sequence[str],
         factory: StreamFactory,
         drain_timeout: float = 5.0,
         *,
-        setting: str = "stream",
+        setting: str = "",
         send_buffer: int = 0,
         wrap: Callable[[IProtocolFactory], IProtocolFactory] | None = None,
     ) -> None:
@@ -156,27 +136,16 @@ class StreamService(MultiService):
             stream_listener(reactor, setting, text, factory, send_buffer, wrap).setServiceParent(self)
 
     def stopService(self) -> Deferred[Any]:
-        """Close the ports, then fire when every connection is flushed and gone."""
+        """Close the ports. Fires when every connection is drained and closed."""
         return gatherResults([super().stopService(), self._factory.drain(self._drain_timeout)])
 
 
-def _server_tls(reactor: Any, config: Config) -> ServerTLS | None:
-    if config.tls_cert is None:
-        return None
-    try:
-        return ServerTLS(reactor, config.tls_cert, config.tls_key or "", config.tls_client_ca or "")
-    except CertificateError as e:
-        named = (name for name in ("tls_client_ca", "tls_key") if getattr(config, name) == e.path)
-        remedy = "name PEM files that belong together and may be read"
-        raise ConfigError(next(named, "tls_cert"), e.path, str(e), remedy) from e
-
-
 class NetsvcService(MultiService):
-    """Starts all of its parts or none.
+    """Starts all of its services, or none.
 
-    :param tls: the certificate that its parts serve with.
-    :ivar counts: what happened, in each kind of service.
-    :ivar pages: what shows that to others. It is the first to start and the last to stop, so that it can tell.
+    :param tls: the certificate of the stream services.
+    :ivar counters: of each service.
+    :ivar pages: the listener of the metrics. It starts first and stops last, so that it can report both.
     """
 
     log = Logger()
@@ -184,21 +153,16 @@ class NetsvcService(MultiService):
     def __init__(self, tls: ServerTLS | None = None) -> None:
         super().__init__()
         self.tls = tls
-        self.counts: list[Counts] = []
+        self.counters: list[Counters] = []
         self.pages: Listener | None = None
 
-    def count(self, clock: IReactorTime, service: str) -> Counts:
-        """Return the counts of one more kind of service."""
-        self.counts.append(Counts(clock, service))
-        return self.counts[-1]
-
-    def log_counts(self) -> None:
-        """Log what was counted so far, one line for each kind of service."""
-        for counts in self.counts:
-            self.log.info("{service}: {counts}", service=counts.service, counts=str(counts))
+    def log_counters(self) -> None:
+        """Log the counters, one line for each service."""
+        for counters in self.counters:
+            self.log.info("{service}: {summary}", service=counters.service, summary=counters.summary())
 
     def reload(self) -> None:
-        """Read the certificate again, whether its files have changed or not."""
+        """Read the certificate again, even if its files have not changed."""
         if self.tls is not None:
             self.tls.reload()
 
@@ -221,7 +185,7 @@ class NetsvcService(MultiService):
         return stopped
 
     def _stopped(self, result: Any) -> Any:
-        self.log_counts()
+        self.log_counters()
         return result
 
     def _all_or_none(self, *starts: Callable[[], None]) -> None:

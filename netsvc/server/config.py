@@ -1,222 +1,329 @@
-"""Every knob of the server: its default, its unit and its meaning, once."""
+"""Every setting of the server: its default, its unit and its meaning, in one place.
+
+The flags of ``twist netsvc`` and the reference page of flags follow from the fields of :class:`Config`.
+"""
 
 from __future__ import annotations
 
-import math
-import resource
+import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal
 
-from netsvc.chat.lines import CHAT_BURST, CHAT_IDLE, CHAT_RATE
+from netsvc.chat.pace import CHAT_BURST, CHAT_IDLE_TIMEOUT, CHAT_RATE
 from netsvc.echo.reply_template import ReplyTemplate, TemplateError
-from netsvc.errors import ConfigError
+from netsvc.errors import ConfigError, flag_of
 from netsvc.limits.admission import CONNECT_RATE, MAX_PER_HOST
 from netsvc.limits.datagram_guard import MAX_SIZE
-from netsvc.limits.networks import NetworkError, Networks, parse_network
+from netsvc.limits.networks import InvalidNetworkError, Network, NetworkRules, parse_network
+from netsvc.limits.stream_limits import StreamLimits, check_number
 from netsvc.limits.token_bucket import BURST, RATE, TOTAL
-from netsvc.net import shared_ports
-from netsvc.net.stream_protocol import TRANSPORT_BUFFER, Limits
 
 DEFAULT_TCP = ("1314",)
 DEFAULT_UDP = ("520",)
 
-SERVICES = ("tcp", "udp", "chat")
-
-#: Open files that connections leave to everything else.
-SPARE_FILES = 64
+#: What a setting is. ``listen`` and ``networks`` are lists, whose flags may be repeated.
+Kind = Literal["listen", "networks", "number", "whole number", "text", "switch"]
 
 
-def _file_limit() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft if soft != resource.RLIM_INFINITY else 1_000_000
+@dataclass(frozen=True)
+class Setting:
+    """What is known of one field of :class:`Config`.
+
+    :param kind: what its value is.
+    :param meaning: one or two sentences for ``--help`` and the reference page.
+    :param metavar: what stands for the value in the documentation: ``WHERE``, ``SECONDS``.
+    :param group: the heading of the reference page.
+    :param default_text: the default in words, if the value itself does not say it.
+    :param choices: the values that are allowed, if they are few.
+    """
+
+    kind: Kind
+    meaning: str
+    metavar: str
+    group: str
+    default_text: str = ""
+    choices: tuple[str, ...] = ()
 
 
-def _scoped(text: str) -> tuple[str, str]:
-    """Split ``chat=192.0.2.0/24`` into its service and its network; without a service it is for all."""
-    service, equals, network = text.rpartition("=")
-    return (service, network) if equals else ("", text)
+def _setting(default: Any, kind: Kind, metavar: str, group: str, meaning: str, **more: Any) -> Any:
+    return field(default=default, metadata={"setting": Setting(kind, meaning, metavar, group, **more)})
 
 
-def _knob(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"meaning": meaning})
+def _listen(meaning: str, default_text: str = "off") -> Any:
+    return _setting((), "listen", "WHERE", "Services", meaning, default_text=default_text)
+
+
+def _networks(meaning: str, default_text: str) -> Any:
+    return _setting((), "networks", "NETWORK", "Access", meaning, default_text=default_text)
+
+
+def _seconds(default: float, meaning: str) -> Any:
+    return _setting(default, "number", "SECONDS", "Time limits", meaning)
+
+
+_NO_LIMIT = "0: no limit."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What to serve, and within which limits. Frozen; ``dataclasses.replace`` makes a changed copy.
+    """The services to run and their limits. It is frozen; ``dataclasses.replace`` makes a changed copy.
 
-    ``tcp``, ``udp`` and ``chat`` take the same strings as the flags: a port (``"1314"``: every address of
-    the host, IPv4 and IPv6), an address and port (``"127.0.0.1:1314"``, ``"[::1]:1314"``), or a Twisted
-    endpoint description (``"ssl:1315:privateKey=key.pem:certKey=cert.pem"``, ``"unix:/run/netsvc.sock"``).
-    With none of the three, TCP port 1314 echoes and UDP port 520 tells the time.
+    The fields of services take the same strings as the flags: a port (``"1314"``: all addresses of the host, IPv4 and
+    IPv6), an address and port (``"127.0.0.1:1314"``, ``"[::1]:1314"``), or a Twisted endpoint description
+    (``"ssl:1315:privateKey=key.pem:certKey=cert.pem"``, ``"unix:/run/netsvc.sock:mode=660"``). If no service is named,
+    TCP port 1314 echoes and UDP port 520 sends timestamps.
 
     Sizes are bytes, times are seconds, and 0 means no limit.
 
-    :raises ConfigError: for a value that means nothing.
+    :raises ConfigError: for a value that has no meaning.
     """
 
-    tcp: Sequence[str] = _knob((), "echo streams there; with reply, acknowledge messages instead")
-    udp: Sequence[str] = _knob((), "answer datagrams there with [ctime] and what they held")
-    chat: Sequence[str] = _knob((), "chat rooms there, one line a message")
-    reply: str | None = _knob(
-        None, "acknowledge each message on --tcp with this text: {message}, {peer} and {time} are filled in"
+    tcp: Sequence[str] = _listen(
+        "Echo streams (RFC 862) there. With --reply, acknowledge each message instead.",
+        "without any service flag: 1314",
     )
-    framing: Literal["raw", "line"] = _knob(
-        "raw", "what --reply takes for a message: raw (each piece that arrives) or line"
+    udp: Sequence[str] = _listen(
+        "Answer each datagram there with '[ctime] ' and its bytes.", "without any service flag: 520"
     )
-    tls_cert: str | None = _knob(None, "PEM file of a certificate and its chain: --tcp and --chat then speak TLS")
-    tls_key: str | None = _knob(None, "PEM file of its key, unless that is in the same file")
-    tls_client_ca: str | None = _knob(None, "PEM file of authorities; clients have to show a certificate of theirs")
-    queue_max: int = _knob(
-        Limits.queue_max, "bytes that may wait for one peer for half a second; then it is cut; 0: no limit"
-    )
-    stall_timeout: float = _knob(
-        Limits.stall_timeout,
-        "seconds a peer has to take what waits for it, if that is more than 64 KiB; then it is cut; 0: no limit",
-    )
-    close_timeout: float = _knob(
-        Limits.close_timeout, "seconds a closing connection may take without progress; 0: no limit"
-    )
-    drain_timeout: float = _knob(5.0, "seconds for flushing what was accepted when the server stops; 0: no limit")
-    handshake_timeout: float = _knob(
-        Limits.handshake_timeout,
-        "seconds that a TLS handshake, or a PROXY header, may take; then the peer is cut; 0: no limit",
-    )
-    line_timeout: float = _knob(
-        Limits.line_timeout, "seconds from the beginning of a line to its end; then the peer is closed; 0: no limit"
-    )
-    idle_timeout: float = _knob(
-        Limits.idle_timeout, "seconds without a byte from a peer of --tcp; then it is closed; 0: no limit"
-    )
-    chat_idle_timeout: float = _knob(
-        CHAT_IDLE, "seconds without a line from a chat member, who is asked before; then it is closed; 0: no limit"
-    )
-    max_connections: int = _knob(
-        max(1, _file_limit() - SPARE_FILES), "connections at a time; by default 64 less than open files; 0: no limit"
-    )
-    max_per_host: int = _knob(MAX_PER_HOST, "connections of one IPv4 address or IPv6 /64 at a time; 0: no limit")
-    connect_rate: float = _knob(
-        CONNECT_RATE, "connections a second of such a host, ten times as many at once; 0: no limit"
-    )
-    allow: Sequence[str] = _knob(
-        (), "take only what comes from this network; chat=NETWORK, say, for one service alone; may be repeated"
-    )
-    proxy_from: Sequence[str] = _knob(
-        (), "take the PROXY header (v1, v2) that comes from this network for who connects; may be repeated"
-    )
-    deny: Sequence[str] = _knob(
-        (), "take nothing that comes from this network; chat=NETWORK, say, for one service alone; may be repeated"
-    )
-    chat_rate: float = _knob(CHAT_RATE, "lines a second that a chat member may say, more are read later; 0: no limit")
-    chat_burst: int = _knob(CHAT_BURST, "lines that a chat member may say at once after a silence; 0: no limit")
-    udp_rate: float = _knob(RATE, "answers a second for one IPv4 address or IPv6 /64; 0: no limit")
-    udp_burst: int = _knob(BURST, "answers that such a source may have at once after a silence; 0: no limit")
-    udp_total: float = _knob(TOTAL, "answers a second for all sources together; 0: no limit")
-    udp_max_size: int = _knob(MAX_SIZE, "bytes in a datagram; a longer one is counted and not answered; 0: no limit")
-    unicode_nicks: bool = _knob(False, "let chat members and rooms have names in any script, not only ASCII")
-    metrics: str | None = _knob(
+    chat: Sequence[str] = _listen("Serve chat rooms there. All --chat ports are one chat.")
+    daytime: Sequence[str] = _listen("Send the date and time there and close (RFC 867, on TCP).")
+    reply: str | None = _setting(
         None,
-        "serve numbers for Prometheus on this port of 127.0.0.1, or this address and port: /metrics, /healthz, /readyz",
+        "text",
+        "TEMPLATE",
+        "Services",
+        "Acknowledge each message on --tcp with this text. {message}, {peer} and {time} are filled in.",
+        default_text="echo",
     )
-    reuse_port: bool = _knob(False, "share the ports with other processes of this user that say so, too")
+    framing: Literal["raw", "line"] = _setting(
+        "raw",
+        "text",
+        "raw|line",
+        "Services",
+        "What --reply takes as a message: raw (each piece that arrives) or line.",
+        choices=("raw", "line"),
+    )
+    unicode_nicks: bool = _setting(
+        False,
+        "switch",
+        "",
+        "Services",
+        "Allow names of chat members and rooms in any script, not only ASCII. Needs the extra 'unicode'.",
+    )
+    metrics: str | None = _setting(
+        None,
+        "text",
+        "PORT",
+        "Services",
+        "Serve /metrics (Prometheus), /healthz and /readyz on this port of 127.0.0.1, or on this ADDRESS:PORT. Needs "
+        "the extra 'metrics'.",
+        default_text="off",
+    )
+    reuse_port: bool = _setting(
+        False,
+        "switch",
+        "",
+        "Services",
+        "Share the ports (SO_REUSEPORT) with other processes of the same user that also set this flag.",
+    )
+    tls_cert: str | None = _setting(
+        None,
+        "text",
+        "FILE",
+        "TLS",
+        "PEM file with the certificate and its chain. Stream services then use TLS 1.2 or newer, except on ssl: and "
+        "tls: endpoints. A changed file is used without a restart.",
+        default_text="off",
+    )
+    tls_key: str | None = _setting(
+        None,
+        "text",
+        "FILE",
+        "TLS",
+        "PEM file with the key of the certificate.",
+        default_text="the key is in the file of --tls-cert",
+    )
+    tls_client_ca: str | None = _setting(
+        None,
+        "text",
+        "FILE",
+        "TLS",
+        "PEM file with certificate authorities. Clients must present a certificate of one of them.",
+        default_text="no client certificates",
+    )
+    allow: Sequence[str] = _networks(
+        "Accept only peers from this network. SERVICE=NETWORK (chat=192.0.2.0/24) applies to one service.",
+        "every network",
+    )
+    deny: Sequence[str] = _networks(
+        "Refuse peers from this network, even if --allow names it. SERVICE=NETWORK applies to one service.",
+        "no network",
+    )
+    proxy_from: Sequence[str] = _networks(
+        "Trust PROXY protocol headers (v1, v2) from this network; the address in the header is taken as the client's.",
+        "no network",
+    )
+    max_connections: int | None = _setting(
+        None,
+        "whole number",
+        "N",
+        "Connection limits",
+        f"Maximum number of concurrent connections. Further ones are refused with 'server full'. {_NO_LIMIT}",
+        default_text="open-file limit less 64",
+    )
+    max_per_host: int = _setting(
+        MAX_PER_HOST,
+        "whole number",
+        "N",
+        "Connection limits",
+        f"Maximum number of concurrent connections of one host (an IPv4 address or IPv6 /64). {_NO_LIMIT}",
+    )
+    connect_rate: float = _setting(
+        CONNECT_RATE,
+        "number",
+        "N",
+        "Connection limits",
+        f"New connections per second of one host; ten times as many at once. {_NO_LIMIT}",
+    )
+    queue_max: int = _setting(
+        StreamLimits.queue_max,
+        "whole number",
+        "BYTES",
+        "Connection limits",
+        "Bytes that may be queued for a peer, at least 65536. If the queue stays above this for 0.5 s, the peer is "
+        f"disconnected. {_NO_LIMIT}",
+    )
+    handshake_timeout: float = _seconds(
+        StreamLimits.handshake_timeout, f"Seconds that a TLS handshake, or a PROXY header, may take. {_NO_LIMIT}"
+    )
+    line_timeout: float = _seconds(
+        StreamLimits.line_timeout,
+        f"Seconds from the first byte of a line to its end. Then the peer is closed. {_NO_LIMIT}",
+    )
+    idle_timeout: float = _seconds(
+        StreamLimits.idle_timeout, f"Seconds without input from a peer of --tcp. Then it is closed. {_NO_LIMIT}"
+    )
+    chat_idle_timeout: float = _seconds(
+        CHAT_IDLE_TIMEOUT,
+        f"Seconds without a line from a chat member. The member is warned 30 s before it is closed. {_NO_LIMIT}",
+    )
+    stall_timeout: float = _seconds(
+        StreamLimits.stall_timeout,
+        "Seconds that a peer may take to read its queue, if that is more than 64 KiB. Then it is disconnected. "
+        f"{_NO_LIMIT}",
+    )
+    close_timeout: float = _seconds(
+        StreamLimits.close_timeout,
+        f"Seconds that closing a connection may make no progress. Then it is aborted. {_NO_LIMIT}",
+    )
+    drain_timeout: float = _seconds(
+        5.0, f"Seconds for sending what is queued when the server stops. Then connections are aborted. {_NO_LIMIT}"
+    )
+    chat_rate: float = _setting(
+        CHAT_RATE,
+        "number",
+        "N",
+        "Rate limits",
+        "Lines per second of one chat member; all members of one host together 8 times as many. Further lines are "
+        f"processed later, and none is lost. {_NO_LIMIT}",
+    )
+    chat_burst: int = _setting(
+        CHAT_BURST,
+        "whole number",
+        "N",
+        "Rate limits",
+        f"Lines that a chat member may send at once after a pause. {_NO_LIMIT}",
+    )
+    udp_rate: float = _setting(
+        RATE,
+        "number",
+        "N",
+        "Rate limits",
+        f"Datagrams per second that are answered for one source (an IPv4 address or IPv6 /64). {_NO_LIMIT}",
+    )
+    udp_burst: int = _setting(
+        BURST,
+        "whole number",
+        "N",
+        "Rate limits",
+        f"Datagrams that are answered at once for one source after a pause. {_NO_LIMIT}",
+    )
+    udp_total: float = _setting(
+        TOTAL,
+        "number",
+        "N",
+        "Rate limits",
+        f"Datagrams per second that are answered for all sources together. {_NO_LIMIT}",
+    )
+    udp_max_size: int = _setting(
+        MAX_SIZE,
+        "whole number",
+        "BYTES",
+        "Rate limits",
+        f"Bytes of the longest datagram that is answered. Longer ones are counted. {_NO_LIMIT}",
+    )
+
+    _parsed: _Parsed = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._check_lists()
-        for knob in fields(self):
-            if isinstance(knob.default, bool):
-                self._check_switch(knob.name)
-            elif isinstance(knob.default, int | float):
-                self._check_number(knob.name, whole=isinstance(knob.default, int))
-        self._check_networks()
-        self._check_together()
-
-    def _check_lists(self) -> None:
-        for setting in (*SERVICES, "allow", "deny", "proxy_from"):
-            value = getattr(self, setting)
-            if isinstance(value, str):
-                raise ConfigError(setting, repr(value), "a list of strings is wanted", f'write ["{value}"]')
-            if not isinstance(value, Iterable) or not all(isinstance(text, str) for text in value):
-                example = "1314" if setting in SERVICES else "192.0.2.0/24"
-                raise ConfigError(setting, repr(value), "a list of strings is wanted", f'write ["{example}"]')
-            object.__setattr__(self, setting, tuple(value))
-        if not (self.tcp or self.udp or self.chat):
+        for name, setting in SETTINGS.items():
+            self._check_type(name, setting)
+        if not any(getattr(self, service) for service in SERVICE_NAMES):
             object.__setattr__(self, "tcp", DEFAULT_TCP)
             object.__setattr__(self, "udp", DEFAULT_UDP)
+        self._check_combinations()
+        object.__setattr__(self, "_parsed", self._parse())
 
-    def _check_networks(self) -> None:
-        for setting in ("allow", "deny", "proxy_from"):
-            for text in getattr(self, setting):
-                service, network = _scoped(text) if setting != "proxy_from" else ("", text)
-                if service not in ("", *SERVICES):
-                    raise ConfigError(setting, text, f"there is no service {service!r}", "name tcp, udp or chat")
-                if service and not getattr(self, service):
-                    raise ConfigError(setting, text, f"{service} is not served", f"add {service}, or leave it out")
-                try:
-                    parse_network(network)
-                except NetworkError as e:
-                    raise ConfigError(setting, text, str(e), "write it as 192.0.2.0/24 or 2001:db8::1") from None
+    def _check_type(self, name: str, setting: Setting) -> None:
+        value = getattr(self, name)
+        match setting.kind:
+            case "listen" | "networks":
+                if isinstance(value, str):
+                    raise ConfigError(name, repr(value), "a list of strings is needed", f'write ["{value}"]')
+                if not isinstance(value, Iterable) or not all(isinstance(text, str) for text in value):
+                    example = "1314" if setting.kind == "listen" else "192.0.2.0/24"
+                    raise ConfigError(name, repr(value), "a list of strings is needed", f'write ["{example}"]')
+                object.__setattr__(self, name, tuple(value))
+            case "switch":
+                if not isinstance(value, bool):
+                    raise ConfigError(name, repr(value), "neither True nor False", "give one of them")
+            case "number" | "whole number":
+                if value is not None or name != "max_connections":
+                    check_number(name, value, whole=setting.kind == "whole number")
+            case "text":
+                if setting.choices and value not in setting.choices:
+                    names = " and ".join(setting.choices)
+                    raise ConfigError(name, value, f"the choices are {names}", "choose one of them")
 
-    def _check_together(self) -> None:
-        if self.framing not in ("raw", "line"):
-            raise ConfigError("framing", self.framing, "there are raw and line", "choose one of them")
+    def _check_combinations(self) -> None:
         if self.framing != "raw" and self.reply is None:
-            raise ConfigError("framing", self.framing, "an echo has no messages to frame", "add reply")
+            raise ConfigError("framing", self.framing, "an echo has no messages to frame", "add --reply")
         if self.reply is not None and not self.tcp:
-            raise ConfigError("reply", repr(self.reply), "there is nothing to reply to", "add tcp")
-        if 0 < self.queue_max < TRANSPORT_BUFFER:
-            raise ConfigError(
-                "queue_max", self.queue_max, "one read may bring more", f"give {TRANSPORT_BUFFER} or more, or 0"
-            )
-        if self.proxy_from and not (self.tcp or self.chat):
-            raise ConfigError("proxy_from", self.proxy_from[0], "no proxy passes datagrams on", "add tcp or chat")
+            raise ConfigError("reply", repr(self.reply), "no service acknowledges messages", "add --tcp")
         if self.tls_cert == "":
-            raise ConfigError("tls_cert", "''", "no file", "name a PEM file")
-        for setting in ("tls_key", "tls_client_ca"):
-            if getattr(self, setting) is not None and self.tls_cert is None:
-                raise ConfigError(setting, getattr(self, setting), "there is no certificate", "add tls-cert")
-        if self.tls_cert is not None and not (self.tcp or self.chat):
-            raise ConfigError("tls_cert", self.tls_cert, "there is nothing to speak TLS", "add tcp or chat")
+            raise ConfigError("tls_cert", "''", "the file is missing", "name a PEM file")
+        for name in ("tls_key", "tls_client_ca"):
+            if getattr(self, name) is not None and self.tls_cert is None:
+                raise ConfigError(name, getattr(self, name), "there is no certificate", "add --tls-cert")
+        streams = [name for name in SERVICE_NAMES if name not in DATAGRAM_SERVICES]
+        for name, value in (("tls_cert", self.tls_cert), ("proxy_from", ", ".join(self.proxy_from))):
+            if value and not any(getattr(self, stream) for stream in streams):
+                flags = ", ".join(map(flag_of, streams))
+                raise ConfigError(name, value, "it applies to stream services, and none is served", f"add one: {flags}")
         if self.unicode_nicks and not self.chat:
-            raise ConfigError("unicode_nicks", "", "there are no nicks", "add chat")
+            raise ConfigError("unicode_nicks", "", "there is no chat", "add --chat")
         if self.reuse_port and self.chat:
-            raise ConfigError(
-                "reuse_port",
-                "",
-                "each process would hold a chat of its own",
-                "serve chat from one process, without it",
-            )
-        if self.reuse_port and not shared_ports.POSSIBLE:
-            raise ConfigError("reuse_port", "", "this system does not deal out what comes", "leave it out")
-        self.reply_template()
+            problem = "each process would have a chat of its own"
+            raise ConfigError("reuse_port", "", problem, "serve --chat from one process, without this flag")
+        if self.reuse_port and sys.platform != "linux":
+            problem = "this system does not distribute connections over the processes"
+            raise ConfigError("reuse_port", "", problem, "remove this flag")
 
-    def _check_switch(self, setting: str) -> None:
-        value = getattr(self, setting)
-        if not isinstance(value, bool):
-            raise ConfigError(setting, repr(value), "neither True nor False", "give one of them")
-
-    def _check_number(self, setting: str, *, whole: bool) -> None:
-        value = getattr(self, setting)
-        wanted = "a whole number" if whole else "a number"
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            raise ConfigError(setting, value, f"not {wanted}", f"give {wanted} from 0, which means no limit")
-        if not math.isfinite(value) or value < 0:
-            raise ConfigError(setting, value, "out of range", f"give {wanted} from 0, which means no limit")
-
-    def reply_template(self) -> ReplyTemplate | None:
-        """Return ``reply`` ready for use, or None when streams are echoed."""
-        if self.reply is None:
-            return None
-        try:
-            return ReplyTemplate(self.reply)
-        except TemplateError as e:
-            raise ConfigError(
-                "reply", repr(self.reply), str(e), "write {message}, {peer}, {time}, or {{ for a brace"
-            ) from None
-
-    def limits(self) -> Limits:
-        """Return what one stream connection may cost."""
-        return Limits(
+    def _parse(self) -> _Parsed:
+        allow, deny = ([self._scoped(name, text) for text in getattr(self, name)] for name in ("allow", "deny"))
+        proxies = tuple(_network("proxy_from", text, text) for text in self.proxy_from)
+        limits = StreamLimits(
             queue_max=self.queue_max,
             stall_timeout=self.stall_timeout,
             close_timeout=self.close_timeout,
@@ -224,11 +331,92 @@ class Config:
             line_timeout=self.line_timeout,
             idle_timeout=self.idle_timeout,
         )
+        return _Parsed(tuple(allow), tuple(deny), proxies, self._template(), limits)
 
-    def networks(self, service: str) -> Networks:
-        """Return from where ``tcp``, ``udp`` or ``chat`` may be reached."""
+    def _scoped(self, name: str, text: str) -> tuple[str, Network]:
+        """Parse ``NETWORK``, or ``SERVICE=NETWORK``. The service is empty for all of them."""
+        service, equals, network = text.rpartition("=")
+        if equals and service not in SERVICE_NAMES:
+            raise ConfigError(
+                name, text, f"there is no service {service!r}", f"the services are {_listed(SERVICE_NAMES)}"
+            )
+        if service and not getattr(self, service):
+            raise ConfigError(name, text, f"{service} is not served", f"add {flag_of(service)}, or remove this flag")
+        return service, _network(name, text, network)
 
-        def named(texts: Sequence[str]) -> list[str]:
-            return [network for of, network in map(_scoped, texts) if of in ("", service)]
+    def _template(self) -> ReplyTemplate | None:
+        if self.reply is None:
+            return None
+        try:
+            return ReplyTemplate(self.reply)
+        except TemplateError as e:
+            remedy = "write {message}, {peer}, {time}, or {{ for a brace"
+            raise ConfigError("reply", repr(self.reply), str(e), remedy) from None
 
-        return Networks(named(self.allow), named(self.deny))
+    @property
+    def reply_template(self) -> ReplyTemplate | None:
+        """The parsed ``reply``; None if streams are echoed."""
+        return self._parsed.reply_template
+
+    @property
+    def limits(self) -> StreamLimits:
+        """What one stream connection may cost."""
+        return self._parsed.limits
+
+    @property
+    def proxies(self) -> NetworkRules | None:
+        """The networks of ``proxy_from``; None if there are none."""
+        return NetworkRules(self._parsed.proxies) if self._parsed.proxies else None
+
+    def networks(self, service: str) -> NetworkRules:
+        """Return the networks from which a service may be reached.
+
+        :param service: its name, such as ``tcp``.
+        """
+        allow, deny = (
+            [network for scope, network in scoped if scope in ("", service)]
+            for scoped in (self._parsed.allow, self._parsed.deny)
+        )
+        return NetworkRules(allow, deny)
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """The values that :class:`Config` has parsed from its texts."""
+
+    allow: tuple[tuple[str, Network], ...]
+    deny: tuple[tuple[str, Network], ...]
+    proxies: tuple[Network, ...]
+    reply_template: ReplyTemplate | None
+    limits: StreamLimits
+
+
+def _setting_of(known: Field[Any]) -> Setting:
+    setting: Setting = known.metadata["setting"]
+    return setting
+
+
+#: The settings, by the names of their fields.
+SETTINGS: dict[str, Setting] = {
+    known.name: _setting_of(known) for known in fields(Config) if "setting" in known.metadata
+}
+
+#: Their defaults.
+DEFAULTS: dict[str, Any] = {known.name: known.default for known in fields(Config) if known.name in SETTINGS}
+
+#: The names of the services. Each is a field with listening strings, a flag, a scope of ``--allow``, and a label.
+SERVICE_NAMES = tuple(name for name, setting in SETTINGS.items() if setting.kind == "listen")
+
+#: Those of them that serve datagrams. A test compares them with the table of services.
+DATAGRAM_SERVICES = ("udp",)
+
+
+def _network(setting: str, text: str, network: str) -> Network:
+    try:
+        return parse_network(network)
+    except InvalidNetworkError as e:
+        raise ConfigError(setting, text, str(e), "write it as 192.0.2.0/24 or 2001:db8::1") from None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

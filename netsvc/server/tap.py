@@ -1,10 +1,9 @@
-"""``twist netsvc`` and ``twistd -n netsvc``: flags to a Config, a Config to a service."""
+"""The plugin of ``twist netsvc`` and ``twistd -n netsvc``: flags become a ``Config``, and a ``Config`` a service."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
@@ -14,19 +13,16 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from netsvc import __version__
-from netsvc.errors import ConfigError, SettingError
+from netsvc.errors import ConfigError, SettingError, flag_of
 from netsvc.server.assembly import NetsvcService, netsvc_service
-from netsvc.server.config import SERVICES, Config
+from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS, Config, Setting
 from netsvc.server.signals import Signals
 
-_KNOBS = {knob.name: knob for knob in fields(Config)}
-_LISTS = (*SERVICES, "allow", "deny", "proxy_from")
 
-
-class Refusal(SystemExit, Exception):  # noqa: N818  it ends the process; it reports no error
+class StartRefused(SystemExit, Exception):  # noqa: N818  it ends the process; it reports no error
     """Ends the process with status 1.
 
-    An ``Exception`` as well, so that ``twistd`` removes its pid file and a daemon tells its parent why.
+    It is an ``Exception`` as well, so that ``twistd`` removes its pid file, and a daemon tells its parent why.
     """
 
     def __init__(self, line: str) -> None:
@@ -34,59 +30,49 @@ class Refusal(SystemExit, Exception):  # noqa: N818  it ends the process; it rep
         self.code = 1
 
 
-def refuse(line: str) -> NoReturn:
-    """End the process, with one line on the real standard error: ``twistd`` sends the other to its log."""
+def refuse_start(line: str) -> NoReturn:
+    """End the process with one line on the real standard error: ``twistd`` redirects the other to its log."""
     log.msg(line)  # for a daemon, which has no standard error
     print(line, file=sys.__stderr__, flush=True)
-    raise Refusal(line) from None
+    raise StartRefused(line) from None
+
+
+def _is_list(setting: Setting) -> bool:
+    return setting.kind in ("listen", "networks")
+
+
+def _help(name: str, setting: Setting) -> str:
+    """Return the help of a flag. Twisted adds the default, unless that is None."""
+    return setting.meaning + (f" [default: {setting.default_text}]" if DEFAULTS[name] is None else "")
 
 
 class Options(UsageOptions):
-    """The flags: one for each field of :class:`Config`, whose meanings are their help."""
+    """The flags: one for each setting, whose meaning is its help."""
 
-    synopsis = "[--tcp WHERE]... [--udp WHERE]... [--chat WHERE]... [options]"
+    synopsis = " ".join(f"[{flag_of(name)} WHERE]..." for name in SERVICE_NAMES) + " [options]"
     longdesc = (
-        "WHERE is a port (1314: every address of this host, IPv4 and IPv6), an address and port (127.0.0.1:1314, "
-        "[::1]:1314) or a Twisted endpoint description (tcp:..., ssl:..., tls:..., unix:..., systemd:...; "
-        "for --udp udp:PORT:interface=ADDRESS or systemd:domain=INET6:name=NAME). "
-        "With none of the three flags: --tcp 1314 --udp 520."
+        "WHERE is a port (1314: all addresses of this host, IPv4 and IPv6), an address and port (127.0.0.1:1314, "
+        "[::1]:1314) or a Twisted endpoint description (tcp:..., ssl:..., tls:..., unix:PATH:mode=660, systemd:...; "
+        "for --udp, udp:PORT:interface=ADDRESS or systemd:domain=INET6:name=NAME). "
+        "Without any of these flags: --tcp 1314 --udp 520."
     )
     optParameters = [  # noqa: RUF012  Twisted's own convention
-        [name.replace("_", "-"), None, knob.default, knob.metadata["meaning"]]
-        for name, knob in _KNOBS.items()
-        if name not in _LISTS and name != "framing" and not isinstance(knob.default, bool)
+        [flag_of(name).removeprefix("--"), None, DEFAULTS[name], _help(name, setting)]
+        for name, setting in SETTINGS.items()
+        if not _is_list(setting) and setting.kind != "switch"
     ]
     optFlags = [  # noqa: RUF012  likewise
-        [name.replace("_", "-"), None, knob.metadata["meaning"]]
-        for name, knob in _KNOBS.items()
-        if isinstance(knob.default, bool)
+        [flag_of(name).removeprefix("--"), None, setting.meaning]
+        for name, setting in SETTINGS.items()
+        if setting.kind == "switch"
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        for setting in _LISTS:
-            self[setting.replace("_", "-")] = []
-
-    def opt_tcp(self, where: str) -> None:
-        self["tcp"].append(where)
-
-    def opt_udp(self, where: str) -> None:
-        self["udp"].append(where)
-
-    def opt_chat(self, where: str) -> None:
-        self["chat"].append(where)
-
-    def opt_allow(self, network: str) -> None:
-        self["allow"].append(network)
-
-    def opt_deny(self, network: str) -> None:
-        self["deny"].append(network)
-
-    def opt_proxy_from(self, network: str) -> None:
-        self["proxy-from"].append(network)
-
-    def opt_framing(self, framing: str) -> None:
-        self["framing"] = framing
+        for name, setting in SETTINGS.items():
+            if _is_list(setting):
+                self[flag_of(name).removeprefix("--")] = []
+        self._config: Config | None = None
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -94,81 +80,92 @@ class Options(UsageOptions):
         raise SystemExit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        # twist would print the whole help below the error, and the error is what matters.
+        # twist would print the whole help below the error. The error is what matters.
         try:
             super().parseOptions(options)
-            self.config()
+            self._config = self._make_config()
         except UsageError as e:
-            refuse(f"netsvc: {e}; twist netsvc --help lists the options")
+            refuse_start(f"netsvc: {e}; twist netsvc --help lists the options")
         except SettingError as e:
-            refuse(f"netsvc: --{e}")
+            refuse_start(f"netsvc: {e}")
 
     def parseArgs(self, *args: str) -> None:
         if args:
             raise UsageError(f"unexpected argument {args[0]!r}")
 
     def config(self) -> Config:
-        """Return what the flags ask for.
+        """Return the configuration that the flags describe. Call it after ``parseOptions``."""
+        if self._config is None:
+            self._config = self._make_config()
+        return self._config
 
-        :raises ConfigError: for a value that means nothing.
-        """
-        given = {name: self._value(name) for name in _KNOBS if name.replace("_", "-") in self}
-        return Config(**given)
+    def _make_config(self) -> Config:
+        return Config(**{name: self._value(name, setting) for name, setting in SETTINGS.items()})
 
-    def _value(self, name: str) -> Any:
-        value = self[name.replace("_", "-")]
-        kind: type = type(_KNOBS[name].default)
-        if kind is bool:
+    def _value(self, name: str, setting: Setting) -> Any:
+        value = self[flag_of(name).removeprefix("--")]
+        if setting.kind == "switch":
             return bool(value)
-        if kind not in (int, float) or not isinstance(value, str):
+        if setting.kind not in ("number", "whole number") or not isinstance(value, str):
             return value
         try:
-            return kind(value)
+            return (int if setting.kind == "whole number" else float)(value)
         except ValueError:
-            wanted = "a whole number" if kind is int else "a number"
+            wanted = f"a {setting.kind}"
             raise ConfigError(name, value, f"not {wanted}", f"give {wanted} from 0, which means no limit") from None
 
 
-for _setting in (*_LISTS, "framing"):
-    getattr(Options, f"opt_{_setting}").__doc__ = _KNOBS[_setting].metadata["meaning"]
+def _add_repeatable_flag(name: str, setting: Setting) -> None:
+    """Add a flag that may be repeated. Twisted finds it by its method ``opt_NAME``."""
+
+    def append(self: Options, value: str) -> None:
+        self[flag_of(name).removeprefix("--")].append(value)
+
+    append.__doc__ = f"{setting.meaning} May be repeated. [default: {setting.default_text}]"
+    setattr(Options, f"opt_{name}", append)
+
+
+for _name, _known in SETTINGS.items():
+    if _is_list(_known):
+        _add_repeatable_flag(_name, _known)
 
 
 class _CommandLineService(MultiService):
-    """Turns what the system refuses into one line and the end, instead of a traceback, and handles signals."""
+    """Handles signals, and turns a refusal of the system into one line and the end of the process."""
 
     def __init__(self, reactor: Any, serving: NetsvcService) -> None:
         super().__init__()
         self._reactor = reactor
-        self._signals = Signals(reactor, serving.reload, serving.log_counts)
+        self._signals = Signals(reactor, serving.reload, serving.log_counters)
         serving.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
-        self._or_refuse(super().privilegedStartService)
+        self._start(super().privilegedStartService)
 
     def startService(self) -> None:
-        self._or_refuse(super().startService)
+        self._start(super().startService)
         self._reactor.callWhenRunning(self._signals.install)
 
     def stopService(self) -> Deferred[Any]:
         stopped: Deferred[Any] = maybeDeferred(super().stopService)
-        return stopped.addBoth(self._restored)
+        return stopped.addBoth(self._restore_signals)
 
-    def _restored(self, result: Any) -> Any:
+    def _restore_signals(self, result: Any) -> Any:
         self._signals.restore()
         return result
 
-    def _or_refuse(self, start: Callable[[], None]) -> None:
+    def _start(self, start: Callable[[], None]) -> None:
         try:
             start()
         except SettingError as e:
-            refuse(f"netsvc: --{e}")
+            refuse_start(f"netsvc: {e}")
 
 
 def makeService(options: Options) -> IService:
-    """Called by ``twist`` and ``twistd``, which have by now installed the reactor they want."""
+    """Called by ``twist`` and ``twistd`` after they have installed the reactor."""
     from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
 
     try:
         return _CommandLineService(reactor, netsvc_service(reactor, options.config()))
     except SettingError as e:
-        refuse(f"netsvc: --{e}")
+        refuse_start(f"netsvc: {e}")

@@ -1,102 +1,126 @@
-"""A conversation in datagrams, one for each message."""
+"""A conversation in datagrams. Each message is one datagram."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 
 from twisted.internet import error
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from netsvc.net.datagram_protocol import BoundedDatagramProtocol
-from netsvc.net.reasons import why_closed
-from netsvc.talk.partner import FAREWELL, Partner, SayError, ignore
-from netsvc.wire.address import show
+from netsvc.net.datagram_protocol import DatagramService
+from netsvc.net.reactors import Clock
+from netsvc.net.socket_errors import close_reason
+from netsvc.talk.base_conversation import PEER_SILENCE, BaseConversation, NotSentError, ignore_notice
+from netsvc.talk.conversation_state import ConversationEvent, ConversationState
+from netsvc.wire.address import format_address
+from netsvc.wire.datagram import Datagram
 
 
-class DatagramConversation(Partner, BoundedDatagramProtocol):
-    """One side of a conversation in datagrams, one for each message.
+class DatagramConversation(BaseConversation, DatagramService):
+    """One side of a conversation in datagrams. Pass it to ``listenUDP`` or to one of netsvc's own UDP ports.
 
-    Give it to ``listenUDP``. The partner is the address that is given, or else whoever speaks first; what anybody
-    else sends is neither heard nor answered, and noticed once.
+    With ``peer`` the conversation is with that address. Without it, the sender of the first datagram becomes the peer.
+    Datagrams from other addresses are ignored and reported in one notice each time the sender changes.
 
-    :param clock: a reactor, or a ``Clock`` in a test.
-    :param heard: called with each message of the partner, which may hold anything: clean it before showing it.
-    :param noticed: called with one line about what else there is to know.
-    :param partner: the partner's IPv4 or IPv6 address and port, or None to wait for one.
-    :param bye: the words, in any case, that end the conversation when they are said or heard.
+    :param clock: a reactor, or ``twisted.internet.task.Clock`` in a test.
+    :param message_received: called with each message of the peer. It may contain any character: clean it before you
+        print it.
+    :param notice: called with one line about any other event that a user should know.
+    :param peer: the IPv4 or IPv6 address and the port of the peer; None to wait for one.
+    :param bye: the words that end the conversation when they are sent or received, in upper or lower case.
     """
 
     def __init__(
         self,
-        clock: IReactorTime,
-        heard: Callable[[str], object],
-        noticed: Callable[[str], object] = ignore,
+        clock: Clock,
+        message_received: Callable[[str], object],
+        notice: Callable[[str], object] = ignore_notice,
         *,
-        partner: tuple[str, int] | None = None,
+        peer: tuple[str, int] | None = None,
         bye: Sequence[str] = ("bye",),
     ) -> None:
-        Partner.__init__(self, clock, heard, noticed, bye)
-        BoundedDatagramProtocol.__init__(self, clock)
-        self._connected = partner is not None
-        self._partner = partner
-        self._stranger: tuple[str, int] | None = None
+        BaseConversation.__init__(self, clock, message_received, notice, bye)
+        DatagramService.__init__(self, clock)
+        self._is_client = peer is not None
+        self._peer = peer
+        self._last_stranger: tuple[str, int] | None = None
 
-    def say(self, message: bytes) -> None:
-        """Say one message. A bye word is said, and ends the conversation.
+    def send(self, message: bytes) -> None:
+        """Send one message. If it is a bye word, the conversation ends.
 
-        :raises SayError: when it cannot be sent: after the end, before there is a partner, or too long.
+        :raises NotSentError: after the end, before there is a peer, or if the message is too long.
         """
-        if self.over:
-            raise SayError("the conversation is over")
-        if self._partner is None:
-            raise SayError("nobody has spoken yet, so there is nobody to answer")
+        self.check_open()
+        if self._peer is None:
+            raise NotSentError("there is no peer yet; wait for its first message")
+        too_long = f"{len(message):,} bytes are too long for a datagram"
         try:
-            if self._connected:
+            if self._is_client:
                 self.transport.write(message)
             else:
-                self.transport.write(message, self._partner)
+                self.transport.write(message, self._peer)
         except error.MessageLengthError:
-            raise SayError(f"{len(message):,} bytes are too long for a datagram") from None
+            raise NotSentError(too_long) from None
         except OSError as e:
-            raise SayError((e.strerror or str(e)).lower()) from None
-        if self._is_bye(message):
-            self._end()
+            reason = too_long if e.errno == errno.EMSGSIZE else (e.strerror or str(e)).lower()
+            raise NotSentError(reason) from None
+        if self.is_bye(message):
+            self.finish()
 
     def end(self) -> None:
-        """This side has said all. A partner it called is heard until it is quiet; one that called, to its bye."""
-        self._finished = True
-        if self._connected:
-            self._set_timer(FAREWELL, self._end)
+        """End this side's input.
 
-    def hang_up(self) -> None:
+        A client receives messages until the peer has been silent for a second. A server receives them until a bye word.
+        """
+        if self.sending_ended:
+            return
+        self.advance(ConversationEvent.INPUT_ENDED)
+        self.advance(ConversationEvent.FLUSHED)  # a datagram is sent at once or not at all
+        if self._is_client:
+            self._wait_for_silence()
+
+    def abort(self) -> None:
         """End the conversation at once."""
-        self._finished = True
-        self._end()
+        self.finish()
 
     def startProtocol(self) -> None:
         self._port = self.transport
-        if self._connected and self._partner is not None:
-            self._port.connect(*self._partner)
+        if self._is_client and self._peer is not None:
+            self._port.connect(*self._peer)
+        self.advance(ConversationEvent.CONNECTED)
 
-    def received(self, datagram: bytes, host: str, port: int) -> None:
-        if self._partner is None:
-            self._partner = (host, port)
-            self._noticed(f"talking to {show(host, port)}")
-        elif (self._partner[0].partition("%")[0], self._partner[1]) != (host, port):
-            if self._stranger != (host, port):
-                self._stranger = (host, port)
-                self._noticed(f"{show(host, port)} was not heard: this is a talk with {show(*self._partner)}")
+    def received(self, datagram: Datagram) -> None:
+        if self.state is ConversationState.ENDED:
             return
-        if self._finished and self._connected:
-            self._set_timer(FAREWELL, self._end)
-        if self._hear(datagram):
-            self._end()
+        host, port = datagram.peer[:2]
+        peer, sender = self._peer, (host, port)
+        if peer is None:
+            self._peer = sender
+            self.notice(f"talking to {format_address(host, port)}")
+        elif (peer[0].partition("%")[0], peer[1]) != sender:
+            self._report_stranger(sender, peer)
+            return
+        if self._is_client and self.sending_ended:
+            self._wait_for_silence()
+        if self.deliver(datagram.payload):
+            self.finish()
 
     def connectionRefused(self) -> None:
-        self._end(Failure(error.ConnectionRefusedError()))
+        self.finish(Failure(error.ConnectionRefusedError()))
 
     def stopProtocol(self) -> None:
-        BoundedDatagramProtocol.stopProtocol(self)
-        reason = why_closed(self._port)
-        self._end(None if isinstance(reason, error.ConnectionDone) else Failure(reason))
+        DatagramService.stopProtocol(self)
+        reason = close_reason(self._port) if self._is_client else error.ConnectionDone()
+        self.finish(None if isinstance(reason, error.ConnectionDone) else Failure(reason))
+
+    def _wait_for_silence(self) -> None:
+        self.silence.restart(PEER_SILENCE, self.finish)
+
+    def _report_stranger(self, stranger: tuple[str, int], peer: tuple[str, int]) -> None:
+        if self._last_stranger != stranger:
+            self._last_stranger = stranger
+            self.notice(
+                f"a datagram from {format_address(*stranger)} was ignored, "
+                f"because the conversation is with {format_address(*peer)}"
+            )

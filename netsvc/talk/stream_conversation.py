@@ -1,4 +1,4 @@
-"""A conversation on a stream, TCP or TLS: lines, or bare messages as the classic programs send them."""
+"""A conversation on a stream, TCP or TLS, in lines or in raw messages as the classic programs send them."""
 
 from __future__ import annotations
 
@@ -7,261 +7,283 @@ from typing import Any
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IHalfCloseableProtocol,
-    IHandshakeListener,
-    IPushProducer,
-    IReactorTime,
-)
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.net.reasons import pending_error
-from netsvc.net.timer import cancel
-from netsvc.talk.partner import FAREWELL, Partner, SayError, ignore
-from netsvc.wire.framing import Framing, LineFraming, RawFraming, read
+from netsvc.net.reactors import Clock
+from netsvc.net.socket_errors import pending_error
+from netsvc.talk.base_conversation import PEER_SILENCE, BaseConversation, NotSentError, ignore_notice
+from netsvc.talk.conversation_state import ConversationEvent, ConversationState, PeerInput
+from netsvc.talk.learned_framing import LearnedFraming
+from netsvc.talk.restartable_timer import RestartableTimer
+from netsvc.wire.framing import Framing, LineFraming, RawFraming, messages_in
 
-#: The longest line that is read from the partner, in bytes.
-HEARD_MAX = 1_048_576
+#: Bytes of the longest line of the peer, with its delimiter.
+PEER_LINE_MAX = 1_048_576
 
-#: Seconds of silence after which what came without a line end is taken for a message.
-QUIET = 0.2
+#: Seconds of silence after which bytes without a line end are taken for a message, while the framing is not known.
+MESSAGE_SILENCE = 0.2
+
+#: Seconds for which a reset is awaited from a peer that had ended its input before the last message was sent to it.
+RESET_TIMEOUT = 0.2
 
 
 @implementer(IHalfCloseableProtocol)
-class Conversation(Partner, Protocol):
-    """One side of a conversation on a stream; for TLS take :class:`TLSConversation`.
+class Conversation(BaseConversation, Protocol):
+    """One side of a conversation on a stream. For TLS use :class:`TLSConversation`.
 
-    :param clock: a reactor, or a ``Clock`` in a test.
-    :param heard: called with each message of the partner, which may hold anything: clean it before showing it.
-    :param noticed: called with one line about what else there is to know.
-    :param framing: ``line``, ``raw``, or None to learn from the partner: lines are spoken until a message of the
-        partner comes without a line end.
-    :param bye: the words, in any case, that end the conversation when they are said or heard.
-    :param left: called when the partner has said all, and may still listen. By default this side ends too.
-    :param close_timeout: seconds from a bye to an abort, and from the end of TLS to one; 0 for none.
-    :ivar ready: fires with the conversation when the partner is there, for TLS after the handshake; fails with
-        the reason when that does not come about.
+    Wait for :attr:`ready` before you send or end. A conversation is also the producer of what it receives:
+    ``pauseProducing`` stops it from reading.
+
+    :param clock: a reactor, or ``twisted.internet.task.Clock`` in a test.
+    :param message_received: called with each message of the peer. It may contain any character: clean it before you
+        print it.
+    :param notice: called with one line about any other event that a user should know.
+    :param framing: ``line``, ``raw``, or None to learn it from the peer: messages are lines until the peer sends one
+        without a line end.
+    :param bye: the words that end the conversation when they are sent or received, in upper or lower case.
+    :param peer_ended_input: called when the peer has ended its input. The peer may still receive. By default this side
+        ends its input too.
+    :param close_timeout: seconds from a bye word until the connection is aborted; over TLS also from the end of this
+        side's input. 0 for no limit.
+    :ivar ready: fires with the conversation when the connection is complete, for TLS after the handshake; fails with
+        the reason if it never is.
+    :ivar close_timeout: for subclasses: the parameter of that name.
+    :ivar deadline: for subclasses: the timer that aborts the connection. The end of the connection cancels it.
     """
 
     transport: Any
 
     def __init__(
         self,
-        clock: IReactorTime,
-        heard: Callable[[str], object],
-        noticed: Callable[[str], object] = ignore,
+        clock: Clock,
+        message_received: Callable[[str], object],
+        notice: Callable[[str], object] = ignore_notice,
         *,
         framing: str | None = None,
         bye: Sequence[str] = ("bye",),
-        left: Callable[[], object] | None = None,
+        peer_ended_input: Callable[[], object] | None = None,
         close_timeout: float = 5.0,
     ) -> None:
-        super().__init__(clock, heard, noticed, bye)
+        super().__init__(clock, message_received, notice, bye)
         self.ready: Deferred[Conversation] = Deferred()
-        self._learning = framing is None
-        self._framing: Framing = RawFraming() if framing == "raw" else LineFraming(HEARD_MAX)
-        self._left = left or self.end
-        self._close_timeout = close_timeout
-        self._quiet: IDelayedCall | None = None
-        self._deadline: IDelayedCall | None = None
-        self._throttled = False
-        self._input_ended = False  # the partner has
-        self._failure: Exception | None = None  # of which the reactor does not know
-        self._said_late = False  # something was said after the partner had ended
-        self._flushed = False  # everything that was said is sent
-        self._parting = False  # a bye word was said or heard
+        self.deadline = RestartableTimer(clock)
+        self.close_timeout = close_timeout
+        self._learned = LearnedFraming(PEER_LINE_MAX) if framing is None else None
+        self._framing: Framing = self._learned or (RawFraming() if framing == "raw" else LineFraming(PEER_LINE_MAX))
+        self._message_silence = RestartableTimer(clock)
+        self._peer_ended_input = peer_ended_input or self.end
+        self._peer_input = PeerInput.OPEN
+        self._producer: IPushProducer | None = None
+        self._failure: Exception | None = None
 
-    def say(self, message: bytes) -> None:
-        """Say one message. A bye word is said, and ends this side.
+    def send(self, message: bytes) -> None:
+        """Send one message. If it is a bye word, the conversation ends.
 
-        :raises SayError: when it cannot be sent: after the end, or an empty message without framing.
+        :raises NotSentError: before the connection is complete, after the end, or if the message is empty and the
+            framing has no line ends.
         """
-        if self.over:
-            raise SayError("the conversation is over")
+        self.check_open()
         framed = self._framing.encode(message)
         if not framed:
-            raise SayError("an empty message is nothing on a stream without line ends")
+            raise NotSentError("an empty message cannot be sent on a stream without line ends")
         self.transport.write(framed)
-        self._said_late = self._input_ended
-        if self._is_bye(message):
-            self._part()
+        if self._peer_input is PeerInput.ENDED:
+            self._peer_input = PeerInput.ENDED_BEFORE_LAST_MESSAGE
+        if self.is_bye(message):
+            self._end_after_bye()
 
     def end(self) -> None:
-        """This side has said all. What is under way is sent, and the partner is heard to its end."""
-        if self._finished:
+        """End this side's input. Queued messages are sent, and messages are received until the peer ends its input."""
+        if self.sending_ended:
             return
-        self._finished = True
-        if self._throttled:  # a transport waits for its producer before it closes
-            self.transport.unregisterProducer()
-        self._close()
+        self.advance(ConversationEvent.INPUT_ENDED)
+        self._unregister_producer()
+        self.end_output()
 
-    def hang_up(self) -> None:
-        """End both sides at once."""
-        self._finished = self._parting = self._flushed = True
-        self.transport.abortConnection()
+    def abort(self) -> None:
+        """End the conversation in both directions at once."""
+        if self.state is not ConversationState.ENDED:
+            self.advance(ConversationEvent.ABORTED)
+            self.transport.abortConnection()
 
-    def throttle(self, source: IPushProducer) -> None:
-        """Pause ``source``, from which comes what is said, while the partner does not read."""
-        self._throttled = True
-        self.transport.registerProducer(source, True)
+    def register_producer(self, producer: IPushProducer) -> None:
+        """Pause ``producer``, the source of what is sent, while the peer does not read."""
+        self._producer = producer
+        self.transport.registerProducer(producer, True)
 
     def pauseProducing(self) -> None:
-        """Hear nothing more for now."""
+        """Stop reading from the peer."""
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Hear the partner again."""
+        """Read from the peer again."""
         self.transport.resumeProducing()
 
+    # What Twisted calls
+
     def connectionMade(self) -> None:
-        self.ready.callback(self)
+        self.connection_opened()
 
     def dataReceived(self, data: bytes) -> None:
-        self._hear_all(data)
-        if self._learning:
-            if b"\n" in data:  # a partner that ends one line ends them all
-                self._learning = False
-                cancel(self._quiet)
-                if isinstance(self._framing, RawFraming):
-                    cut = self._framing.end() or b""
-                    self._framing = LineFraming(HEARD_MAX)
-                    self._framing.receive(cut)
-            elif isinstance(self._framing, LineFraming):
-                self._wait_for_the_rest()
+        self._deliver_messages(data)
+        if self._learned is not None:
+            if self._learned.undecided:
+                self._message_silence.restart(MESSAGE_SILENCE, self._deliver_unended)
+            else:
+                self._message_silence.cancel()
 
     def readConnectionLost(self) -> None:
         if pending_error(self.transport):
-            self._failure = error.ConnectionLost()
-            self.transport.abortConnection()
+            self.fail(error.ConnectionLost())
             return
-        self._input_ended = True
-        self._hear_rest()
-        if self._finished:
+        self._peer_input = PeerInput.ENDED
+        self._deliver_rest()
+        if self.sending_ended:
             self.transport.loseConnection()
         else:
-            self._left()
+            self._peer_ended_input()
 
     def writeConnectionLost(self) -> None:
-        """All that was said is sent; a partner that does not listen any more says so within a moment."""
-        self._flushed = True
-        if self._input_ended:
-            self._set_timer(QUIET, self._leave)
+        """The system has accepted all messages. A peer that had closed the connection now answers with a reset."""
+        self.advance(ConversationEvent.FLUSHED)
+        if self._peer_input is not PeerInput.OPEN:
+            self.silence.restart(RESET_TIMEOUT, self._close_unless_reset)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._hear_rest()
-        cancel(self._quiet)
-        cancel(self._deadline)
+        self._deliver_rest()
+        self._message_silence.cancel()
+        self.deadline.cancel()
         if self._failure is not None:
             reason = Failure(self._failure)
-        orderly = (self._parting and self._flushed) or reason.check(error.ConnectionDone)
-        if not self.ready.called:
-            self.ready.errback(reason)
-            self._end()
+        succeeded = self.state is ConversationState.DISCONNECTING or reason.check(error.ConnectionDone)
+        if self.ready.called:
+            self.finish(None if succeeded else reason)
         else:
-            self._end(None if orderly else reason)
+            self.ready.errback(reason)
+            self.finish()
 
-    def _close(self) -> None:
-        if self._input_ended and not self._said_late:
+    # For subclasses
+
+    def connection_opened(self) -> None:
+        """The connection is complete. A subclass that has to wait for more than a transport calls this itself."""
+        self.advance(ConversationEvent.CONNECTED)
+        self.ready.callback(self)
+
+    def end_output(self) -> None:
+        """Tell the peer that this side has ended its input. It is called once."""
+        if self._peer_input is PeerInput.ENDED:
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
 
-    def _hear_all(self, data: bytes) -> None:
-        for message in read(self._framing, data, self._left_out):
-            if self._hear(message):
-                self._part()
+    def fail(self, reason: Exception) -> None:
+        """Abort the connection for a reason that the reactor does not know."""
+        self._failure = reason
+        self.transport.abortConnection()
 
-    def _left_out(self, why: str) -> None:
-        self._noticed(f"{why}; it was left out")
+    # The rest is private
 
-    def _hear_rest(self) -> None:
+    def _unregister_producer(self) -> None:
+        if self._producer is not None:  # a transport does not close before its producer is unregistered
+            self._producer = None
+            self.transport.unregisterProducer()
+
+    def _deliver_messages(self, data: bytes) -> None:
+        for message in messages_in(self._framing, data, self._report_dropped_line):
+            if self.deliver(message):
+                self._end_after_bye()
+
+    def _report_dropped_line(self, reason: str) -> None:
+        self.notice(f"{reason}; the line was dropped")
+
+    def _deliver_rest(self) -> None:
+        """Deliver the message that the end of the stream completes."""
         rest = self._framing.end()
-        if rest is not None and self._hear(rest):
-            self._part()
+        if rest is not None and self.deliver(rest):
+            self._end_after_bye()
 
-    def _wait_for_the_rest(self) -> None:
-        if self._quiet is None or not self._quiet.active():
-            self._quiet = self._clock.callLater(QUIET, self._take_unended)
-        else:
-            self._quiet.reset(QUIET)
+    def _deliver_unended(self) -> None:
+        """Deliver a message without a line end, after which nothing has arrived. The peer sends raw messages."""
+        if self._learned is not None:
+            self._learned.switch_to_raw()
+            self._deliver_messages(b"")
 
-    def _leave(self) -> None:
+    def _end_after_bye(self) -> None:
+        """End both directions after a bye word, the peer's at the latest after the timeout."""
+        before = self.state
+        self.advance(ConversationEvent.BYE)
+        if self.state is before:  # an earlier bye word has ended them
+            return
+        if before is ConversationState.OPEN:
+            self._unregister_producer()
+            self.end_output()
+        if self.close_timeout:
+            self.deadline.restart(self.close_timeout, self.transport.abortConnection)
+
+    def _close_unless_reset(self) -> None:
         if pending_error(self.transport):
             self._failure = error.ConnectionLost()
         self.transport.loseConnection()
 
-    def _take_unended(self) -> None:
-        """The partner ends no lines: what has come is a message, and so is each piece that follows."""
-        rest = self._framing.end()
-        if rest is not None:
-            self._framing = RawFraming()
-            self._hear_all(rest)
-
-    def _part(self) -> None:
-        """A bye word ends both sides, the other one at the latest after the timeout."""
-        if self._parting:
-            return
-        self._parting = True
-        self.end()
-        if self._close_timeout:
-            self._deadline = self._clock.callLater(self._close_timeout, self.transport.abortConnection)
-
 
 @implementer(IHandshakeListener)
 class TLSConversation(Conversation):
-    """A conversation on a TLS stream, which Twisted cannot half-close.
+    """One side of a conversation on a TLS stream, which Twisted cannot half-close.
 
-    A class of its own, because an endpoint that connects a protocol which is both half-closeable and a
-    handshake listener forgets the former.
+    This is a class of its own because Twisted's endpoints treat a protocol that is both half-closeable and a handshake
+    listener as if it were a handshake listener only.
 
-    :param handshake_timeout: seconds for the handshake; then the connection is aborted; 0 for none.
+    :param handshake_timeout: seconds after which the connection is aborted if the handshake is not complete; 0 for no
+        limit.
     """
 
     def __init__(self, *args: Any, handshake_timeout: float = 10.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._handshake_timeout = handshake_timeout
-        self._flushed = True  # of which TLS says nothing
-        self._held = False
+        self._reading_paused = False
 
     def connectionMade(self) -> None:
-        """Wait for the handshake; what is said earlier would queue without bound."""
+        """Wait for the handshake. Messages that are sent before it would be queued without a bound."""
         if self._handshake_timeout:
-            self._set_timer(self._handshake_timeout, self._shake_no_hands)
+            self.deadline.restart(self._handshake_timeout, self._handshake_timed_out)
 
     def handshakeCompleted(self) -> None:
-        self._stop_timer()
-        self.ready.callback(self)
+        self.deadline.cancel()
+        self.connection_opened()
 
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
-        if self._finished:
-            self._close()
+        if self.sending_ended:
+            self._wait_for_silence()
 
     def pauseProducing(self) -> None:
-        """Hear nothing more for now; a partner who is not heard is not quiet either."""
-        self._held = True
-        self._stop_timer()
+        """Stop reading from the peer. A peer that is not read does not count as silent."""
+        self._reading_paused = True
+        self.silence.cancel()
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        self._held = False
+        self._reading_paused = False
         super().resumeProducing()
-        if self._finished:
-            self._close()
+        if self.sending_ended:
+            self._wait_for_silence()
 
-    def _shake_no_hands(self) -> None:
-        self._failure = error.TimeoutError()
-        self.transport.abortConnection()
+    def end_output(self) -> None:
+        self.advance(ConversationEvent.FLUSHED)  # TLS does not report it
+        self._wait_for_silence()
+
+    def _handshake_timed_out(self) -> None:
+        self.fail(error.TimeoutError())
+
+    def _wait_for_silence(self) -> None:
+        # A Twisted server that receives the end of the stream drops the answers of the same reactor iteration.
+        if not self._reading_paused:
+            self.silence.restart(PEER_SILENCE, self._close)
 
     def _close(self) -> None:
-        # Not at once: a Twisted server that is told of the end drops the answers of that turn.
-        if not self._held:
-            self._set_timer(FAREWELL, self._say_end)
-
-    def _say_end(self) -> None:
         self.transport.loseConnection()
-        if self._close_timeout:  # the partner may never answer to the end
-            self._set_timer(self._close_timeout, self.hang_up)
+        if self.close_timeout:  # the peer may never confirm the end of the stream
+            self.silence.restart(self.close_timeout, self.abort)

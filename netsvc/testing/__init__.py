@@ -1,14 +1,16 @@
-"""Test Twisted services on a network in memory: with delay, loss, cuts, crashes and partitions, and no socket."""
+"""Test Twisted services on a simulated network with latency, loss, split streams, crashes and partitions.
+
+No test opens a real socket.
+"""
 
 from netsvc.testing.host_reactor import HostReactor
 from netsvc.testing.link import Conditions, LinkError
 from netsvc.testing.network import Host, Links, Network, NetworkError
 from netsvc.testing.stack import HostDownError
-from netsvc.testing.trace import Event, Trace
+from netsvc.testing.trace import Trace, TraceEvent
 
 __all__ = [
     "Conditions",
-    "Event",
     "Host",
     "HostDownError",
     "HostReactor",
@@ -17,4 +19,5 @@ __all__ = [
     "Network",
     "NetworkError",
     "Trace",
+    "TraceEvent",
 ]

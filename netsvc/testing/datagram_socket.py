@@ -1,4 +1,4 @@
-"""Datagram sockets of a simulated host: UDP."""
+"""The datagram sockets (UDP) of a simulated host."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from ipaddress import ip_address
 from typing import Any
 
 from netsvc.testing.link import DATAGRAM_HEADERS, Link
-from netsvc.testing.stack import ANY, BROADCAST, ERR, IN, OUT, HostDownError, Socket, Stack, fail, is_group
+from netsvc.testing.stack import BROADCAST, ERR, IN, OUT, WILDCARD, HostDownError, Socket, Stack, is_multicast, os_error
 
-#: Payload bytes of the longest datagram: over IPv4 the packet, over IPv6 its payload, is at most 65,535 bytes.
-LONGEST = {socket.AF_INET: 65_507, socket.AF_INET6: 65_527}
+#: The maximum payload of a datagram, in bytes. The limit of 65,535 bytes includes the IPv4 header, but not the IPv6
+#: header.
+MAX_PAYLOAD = {socket.AF_INET: 65_507, socket.AF_INET6: 65_527}
 
-#: Bytes that a datagram takes in the receiver's buffer besides its own, so that empty ones fill it too.
-OVERHEAD = 768
+#: Bytes that each datagram uses in the receive buffer in addition to its payload, so that empty datagrams fill it too.
+DATAGRAM_OVERHEAD = 768
 
 _JOIN = {(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP): 4, (socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP): 16}
 _LEAVE = {(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP): 4, (socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP): 16}
@@ -23,7 +24,11 @@ _LOOP = ((socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP), (socket.IPPROTO_IPV6, so
 
 
 class DatagramSocket(Socket):
-    """A UDP socket. Once connected it takes only what comes from its peer, and hears when nobody listens there."""
+    """A UDP socket.
+
+    A connected socket receives datagrams from its peer only. It reports ECONNREFUSED when no socket at the peer's
+    address is bound to the peer's port.
+    """
 
     type = socket.SOCK_DGRAM
 
@@ -31,39 +36,53 @@ class DatagramSocket(Socket):
         super().__init__(stack, family)
         self.peer: tuple[str, int] | None = None
         self.groups: set[str] = set()
-        self._received: deque[tuple[bytes, tuple[str, int]]] = deque()
-        self._held = 0
-        self._reached: dict[str, tuple[Stack, Link, str]] = {}
+        # payload, source, destination address, time of arrival
+        self._received: deque[tuple[bytes, tuple[str, int], str, float]] = deque()
+        self._buffered_bytes = 0
+        self._routes: dict[str, tuple[Stack, Link, str]] = {}  # by destination address
 
     def connect(self, address: Any) -> None:
-        self._check()
+        self.check_open()
         if not 0 <= address[1] <= 65_535:
             raise OverflowError("connect(): port must be 0-65535.")
-        host = self._destination(address[0])
+        host = self.destination(address[0])
         self.stack.route(host)
-        self._bind_for(host)
+        self.bind_for(host)
         self.peer = (host, address[1])
 
     def send(self, data: bytes) -> int:
-        self._check()
-        self._take_error()
+        self.check_open()
+        self.raise_pending_error()
         if self.peer is None:
-            raise fail(errno.EDESTADDRREQ)
+            raise os_error(errno.EDESTADDRREQ)
         return self._send(data, *self.peer)
 
     def sendto(self, data: bytes, address: Any) -> int:
-        self._check()
-        self._take_error()
-        return self._send(data, self._destination(address[0]), address[1])
+        self.check_open()
+        self.raise_pending_error()
+        return self._send(data, self.destination(address[0]), address[1])
 
     def recvfrom(self, size: int) -> tuple[bytes, Any]:
-        self._check()
-        self._take_error()
+        data, source, _, _ = self.receive_with_metadata()
+        return data[:size], source
+
+    def receive_with_metadata(self) -> tuple[bytes, Any, str, float]:
+        """Return the next datagram: payload, source, destination address, and the time at which it arrived."""
+        self.check_open()
+        self.raise_pending_error()
         if not self._received:
-            raise fail(errno.EAGAIN)
-        data, source = self._received.popleft()
-        self._held -= len(data) + OVERHEAD
-        return data[:size], self._shown(source)
+            raise os_error(errno.EAGAIN)
+        data, source, destination, time = self._received.popleft()
+        self._buffered_bytes -= len(data) + DATAGRAM_OVERHEAD
+        return data, self.as_sockaddr(source), destination, time
+
+    def send_from(self, local: str, data: bytes, address: Any) -> int:
+        """Send a datagram from ``local``, an address of this host, whatever address the socket is bound to."""
+        self.check_open()
+        self.raise_pending_error()
+        if not self.stack.is_local(local):
+            raise os_error(errno.EINVAL)
+        return self._send(data, self.destination(address[0]), address[1], local)
 
     def setsockopt(self, level: int, option: int, value: Any) -> None:
         super().setsockopt(level, option, value)
@@ -73,7 +92,7 @@ class DatagramSocket(Socket):
                 change(str(ip_address(bytes(value)[:length])))
 
     def getsockopt(self, level: int, option: int) -> int:
-        if (level, option) in _LOOP and (level, option) not in self._options:
+        if (level, option) in _LOOP and (level, option) not in self.options:
             return 1
         return super().getsockopt(level, option)
 
@@ -81,125 +100,132 @@ class DatagramSocket(Socket):
         ready = OUT | IN if self._received else OUT
         return (ready & interest) | (ERR if self.error else 0)
 
-    def takes(self, address: str) -> bool:
-        if address == self.name[0]:
+    def matches(self, address: str) -> bool:
+        if address == self.local_address[0]:
             return True
         if address == BROADCAST:
-            return bool(self.name[0] == "0.0.0.0")
-        if is_group(address):
+            return bool(self.local_address[0] == "0.0.0.0")
+        if is_multicast(address):
             return address in self.groups
-        return super().takes(address)
+        return super().matches(address)
 
     # Sending
 
-    def _send(self, data: bytes, host: str, port: int) -> int:
-        if self.forgotten:
-            raise HostDownError(f"the host {self.stack.name!r} has crashed, and this port with it")
+    def _send(self, data: bytes, host: str, port: int, local: str | None = None) -> int:
+        if self.host_crashed:
+            raise HostDownError(f"the host {self.stack.name!r} has crashed, and this port no longer exists")
         if not 0 <= port <= 65_535:
             raise OverflowError("sendto(): port must be 0-65535.")
         if not port:
-            raise fail(errno.EINVAL)
-        if not self._bound:
-            self._bind_for(host)
-        if len(data) > LONGEST[socket.AF_INET6 if ":" in host else socket.AF_INET]:
-            raise fail(errno.EMSGSIZE)
-        reached = self._reached.get(host)
-        if reached is not None:
-            self._send_to(data, (host, port), reached)
+            raise os_error(errno.EINVAL)
+        if not self.is_bound:
+            self.bind_for(host)
+        if len(data) > MAX_PAYLOAD[socket.AF_INET6 if ":" in host else socket.AF_INET]:
+            raise os_error(errno.EMSGSIZE)
+        route = self._routes.get(host)
+        if local is not None:
+            remote, link, _ = route or self._find_route(host)
+            self._send_on((remote, link, local), data, (host, port))
+        elif route is not None:
+            self._send_on(route, data, (host, port))
         elif host == BROADCAST:
             if not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
-                raise fail(errno.EACCES)
-            self._send_to_all(data, host, port)
-        elif is_group(host):
-            self._send_to_all(data, host, port)
+                raise os_error(errno.EACCES)
+            self._send_to_each_host(data, host, port)
+        elif is_multicast(host):
+            self._send_to_each_host(data, host, port)
         else:
-            self._send_to(data, (host, port), self._reach(host))
+            self._send_on(self._find_route(host), data, (host, port))
         return len(data)
 
-    def _reach(self, host: str) -> tuple[Stack, Link, str]:
-        """Find who has the address, the link that leads there, and the address that this is sent from."""
-        there = self.stack.route(host)
-        source = self.name[0]
-        if source in ANY.values():
-            source = self.stack.source_for(host)
-        reached = self._reached[host] = (there, self.stack.fabric.link(self.stack.name, there.name), source)
-        return reached
+    def _find_route(self, host: str) -> tuple[Stack, Link, str]:
+        """Return the destination's stack, the link to it, and the source address. Remember them for later datagrams."""
+        remote = self.stack.route(host)
+        source = self.local_address[0]
+        if source in WILDCARD.values():
+            source = self.stack.source_address(host)
+        route = self._routes[host] = (remote, self.stack.fabric.link(self.stack.name, remote.name), source)
+        return route
 
-    def _send_to_all(self, data: bytes, host: str, port: int) -> None:
-        """Send to every host that has a socket for it: a broadcast, or a group's."""
-        source = self.name[0]
-        if source in ANY.values():
-            source = next((one for one in self.stack.addresses if (":" in one) == (":" in host)), source)
+    def _send_to_each_host(self, data: bytes, host: str, port: int) -> None:
+        """Send a broadcast or multicast datagram to each host that has a matching socket."""
+        source = self.local_address[0]
+        if source in WILDCARD.values():
+            source = next((own for own in self.stack.addresses if (":" in own) == (":" in host)), source)
         loop = self.getsockopt(*_LOOP[":" in host])
-        for there in self.stack.fabric.stacks.values():
-            if there is self.stack and not loop:
+        for remote in self.stack.fabric.stacks.values():
+            if remote is self.stack and not loop:
                 continue
-            if there.bound(self.type, host, port):
-                self._send_to(data, (host, port), (there, self.stack.fabric.link(self.stack.name, there.name), source))
+            if remote.sockets_for(self.type, host, port):
+                link = self.stack.fabric.link(self.stack.name, remote.name)
+                self._send_on((remote, link, source), data, (host, port))
 
-    def _send_to(self, data: bytes, destination: tuple[str, int], way: tuple[Stack, Link, str]) -> None:
+    def _send_on(self, route: tuple[Stack, Link, str], data: bytes, destination: tuple[str, int]) -> None:
         host, port = destination
-        there, link, source = way
+        remote, link, source = route
         stack = self.stack
         if len(data) + DATAGRAM_HEADERS + (20 if ":" in host else 0) > link.conditions.mtu:
-            raise fail(errno.EMSGSIZE)
+            raise os_error(errno.EMSGSIZE)
         now = stack.events.now
-        arrivals, fate = link.datagram(now, len(data))
-        stack.fabric.trace.add(now, stack.name, "datagram", there.name, f"{self.name[1]}>{port}", data=data, fate=fate)
+        arrivals, outcome = link.send_datagram(now, len(data))
+        ports = f"{self.local_address[1]}>{port}"
+        stack.fabric.trace.add(now, stack.name, "datagram", remote.name, ports, data=data, outcome=outcome)
         for arrival in arrivals:
-            stack.events.move(arrival, self._arrive, data, (source, self.name[1]), destination, there, link)
+            local = (source, self.local_address[1])
+            stack.events.deliver_at(arrival, self._datagram_arrives, data, local, destination, remote, link)
 
     # Receiving
 
-    def _arrive(
-        self, data: bytes, source: tuple[str, int], destination: tuple[str, int], there: Stack, link: Link
+    def _datagram_arrives(
+        self, data: bytes, source: tuple[str, int], destination: tuple[str, int], remote: Stack, link: Link
     ) -> None:
-        """A datagram of this socket arrives."""
-        if not there.up or not link.conditions.up:
-            link.counts["carried"] -= 1
+        """Pass a datagram that this socket sent to the sockets at its destination."""
+        if not remote.up or not link.conditions.up:
+            link.counts["delivered"] -= 1
             link.counts["lost"] += 1
             return
-        listening = [
-            one
-            for one in there.bound(self.type, *destination)
-            if isinstance(one, DatagramSocket) and one.peer in (None, source)
+        receivers = [
+            receiver
+            for receiver in remote.sockets_for(self.type, *destination)
+            if isinstance(receiver, DatagramSocket) and receiver.peer in (None, source)
         ]
-        if not listening:
-            self._answer_refused(destination, there)
-        elif len(listening) == 1:
-            listening[0].take(data, source)
+        if not receivers:
+            self._answer_port_unreachable(destination, remote)
+        elif len(receivers) == 1:
+            receivers[0].receive(data, source, destination[0])
         else:
-            # Each member of a group takes it; else one socket does, at best one that is connected to the source.
-            group = any(destination[0] in one.groups for one in listening)
-            listening.sort(key=lambda one: one.peer is None)
-            for one in listening if group else listening[:1]:
-                one.take(data, source)
+            # A multicast datagram is passed to each member of the group. Any other datagram is passed to one socket,
+            # preferably to one that is connected to the source.
+            multicast = any(destination[0] in receiver.groups for receiver in receivers)
+            receivers.sort(key=lambda receiver: receiver.peer is None)
+            for receiver in receivers if multicast else receivers[:1]:
+                receiver.receive(data, source, destination[0])
 
-    def take(self, data: bytes, source: tuple[str, int]) -> None:
-        """Take one datagram, if there is room for it."""
-        if self._held + len(data) + OVERHEAD > 2 * self.receive_limit:
+    def receive(self, data: bytes, source: tuple[str, int], destination: str) -> None:
+        """Add a datagram to the receive buffer, or drop it if the buffer is full."""
+        if self._buffered_bytes + len(data) + DATAGRAM_OVERHEAD > 2 * self.receive_limit:
             trace, now = self.stack.fabric.trace, self.stack.events.now
-            trace.add(now, self.stack.name, "datagram", ports=f"{source[1]}>{self.name[1]}", data=data, fate="no room")
+            ports = f"{source[1]}>{self.local_address[1]}"
+            trace.add(now, self.stack.name, "datagram", ports=ports, data=data, outcome="buffer full")
             return
-        self._held += len(data) + OVERHEAD
-        self._received.append((data, source))
-        self.changed()
+        self._buffered_bytes += len(data) + DATAGRAM_OVERHEAD
+        self._received.append((data, source, destination, self.stack.events.now))
+        self.readiness_changed()
 
-    def _answer_refused(self, destination: tuple[str, int], there: Stack) -> None:
-        """Nobody has the port: answer by ICMP (RFC 1122, section 3.2.2.1)."""
-        if not there.is_local(destination[0]):
-            return  # nobody answers a broadcast, or a group
-        link = there.fabric.link(there.name, self.stack.name)
-        now = there.events.now
-        arrival = link.segment(now, 0)
-        fate = "lost" if arrival is None else ""
-        there.fabric.trace.add(
-            now, there.name, "ICMP refused", self.stack.name, f"{destination[1]}>{self.name[1]}", fate=fate
-        )
+    def _answer_port_unreachable(self, destination: tuple[str, int], remote: Stack) -> None:
+        """Send an ICMP "port unreachable" back: no socket is bound to the port (RFC 1122, section 3.2.2.1)."""
+        if not remote.is_local(destination[0]):
+            return  # broadcast and multicast datagrams are never answered
+        link = remote.fabric.link(remote.name, self.stack.name)
+        now = remote.events.now
+        arrival = link.send_segment(now, 0)
+        ports = f"{destination[1]}>{self.local_address[1]}"
+        outcome = "lost" if arrival is None else ""
+        remote.fabric.trace.add(now, remote.name, "ICMP port unreachable", self.stack.name, ports, outcome=outcome)
         if arrival is not None:
-            there.events.move(arrival, self._refused, destination, link)
+            remote.events.deliver_at(arrival, self._port_unreachable_arrives, destination, link)
 
-    def _refused(self, destination: tuple[str, int], link: Link) -> None:
-        if self.peer == destination and not self.closed and not self.forgotten and link.conditions.up:
+    def _port_unreachable_arrives(self, destination: tuple[str, int], link: Link) -> None:
+        if self.peer == destination and not self.closed and not self.host_crashed and link.conditions.up:
             self.error = errno.ECONNREFUSED
-            self.changed()
+            self.readiness_changed()

@@ -1,4 +1,4 @@
-"""Virtual time: what is due, in the order in which it is due."""
+"""Virtual time: a queue of scheduled events, in the order of their time."""
 
 from __future__ import annotations
 
@@ -9,67 +9,71 @@ from itertools import count
 from math import ceil
 from typing import Any
 
-#: Events in a row between which time does not move, after which something must go round in a circle.
+from netsvc.errors import NetsvcError
+
+#: Consecutive events at the same virtual time that are taken as an endless loop.
 STANDSTILL = 10_000_000
 
-#: Cancelled events that are kept before the heap is cleared of them.
-CANCELLED = 1_000
+#: Cancelled events that the heap may contain before they are removed from it.
+CANCELLED_MAX = 1_000
 
-#: Virtual time goes in ticks, and what is due between two is due at the later one. Nothing is ever early by a rounding
-#: error: a ``LoopingCall`` every 0.1 s would otherwise sometimes be called twice, and 0.1 s ten times be less than 1.
-#: The number is a power of two, so that counting in ticks rounds nothing else.
-TICKS_A_SECOND = 2**32
-
-
-class StandstillError(RuntimeError):
-    """So much happens at one instant that time does not move any more."""
+#: Virtual time is a whole number of ticks; an event between two ticks is run at the later one. A rounding error can
+#: therefore never run an event early. Without ticks, a ``LoopingCall`` every 0.1 s would sometimes be called twice, and
+#: ten times 0.1 s would be less than 1 s. The number is a power of two, so that the conversion itself is exact.
+TICKS_PER_SECOND = 2**32
 
 
-#: One event: when, its number, whether it is something under way, what is called, and with what. Nothing is called of
-#: one that was cancelled.
-Entry = list[Any]
+class StandstillError(NetsvcError, RuntimeError):
+    """The events at one instant schedule each other without end, so that virtual time cannot advance."""
 
 
-class Events:
-    """What is due, earliest first; of two that are due together, the one that was scheduled first.
+#: ``[time, sequence number, whether it is in flight, function, arguments]``. The function of a cancelled event is None.
+ScheduledEvent = list[Any]
 
-    :ivar now: seconds since the beginning.
-    :ivar moving: how many of the events are something under way, and not only a timer.
+
+class EventQueue:
+    """The scheduled events. The earliest is run first; of two at the same time, the one that was scheduled first.
+
+    There are two kinds. A *timer* is a delayed call. A *delivery* is in flight: a packet, or a change that a host must
+    process at once. ``Network.settle`` waits for deliveries, but not for timers.
+
+    :ivar now: virtual seconds since the beginning.
+    :ivar in_flight: the number of scheduled deliveries.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.moving = 0
-        self._still = 0
-        self._heap: list[Entry] = []
-        self._number = count()
+        self.in_flight = 0
+        self._events_at_this_time = 0
+        self._heap: list[ScheduledEvent] = []
+        self._sequence = count()
         self._cancelled = 0
-        self._driven = False
+        self._running = False
 
-    def wait(self, time: float, call: Callable[..., object], *args: Any) -> Entry:
-        """Call at ``time``: a timer."""
-        entry = [ceil(time * TICKS_A_SECOND) / TICKS_A_SECOND, next(self._number), False, call, args]
-        heappush(self._heap, entry)
-        return entry
+    def call_at(self, time: float, call: Callable[..., object], *args: Any) -> ScheduledEvent:
+        """Schedule a timer."""
+        event = [ceil(time * TICKS_PER_SECOND) / TICKS_PER_SECOND, next(self._sequence), False, call, args]
+        heappush(self._heap, event)
+        return event
 
-    def move(self, time: float, call: Callable[..., object], *args: Any) -> None:
-        """Call at ``time``: something is under way until then."""
-        self.moving += 1
-        heappush(self._heap, [ceil(time * TICKS_A_SECOND) / TICKS_A_SECOND, next(self._number), True, call, args])
+    def deliver_at(self, time: float, call: Callable[..., object], *args: Any) -> None:
+        """Schedule a delivery."""
+        self.in_flight += 1
+        heappush(self._heap, [ceil(time * TICKS_PER_SECOND) / TICKS_PER_SECOND, next(self._sequence), True, call, args])
 
-    def cancel(self, entry: Entry) -> None:
-        """Call nothing after all."""
-        if entry[3] is not None:
-            entry[3] = None
-            entry[4] = ()
+    def cancel(self, event: ScheduledEvent) -> None:
+        """Cancel a timer. A timer that has run or was cancelled before is ignored."""
+        if event[3] is not None:
+            event[3] = None
+            event[4] = ()
             self._cancelled += 1
-            if self._cancelled > CANCELLED and self._cancelled > len(self._heap) // 2:
+            if self._cancelled > CANCELLED_MAX and self._cancelled > len(self._heap) // 2:
                 self._heap[:] = [kept for kept in self._heap if kept[3] is not None]
                 heapify(self._heap)
                 self._cancelled = 0
 
-    def due(self) -> float | None:
-        """Return when the next event is due, or None if there is none."""
+    def next_time(self) -> float | None:
+        """Return the time of the next event, or None if no event is scheduled."""
         heap = self._heap
         while heap and heap[0][3] is None:
             heappop(heap)
@@ -77,52 +81,52 @@ class Events:
         return heap[0][0] if heap else None
 
     @property
-    def due_now(self) -> bool:
-        """Whether an event is due before time moves."""
-        due = self.due()
-        return due is not None and due <= self.now
+    def has_event_now(self) -> bool:
+        """Whether an event is scheduled for the present time."""
+        next_time = self.next_time()
+        return next_time is not None and next_time <= self.now
 
     @contextmanager
-    def driven(self) -> Iterator[None]:
-        """Let time move for the length of a block.
+    def running(self) -> Iterator[None]:
+        """Mark the queue as running for the duration of a block.
 
-        :raises RuntimeError: if it moves already: an event asks for it.
+        :raises RuntimeError: if it is running already, because an event makes this call.
         """
-        if self._driven:
-            raise RuntimeError("the network runs already: this is called from inside a callback, which should return")
-        self._driven = True
+        if self._running:
+            raise RuntimeError("the network is running already; this must not be called from inside a callback")
+        self._running = True
         try:
             yield
         finally:
-            self._driven = False
+            self._running = False
 
     def step(self) -> None:
-        """Let the next event happen, which there has to be.
+        """Run the next event. The queue must not be empty.
 
-        :raises StandstillError: when time has not moved for ten million events.
+        :raises StandstillError: when virtual time has not advanced for ten million events.
         """
-        entry = heappop(self._heap)
-        time, _, moving, call, args = entry
+        event = heappop(self._heap)
+        time, _, in_flight, call, args = event
         if call is None:
             self._cancelled -= 1
             return
-        entry[3] = None
+        event[3] = None
         if time > self.now:
             self.now = time
-            self._still = 0
+            self._events_at_this_time = 0
         else:
-            self._still += 1
-            if self._still > STANDSTILL:
-                raise StandstillError(f"{STANDSTILL:,} events in a row at {time:g} s: something goes round in a circle")
-        if moving:
-            self.moving -= 1
+            self._events_at_this_time += 1
+            if self._events_at_this_time > STANDSTILL:
+                raise StandstillError(f"{STANDSTILL:,} consecutive events at {time:g} s: this is an endless loop")
+        if in_flight:
+            self.in_flight -= 1
         call(*args)
 
     def run_until(self, time: float) -> None:
-        """Let everything happen that is due until ``time``, and let it be ``time``."""
-        time = ceil(time * TICKS_A_SECOND) / TICKS_A_SECOND
+        """Run every event that is scheduled up to ``time``, and set the virtual time to ``time``."""
+        time = ceil(time * TICKS_PER_SECOND) / TICKS_PER_SECOND
         heap = self._heap
-        with self.driven():
+        with self.running():
             while heap and heap[0][0] <= time:
                 self.step()
         self.now = max(self.now, time)

@@ -1,6 +1,6 @@
 """The reactor of a simulated host.
 
-It does what Twisted's EPollReactor does, most of it by the same code, with simulated sockets and in virtual time.
+It behaves as Twisted's EPollReactor does, and shares most of its code, but it uses simulated sockets and virtual time.
 """
 
 from __future__ import annotations
@@ -35,10 +35,18 @@ from twisted.python.context import theContextTracker
 from twisted.python.log import ILogContext
 from zope.interface import implementer_only
 
-from netsvc.testing.events import Entry
-from netsvc.testing.resolver import Lookup, Resolver
+from netsvc.testing.batch_udp_socket import SimulatedUdpSocket
+from netsvc.testing.events import ScheduledEvent
+from netsvc.testing.resolver import LookupFunction, Resolver
 from netsvc.testing.stack import ERR, HUP, IN, OUT, HostDownError, Stack
-from netsvc.testing.transports import MulticastPort, TCPConnector, TCPPort, UDPPort, UNIXConnector, UNIXPort
+from netsvc.testing.transports import (
+    SimulatedMulticastPort,
+    TCPConnector,
+    TCPPort,
+    UDPPort,
+    UNIXConnector,
+    UNIXPort,
+)
 
 
 @implementer_only(
@@ -54,13 +62,13 @@ from netsvc.testing.transports import MulticastPort, TCPConnector, TCPPort, UDPP
     IReactorPluggableNameResolver,
 )
 class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
-    """One host's reactor. Make it with :meth:`netsvc.testing.Network.host`.
+    """The reactor of one host. Create it with :meth:`netsvc.testing.Network.host`.
 
-    It needs not be run: the network runs all of its hosts, and starts each at the first chance. As EPollReactor does,
-    it takes what is ready once a turn, logs what a protocol raises and closes its connection, and closes a connected
-    UDP port that is refused.
+    You need not run it: the network starts and runs the reactors of all its hosts. As EPollReactor does, it reads from
+    and writes to each ready socket once per reactor iteration. If a protocol raises an exception, it logs the exception
+    and closes the connection. If a connected UDP port is refused, it closes the port.
 
-    After its host has crashed, whatever is asked of it raises :class:`HostDownError`.
+    After its host has crashed, its methods raise :class:`HostDownError`.
     """
 
     _log = Logger()
@@ -69,17 +77,17 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     _POLL_IN = IN
     _POLL_OUT = OUT
 
-    def __init__(self, stack: Stack, lookup: Lookup) -> None:
+    def __init__(self, stack: Stack, lookup: LookupFunction) -> None:
         self.stack = stack
         self._events = stack.events
-        self._start = stack.starts
+        self._boot = stack.boot_count
         self._reads: set[int] = set()
         self._writes: set[int] = set()
         self._selectables: dict[int, Any] = {}
         self._ready: dict[int, None] = {}
-        self._turn_due = False
-        self._calls: dict[DelayedCall, Entry] = {}
-        self._looping = False
+        self._iteration_due = False
+        self._calls: dict[DelayedCall, ScheduledEvent] = {}
+        self._in_main_loop = False
         super().__init__()
         self.installNameResolver(Resolver(self, lookup))
 
@@ -92,11 +100,11 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         return self._events.now
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: A002  Twisted's name
-        self._check()
+        self._check_host_up()
         if not 0 <= delay < inf:
-            raise ValueError(f"a call is made 0 or more seconds later, not {delay!r}")
+            raise ValueError(f"the delay must be a number of seconds, 0 or more: {delay!r}")
         call = DelayedCall(
-            self._events.now + delay, callable, args, kw, self._forget, self._schedule, seconds=self.seconds
+            self._events.now + delay, callable, args, kw, self._unschedule, self._schedule, seconds=self.seconds
         )
         self._schedule(call)
         return call
@@ -105,17 +113,17 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         return list(self._calls)
 
     def _schedule(self, call: DelayedCall) -> None:
-        self._forget(call)
-        self._calls[call] = self._events.wait(call.time, self._call, call)
+        self._unschedule(call)
+        self._calls[call] = self._events.call_at(call.time, self._run_call, call)
 
-    def _forget(self, call: DelayedCall) -> None:
-        entry = self._calls.pop(call, None)
-        if entry is not None:
-            self._events.cancel(entry)
+    def _unschedule(self, call: DelayedCall) -> None:
+        event = self._calls.pop(call, None)
+        if event is not None:
+            self._events.cancel(event)
 
-    def _call(self, call: DelayedCall) -> None:
+    def _run_call(self, call: DelayedCall) -> None:
         if self.threadCallQueue:
-            self.runUntilCurrent()  # which the real one does before its timers, too
+            self.runUntilCurrent()  # a real reactor also runs the calls from threads before its timers
         if call.delayed_time > 0:
             call.activate_delay()
             self._schedule(call)
@@ -123,60 +131,60 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             call.called = 1
             try:
                 call.func(*call.args, **call.kw)
-            except Exception:  # and not Ctrl-C, which ends the test
+            except Exception:  # KeyboardInterrupt must end the test
                 self._log.failure("while handling timed call")
 
     # IReactorCore
 
     def installWaker(self) -> None:
-        """Nothing sleeps that would have to be woken."""
+        """Do nothing: this reactor never sleeps."""
 
     def _initThreads(self) -> None:
-        """There are no threads."""
+        """Do nothing: there are no threads."""
 
     def wakeUp(self) -> None:
-        if not self._down:
-            self._events.wait(self._events.now, self.runUntilCurrent)
+        if not self._host_crashed:
+            self._events.call_at(self._events.now, self.runUntilCurrent)
 
     def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:
-        self._check()
+        self._check_host_up()
         super().callFromThread(f, *args, **kwargs)
 
     def run(self, installSignalHandlers: bool = True) -> None:
-        """Run the network until somebody calls ``stop``.
+        """Run the network until ``stop`` is called.
 
-        :raises RuntimeError: if nothing is left that could happen.
+        :raises RuntimeError: if no event is scheduled any more.
         """
-        self._check()
-        if self._looping and self._started:
+        self._check_host_up()
+        if self._in_main_loop and self._started:
             raise ReactorAlreadyRunning
-        nested, self._looping = self._looping, True
+        was_in_main_loop, self._in_main_loop = self._in_main_loop, True
         try:
             if not self._started:
                 self.startRunning(installSignalHandlers=False)
             self.mainLoop()
         finally:
-            self._looping = nested
+            self._in_main_loop = was_in_main_loop
 
     def mainLoop(self) -> None:
-        with self._events.driven():
+        with self._events.running():
             while self._started:
-                if self._events.due() is None:
+                if self._events.next_time() is None:
                     self.crash()
                     name = self.stack.name
-                    raise RuntimeError(f"nothing is left that could happen, and nobody stopped the reactor of {name}")
+                    raise RuntimeError(f"no event is scheduled any more, and the reactor of {name} was not stopped")
                 self._events.step()
-        self._check()
+        self._check_host_up()
 
     def begin(self) -> None:
-        """Start, unless somebody has done so: call what waits for the reactor to run."""
-        if not self._down and not self._started and not self._startedBefore:
+        """Start the reactor unless it has been started before. Starting makes the calls of ``callWhenRunning``."""
+        if not self._host_crashed and not self._started and not self._startedBefore:
             self.startRunning(installSignalHandlers=False)
 
     def power_off(self) -> None:
-        """Forget all that is due: the host has crashed."""
+        """Cancel all delayed calls and watch no socket any more: the host has crashed."""
         for call in tuple(self._calls):
-            self._forget(call)
+            self._unschedule(call)
         self._reads.clear()
         self._writes.clear()
         self._selectables.clear()
@@ -187,7 +195,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self.wakeUp()
 
     def iterate(self, delay: float = 0.0) -> None:
-        self._check()
+        self._check_host_up()
         self._events.run_until(self._events.now + delay)
 
     # IReactorFDSet
@@ -218,18 +226,18 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         return [self._selectables[number] for number in sorted(self._writes)]
 
     def _add(self, selectable: Any, interested: set[int], event: int) -> None:
-        self._check()
+        self._check_host_up()
         number = selectable.fileno()
         if number in interested:
             return
-        opened = self.stack.sockets.get(number)
-        if opened is None:
-            raise ValueError(f"{selectable!r} is on no socket of the host {self.stack.name}")
+        watched = self.stack.sockets.get(number)
+        if watched is None:
+            raise ValueError(f"{selectable!r} has no socket of the host {self.stack.name}")
         interested.add(number)
         self._selectables[number] = selectable
-        opened.ready = self._note
-        if opened.poll(event):
-            self._note(number)
+        watched.on_readiness = self._socket_ready
+        if watched.poll(event):
+            self._socket_ready(number)
 
     def _remove(self, selectable: Any, interested: set[int], other: set[int]) -> None:
         number = selectable.fileno()
@@ -239,38 +247,38 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         if number not in other:
             self._selectables.pop(number, None)
 
-    def _note(self, number: int) -> None:
-        """A socket may be ready: look at it in the next turn."""
+    def _socket_ready(self, number: int) -> None:
+        """Schedule a reactor iteration that checks this socket."""
         self._ready[number] = None
-        if not self._turn_due:
-            self._turn_due = True
-            self._events.move(self._events.now, self._turn)
+        if not self._iteration_due:
+            self._iteration_due = True
+            self._events.deliver_at(self._events.now, self._run_iteration)
 
-    def _turn(self) -> None:
-        """Let everything read and write that is ready now, once."""
-        self._turn_due = False
-        if self._down:
+    def _run_iteration(self) -> None:
+        """Run one reactor iteration: let each socket that is ready now read or write once."""
+        self._iteration_due = False
+        if self._host_crashed:
             return
         ready, self._ready = self._ready, {}
         call_with_context = theContextTracker.currentContext().callWithContext
         for number in ready:
-            event = self._event(number)
+            event = self._ready_events(number)
             if event:
                 selectable = self._selectables[number]
-                # As callWithLogger does, with less of a detour.
+                # This is what callWithLogger does, with fewer calls.
                 context = {ILogContext: {"isError": 0, "system": selectable.logPrefix()}}
                 call_with_context(context, self._doReadOrWrite, selectable, number, event)
-                if number not in self._ready and self._event(number):
-                    self._note(number)
+                if number not in self._ready and self._ready_events(number):
+                    self._socket_ready(number)
 
-    def _event(self, number: int) -> int:
-        """Return for what a descriptor is ready that somebody waits for."""
+    def _ready_events(self, number: int) -> int:
+        """Return the poll events of a descriptor for which it is both ready and watched."""
         if number not in self._selectables:
             return 0
-        opened = self.stack.sockets.get(number)
-        if opened is None:
+        watched = self.stack.sockets.get(number)
+        if watched is None:
             return 0
-        return opened.poll((IN if number in self._reads else 0) | (OUT if number in self._writes else 0))
+        return watched.poll((IN if number in self._reads else 0) | (OUT if number in self._writes else 0))
 
     # IReactorTCP, IReactorSSL
 
@@ -280,7 +288,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     def connectTCP(
         self, host: str, port: int, factory: ClientFactory[Any], timeout: float = 30.0, bindAddress: Any = None
     ) -> IConnector:
-        self._check()
+        self._check_host_up()
         connector = TCPConnector(host, port, factory, timeout, bindAddress, self)
         connector.connect()
         return connector
@@ -290,7 +298,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     ) -> IListeningPort:
         tls = TLSMemoryBIOFactory(contextFactory, False, factory, self)
         listening: Any = self.listenTCP(port, tls, backlog, interface)
-        listening._type = "TLS"  # which Twisted calls it in the log
+        listening._type = "TLS"  # Twisted writes this word to its log
         return cast(IListeningPort, listening)
 
     def connectSSL(
@@ -312,6 +320,21 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     ) -> IListeningPort:
         return self._listen(UDPPort(port, protocol, interface, maxPacketSize, self))
 
+    def open_udp_socket(
+        self, interface: str, port: int, max_size: int, *, metadata: bool = False, reuse_port: bool = False
+    ) -> SimulatedUdpSocket:
+        """Open a UDP socket for batches of datagrams. netsvc's own UDP ports use this.
+
+        :param interface: an address of the host; ``0.0.0.0`` or an empty string for all IPv4 addresses, ``::`` for all.
+        :param port: the port; 0 for a free one.
+        :param max_size: bytes of the longest datagram; a longer one is cut to this length.
+        :param metadata: whether each datagram carries its time of arrival, TTL and DSCP.
+        :param reuse_port: whether other sockets of the host may use the port as well (SO_REUSEPORT).
+        :raises CannotListenError: if the port is in use, or if the host has no such address.
+        """
+        self._check_host_up()
+        return SimulatedUdpSocket(self.stack, interface, port, max_size, metadata=metadata, reuse_port=reuse_port)
+
     def listenMulticast(
         self,
         port: int,
@@ -320,7 +343,9 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         maxPacketSize: int = 8192,
         listenMultiple: bool = False,
     ) -> IListeningPort:
-        return self._listen(MulticastPort(port, protocol, interface, maxPacketSize, cast(Any, self), listenMultiple))
+        return self._listen(
+            SimulatedMulticastPort(port, protocol, interface, maxPacketSize, cast(Any, self), listenMultiple)
+        )
 
     # IReactorUNIX
 
@@ -332,26 +357,26 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     def connectUNIX(
         self, address: Any, factory: ClientFactory[Any], timeout: float = 30, checkPID: int = 0
     ) -> IConnector:
-        self._check()
+        self._check_host_up()
         connector = UNIXConnector(address, factory, timeout, self, checkPID)
         connector.connect()
         return connector
 
-    # The rest is its own
+    # Private
 
     @property
-    def _down(self) -> bool:
-        return self._start != self.stack.starts
+    def _host_crashed(self) -> bool:
+        return self._boot != self.stack.boot_count
 
-    def _check(self) -> None:
-        if self._start != self.stack.starts:
+    def _check_host_up(self) -> None:
+        if self._boot != self.stack.boot_count:
             raise HostDownError(
-                f"the host {self.stack.name!r} has crashed, and this reactor with it; "
-                "restart() it, and use the reactor that it has then"
+                f"the host {self.stack.name!r} has crashed, and this reactor no longer exists; "
+                "call restart() and use the host's new reactor"
             )
 
     def _listen(self, port: Any) -> IListeningPort:
-        self._check()
+        self._check_host_up()
         port.startListening()
         listening: IListeningPort = port
         return listening

@@ -1,4 +1,4 @@
-"""One direction between two hosts: what it is like, and what becomes of a packet on it."""
+"""One direction of the path between two hosts: its conditions, and the outcome of each packet."""
 
 from __future__ import annotations
 
@@ -8,43 +8,45 @@ from math import inf, isnan
 from random import Random
 from typing import Any
 
-from netsvc.testing.cuts import Policy, lumps
+from netsvc.errors import NetsvcError
+from netsvc.testing.splits import SplitPolicy, nowhere
 
-#: Bytes of headers before the payload of a datagram, and before that of a stream's segment (IPv4).
+#: Bytes of the IPv4 and UDP headers of a datagram, and of the IPv4 and TCP headers of a segment.
 DATAGRAM_HEADERS = 28
 SEGMENT_HEADERS = 40
 
-#: Payload bytes of a segment on a link without a bandwidth; what hosts hand to their network cards at once.
+#: Payload bytes of a segment on a link without a bandwidth limit. Linux passes segments of this size to network cards.
 SEGMENT_MAX = 65_536
 
-#: Bytes of a packet on a link with a bandwidth, if its MTU is not less; or one segment would keep others waiting.
-ETHERNET = 1_500
+#: Maximum bytes of a packet of a stream on a link with a bandwidth limit, unless its MTU is less. With larger packets,
+#: one segment would block all others for a long time.
+ETHERNET_MTU = 1_500
 
-#: The least by which a datagram is held back that others overtake, in seconds.
-HELD_BACK = 0.001
+#: The least extra delay of a reordered datagram, in seconds.
+REORDERING_DELAY_MIN = 0.001
 
 
-class LinkError(ValueError):
-    """No link is like that."""
+class LinkError(NetsvcError, ValueError):
+    """A link cannot have this condition."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a link is like. As it stands, it is perfect.
+    """The conditions of a link. The defaults are a perfect link.
 
-    ``loss``, ``duplication`` and ``reordering`` are shares between 0 and 1 of the datagrams. A lost segment of a stream
-    is sent again, as TCP does, so that there loss is delay.
+    ``loss``, ``duplication`` and ``reordering`` are shares of the datagrams, between 0 and 1. A lost segment of a
+    stream is retransmitted, as by TCP; loss on a stream is therefore a delay.
 
-    :param latency: seconds that a packet is under way.
-    :param jitter: seconds that may be added to it, evenly distributed. Datagrams may overtake each other for it.
-    :param bandwidth: bits a second. Packets wait their turn, in a queue without bound.
+    :param latency: seconds from sending to arrival.
+    :param jitter: maximum seconds that are added to the latency, uniformly distributed. It can reorder datagrams.
+    :param bandwidth: bits per second. Packets wait in a queue of unlimited length.
     :param loss: the share that is lost.
-    :param burst: how many are lost in a row, on average (the Gilbert model); 1 for each on its own.
+    :param burst: the mean number of consecutive losses (the Gilbert model); 1 for independent losses.
     :param duplication: the share that arrives twice.
-    :param reordering: the share that is held back for another latency and jitter, so that others overtake it.
-    :param mtu: bytes of the longest packet, headers included. Sending a longer datagram is an error.
-    :param cuts: where streams are cut; see :mod:`netsvc.testing.cuts`.
-    :param up: False for a partition: whatever is sent is lost.
+    :param reordering: the share that is delayed by one more latency and jitter, so that later datagrams overtake it.
+    :param mtu: maximum bytes of a packet, including its headers. Sending a longer datagram is an error.
+    :param splits: the offsets at which streams are split into reads; see :mod:`netsvc.testing.splits`.
+    :param up: False for a partition: every packet is lost.
     """
 
     latency: float = 0.0
@@ -54,53 +56,53 @@ class Conditions:
     burst: float = 1.0
     duplication: float = 0.0
     reordering: float = 0.0
-    mtu: int = 65_575  # the longest that UDP allows: over IPv6
-    cuts: Policy = lumps
+    mtu: int = 65_575  # the maximum for UDP, which is reached over IPv6
+    splits: SplitPolicy = nowhere
     up: bool = True
 
     def __post_init__(self) -> None:
         for name in ("latency", "jitter"):
             value = getattr(self, name)
-            if not _number(value) or not 0 <= value < inf:
-                raise LinkError(f"{name} is in seconds, and 0 or more: {value!r}")
+            if not _is_number(value) or not 0 <= value < inf:
+                raise LinkError(f"{name} must be a number of seconds, 0 or more: {value!r}")
         for name in ("loss", "duplication", "reordering"):
             value = getattr(self, name)
-            if not _number(value) or not 0 <= value <= 1:
-                raise LinkError(f"{name} is a share between 0 and 1: {value!r}")
-        if not _number(self.bandwidth) or not self.bandwidth > 0:
-            raise LinkError(f"bandwidth is in bits a second, and more than 0: {self.bandwidth!r}")
-        if not _number(self.burst) or not 1 <= self.burst < inf:
-            raise LinkError(f"burst is a mean number of datagrams in a row, and 1 or more: {self.burst!r}")
+            if not _is_number(value) or not 0 <= value <= 1:
+                raise LinkError(f"{name} must be a share between 0 and 1: {value!r}")
+        if not _is_number(self.bandwidth) or not self.bandwidth > 0:
+            raise LinkError(f"bandwidth must be a number of bits per second, more than 0: {self.bandwidth!r}")
+        if not _is_number(self.burst) or not 1 <= self.burst < inf:
+            raise LinkError(f"burst must be a mean number of consecutive losses, 1 or more: {self.burst!r}")
         if self.burst > 1 and self.loss / (self.burst * (1 - self.loss) or 1) > 1:
-            raise LinkError(f"a loss of {self.loss} does not come in bursts of {self.burst}: they would touch")
+            raise LinkError(f"a loss of {self.loss} is too high for bursts of {self.burst}: the bursts would overlap")
         if not isinstance(self.mtu, int) or self.mtu < 68:  # RFC 791
-            raise LinkError(f"mtu is in bytes, and 68 or more: {self.mtu!r}")
+            raise LinkError(f"mtu must be a number of bytes, 68 or more: {self.mtu!r}")
         if not isinstance(self.up, bool):
-            raise LinkError(f"up is True or False: {self.up!r}")
-        if not callable(self.cuts):
-            raise LinkError(f"cuts is a policy such as netsvc.testing.cuts.anywhere: {self.cuts!r}")
+            raise LinkError(f"up must be True or False: {self.up!r}")
+        if not callable(self.splits):
+            raise LinkError(f"splits must be a policy such as netsvc.testing.splits.at_random: {self.splits!r}")
 
-    def but(self, **changes: Any) -> Conditions:
-        """Return these conditions, changed.
+    def replace(self, **changes: Any) -> Conditions:
+        """Return a copy with these changes.
 
-        :raises LinkError: for a condition that there is not, or a value that it cannot have.
+        :raises LinkError: for an unknown condition or an impossible value.
         """
         known = [field.name for field in fields(self)]
         unknown = [name for name in changes if name not in known]
         if unknown:
-            raise LinkError(f"no condition of a link is called {unknown[0]!r}; there are {', '.join(known)}")
+            raise LinkError(f"a link has no condition {unknown[0]!r}; the conditions are {', '.join(known)}")
         return replace(self, **changes)
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not isnan(value)
 
 
 class Link:
-    """One direction between two hosts.
+    """One direction of the path between two hosts.
 
-    :param seed: whatever makes its chances its own.
-    :ivar counts: what became of the datagrams: ``carried``, ``lost``, ``doubled``, ``late``.
+    :param seed: the seed of its random numbers, different for each link.
+    :ivar counts: the number of datagrams by outcome: ``delivered``, ``lost``, ``duplicated``, ``reordered``.
     """
 
     def __init__(self, seed: str, conditions: Conditions) -> None:
@@ -108,64 +110,64 @@ class Link:
         self.counts: Counter[str] = Counter()
         self._seed = seed
         self._random: Random | None = None
-        self._free_at = 0.0  # when what was sent before has left
-        self._losing = False  # in the middle of a burst
+        self._idle_at = 0.0  # the time at which all earlier packets have been transmitted
+        self._in_loss_burst = False
 
     @property
     def random(self) -> Random:
-        """Its chances, which no other link's traffic touches."""
+        """Its random number generator. The traffic of other links does not change its sequence."""
         if self._random is None:
             self._random = Random(self._seed)
         return self._random
 
     @property
     def segment_max(self) -> int:
-        """Payload bytes of a segment."""
-        now = self.conditions
-        return SEGMENT_MAX if now.bandwidth == inf else min(now.mtu, ETHERNET) - SEGMENT_HEADERS
-
-    def segment(self, now: float, length: int) -> float | None:
-        """Send a segment of a stream. Returns when it arrives, or None if it does not."""
+        """Maximum payload bytes of a segment."""
         conditions = self.conditions
-        if not conditions.up or (conditions.loss and self._loses()):
+        return SEGMENT_MAX if conditions.bandwidth == inf else min(conditions.mtu, ETHERNET_MTU) - SEGMENT_HEADERS
+
+    def send_segment(self, now: float, length: int) -> float | None:
+        """Send a segment of a stream. Returns its arrival time, or None if it is lost."""
+        conditions = self.conditions
+        if not conditions.up or (conditions.loss and self._is_lost()):
             return None
         return self._arrival(now, length + SEGMENT_HEADERS)
 
-    def datagram(self, now: float, length: int) -> tuple[list[float], str]:
-        """Send a datagram. Returns when it arrives, which is not at all, once or twice, and what became of it."""
+    def send_datagram(self, now: float, length: int) -> tuple[list[float], str]:
+        """Send a datagram. Returns its arrival times (none, one or two) and its outcome, as in ``TraceEvent``."""
         conditions = self.conditions
-        if not conditions.up or (conditions.loss and self._loses()):
+        if not conditions.up or (conditions.loss and self._is_lost()):
             self.counts["lost"] += 1
             return [], "lost"
-        self.counts["carried"] += 1
+        self.counts["delivered"] += 1
         arrivals = [self._arrival(now, length + DATAGRAM_HEADERS)]
-        fate = ""
+        outcome = ""
         if conditions.reordering and self.random.random() < conditions.reordering:
-            self.counts["late"] += 1
-            fate = "late"
-            arrivals[0] += max(HELD_BACK, conditions.latency + conditions.jitter)
+            self.counts["reordered"] += 1
+            outcome = "reordered"
+            arrivals[0] += max(REORDERING_DELAY_MIN, conditions.latency + conditions.jitter)
         if conditions.duplication and self.random.random() < conditions.duplication:
-            self.counts["doubled"] += 1
-            fate = "doubled" if not fate else "late and doubled"
+            self.counts["duplicated"] += 1
+            outcome = "duplicated" if not outcome else "reordered and duplicated"
             arrivals.append(self._arrival(now, length + DATAGRAM_HEADERS))
-        return arrivals, fate
+        return arrivals, outcome
 
     def _arrival(self, now: float, length: int) -> float:
         conditions = self.conditions
-        leaves = now
+        transmitted = now
         if conditions.bandwidth != inf:
-            leaves = self._free_at = max(now, self._free_at) + length * 8 / conditions.bandwidth
+            transmitted = self._idle_at = max(now, self._idle_at) + length * 8 / conditions.bandwidth
         if conditions.jitter:
-            leaves += conditions.jitter * self.random.random()
-        return leaves + conditions.latency
+            transmitted += conditions.jitter * self.random.random()
+        return transmitted + conditions.latency
 
-    def _loses(self) -> bool:
+    def _is_lost(self) -> bool:
         loss, burst = self.conditions.loss, self.conditions.burst
         if burst == 1 or loss == 1:
             return self.random.random() < loss
-        # Gilbert's two states; within a burst each is lost. The share of time in bursts comes to ``loss``.
-        if self._losing:
-            self._losing = self.random.random() >= 1 / burst
+        # The Gilbert model has two states. In a burst, every packet is lost. The share of time in bursts is ``loss``.
+        if self._in_loss_burst:
+            self._in_loss_burst = self.random.random() >= 1 / burst
         else:
-            self._losing = self.random.random() < loss / (burst * (1 - loss))
-        return self._losing
+            self._in_loss_burst = self.random.random() < loss / (burst * (1 - loss))
+        return self._in_loss_burst

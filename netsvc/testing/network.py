@@ -1,4 +1,4 @@
-"""A network in memory: hosts, each with a reactor, and what is between them."""
+"""A simulated network: hosts, each with a reactor, and the links between them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from netsvc.errors import NetsvcError
 from netsvc.testing.host_reactor import HostReactor
 from netsvc.testing.link import Link
-from netsvc.testing.stack import BROADCAST, BUFFER, Fabric, HostDownError, Stack
+from netsvc.testing.stack import BROADCAST, BUFFER, Fabric, HostDownError, Stack, is_ip_address
 from netsvc.testing.trace import Trace
-from netsvc.wire.address import is_ip
 
 T = TypeVar("T")
 
 
-#: What links count.
-COUNTED = ("carried", "lost", "doubled", "late")
+#: The outcomes of datagrams that links count.
+COUNTED = ("delivered", "lost", "duplicated", "reordered")
 
 
-class NetworkError(ValueError):
-    """The network has no such thing, or cannot do that."""
+class NetworkError(NetsvcError, ValueError):
+    """The simulated network has no such thing, or it cannot do this."""
 
 
 class Host:
-    """One host. Make it with :meth:`Network.host`.
+    """A host. Create it with :meth:`Network.host`.
 
-    :ivar name: which is a name on the network, too.
+    :ivar name: its name, which the other hosts can resolve.
     :ivar addresses: its IPv4 and IPv6 addresses; the first is ``address``.
     """
 
@@ -48,18 +48,24 @@ class Host:
 
     @property
     def up(self) -> bool:
-        """Whether it runs."""
+        """Whether the host runs."""
         return self._stack.up
 
     @property
     def reactor(self) -> HostReactor:
-        """Its reactor. After a restart it has a new one."""
+        """The reactor of the host. A restart replaces it.
+
+        :raises HostDownError: if the host has crashed.
+        """
         if not self._stack.up:
-            raise HostDownError(f"the host {self.name!r} has crashed; restart() it before its reactor is used")
+            raise HostDownError(f"the host {self.name!r} has crashed; call restart() before you use its reactor")
         return self._reactor
 
     def crash(self) -> None:
-        """Cut its power: everything on it is gone at once, and nobody is told."""
+        """Crash, as in a power failure: all sockets and timers are dropped, and no peer is notified.
+
+        :raises HostDownError: if the host has crashed already.
+        """
         if not self._stack.up:
             raise HostDownError(f"the host {self.name!r} has crashed already")
         self._stack.crash()
@@ -67,9 +73,12 @@ class Host:
         self._network.note(self.name, "crashed")
 
     def restart(self) -> HostReactor:
-        """Start it again, with nothing on it. Returns its new reactor."""
+        """Start the host again, without sockets and timers. Returns its new reactor.
+
+        :raises NetworkError: if the host runs.
+        """
         if self._stack.up:
-            raise NetworkError(f"the host {self.name!r} runs; crash() it before it is started again")
+            raise NetworkError(f"the host {self.name!r} runs; call crash() before restart()")
         self._stack.up = True
         self._start()
         self._network.note(self.name, "restarted")
@@ -81,69 +90,72 @@ class Host:
 
 
 class Links:
-    """Links that are changed together. Get them from :meth:`Network.link`, ``link_from`` or ``links``."""
+    """A group of links that are changed together. Get it from :meth:`Network.link`, ``link_from`` or ``links``."""
 
-    def __init__(self, network: Network, ends: Sequence[tuple[str, str]], everywhere: bool = False) -> None:
+    def __init__(self, network: Network, ends: Sequence[tuple[str, str]], all_links: bool = False) -> None:
         self._network = network
         self._fabric = network._fabric
         self._ends = ends
-        self._everywhere = everywhere
+        self._all_links = all_links
 
     def set(self, **conditions: Any) -> None:
-        """Change what they are like, from now on; what is not named stays. See :class:`~netsvc.testing.Conditions`.
+        """Change conditions from now on. The other conditions stay. See :class:`~netsvc.testing.Conditions`.
 
-        :raises LinkError: for a condition that there is not, or a value that it cannot have.
+        :raises LinkError: for an unknown condition or an impossible value.
         """
-        changed = [(link, link.conditions.but(**conditions)) for link in self._all()]
-        if self._everywhere:
-            self._fabric.conditions = self._fabric.conditions.but(**conditions)
+        changed = [(link, link.conditions.replace(**conditions)) for link in self._links()]
+        if self._all_links:
+            self._fabric.conditions = self._fabric.conditions.replace(**conditions)
         for link, new in changed:
             link.conditions = new
-        shown = " ".join(f"{name}={_shown(value)}" for name, value in conditions.items())
-        self._network.note(self._name(), shown)
+        text = " ".join(f"{name}={_condition_text(value)}" for name, value in conditions.items())
+        self._network.note(self._name(), text)
 
     def partition(self) -> None:
-        """Lose whatever is sent, and what is under way."""
+        """Begin a partition: all packets are lost, including those in flight."""
         self.set(up=False)
 
     def heal(self) -> None:
         """End a partition."""
         self.set(up=True)
 
-    def count(self, what: str) -> int:
-        """Return how many datagrams were ``carried``, ``lost``, ``doubled`` or ``late`` so far, together."""
-        if what not in COUNTED:
-            raise NetworkError(f"counted is what was {', '.join(COUNTED)}, and not {what!r}")
-        return sum(link.counts[what] for link in self._all())
+    def count(self, outcome: str) -> int:
+        """Return how many datagrams were ``delivered``, ``lost``, ``duplicated`` or ``reordered`` so far, in total.
 
-    def _all(self) -> list[Link]:
+        :raises NetworkError: for any other outcome.
+        """
+        if outcome not in COUNTED:
+            raise NetworkError(f"no outcome is called {outcome!r}; links count {', '.join(COUNTED)}")
+        return sum(link.counts[outcome] for link in self._links())
+
+    def _links(self) -> list[Link]:
         ends = self._ends
-        if self._everywhere:
+        if self._all_links:
             names = list(self._fabric.stacks)
-            ends = [(one, other) for one in names for other in names if one != other]
+            ends = [(source, destination) for source in names for destination in names if source != destination]
         return [self._fabric.link(*pair) for pair in ends]
 
     def _name(self) -> str:
-        if self._everywhere:
+        if self._all_links:
             return "all links"
         source, destination = self._ends[0]
         return f"{source} {'->' if len(self._ends) == 1 else '<->'} {destination}"
 
 
 class Network:
-    """Hosts, the links between them, and one clock that drives all.
+    """A network of hosts and links, with one virtual clock.
 
-    Nothing sleeps, and nothing happens but in :meth:`advance`, :meth:`run` and :meth:`settle`. The same seed and the
-    same calls give the same :attr:`trace`, byte for byte.
+    Events run in :meth:`advance`, :meth:`run` and :meth:`settle` only, and never sleep. The same seed and the same
+    calls give the same :attr:`trace`, byte for byte.
 
-    :param seed: of every chance: what is lost, late, doubled, and where streams are cut.
-    :ivar trace: what happened so far.
-    :ivar hosts: by name.
+    :param seed: the seed of all random numbers: for loss, jitter, reordering, duplication and splits.
+    :ivar trace: the history of the network.
+    :ivar hosts: the hosts by name.
     """
 
     def __init__(self, seed: int = 0) -> None:
         if not isinstance(seed, int):
-            raise NetworkError(f"a seed is a whole number, not {seed!r}")
+            raise NetworkError(f"the seed must be an integer, not {seed!r}")
         self.seed = seed
         self._fabric = Fabric(seed)
         self._events = self._fabric.events
@@ -156,103 +168,107 @@ class Network:
 
     @property
     def now(self) -> float:
-        """Seconds since the beginning."""
+        """Virtual seconds since the beginning."""
         return self._events.now
 
     def host(self, name: str, *addresses: str, buffer: int = BUFFER, refuses_when_full: bool = False) -> Host:
         """Add a host.
 
-        :param addresses: its own; by default an IPv4 address in 10.0.0.0/8 and an IPv6 address in fd00::/8.
-        :param buffer: bytes that each of its sockets holds for sending, and as many for reading.
-        :param refuses_when_full: whether a port whose backlog is full refuses, as on BSD and Windows; or else it does
-            not answer, and the client tries again, as on Linux.
-        :raises NetworkError: for a name or an address that is taken or is none.
+        :param addresses: its addresses; by default an IPv4 address in 10.0.0.0/8 and an IPv6 address in fd00::/8.
+        :param buffer: bytes of each socket's send buffer, and of its receive buffer.
+        :param refuses_when_full: whether a port with a full backlog refuses connections, as on BSD and Windows. By
+            default it does not answer, and the client tries again, as on Linux.
+        :raises NetworkError: for a name or an address that is in use or invalid.
         """
         if not name or not isinstance(name, str):
-            raise NetworkError(f"a host has a name, not {name!r}")
+            raise NetworkError(f"the name of a host must be a text that is not empty, not {name!r}")
         if name.lower() in self._names:
-            raise NetworkError(f"the name {name!r} is taken already")
+            raise NetworkError(f"the name {name!r} is in use already")
         if not isinstance(buffer, int) or buffer < 1:
-            raise NetworkError(f"a buffer holds so many bytes, and at least one, not {buffer!r}")
-        chosen = [_address(address) for address in addresses] or self._free_addresses()
-        stack = Stack(self._fabric, name, chosen, buffer, refuses_when_full)
+            raise NetworkError(f"buffer must be a number of bytes, 1 or more: {buffer!r}")
+        own_addresses = [_parse_host_address(address) for address in addresses] or self._free_addresses()
+        stack = Stack(self._fabric, name, own_addresses, buffer, refuses_when_full)
         try:
             self._fabric.add(stack)
         except ValueError as e:
             raise NetworkError(str(e)) from None
-        self._names[name.lower()] = (chosen, 0.0)
+        self._names[name.lower()] = (own_addresses, 0.0)
         host = self.hosts[name] = Host(self, stack)
         return host
 
-    def name(self, name: str, *where: str, delay: float = 0.0) -> None:
-        """Give hosts or addresses one more name, or a name that is not a host's other addresses.
+    def name(self, name: str, *targets: str, delay: float = 0.0) -> None:
+        """Add a name for hosts or addresses, or replace the addresses of an added name.
 
-        :param where: names of hosts, and addresses, in the order in which they are found; none if it has none.
-        :param delay: seconds that it takes to look the name up.
+        :param targets: names of hosts, and addresses, in the order in which a lookup returns them. A lookup of a name
+            without targets finds no address.
+        :param delay: virtual seconds that a lookup takes.
+        :raises NetworkError: for the name of a host, an unknown target or an impossible delay.
         """
         if not isinstance(name, str) or any(name.lower() == host.lower() for host in (*self.hosts, "localhost")):
-            raise NetworkError(f"the name {name!r} cannot be given away")
-        _seconds("a delay", delay)
-        addresses = [address for one in where for address in ([one] if is_ip(one) else self._host(one).addresses)]
+            raise NetworkError(f"the name {name!r} cannot be changed")
+        _check_seconds("delay", delay)
+        addresses = [
+            address
+            for target in targets
+            for address in ([target] if is_ip_address(target) else self._host(target).addresses)
+        ]
         self._names[name.lower()] = (addresses, delay)
 
     def lookup(self, name: str) -> tuple[Sequence[str], float]:
-        """Return the addresses of a name, which may be none, and the seconds that it takes to find them."""
+        """Return the addresses of a name (none if it is unknown), and the seconds that the lookup takes."""
         return self._names.get(name.lower().rstrip("."), ((), 0.0))
 
     def link(self, one: str, other: str) -> Links:
         """Return the links between two hosts, in both directions."""
-        self._pair(one, other)
+        self._check_pair(one, other)
         return Links(self, [(one, other), (other, one)])
 
     def link_from(self, source: str, destination: str) -> Links:
-        """Return the link in one direction."""
-        self._pair(source, destination)
+        """Return the link from one host to another, in this direction only."""
+        self._check_pair(source, destination)
         return Links(self, [(source, destination)])
 
     def links(self) -> Links:
         """Return all links, including those of hosts that are added later."""
-        return Links(self, [], everywhere=True)
+        return Links(self, [], all_links=True)
 
     def advance(self, seconds: float) -> None:
-        """Let everything happen that is due within so many seconds."""
-        _seconds("time", seconds)
+        """Advance the virtual time by this many seconds, and run all events up to then."""
+        _check_seconds("time", seconds)
         self._events.run_until(self._events.now + seconds)
 
     def settle(self) -> None:
-        """Let everything arrive that is under way, and everything happen that follows at once.
+        """Run events until no packet is in flight and no event is scheduled for the present time.
 
-        Timers that are due meanwhile are called; those that are due later are not waited for, and what was lost and is
-        to be sent again later is not, either.
+        Timers whose time comes meanwhile are run. It does not wait for later timers, nor for retransmissions.
         """
         events = self._events
-        with events.driven():
-            while events.moving or events.due_now:
+        with events.running():
+            while events.in_flight or events.has_event_now:
                 events.step()
 
     def call_later(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
-        """Call in so many seconds, on no host: to let a test change a link, or a host, meanwhile."""
-        _seconds("time", seconds)
-        self._events.wait(self._events.now + seconds, call, *args)
+        """Schedule a call of the test itself, for example to change a link or to crash a host."""
+        _check_seconds("time", seconds)
+        self._events.call_at(self._events.now + seconds, call, *args)
 
-    def run(self, what: Deferred[T] | Coroutine[Any, Any, T], timeout: float = 3600.0) -> T:
-        """Let everything happen until ``what`` has a result, and return it, or raise its exception.
+    def run(self, awaitable: Deferred[T] | Coroutine[Any, Any, T], timeout: float = 3600.0) -> T:
+        """Run events until a Deferred or coroutine has a result. Returns the result, or raises its exception.
 
-        :param what: a Deferred, or a coroutine that awaits some.
-        :param timeout: seconds of virtual time.
-        :raises NetworkError: when nothing is left that could happen, or the time is over.
+        :param timeout: virtual seconds.
+        :raises NetworkError: when no event is scheduled any more, or after the timeout.
         """
-        awaited = what if isinstance(what, Deferred) else Deferred.fromCoroutine(what)
+        deferred = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
         results: list[Any] = []
-        awaited.addBoth(results.append)
+        deferred.addBoth(results.append)
         events = self._events
         deadline = events.now + timeout
-        with events.driven():
+        with events.running():
             while not results:
-                due = events.due()
-                if due is None:
-                    raise NetworkError(f"nothing is left that could happen at {self.now:g} s, and there is no result")
-                if due > deadline:
+                next_time = events.next_time()
+                if next_time is None:
+                    raise NetworkError(f"no event is scheduled any more at {self.now:g} s, and there is no result")
+                if next_time > deadline:
                     raise NetworkError(f"there is no result after {timeout:g} s")
                 events.step()
         if isinstance(results[0], Failure):
@@ -260,44 +276,47 @@ class Network:
         result: T = results[0]
         return result
 
-    def note(self, who: str, what: str) -> None:
-        """Write into the trace what happened to a host or a link, or what a test did."""
-        self.trace.add(self.now, who, what)
+    def note(self, subject: str, text: str) -> None:
+        """Record a remark in the trace.
+
+        :param subject: the host, the link or the test that it is about.
+        """
+        self.trace.add(self.now, subject, text)
 
     def _free_addresses(self) -> list[str]:
         for number in count(1):
-            chosen = [f"10.0.{number >> 8}.{number & 255}", f"fd00::{number:x}"]
-            if not any(self._fabric.at(address) for address in chosen):
-                return chosen
+            addresses = [f"10.0.{number >> 8}.{number & 255}", f"fd00::{number:x}"]
+            if not any(self._fabric.stack_at(address) for address in addresses):
+                return addresses
         raise AssertionError
 
     def _host(self, name: str) -> Host:
         if name not in self.hosts:
-            raise NetworkError(f"no host is called {name!r}; there are {', '.join(self.hosts) or 'none'}")
+            raise NetworkError(f"no host is called {name!r}; the hosts are {', '.join(self.hosts) or 'none'}")
         return self.hosts[name]
 
-    def _pair(self, one: str, other: str) -> None:
+    def _check_pair(self, one: str, other: str) -> None:
         self._host(one)
         self._host(other)
         if one == other:
-            raise NetworkError(f"a host's way to itself is always perfect: {one!r}")
+            raise NetworkError(f"the link from a host to itself is always perfect and cannot be changed: {one!r}")
 
 
-def _seconds(what: str, value: float) -> None:
+def _check_seconds(name: str, value: float) -> None:
     if not isinstance(value, int | float) or not 0 <= value < inf:
-        raise NetworkError(f"{what} is in seconds, and 0 or more: {value!r}")
+        raise NetworkError(f"{name} must be a number of seconds, 0 or more: {value!r}")
 
 
-def _address(text: str) -> str:
-    """Return an address as it is written as a rule."""
-    if not isinstance(text, str) or not is_ip(text):
+def _parse_host_address(text: str) -> str:
+    """Return an address in its canonical form."""
+    if not isinstance(text, str) or not is_ip_address(text):
         raise NetworkError(f"not an IPv4 or IPv6 address: {text!r}")
     address = ip_address(text)
     if address.is_unspecified or address.is_multicast or text == BROADCAST:
-        raise NetworkError(f"not an address that a host can have: {text!r}")
+        raise NetworkError(f"a host cannot have this address: {text!r}")
     return str(address)
 
 
-def _shown(value: object) -> str:
-    """Show a condition so that it looks the same each time."""
+def _condition_text(value: object) -> str:
+    """Return the text of a condition for the trace. It is the same in every process."""
     return getattr(value, "__name__", None) or (type(value).__name__ if callable(value) else str(value))

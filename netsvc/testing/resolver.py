@@ -1,4 +1,4 @@
-"""Names on a simulated network."""
+"""The name resolver of a simulated host."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from netsvc.wire.address import is_ip
+from netsvc.testing.stack import is_ip_address
 
-#: Returns the addresses of a name, and the seconds that the answer takes.
-Lookup = Callable[[str], tuple[Sequence[str], float]]
+#: Takes a name. Returns its addresses, and the seconds that the lookup takes.
+LookupFunction = Callable[[str], tuple[Sequence[str], float]]
 
 
 @implementer(IHostnameResolver)
 class Resolver:
-    """Resolves the names that a network knows.
+    """Resolves the names of a simulated network.
 
-    :param clock: of the host that asks.
-    :param lookup: knows the names.
+    :param clock: the clock of the host.
+    :param lookup: returns the addresses of a name.
     """
 
-    def __init__(self, clock: IReactorTime, lookup: Lookup) -> None:
+    def __init__(self, clock: IReactorTime, lookup: LookupFunction) -> None:
         self._clock = clock
         self._lookup = lookup
 
@@ -41,36 +41,36 @@ class Resolver:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        addresses, delay = ([hostName], 0.0) if is_ip(hostName) else self._lookup(hostName)
-        kinds = addressTypes or (IPv4Address, IPv6Address)
+        addresses, delay = ([hostName], 0.0) if is_ip_address(hostName) else self._lookup(hostName)
+        wanted_types = addressTypes or (IPv4Address, IPv6Address)
         found = [
-            kind(transportSemantics, address, portNumber)  # type: ignore[arg-type]  # "TCP" or "UDP", as was asked
+            kind(transportSemantics, address, portNumber)  # type: ignore[arg-type]  # "TCP" or "UDP", as requested
             for address in addresses
             for kind in [IPv6Address if ":" in address else IPv4Address]
-            if kind in kinds
+            if kind in wanted_types
         ]
         resolution = _Resolution(hostName, resolutionReceiver, found)
         resolutionReceiver.resolutionBegan(resolution)
-        resolution.due = self._clock.callLater(delay, resolution.answer)
+        resolution.timer = self._clock.callLater(delay, resolution.complete)
         return resolution
 
 
 @implementer(IHostResolution)
 class _Resolution:
-    due: Any
+    timer: Any
 
     def __init__(self, name: str, receiver: IResolutionReceiver, found: Sequence[IPv4Address | IPv6Address]) -> None:
         self.name = name
         self._receiver = receiver
         self._found = found
 
-    def answer(self) -> None:
+    def complete(self) -> None:
         for address in self._found:
             self._receiver.addressResolved(address)
         self._receiver.resolutionComplete()
 
     def cancel(self) -> None:
-        """Answer no more."""
-        if self.due.active():
-            self.due.cancel()
+        """Complete the resolution now, without an address."""
+        if self.timer.active():
+            self.timer.cancel()
             self._receiver.resolutionComplete()

@@ -1,6 +1,6 @@
-"""The network stack of a simulated host: its addresses, its sockets, and which of them has which port.
+"""The network stack of a simulated host: its addresses, its sockets and their ports.
 
-It stands where the kernel of a real host stands, and answers as Linux does.
+It takes the place of the kernel of a real host, and behaves as Linux does.
 """
 
 from __future__ import annotations
@@ -12,73 +12,74 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
-from netsvc.testing.events import Events
+from netsvc.errors import NetsvcError
+from netsvc.testing.events import EventQueue
 from netsvc.testing.link import Conditions, Link
 from netsvc.testing.trace import Trace
 
-#: What a socket is ready for, as poll(2) says it.
+#: The readiness of a socket, with the values of poll(2).
 IN, OUT, ERR, HUP = 1, 4, 8, 16
 
-ANY: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+WILDCARD: dict[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 BROADCAST = "255.255.255.255"
-MAPPED = "::ffff:"  # before an IPv4 address that an IPv6 socket talks with (RFC 4291)
+MAPPED = "::ffff:"  # the prefix of an IPv4 address on an IPv6 socket (RFC 4291)
 
-#: Bytes that a socket holds for sending, and for its reader, unless SO_SNDBUF and SO_RCVBUF say otherwise.
+#: Bytes of a socket's send buffer, and of its receive buffer, unless SO_SNDBUF and SO_RCVBUF are set.
 BUFFER = 131_072
 
-#: The least that those can be set to.
-SEND_MIN, RECEIVE_MIN = 2_304, 1_152
+#: The minimum of SO_SNDBUF and of SO_RCVBUF.
+SEND_BUFFER_MIN, RECEIVE_BUFFER_MIN = 2_304, 1_152
 
 _FIRST_EPHEMERAL, _LAST_EPHEMERAL = 49_152, 65_535  # RFC 6335, section 6
-_FIRST_DESCRIPTOR = 1 << 20  # far from any descriptor that the system gives out
+_FIRST_DESCRIPTOR = 1 << 20  # far above every real descriptor of this process
 
 
 _TEXTS = {number: os.strerror(number) for number in errno.errorcode}
 
 
-def fail(number: int) -> OSError:
-    """Return the error of that number, as a system call raises it."""
+def os_error(number: int) -> OSError:
+    """Return the exception that a system call raises for an errno."""
     return OSError(number, _TEXTS[number])
 
 
-class HostDownError(RuntimeError):
-    """Something was asked of a host that has crashed."""
+class HostDownError(NetsvcError, RuntimeError):
+    """The host has crashed, so it cannot do this."""
 
 
 class Fabric:
-    """How the stacks reach each other: who has which address, and the links between them.
+    """The connection between the stacks: the owner of each address, and the links.
 
-    :param seed: of all chances.
+    :param seed: the seed of all random numbers.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.events = Events()
+        self.events = EventQueue()
         self.trace = Trace()
         self.stacks: dict[str, Stack] = {}  # by name
-        self.conditions = Conditions()  # of links that nobody has touched
+        self.conditions = Conditions()  # of links that are created later
         self._by_address: dict[str, Stack] = {}
         self._links: dict[tuple[str, str], Link] = {}
 
     def add(self, stack: Stack) -> None:
-        """Connect one more stack.
+        """Add a stack.
 
-        :raises ValueError: for a name or an address that is taken.
+        :raises ValueError: if its name or one of its addresses is in use.
         """
         if stack.name in self.stacks:
-            raise ValueError(f"there is a host {stack.name!r} already")
+            raise ValueError(f"a host {stack.name!r} exists already")
         for address in stack.addresses:
             if address in self._by_address:
-                raise ValueError(f"{address} is an address of the host {self._by_address[address].name!r} already")
+                raise ValueError(f"the host {self._by_address[address].name!r} has the address {address} already")
         self.stacks[stack.name] = stack
         self._by_address.update(dict.fromkeys(stack.addresses, stack))
 
-    def at(self, address: str) -> Stack | None:
-        """Return whose address it is."""
+    def stack_at(self, address: str) -> Stack | None:
+        """Return the stack that has an address."""
         return self._by_address.get(address)
 
     def link(self, source: str, destination: str) -> Link:
-        """Return the link from one host to another, or of a host to itself, which is always perfect."""
+        """Return the link from one host to another. The link from a host to itself is always perfect."""
         link = self._links.get((source, destination))
         if link is None:
             conditions = Conditions() if source == destination else self.conditions
@@ -87,12 +88,13 @@ class Fabric:
 
 
 class Stack:
-    """One host's side of the network.
+    """The network stack of one host.
 
-    :param name: of the host.
+    :param name: the name of the host.
     :param addresses: its IPv4 and IPv6 addresses.
-    :param buffer: bytes that its sockets hold for sending, and as much for reading.
-    :param refuses: whether a port whose backlog is full refuses, as BSD and Windows do, and not leaves unanswered.
+    :param buffer: bytes of each socket's send buffer, and of its receive buffer.
+    :param refuses: whether a port with a full backlog refuses connections, as on BSD and Windows. Otherwise it does not
+        answer, as on Linux.
     """
 
     def __init__(self, fabric: Fabric, name: str, addresses: list[str], buffer: int, refuses: bool) -> None:
@@ -103,24 +105,25 @@ class Stack:
         self.buffer = buffer
         self.refuses = refuses
         self.up = True
-        self.starts = 1  # how often it was started; what an earlier start knew is forgotten
-        self._bound: dict[tuple[int, int], list[Socket]] = {}  # by kind and port
+        self.boot_count = 1  # sockets, timers and reactors with an earlier count no longer exist
+        self._bound: dict[tuple[int, int], list[Socket]] = {}  # by socket type and port
         self.paths: dict[str, Socket] = {}  # UNIX sockets
         self.sockets: dict[int, Socket] = {}  # by descriptor
-        self._descriptor = _FIRST_DESCRIPTOR
-        # Each host begins elsewhere, as real ones do: netsvc's guard, for one, mistrusts equal ports at both ends.
-        self._ephemeral = _FIRST_EPHEMERAL + 1000 * len(fabric.stacks) % 16_000 - 1
+        self._last_descriptor = _FIRST_DESCRIPTOR
+        # The range of ephemeral ports begins at a different port on each host, as on real hosts. netsvc's datagram
+        # guard, for example, refuses datagrams whose two ports are equal.
+        self._last_ephemeral = _FIRST_EPHEMERAL + 1000 * len(fabric.stacks) % 16_000 - 1
 
-    def descriptor(self, opened: Socket) -> int:
-        """Give a socket its number."""
-        self._descriptor += 1
-        self.sockets[self._descriptor] = opened
-        return self._descriptor
+    def new_descriptor(self, opened: Socket) -> int:
+        """Assign a descriptor to a socket."""
+        self._last_descriptor += 1
+        self.sockets[self._last_descriptor] = opened
+        return self._last_descriptor
 
     def crash(self) -> None:
-        """Lose every socket without a word to anybody: the power is gone."""
+        """Drop every socket and send nothing, as in a power failure."""
         self.up = False
-        self.starts += 1
+        self.boot_count += 1
         self._bound.clear()
         self.paths.clear()
         self.sockets.clear()
@@ -128,74 +131,74 @@ class Stack:
     def is_local(self, address: str) -> bool:
         return address in self.addresses or address == "::1" or address.startswith("127.")
 
-    def source_for(self, destination: str) -> str:
-        """Return the address from which ``destination`` is reached."""
+    def source_address(self, destination: str) -> str:
+        """Return the source address of packets to ``destination``."""
         if self.is_local(destination):
             return destination
         for address in self.addresses:
             if (":" in address) == (":" in destination):
                 return address
-        raise fail(errno.ENETUNREACH)
+        raise os_error(errno.ENETUNREACH)
 
     def route(self, destination: str) -> Stack:
-        """Return whose address ``destination`` is.
+        """Return the stack that has the address ``destination``.
 
-        :raises OSError: nobody's, or nobody's who could be reached in its family.
+        :raises OSError: if no host has it.
         """
-        found = self if self.is_local(destination) else self.fabric.at(destination)
+        found = self if self.is_local(destination) else self.fabric.stack_at(destination)
         if found is None:
-            raise fail(errno.ENETUNREACH)
+            raise os_error(errno.ENETUNREACH)
         return found
 
-    def take_port(self, taker: Socket, address: str, port: int) -> int:
-        """Bind ``taker``; to a free port if ``port`` is 0. Returns the port."""
+    def bind_port(self, owner: Socket, address: str, port: int) -> int:
+        """Bind a socket to an address and a port, or to a free port if ``port`` is 0. Returns the port."""
         if not 0 <= port <= 65_535:
             raise OverflowError("bind(): port must be 0-65535.")
-        if address not in ("0.0.0.0", "::") and not self.is_local(address) and not is_group(address):
-            raise fail(errno.EADDRNOTAVAIL)
+        if address not in ("0.0.0.0", "::") and not self.is_local(address) and not is_multicast(address):
+            raise os_error(errno.EADDRNOTAVAIL)
         if port:
-            if self._taken(taker, address, port):
-                raise fail(errno.EADDRINUSE)
+            if self._is_in_use(owner, address, port):
+                raise os_error(errno.EADDRINUSE)
         else:
-            port = self._free_port(taker)
-        self._bound.setdefault((taker.type, port), []).append(taker)
+            port = self._free_port(owner)
+        self._bound.setdefault((owner.type, port), []).append(owner)
         return port
 
-    def give_port_back(self, taker: Socket, port: int) -> None:
-        bound = self._bound.get((taker.type, port), [])
-        if taker in bound:
-            bound.remove(taker)
+    def release_port(self, owner: Socket, port: int) -> None:
+        bound = self._bound.get((owner.type, port), [])
+        if owner in bound:
+            bound.remove(owner)
             if not bound:
-                del self._bound[taker.type, port]
+                del self._bound[owner.type, port]
 
-    def bound(self, kind: int, address: str, port: int) -> list[Socket]:
-        """Return the sockets that take what comes for an address and a port, those bound to just that address first."""
-        found = [one for one in self._bound.get((kind, port), ()) if one.takes(address)]
+    def sockets_for(self, kind: int, address: str, port: int) -> list[Socket]:
+        """Return the sockets that receive packets to an address and port; those bound to this very address first."""
+        found = [bound for bound in self._bound.get((kind, port), ()) if bound.matches(address)]
         if len(found) > 1:
-            found.sort(key=lambda one: one.name[0] in ANY.values())
+            found.sort(key=lambda bound: bound.local_address[0] in WILDCARD.values())
         return found
 
-    def _free_port(self, taker: Socket) -> int:
+    def _free_port(self, owner: Socket) -> int:
         for _ in range(_FIRST_EPHEMERAL, _LAST_EPHEMERAL + 1):
-            self._ephemeral += 1
-            if self._ephemeral > _LAST_EPHEMERAL:
-                self._ephemeral = _FIRST_EPHEMERAL
-            if (taker.type, self._ephemeral) not in self._bound:
-                return self._ephemeral
-        raise fail(errno.EADDRINUSE)
+            self._last_ephemeral += 1
+            if self._last_ephemeral > _LAST_EPHEMERAL:
+                self._last_ephemeral = _FIRST_EPHEMERAL
+            if (owner.type, self._last_ephemeral) not in self._bound:
+                return self._last_ephemeral
+        raise os_error(errno.EADDRINUSE)
 
-    def _taken(self, taker: Socket, address: str, port: int) -> bool:
-        for other in self._bound.get((taker.type, port), ()):
-            if taker.shares_port and other.shares_port:
+    def _is_in_use(self, owner: Socket, address: str, port: int) -> bool:
+        for other in self._bound.get((owner.type, port), ()):
+            if owner.shares_port and other.shares_port:
                 continue
-            if not other.takes(address) and not (address == ANY[taker.family] and taker.would_take(other.name[0])):
-                continue
-            return True
+            covers_other = address == WILDCARD[owner.family] and owner.wildcard_matches(other.local_address[0])
+            if other.matches(address) or covers_other:
+                return True
         return False
 
 
 class Socket:
-    """What every simulated socket has: a number, a name, options, and somebody who wants to know when it is ready.
+    """The base of all simulated sockets: a descriptor, a local address, options, and a callback for readiness.
 
     It has the methods of ``socket.socket`` that Twisted's transports call.
     """
@@ -205,127 +208,127 @@ class Socket:
     def __init__(self, stack: Stack, family: int) -> None:
         self.stack = stack
         self.family = family
-        self.name: tuple[Any, ...] = (ANY.get(family, ""), 0)  # as bound
+        self.local_address: tuple[Any, ...] = (WILDCARD.get(family, ""), 0)  # host and port, or the path
         self.error = 0  # SO_ERROR
         self.closed = False
-        self.descriptor = stack.descriptor(self)
-        self.ready: Callable[[int], object] | None = None  # is told the descriptor, when that may be ready
+        self.descriptor = stack.new_descriptor(self)
+        self.on_readiness: Callable[[int], object] | None = None  # called with the descriptor
         self.send_limit = self.receive_limit = stack.buffer
-        self._start = stack.starts
-        self._bound = False
-        self._options: dict[tuple[int, int], int] = {}
+        self.boot = stack.boot_count
+        self.is_bound = False
+        self.options: dict[tuple[int, int], int] = {}
 
-    # What Twisted calls
+    # The methods that Twisted calls
 
     def fileno(self) -> int:
         return -1 if self.closed else self.descriptor
 
     def setblocking(self, flag: bool) -> None:
-        """Never blocks."""
+        """Ignored: a simulated socket never blocks."""
 
     def bind(self, address: Any) -> None:
-        self._check()
-        if self._bound:
-            raise fail(errno.EINVAL)
-        host = self._host(address[0])
-        self.name = (host, 0)
-        self.name = (host, self.stack.take_port(self, host, address[1]))
-        self._bound = True
+        self.check_open()
+        if self.is_bound:
+            raise os_error(errno.EINVAL)
+        host = self._parse_host(address[0])
+        self.local_address = (host, 0)
+        self.local_address = (host, self.stack.bind_port(self, host, address[1]))
+        self.is_bound = True
 
     def getsockname(self) -> Any:
-        self._check()
-        return self._shown(self.name)
+        self.check_open()
+        return self.as_sockaddr(self.local_address)
 
     def setsockopt(self, level: int, option: int, value: Any) -> None:
-        self._check()
+        self.check_open()
         if level == socket.SOL_SOCKET and option == socket.SO_SNDBUF:
-            self.send_limit = max(value, SEND_MIN)
+            self.send_limit = max(value, SEND_BUFFER_MIN)
         elif level == socket.SOL_SOCKET and option == socket.SO_RCVBUF:
-            self.receive_limit = max(value, RECEIVE_MIN)
+            self.receive_limit = max(value, RECEIVE_BUFFER_MIN)
         elif isinstance(value, int):
-            self._options[level, option] = value
+            self.options[level, option] = value
 
     def getsockopt(self, level: int, option: int) -> int:
-        self._check()
+        self.check_open()
         if level == socket.SOL_SOCKET:
             if option == socket.SO_ERROR:
                 number, self.error = self.error, 0
                 return number
             if option == socket.SO_SNDBUF:
-                return 2 * self.send_limit  # as Linux shows it: with its own overhead
+                return 2 * self.send_limit  # Linux adds its own overhead
             if option == socket.SO_RCVBUF:
                 return 2 * self.receive_limit
-        return int(self._options.get((level, option), 0))
+        return int(self.options.get((level, option), 0))
 
     def close(self) -> None:
         if not self.closed:
-            if not self.forgotten:  # or else there is nobody any more who could say so
+            if not self.host_crashed:  # a crashed host sends no FIN or RST
                 self._release()
             self.closed = True
-            self.ready = None
+            self.on_readiness = None
             self.stack.sockets.pop(self.descriptor, None)
 
-    # What the stack and the reactor ask
+    # The methods that the stack and the reactor call
 
     @property
-    def forgotten(self) -> bool:
-        """Whether its host has lost its power since."""
-        return self._start != self.stack.starts
+    def host_crashed(self) -> bool:
+        """Whether the host has crashed since the socket was created."""
+        return self.boot != self.stack.boot_count
 
     def poll(self, interest: int) -> int:
-        """Return what the socket is ready for, of what is of interest; an error and a hang-up always are."""
+        """Return the readiness of the socket, limited to ``interest``. ERR and HUP are always reported."""
         raise NotImplementedError
 
-    def takes(self, address: str) -> bool:
-        """Whether it is bound so that it takes what comes for ``address``."""
-        return self.name[0] == address or self.would_take(address)
+    def matches(self, address: str) -> bool:
+        """Whether the socket receives packets to ``address``."""
+        return self.local_address[0] == address or self.wildcard_matches(address)
 
-    def would_take(self, address: str) -> bool:
-        """Whether a wildcard address that it is bound to includes ``address``."""
-        if self.name[0] == "::":
-            return ":" in address or not self._options.get((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
-        return bool(self.name[0] == "0.0.0.0") and ":" not in address
+    def wildcard_matches(self, address: str) -> bool:
+        """Whether the socket is bound to a wildcard address that includes ``address``."""
+        if self.local_address[0] == "::":
+            return ":" in address or not self.options.get((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+        return bool(self.local_address[0] == "0.0.0.0") and ":" not in address
 
     @property
     def shares_port(self) -> bool:
-        return bool(self._options.get((socket.SOL_SOCKET, socket.SO_REUSEPORT)))
+        return bool(self.options.get((socket.SOL_SOCKET, socket.SO_REUSEPORT)))
 
-    def changed(self) -> None:
-        """Something about it has changed, for which somebody may wait."""
-        if self.ready is not None:
-            self.ready(self.descriptor)
+    def readiness_changed(self) -> None:
+        """Tell the reactor that the readiness may have changed."""
+        if self.on_readiness is not None:
+            self.on_readiness(self.descriptor)
 
-    # The rest is for the kinds of sockets
+    # The methods that subclasses use
 
-    def _check(self) -> None:
+    def check_open(self) -> None:
         if self.closed:
-            raise fail(errno.EBADF)
+            raise os_error(errno.EBADF)
 
     def _release(self) -> None:
-        if self._bound:
-            self.stack.give_port_back(self, self.name[1])
+        if self.is_bound:
+            self.stack.release_port(self, self.local_address[1])
 
-    def _take_error(self) -> None:
+    def raise_pending_error(self) -> None:
         if self.error:
             number, self.error = self.error, 0
-            raise fail(number)
+            raise os_error(number)
 
-    def _bind_for(self, destination: str) -> None:
-        """Give it an address and a port of its own, if it has none, for talking with ``destination``."""
-        host = self.name[0]
-        if host == ANY[self.family]:
-            host = self.stack.source_for(destination)
-        if not self._bound:
-            port = self.stack.take_port(self, host, 0)
-            self._bound = True
+    def bind_for(self, destination: str) -> None:
+        """Choose the local address, and a port if there is none, for sending to ``destination``."""
+        host = self.local_address[0]
+        if host == WILDCARD[self.family]:
+            host = self.stack.source_address(destination)
+        if not self.is_bound:
+            port = self.stack.bind_port(self, host, 0)
+            self.is_bound = True
         else:
-            port = self.name[1]
-        self.name = (host, port)
+            port = self.local_address[1]
+        self.local_address = (host, port)
 
-    def _host(self, host: str) -> str:
-        """Return the address that was given, without zone and without the IPv6 form of an IPv4 address."""
+    def _parse_host(self, host: str) -> str:
+        """Return an address without its zone. An IPv4-mapped IPv6 address becomes an IPv4 address."""
         if not host:
-            return ANY[self.family]
+            return WILDCARD[self.family]
         host = host.partition("%")[0]
         if host == "<broadcast>":
             return BROADCAST
@@ -336,19 +339,28 @@ class Socket:
         mapped = getattr(address, "ipv4_mapped", None)
         return str(mapped or address)
 
-    def _destination(self, host: str) -> str:
-        """Return the address that is reached by an address: a wildcard is this host itself."""
-        host = self._host(host)
+    def destination(self, host: str) -> str:
+        """Return the destination address that ``host`` stands for. A wildcard address stands for this host."""
+        host = self._parse_host(host)
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
-    def _shown(self, name: tuple[Any, ...]) -> Any:
-        """Return a name as this family of sockets shows it."""
-        host, port = name
+    def as_sockaddr(self, address: tuple[Any, ...]) -> Any:
+        """Return an address in the format of this address family."""
+        host, port = address
         if self.family == socket.AF_INET6:
             return (host if ":" in host else MAPPED + host, port, 0, 0)
         return (host, port)
 
 
-def is_group(address: str) -> bool:
+def is_multicast(address: str) -> bool:
     """Whether it is a multicast address (RFC 5771, RFC 4291)."""
     return address.startswith("ff") if ":" in address else 224 <= int(address.partition(".")[0]) < 240
+
+
+def is_ip_address(text: str) -> bool:
+    """Whether the text is an IPv4 or IPv6 address. An IPv6 address may have a zone such as ``%eth0``."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

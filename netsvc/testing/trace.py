@@ -1,4 +1,4 @@
-"""What happened on a network: who, when, what, to whom."""
+"""The trace of a network: every packet, crash and change, with time, source and destination."""
 
 from __future__ import annotations
 
@@ -6,64 +6,66 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-#: Events that are kept; of a longer history, the end.
+#: The maximum number of events that a trace keeps. Older events are dropped.
 TRACE_MAX = 100_000
 
-#: Bytes of a payload that are kept.
+#: Payload bytes that are kept of each packet.
 PREVIEW = 24
 
 
-class Event(NamedTuple):
-    """One packet that was sent, or one thing that happened to a host.
+class TraceEvent(NamedTuple):
+    """One packet that was sent, or one change of a host or a link.
 
-    :param time: seconds since the beginning.
-    :param source: the host that sent it.
-    :param what: ``SYN``, ``SYN-ACK``, ``ACK``, ``data``, ``FIN``, ``RST``, ``datagram`` or ``ICMP refused``; for a host
-        ``crashed`` or ``restarted``; for links ``partition`` or ``heal`` or ``conditions``.
-    :param destination: the host that it was sent to, or "".
-    :param ports: the ports or paths at both ends, as ``49152>1314``, or "".
+    :param time: virtual seconds since the beginning.
+    :param source: the host that sent the packet, or the host or link that changed.
+    :param kind: ``SYN``, ``SYN-ACK``, ``ACK``, ``data``, ``FIN``, ``RST``, ``connect`` (of a UNIX socket),
+        ``datagram`` or ``ICMP port unreachable``. For a host: ``crashed`` or ``restarted``. For links: the conditions
+        that were set, such as ``latency=0.1``; a partition is ``up=False``. For a remark
+        (:meth:`netsvc.testing.Network.note`): its text.
+    :param destination: the host that the packet was sent to, or "".
+    :param ports: the source and destination port, such as ``49152>1314``, or the path of a UNIX socket, or "".
     :param length: payload bytes.
-    :param data: the first of them.
-    :param fate: "" if it went its way; ``lost``, ``doubled``, ``late``, ``late and doubled``, or ``no room`` if the
-        receiver's buffer was full.
+    :param data: the first bytes of the payload.
+    :param outcome: "" if the packet was delivered normally; ``lost``, ``duplicated``, ``reordered``,
+        ``reordered and duplicated``, or ``buffer full`` if the receiver dropped it.
     """
 
     time: float
     source: str
-    what: str
+    kind: str
     destination: str
     ports: str
     length: int
     data: bytes
-    fate: str
+    outcome: str
 
     def __str__(self) -> str:
-        shown = f"{self.time:12.6f}  {self.source}"
+        text = f"{self.time:12.6f}  {self.source}"
         if self.destination:
-            shown += f" -> {self.destination}"
-        return f"{shown}  {self.label()}"
+            text += f" -> {self.destination}"
+        return f"{text}  {self.label()}"
 
     def label(self) -> str:
-        """Say what it is, without when and who."""
-        parts = [self.ports, self.what]
+        """Return the text of the event without its time and hosts."""
+        parts = [self.ports, self.kind]
         if self.length:
-            more = "..." if self.length > len(self.data) else ""
-            parts += [str(self.length), repr(self.data) + more]
-        if self.fate:
-            parts.append(f"({self.fate})")
+            ellipsis = "..." if self.length > len(self.data) else ""
+            parts += [str(self.length), repr(self.data) + ellipsis]
+        if self.outcome:
+            parts.append(f"({self.outcome})")
         return " ".join(part for part in parts if part)
 
 
 class Trace:
-    """The history of a network, oldest event first. Of a long one only the end is kept.
+    """The history of a network, oldest event first. It keeps the last 100,000 events.
 
-    It iterates over its events, ``str`` shows one on each line, and :meth:`chart` draws them.
+    Iterating over a trace yields its events, ``str`` returns one line for each event, and :meth:`chart` draws them.
 
-    :ivar dropped: how many events were too long ago to be kept.
+    :ivar dropped: the number of events that are no longer kept.
     """
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque(maxlen=TRACE_MAX)
+        self._events: deque[TraceEvent] = deque(maxlen=TRACE_MAX)
         self._recorded = 0
 
     @property
@@ -74,18 +76,18 @@ class Trace:
         self,
         time: float,
         source: str,
-        what: str,
+        kind: str,
         destination: str = "",
         ports: str = "",
         *,
         data: bytes = b"",
-        fate: str = "",
+        outcome: str = "",
     ) -> None:
-        """Note one event."""
+        """Record one event."""
         self._recorded += 1
-        self._events.append(Event(time, source, what, destination, ports, len(data), data[:PREVIEW], fate))
+        self._events.append(TraceEvent(time, source, kind, destination, ports, len(data), data[:PREVIEW], outcome))
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[TraceEvent]:
         return iter(self._events)
 
     def __len__(self) -> int:
@@ -94,15 +96,15 @@ class Trace:
     def __str__(self) -> str:
         lines = [str(event) for event in self._events]
         if self.dropped:
-            lines.insert(0, f"({self.dropped:,} events before)")
+            lines.insert(0, f"({self.dropped:,} earlier events)")
         return "\n".join(lines)
 
     def chart(self, last: int = 0) -> str:
-        """Draw a sequence chart in text: a column for each host, an arrow for each packet, time from top to bottom.
+        """Return a sequence chart in text: a column for each host, an arrow for each packet, time from top to bottom.
 
-        A packet is drawn where it was sent. One that was lost has an ``x`` for a head.
+        The arrow of a packet is in the line of the time at which it was sent. The arrow of a lost packet ends in ``x``.
 
-        :param last: draw only so many events from the end; 0 for all.
+        :param last: the number of events to draw, counted from the end; 0 for all.
         """
         events = list(self._events)[-last:] if last else list(self._events)
         hosts = list(dict.fromkeys(name for event in events if event.destination for name in event[1:4:2]))
@@ -115,21 +117,21 @@ class Trace:
             for index in range(len(hosts)):
                 line[index * width + width // 2] = "|"
             if event.destination and event.destination != event.source:
-                self._arrow(line, column[event.source], column[event.destination], width, event)
+                self._draw_arrow(line, column[event.source], column[event.destination], width, event)
                 drawn = "".join(line).rstrip()
             else:
                 drawn = "".join(line).rstrip() + f"  {event.source}: {event.label()}"
             lines.append(f"{event.time:10.6f}  {drawn}")
         return "\n".join(lines)
 
-    def _arrow(self, line: list[str], source: int, destination: int, width: int, event: Event) -> None:
+    def _draw_arrow(self, line: list[str], source: int, destination: int, width: int, event: TraceEvent) -> None:
         first, last = sorted((source, destination))
         left, right = first * width + width // 2 + 1, last * width + width // 2
-        room = right - left
+        length = right - left
         label = event.label().removesuffix(" (lost)")
-        if len(label) > room - 4:
-            label = label[: room - 7] + "..."
-        arrow = list(f" {label} ".center(room, "-"))
-        head = "x" if event.fate == "lost" else ("<" if destination < source else ">")
+        if len(label) > length - 4:
+            label = label[: length - 7] + "..."
+        arrow = list(f" {label} ".center(length, "-"))
+        head = "x" if event.outcome == "lost" else ("<" if destination < source else ">")
         arrow[0 if destination < source else -1] = head
         line[left:right] = arrow

@@ -1,7 +1,7 @@
 """Twisted's own ports and connections, on the sockets of a simulated host.
 
-What is under test with them is Twisted's real code: its buffers, producers, half-close and reasons. Only what the
-kernel does is simulated.
+Tests therefore run Twisted's real code: its buffers, producers, half-close and reasons of connection loss. Only the
+kernel is simulated.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from twisted.internet.base import BaseConnector
 from twisted.python import log
 
 from netsvc.testing.datagram_socket import DatagramSocket
-from netsvc.testing.stack import Stack, fail
+from netsvc.testing.stack import Stack, os_error
 from netsvc.testing.stream_socket import StreamSocket
 
 
-class _OnStack:
-    """Creates its socket on the stack of its reactor's host."""
+class _SimulatedSocketMixin:
+    """Creates the socket of a transport on the simulated stack of its reactor."""
 
     reactor: Any
     addressFamily: Any
@@ -30,13 +30,13 @@ class _OnStack:
     def createInternetSocket(self) -> Any:
         stack: Stack = self.reactor.stack
         if self.addressFamily == socket.AF_INET6 and not any(":" in address for address in stack.addresses):
-            raise fail(errno.EAFNOSUPPORT)  # a host without an IPv6 address has no IPv6 at all
-        opened = StreamSocket if self.socketType == socket.SOCK_STREAM else DatagramSocket
-        return opened(stack, self.addressFamily)
+            raise os_error(errno.EAFNOSUPPORT)  # a host without an IPv6 address does not support IPv6
+        socket_class = StreamSocket if self.socketType == socket.SOCK_STREAM else DatagramSocket
+        return socket_class(stack, self.addressFamily)
 
 
-class _TLSInVirtualTime:
-    """Lets TLS that is started on a connection tell the time by its host's clock; Twisted takes the global one."""
+class _VirtualTimeTLSMixin:
+    """Makes ``startTLS`` use the clock of the host. Twisted uses the global reactor's clock."""
 
     reactor: Any
     protocol: Any
@@ -46,11 +46,11 @@ class _TLSInVirtualTime:
         self.protocol._aggregator._clock = self.reactor
 
 
-class TCPServer(_TLSInVirtualTime, tcp.Server):
-    """A TCP connection, from the side that accepted it."""
+class TCPServer(_VirtualTimeTLSMixin, tcp.Server):
+    """A TCP connection on the side of the server."""
 
 
-class TCPPort(_OnStack, tcp.Port):
+class TCPPort(_SimulatedSocketMixin, tcp.Port):
     """A TCP port."""
 
     transport = TCPServer
@@ -66,27 +66,27 @@ class TCPPort(_OnStack, tcp.Port):
         return opened
 
 
-class TCPClient(_OnStack, _TLSInVirtualTime, tcp.Client):
-    """A TCP connection, from the side that made it."""
+class TCPClient(_SimulatedSocketMixin, _VirtualTimeTLSMixin, tcp.Client):
+    """A TCP connection on the side of the client."""
 
     def __init__(self, host: str, port: int, bindAddress: Any, connector: Any, reactor: Any) -> None:
-        self.reactor = reactor  # which the base class sets only after it has asked for a socket
+        self.reactor = reactor  # the base class sets it too late: after it has created the socket
         super().__init__(host, port, bindAddress, connector, reactor)
 
 
 class TCPConnector(tcp.Connector):
-    """Makes a TCP connection."""
+    """Creates the client side of a TCP connection."""
 
     def _makeTransport(self) -> Any:
         return TCPClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-class UDPPort(_OnStack, udp.Port):
+class UDPPort(_SimulatedSocketMixin, udp.Port):
     """A UDP port."""
 
 
-class MulticastPort(_OnStack, udp.MulticastPort):
-    """A UDP port that can join groups."""
+class SimulatedMulticastPort(_SimulatedSocketMixin, udp.MulticastPort):
+    """A UDP port that can join multicast groups."""
 
     def createInternetSocket(self) -> Any:
         opened = super().createInternetSocket()
@@ -95,8 +95,8 @@ class MulticastPort(_OnStack, udp.MulticastPort):
         return opened
 
 
-class UNIXPort(_OnStack, unix.Port):
-    """A UNIX port, whose path is one of its host's and of no file system."""
+class UNIXPort(_SimulatedSocketMixin, unix.Port):
+    """A UNIX port. Its path belongs to the simulated host; no file is created."""
 
     def startListening(self) -> None:
         path = os.fsdecode(self._bindPath)
@@ -114,7 +114,7 @@ class UNIXPort(_OnStack, unix.Port):
         opened.listen(self.backlog)
         self.connected = True
         self.socket = opened
-        self.fileno = opened.fileno  # type: ignore[method-assign]  # as Twisted's own do
+        self.fileno = opened.fileno  # type: ignore[method-assign]  # as Twisted's own port does
         self.numberAccepts = 100
         self.startReading()
 
@@ -122,8 +122,8 @@ class UNIXPort(_OnStack, unix.Port):
         tcp.Port.connectionLost(self, reason)
 
 
-class UNIXClient(_OnStack, unix.Client):
-    """A UNIX connection, from the side that made it."""
+class UNIXClient(_SimulatedSocketMixin, unix.Client):
+    """A UNIX connection on the side of the client."""
 
     def __init__(self, path: str | bytes, connector: BaseConnector, reactor: Any) -> None:
         self.reactor = reactor
@@ -131,7 +131,7 @@ class UNIXClient(_OnStack, unix.Client):
 
 
 class UNIXConnector(unix.Connector):
-    """Makes a UNIX connection."""
+    """Creates the client side of a UNIX connection."""
 
     def _makeTransport(self) -> Any:
         return UNIXClient(self.address, self, self.reactor)

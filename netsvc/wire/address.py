@@ -1,4 +1,4 @@
-"""Addresses as people write them: ``1314``, ``127.0.0.1:1314``, ``[::1]:1314``, ``example.org:1314``."""
+"""Addresses in their usual notation: ``1314``, ``127.0.0.1:1314``, ``[::1]:1314``, ``example.org:1314``."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+from netsvc.errors import NetsvcError
+
 _PORT_MAX = 65_535
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]:(.*)", re.DOTALL)
 
 
-class AddressError(ValueError):
-    """Not an address; the text says why and what one looks like."""
+class AddressError(NetsvcError, ValueError):
+    """The text is not an address; the message says why and shows the form of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """A port from 0 to 65,535 and perhaps a host: a name, or an IPv4 or IPv6 address without brackets."""
+    """A port from 0 to 65,535, and a host or None. The host is a name, or an IP address without brackets."""
 
     host: str | None
     port: int
 
     def __str__(self) -> str:
-        return show(self.host or "", self.port)
+        return format_address(self.host or "", self.port)
 
 
 def parse_address(text: str) -> HostPort:
@@ -39,16 +41,16 @@ def parse_address(text: str) -> HostPort:
     if not colon:
         return HostPort(None, _parse_port(text))
     if ":" in host:
-        raise AddressError("an IPv6 address stands in brackets, as in [::1]:1314")
+        raise AddressError("an IPv6 address needs brackets, as in [::1]:1314")
     if not host:
         raise AddressError("the host is missing; write HOST:PORT, or PORT alone")
     if not _is_name(host):
-        raise AddressError(f"{host[:64]!r} is no name of a host")
+        raise AddressError(f"{host[:64]!r} is not a host name")
     return HostPort(host, _parse_port(port))
 
 
 def is_ip(host: str) -> bool:
-    """Whether ``host`` is an IPv4 or IPv6 address, the latter perhaps with a zone such as ``%eth0``."""
+    """Whether ``host`` is an IPv4 address, or an IPv6 address with or without a zone such as ``%eth0``."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -56,14 +58,19 @@ def is_ip(host: str) -> bool:
     return True
 
 
-def show(host: str, port: int) -> str:
-    """Return ``host:port`` as it would be typed; an IPv4 address inside IPv6 is shown as IPv4."""
-    host = host.removeprefix("::ffff:") if "." in host else host
+def format_host(host: str) -> str:
+    """Return ``host``; an IPv4 address inside IPv6 (``::ffff:192.0.2.1``) becomes the IPv4 address."""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
+def format_address(host: str, port: int) -> str:
+    """Return ``host:port`` as it would be typed; an IPv4 address inside IPv6 becomes the IPv4 address."""
+    host = format_host(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else str(port)
 
 
 def _is_name(host: str) -> bool:
-    """Whether ``host`` can be asked for: labels of 1 to 63 bytes, 253 in all, IDNA where they are not ASCII."""
+    """Whether ``host`` can be looked up: labels of 1 to 63 bytes, 253 in all, IDNA for those that are not ASCII."""
     try:
         encoded = host.encode("idna")
     except UnicodeError:
@@ -72,19 +79,19 @@ def _is_name(host: str) -> bool:
 
 
 def _parse_port(text: str) -> int:
-    # Not int(): that takes blanks, signs, underscores and every alphabet's digits.
+    # Not int(): it accepts spaces, signs, underscores and the digits of every script.
     if not re.fullmatch(r"[0-9]+", text):
         raise AddressError(f"{text!r} is not a port number (0 to 65535)")
     port = int(text) if len(text) < 10 else _PORT_MAX + 1
     if port > _PORT_MAX:
-        raise AddressError(f"there is no port {text} (they are 0 to 65535)")
+        raise AddressError(f"there is no port {text} (the range is 0 to 65535)")
     return port
 
 
-def peer_text(address: object) -> str:
-    """Return who is at the other end, as it would be typed.
+def format_peer(address: object) -> str:
+    """Return the address of a peer as it would be typed; ``a UNIX socket`` if it has none.
 
-    :param address: what a transport's ``getPeer`` returned.
+    :param address: the result of a transport's ``getPeer``.
     """
     host, port = getattr(address, "host", None), getattr(address, "port", 0)
-    return "a UNIX socket" if host is None else show(host, port)
+    return "a UNIX socket" if host is None else format_address(host, port)

@@ -1,8 +1,8 @@
-"""Bytes to messages and back for streams, which have no record boundaries of their own.
+"""Framing: the messages in a stream, which has no record boundaries of its own.
 
-Feed what arrives with ``receive``, then take messages one at a time with ``next_message``: taking is the
-caller's, so that it can stop between two messages when the peer has had its share or reads nothing. Who never stops
-takes ``read``.
+Pass the bytes that arrive to ``receive``, then pull messages one at a time with ``next_message``. The caller pulls, so
+it can stop between two messages when the peer has used its share or does not read. Use :func:`messages_in` if you never
+stop.
 """
 
 from __future__ import annotations
@@ -11,40 +11,44 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from netsvc.errors import NetsvcError
 from netsvc.wire.text import split_incomplete
 
-#: The longest line, in bytes, with its delimiter.
+#: Bytes of the longest line, with its delimiter.
 LINE_MAX = 1024
 
 
-class FramingError(ValueError):
-    """The peer broke the framing; the text says how, in one line. What follows can still be read."""
+class FramingError(NetsvcError, ValueError):
+    """The peer broke the framing; the message says how. The messages that follow can still be read."""
 
 
 class Framing(Protocol):
-    """Where one message ends and the next begins."""
+    """Finds the messages in a stream."""
 
     def receive(self, data: bytes) -> None:
-        """Take what one read returned."""
+        """Accept the bytes that one read returned."""
 
     def next_message(self) -> bytes | None:
-        """Return the next whole message, or None when more must arrive first.
+        """Return the next complete message; None if more bytes must arrive first.
 
-        :raises FramingError: once for each message that is refused; call again for the one after it.
+        :raises FramingError: once for each message that is refused. Call again for the next one.
         """
 
-    def begun(self) -> bool:
-        """Whether a message has begun whose end has not arrived. To be called when no whole one is left."""
+    def has_partial(self) -> bool:
+        """Whether a message has begun and has not ended. Call it after ``next_message`` returned None."""
 
     def end(self) -> bytes | None:
-        """Return what the end of the stream completes, if anything. To be called after the last message."""
+        """Return the message that the end of the stream completes, or None. Call it after the last message."""
 
     def encode(self, message: bytes) -> bytes:
-        """Return ``message`` as it goes onto the stream."""
+        """Return the bytes that carry ``message`` on the stream."""
 
 
-def read(framing: Framing, data: bytes, refused: Callable[[str], object]) -> Iterator[bytes]:
-    """Let ``framing`` receive ``data`` and give each message that it completes; ``refused`` is told of the others."""
+def messages_in(framing: Framing, data: bytes, refused: Callable[[str], object]) -> Iterator[bytes]:
+    """Pass ``data`` to ``framing`` and yield each message that it completes.
+
+    :param refused: called with the reason for each message that the framing refuses.
+    """
     framing.receive(data)
     while True:
         try:
@@ -58,7 +62,7 @@ def read(framing: Framing, data: bytes, refused: Callable[[str], object]) -> Ite
 
 
 class PieceFraming:
-    """Each piece that arrives is one message, whatever it holds: for bytes that are not text."""
+    """Each piece that arrives is one message. For bytes that need not be text."""
 
     def __init__(self) -> None:
         self._pieces: deque[bytes] = deque()
@@ -69,7 +73,7 @@ class PieceFraming:
     def next_message(self) -> bytes | None:
         return self._pieces.popleft() if self._pieces else None
 
-    def begun(self) -> bool:
+    def has_partial(self) -> bool:
         return False
 
     def end(self) -> bytes | None:
@@ -80,42 +84,42 @@ class PieceFraming:
 
 
 class RawFraming(PieceFraming):
-    """Each piece that arrives is one message, as the classic blocking-socket programs have it.
+    """Each piece that arrives is one message, as in the classic blocking-socket programs.
 
-    The one repair: a UTF-8 character that was cut waits, at most 3 bytes of it, for its other half.
+    There is one exception: the 1 to 3 bytes of an incomplete UTF-8 character wait for the rest of the character.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._cut = b""
+        self._incomplete = b""
 
     def receive(self, data: bytes) -> None:
-        piece, self._cut = split_incomplete(self._cut + data)
+        piece, self._incomplete = split_incomplete(self._incomplete + data)
         if piece:
             super().receive(piece)
 
     def end(self) -> bytes | None:
-        rest, self._cut = self._cut, b""
+        rest, self._incomplete = self._incomplete, b""
         return rest or None
 
 
 class LineFraming:
     """A message is a line: LF or CR LF in, LF out.
 
-    :param line_max: the longest line in bytes, with its delimiter. A longer one is refused as soon as it is
-        too long, is never held whole, and what follows its end is read as usual.
+    :param line_max: bytes of the longest line, with its delimiter. A longer line is refused as soon as it is too long,
+        and is not kept. The line after it is read as usual.
     """
 
     def __init__(self, line_max: int = LINE_MAX) -> None:
         self._line_max = line_max
         self._buffer = bytearray()
-        self._start = 0  # of the first line that was not taken yet
-        self._searched = 0  # no delimiter between start and here
-        self._skipping = False  # inside a line that was refused
+        self._start = 0  # of the first line that was not returned yet
+        self._searched = 0  # there is no delimiter between _start and here
+        self._skipping = False  # the bytes up to the next delimiter belong to a refused line
 
     def receive(self, data: bytes) -> None:
-        # Taken lines leave the buffer here, once a read and not once a line: 65,536 empty lines would
-        # otherwise move 64 KiB each.
+        # Returned lines are removed here, once for each read. Removing each line by itself would move 64 KiB for each
+        # of 65,536 empty lines.
         del self._buffer[: self._start]
         self._searched -= self._start
         self._start = 0
@@ -125,7 +129,7 @@ class LineFraming:
         while True:
             end = self._buffer.find(b"\n", self._searched)
             if end < 0:
-                self._wait()
+                self._keep_partial()
                 return None
             line = bytes(self._buffer[self._start : end])
             length = end + 1 - self._start
@@ -137,7 +141,7 @@ class LineFraming:
             else:
                 return line.removesuffix(b"\r")
 
-    def begun(self) -> bool:
+    def has_partial(self) -> bool:
         return self._skipping or len(self._buffer) > self._start
 
     def end(self) -> bytes | None:
@@ -149,8 +153,8 @@ class LineFraming:
     def encode(self, message: bytes) -> bytes:
         return message + b"\n"
 
-    def _wait(self) -> None:
-        """Keep the unfinished line for later, unless no delimiter could make it short enough."""
+    def _keep_partial(self) -> None:
+        """Keep the unfinished line, unless it is too long already."""
         self._searched = len(self._buffer)
         if self._skipping or self._searched - self._start >= self._line_max:
             self._buffer.clear()

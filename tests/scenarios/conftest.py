@@ -1,4 +1,4 @@
-"""Every scenario in every world."""
+"""Fixtures that run every scenario in every environment."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 import pytest
 
 from netsvc.reactor import AsyncioReactor, UvloopReactor
-from netsvc.testing import cuts
-from tests.scenarios.worlds import Simulated, World, asyncio_, epoll, native
+from netsvc.testing import splits
+from tests.scenarios.environments import Environment, SimulatedEnvironment, asyncio_, epoll, native
 
 
-def simulated(big: int = World.big, **settings: Any) -> Callable[[], World]:
-    """Return what makes a simulated world like that, in which a big transfer is of ``big`` bytes."""
+def simulated(big: int = Environment.big, **settings: Any) -> Callable[[], Environment]:
+    """Return a function that creates a simulated environment in which a big transfer has ``big`` bytes."""
 
-    def make() -> World:
-        world = Simulated(**settings)
-        world.big = big
-        return world
+    def create() -> Environment:
+        environment = SimulatedEnvironment(**settings)
+        environment.big = big
+        return environment
 
-    return make
+    return create
 
 
-WORLDS: dict[str, Callable[[], World]] = {
+ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "simulated": simulated(),
     "simulated-far": simulated(262_144, latency=0.1, jitter=0.05),
     "simulated-lossy": simulated(262_144, bandwidth=10e6, loss=0.02),
-    "simulated-one-byte": simulated(13_312, buffer=32_768, cuts=cuts.one_byte),
-    "simulated-cut": simulated(latency=0.001, cuts=cuts.anywhere),
+    "simulated-one-byte": simulated(13_312, buffer=32_768, splits=splits.every_byte),
+    "simulated-splits": simulated(latency=0.001, splits=splits.at_random),
     "epoll": epoll,
     "asyncio": asyncio_,
     "native": lambda: native(AsyncioReactor()),
@@ -36,13 +36,13 @@ WORLDS: dict[str, Callable[[], World]] = {
 }
 
 
-@pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest) -> World:
-    """Where the scenario happens."""
-    return WORLDS[request.param]()
+@pytest.fixture(params=ENVIRONMENTS)
+def environment(request: pytest.FixtureRequest) -> Environment:
+    """The environment of the scenario."""
+    return ENVIRONMENTS[request.param]()
 
 
-@pytest.fixture(params=[name for name in WORLDS if name != "simulated-lossy"])
-def reliable_world(request: pytest.FixtureRequest) -> World:
-    """Where the scenario happens; a place where no datagram is lost."""
-    return WORLDS[request.param]()
+@pytest.fixture(params=[name for name in ENVIRONMENTS if name != "simulated-lossy"])
+def reliable_environment(request: pytest.FixtureRequest) -> Environment:
+    """The environment of the scenario. It loses no datagram."""
+    return ENVIRONMENTS[request.param]()

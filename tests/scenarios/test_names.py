@@ -1,4 +1,4 @@
-"""Scenarios of names: found, not found, and connected to by name."""
+"""Scenarios with name resolution."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from twisted.internet import error
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Factory
 
-from netsvc.net.datagram_protocol import resolve
-from tests.scenarios.actors import Actor
-from tests.scenarios.worlds import World
+from netsvc.net.host_names import resolve
+from tests.scenarios.environments import Environment
+from tests.scenarios.protocols import RecordingProtocol
 
 
-def test_a_name_leads_to_its_addresses(world: World) -> None:
+def test_a_name_resolves_to_its_addresses(environment: Environment) -> None:
     async def scenario() -> None:
-        assert world.address in await resolve(world.client, world.hostname)
+        assert environment.address in await resolve(environment.client, environment.hostname)
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_a_name_that_nobody_has_is_an_error(world: World) -> None:
+def test_resolving_an_unknown_name_is_an_error(environment: Environment) -> None:
     async def scenario() -> None:
         with pytest.raises(error.DNSLookupError):
-            await resolve(world.client, "nobody.invalid")
+            await resolve(environment.client, "nobody.invalid")
         with pytest.raises(error.DNSLookupError):
-            await connectProtocol(HostnameEndpoint(world.client, "nobody.invalid", 80), Actor())
+            await connectProtocol(HostnameEndpoint(environment.client, "nobody.invalid", 80), RecordingProtocol())
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_a_host_is_connected_to_by_its_name(world: World) -> None:
+def test_a_client_can_connect_to_a_host_by_name(environment: Environment) -> None:
     async def scenario() -> None:
-        server, client = Actor(), Actor()
+        server, client = RecordingProtocol(), RecordingProtocol()
         factory: Factory[Any] = Factory.forProtocol(lambda: server)
-        port = world.listens(world.server.listenTCP(0, factory, interface=world.address))
-        await connectProtocol(HostnameEndpoint(world.client, world.hostname, port), client)
+        port = environment.close_at_end(environment.server.listenTCP(0, factory, interface=environment.address))
+        await connectProtocol(HostnameEndpoint(environment.client, environment.hostname, port), client)
         client.transport.loseConnection()
         await server.lost
         await client.lost
-        assert client.events == server.events == ["made", "lost: ConnectionDone"]
+        assert client.events == server.events == ["connected", "lost: ConnectionDone"]
 
-    world.play(scenario())
+    environment.run(scenario())

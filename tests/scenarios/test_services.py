@@ -1,4 +1,4 @@
-"""Scenarios of netsvc: each service with each of its clients."""
+"""Scenarios with the services of netsvc: each service with each of its clients."""
 
 from __future__ import annotations
 
@@ -10,187 +10,189 @@ from twisted.internet import error
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
 
-from netsvc import Config, netsvc_service
+from netsvc import Config, Conversation, DatagramConversation, netsvc_service
 from netsvc.chat.client import ChatClient
 from netsvc.chat.messages import Event, Join, Notice, Rename, Said, Say, Whisper, Whispered
-from netsvc.echo.server import EchoClient
-from netsvc.talk import Conversation, DatagramConversation
-from netsvc.timestamp.server import TimestampClient, ask_timestamp
-from tests.scenarios.actors import Actor, HalfActor
-from tests.scenarios.worlds import World, all_listening
+from netsvc.echo.client import EchoClient
+from netsvc.timestamp.client import TimestampClient, ask_timestamp
+from tests.scenarios.environments import Environment, all_listening
+from tests.scenarios.protocols import HalfCloseProtocol, RecordingProtocol
 
 
-async def serving(world: World, **config: Any) -> int:
-    """Run what is configured, with ``WHERE`` replaced by a port of the server's, until the end. Returns the port."""
+async def start_service(environment: Environment, **config: Any) -> int:
+    """Run the configured service until the end of the scenario. Returns its port.
+
+    The value ``ADDRESS`` is replaced by the server's address and a free port.
+    """
     settings: dict[str, Any] = {
-        name: [f"{world.address}:0"] if value == "WHERE" else value for name, value in config.items()
+        name: [f"{environment.address}:0"] if value == "ADDRESS" else value for name, value in config.items()
     }
-    service = netsvc_service(world.server, Config(**settings))
+    service = netsvc_service(environment.server, Config(**settings))
     service.startService()
-    world.afterwards(service.stopService)
+    environment.at_end(service.stopService)
     [address] = all_listening(service)
     port: int = address.port
     return port
 
 
-async def called(world: World, port: int, protocol: Any) -> Any:
+async def connect(environment: Environment, port: int, protocol: Any) -> Any:
     """Connect a protocol to the server."""
-    return await connectProtocol(TCP4ClientEndpoint(world.client, world.address, port), protocol)
+    return await connectProtocol(TCP4ClientEndpoint(environment.client, environment.address, port), protocol)
 
 
-def test_echo_and_its_client(world: World) -> None:
+def test_echo_works_with_its_client(environment: Environment) -> None:
     async def scenario() -> None:
-        port = await serving(world, tcp="WHERE")
-        client = await called(world, port, EchoClient(world.client))
-        first, second = client.ask(b"hello"), client.ask(b"x" * world.big)
+        port = await start_service(environment, tcp="ADDRESS")
+        client = await connect(environment, port, EchoClient(environment.client))
+        first, second = client.ask(b"hello"), client.ask(b"x" * environment.big)
         assert (await first).data == b"hello"
-        assert (await second).data == b"x" * world.big
+        assert (await second).data == b"x" * environment.big
         client.transport.loseConnection()
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_echo_returns_everything_to_a_client_that_half_closes(world: World) -> None:
+def test_echo_returns_everything_to_a_client_that_half_closes(environment: Environment) -> None:
     async def scenario() -> None:
-        port = await serving(world, tcp="WHERE")
-        client = await called(world, port, HalfActor())
-        client.transport.write(b"x" * world.big)
+        port = await start_service(environment, tcp="ADDRESS")
+        client = await connect(environment, port, HalfCloseProtocol())
+        client.transport.write(b"x" * environment.big)
         client.transport.loseWriteConnection()
-        await client.happened("ended")
-        assert client.received == b"x" * world.big
+        await client.happened("read closed")
+        assert client.received == b"x" * environment.big
         client.transport.loseConnection()
         await client.lost
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_echo_and_talk(world: World) -> None:
+def test_echo_works_with_talk(environment: Environment) -> None:
     async def scenario() -> None:
-        port = await serving(world, tcp="WHERE")
-        heard: list[str] = []
-        talk = Conversation(world.client, heard.append, framing="line")
-        await called(world, port, talk)
-        talk.say(b"one")
-        talk.say(b"two")
+        port = await start_service(environment, tcp="ADDRESS")
+        received: list[str] = []
+        talk = Conversation(environment.client, received.append, framing="line")
+        await connect(environment, port, talk)
+        talk.send(b"one")
+        talk.send(b"two")
         talk.end()
         await talk.ended
-        assert heard == ["one", "two"]
+        assert received == ["one", "two"]
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_acknowledgements_and_talk(world: World) -> None:
+def test_acknowledgements_work_with_talk(environment: Environment) -> None:
     async def scenario() -> None:
-        port = await serving(world, tcp="WHERE", reply="got {message}", framing="line")
-        heard: list[str] = []
-        talk = Conversation(world.client, heard.append, framing="line")
-        await called(world, port, talk)
-        talk.say(b"one")
-        talk.say(b"two")
+        port = await start_service(environment, tcp="ADDRESS", reply="got {message}", framing="line")
+        received: list[str] = []
+        talk = Conversation(environment.client, received.append, framing="line")
+        await connect(environment, port, talk)
+        talk.send(b"one")
+        talk.send(b"two")
         talk.end()
         await talk.ended
-        assert heard == ["got one", "got two"]
+        assert received == ["got one", "got two"]
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_timestamps_and_their_clients(reliable_world: World) -> None:
-    world = reliable_world
+def test_timestamps_work_with_their_clients(reliable_environment: Environment) -> None:
+    environment = reliable_environment
 
     async def scenario() -> None:
-        port = await serving(world, udp="WHERE")
-        answer = await ask_timestamp(world.client, world.hostname, port, b"by name")
+        port = await start_service(environment, udp="ADDRESS")
+        answer = await ask_timestamp(environment.client, environment.hostname, port, b"by name")
         assert (answer.payload, answer.tries) == (b"by name", 1)
-        client = TimestampClient(world.client, world.address, port)
-        world.listens(world.client.listenUDP(0, client))
+        client = TimestampClient(environment.client, environment.address, port)
+        environment.close_at_end(environment.client.listenUDP(0, client))
         questions = [client.ask(b"%d" % number) for number in range(5)]
         assert [(await question).payload for question in questions] == [b"0", b"1", b"2", b"3", b"4"]
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_timestamps_and_talk(reliable_world: World) -> None:
-    world = reliable_world
+def test_timestamps_work_with_talk(reliable_environment: Environment) -> None:
+    environment = reliable_environment
 
     async def scenario() -> None:
-        port = await serving(world, udp="WHERE")
-        heard: list[str] = []
-        talk = DatagramConversation(world.client, heard.append, partner=(world.address, port))
-        world.listens(world.client.listenUDP(0, talk))
-        talk.say(b"hello")
+        port = await start_service(environment, udp="ADDRESS")
+        received: list[str] = []
+        talk = DatagramConversation(environment.client, received.append, peer=(environment.address, port))
+        environment.close_at_end(environment.client.listenUDP(0, talk))
+        talk.send(b"hello")
         talk.end()
         await talk.ended
-        assert len(heard) == 1
-        assert heard[0].endswith("] hello")
+        assert len(received) == 1
+        assert received[0].endswith("] hello")
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_a_timestamp_client_hears_that_nobody_listens(reliable_world: World) -> None:
-    world = reliable_world
+def test_a_timestamp_request_to_a_closed_port_fails_with_connection_refused(reliable_environment: Environment) -> None:
+    environment = reliable_environment
 
     async def scenario() -> None:
         with pytest.raises(error.ConnectionRefusedError):
-            await ask_timestamp(world.client, world.address, world.free_port(), b"anybody?")
+            await ask_timestamp(environment.client, environment.address, environment.free_port(), b"anybody?")
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_chat_and_its_clients(world: World) -> None:
+def test_chat_works_with_its_client(environment: Environment) -> None:
     async def scenario() -> None:
-        port = await serving(world, chat="WHERE")
-        heard: dict[str, list[Event]] = {"ann": [], "bob": []}
+        port = await start_service(environment, chat="ADDRESS")
+        received: dict[str, list[Event]] = {"ann": [], "bob": []}
         members = {}
-        for name, events in heard.items():
-            members[name] = await called(world, port, ChatClient(events.append))
+        for name, events in received.items():
+            members[name] = await connect(environment, port, ChatClient(events.append))
             members[name].send(Rename(name))
-            await until(world, partial(events.__contains__, Notice(f"you are {name} now")))
+            await until(environment, partial(events.__contains__, Notice(f"you are now {name}")))
         members["ann"].send(Say("hello"))
         members["bob"].send(Whisper("ann", "psst"))
-        await until(world, lambda: Said("ann", "hello") in heard["bob"])
-        await until(world, lambda: Whispered("bob", "ann", "psst") in heard["ann"])
+        await until(environment, lambda: Said("ann", "hello") in received["bob"])
+        await until(environment, lambda: Whispered("bob", "ann", "psst") in received["ann"])
         members["bob"].send(Join("#den"))
-        await until(world, lambda: Notice("bob went to #den") in heard["ann"])
-        members["ann"].send(Say("gone?"))
+        await until(environment, lambda: Notice("bob moved to #den") in received["ann"])
+        members["ann"].send(Say("anybody else?"))
         await members["ann"].quit()
         await members["bob"].quit()
-        assert Said("ann", "gone?") not in heard["bob"]
-        assert heard["ann"][-1] == heard["bob"][-1] == Notice("bye")
+        assert Said("ann", "anybody else?") not in received["bob"]
+        assert received["ann"][-1] == received["bob"][-1] == Notice("bye")
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_chat_and_a_member_with_netcat(world: World) -> None:
+def test_chat_works_with_netcat(environment: Environment) -> None:
     async def scenario() -> None:
-        port = await serving(world, chat="WHERE")
-        member = await called(world, port, HalfActor())
+        port = await start_service(environment, chat="ADDRESS")
+        member = await connect(environment, port, HalfCloseProtocol())
         member.transport.write(b"/nick nec\n/who\n")
         member.transport.loseWriteConnection()
-        await member.happened("ended")
-        assert member.received.decode().splitlines()[2:] == ["* you are nec now", "* 1 in #lobby: nec"]
+        await member.happened("read closed")
+        assert member.received.decode().splitlines()[2:] == ["* you are now nec", "* 1 in #lobby: nec"]
         member.transport.loseConnection()
         await member.lost
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_stopping_a_service_flushes_what_it_accepted(world: World) -> None:
+def test_stopping_a_service_closes_its_connections_cleanly(environment: Environment) -> None:
     async def scenario() -> None:
-        service = netsvc_service(world.server, Config(tcp=[f"{world.address}:0"]))
+        service = netsvc_service(environment.server, Config(tcp=[f"{environment.address}:0"]))
         service.startService()
         [address] = all_listening(service)
-        client = await called(world, address.port, Actor())
+        client = await connect(environment, address.port, RecordingProtocol())
         client.transport.write(b"x" * 50_000)
         await client.until(lambda: bool(client.received))
         stopped = service.stopService()
         await client.lost
         await stopped
-        assert client.events == ["made", "lost: ConnectionDone"]
+        assert client.events == ["connected", "lost: ConnectionDone"]
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-async def until(world: World, condition: Any) -> None:
-    """Wait, a turn of the client's reactor after another, until the condition holds."""
+async def until(environment: Environment, condition: Any) -> None:
+    """Wait until the condition is true. It is checked every millisecond."""
     while not condition():
-        await deferLater(world.client, 0.001, lambda: None)
+        await deferLater(environment.client, 0.001, lambda: None)

@@ -1,4 +1,4 @@
-"""Scenarios of UNIX sockets: the same events in the same order, simulated and real."""
+"""Scenarios with UNIX sockets. Simulated and real networks give the same events in the same order."""
 
 from __future__ import annotations
 
@@ -11,118 +11,118 @@ from twisted.internet.defer import DeferredList
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory
 
-from tests.scenarios.actors import Actor, HalfActor
-from tests.scenarios.worlds import World
+from tests.scenarios.environments import Environment
+from tests.scenarios.protocols import HalfCloseProtocol, RecordingProtocol
 
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A path that is short enough for a socket's."""
+    """A path that is short enough for a UNIX socket."""
     monkeypatch.chdir(tmp_path)
     return "socket"
 
 
-def connected(world: World, path: str, server: Actor, client: Actor) -> Any:
-    """Connect two actors on the server's host."""
+def connect_pair(environment: Environment, path: str, server: RecordingProtocol, client: RecordingProtocol) -> Any:
+    """Connect two protocols on the server's host."""
     factory: Factory[Any] = Factory.forProtocol(lambda: server)
     factory.noisy = False
-    port = world.server.listenUNIX(path, factory)
-    world.afterwards(port.stopListening)
-    return connectProtocol(UNIXClientEndpoint(world.server, path), client)
+    port = environment.server.listenUNIX(path, factory)
+    environment.at_end(port.stopListening)
+    return connectProtocol(UNIXClientEndpoint(environment.server, path), client)
 
 
-def test_bytes_arrive_in_both_directions(world: World, path: str) -> None:
+def test_bytes_arrive_in_both_directions(environment: Environment, path: str) -> None:
     async def scenario() -> None:
-        server, client = Actor(), Actor()
-        await connected(world, path, server, client)
+        server, client = RecordingProtocol(), RecordingProtocol()
+        await connect_pair(environment, path, server, client)
         client.transport.write(b"question")
-        await server.got(8)
+        await server.has_received(8)
         server.transport.write(b"answer")
-        await client.got(6)
+        await client.has_received(6)
         client.transport.loseConnection()
         await server.lost
         await client.lost
-        assert server.events == client.events == ["made", "lost: ConnectionDone"]
+        assert server.events == client.events == ["connected", "lost: ConnectionDone"]
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_a_half_closed_side_still_hears(world: World, path: str) -> None:
+def test_a_side_that_has_half_closed_still_receives(environment: Environment, path: str) -> None:
     async def scenario() -> None:
-        server, client = HalfActor(), HalfActor()
-        await connected(world, path, server, client)
+        server, client = HalfCloseProtocol(), HalfCloseProtocol()
+        await connect_pair(environment, path, server, client)
         client.transport.write(b"question")
         client.transport.loseWriteConnection()
-        await server.happened("ended")
+        await server.happened("read closed")
         server.transport.write(b"answer")
-        await client.got(6)
+        await client.has_received(6)
         client.transport.loseConnection()
         server.transport.loseConnection()
         await client.lost
         await server.lost
         assert (bytes(server.received), bytes(client.received)) == (b"question", b"answer")
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_closing_with_unread_bytes_resets_the_other_side(world: World, path: str) -> None:
+def test_closing_with_unread_bytes_resets_the_peer(environment: Environment, path: str) -> None:
     async def scenario() -> None:
-        server, client = Actor(), Actor()
-        await connected(world, path, server, client)
-        await server.happened("made")
+        server, client = RecordingProtocol(), RecordingProtocol()
+        await connect_pair(environment, path, server, client)
+        await server.happened("connected")
         server.transport.pauseProducing()
         client.transport.write(b"unread")
-        await world.turn()
+        await environment.wait_briefly()
         server.transport.loseConnection()
         await server.lost
         await client.lost
-        assert server.events == ["made", "lost: ConnectionDone"]
-        assert client.events == ["made", "lost: ConnectionLost"]
+        assert server.events == ["connected", "lost: ConnectionDone"]
+        assert client.events == ["connected", "lost: ConnectionLost"]
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_aborting_ends_the_other_side_in_order(world: World, path: str) -> None:
-    """There is no reset on a UNIX socket."""
+def test_aborting_closes_the_peer_cleanly(environment: Environment, path: str) -> None:
+    """UNIX sockets have no reset."""
 
     async def scenario() -> None:
-        server, client = Actor(), Actor()
-        await connected(world, path, server, client)
-        await server.happened("made")
+        server, client = RecordingProtocol(), RecordingProtocol()
+        await connect_pair(environment, path, server, client)
+        await server.happened("connected")
         client.transport.abortConnection()
         await client.lost
         await server.lost
-        assert client.events == ["made", "lost: ConnectionAborted"]
-        assert server.events == ["made", "lost: ConnectionDone"]
+        assert client.events == ["connected", "lost: ConnectionAborted"]
+        assert server.events == ["connected", "lost: ConnectionDone"]
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_a_path_that_nobody_listens_on_cannot_be_connected_to(world: World, path: str) -> None:
+def test_connecting_to_an_unused_path_is_an_error(environment: Environment, path: str) -> None:
     async def scenario() -> None:
         with pytest.raises(error.ConnectError, match="No such file"):
-            await connectProtocol(UNIXClientEndpoint(world.server, path), Actor())
+            await connectProtocol(UNIXClientEndpoint(environment.server, path), RecordingProtocol())
 
-    world.play(scenario())
+    environment.run(scenario())
 
 
-def test_a_full_backlog_refuses(world: World, path: str) -> None:
+def test_a_full_backlog_refuses_connections(environment: Environment, path: str) -> None:
     async def scenario() -> None:
-        factory: Factory[Any] = Factory.forProtocol(Actor)
+        factory: Factory[Any] = Factory.forProtocol(RecordingProtocol)
         factory.noisy = False
-        port = world.server.listenUNIX(path, factory, backlog=1)
+        port = environment.server.listenUNIX(path, factory, backlog=1)
         port.pauseProducing()
-        clients = [Actor() for _ in range(4)]
-        ended = await DeferredList(
-            # The asyncio reactor alone does not hear of it, and waits for the end of the time.
-            [connectProtocol(UNIXClientEndpoint(world.server, path, timeout=0.2), client) for client in clients],
+        clients = [RecordingProtocol() for _ in range(4)]
+        results = await DeferredList(
+            # The asyncio reactor does not report the refusal; with this reactor, the attempt times out.
+            [connectProtocol(UNIXClientEndpoint(environment.server, path, timeout=0.2), client) for client in clients],
             consumeErrors=True,
         )
-        assert [done for done, _ in ended] == [True, True, False, False]
-        assert ended[2][1].check(error.ConnectError)
+        assert [done for done, _ in results] == [True, True, False, False]
+        assert results[2][1].check(error.ConnectError)
         for client in clients[:2]:
             client.transport.loseConnection()
             await client.lost
         await port.stopListening()
 
-    world.play(scenario())
+    environment.run(scenario())

@@ -1,0 +1,25 @@
+"""The daytime server (RFC 867, on TCP)."""
+
+from __future__ import annotations
+
+from netsvc.daytime.format import daytime_line
+from netsvc.net.stream_factory import StreamFactory
+from netsvc.net.stream_protocol import StreamProtocol
+
+
+class DaytimeProtocol(StreamProtocol):
+    """Sends the time and closes. What the peer sends is discarded, as RFC 867 demands."""
+
+    def connection_ready(self) -> None:
+        self.send(daytime_line(self.terms.wall()))
+        self.finish()
+
+
+class DaytimeFactory(StreamFactory):
+    """Tells every connection the time.
+
+    :param terms: the terms of the service.
+    """
+
+    def build_connection(self) -> DaytimeProtocol:
+        return DaytimeProtocol()

@@ -1,0 +1,55 @@
+"""What one stream connection may cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from netsvc.errors import ConfigError
+
+#: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
+TRANSPORT_BUFFER = 65_536
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """What one stream connection may cost. Sizes are bytes, times are seconds, and 0 means no limit.
+
+    :param queue_max: bytes that may be queued for the peer. If the queue stays above this for 0.5 s, the peer is
+        disconnected. At least 65,536.
+    :param stall_timeout: time for which more than 64 KiB may be queued without being read; then the peer is
+        disconnected.
+    :param close_timeout: time that closing may make no progress; then the connection is aborted.
+    :param handshake_timeout: time for a TLS handshake.
+    :param line_timeout: time from the first byte of a line to its end, for services that read lines.
+    :param idle_timeout: time without input; then the connection is closed.
+    :raises ConfigError: for a value that is negative, not finite or not a number, and for a ``queue_max`` from 1 to
+        65,535.
+    """
+
+    queue_max: int = 262_144
+    stall_timeout: float = 10.0
+    close_timeout: float = 5.0
+    handshake_timeout: float = 10.0
+    line_timeout: float = 30.0
+    idle_timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            check_number(limit.name, getattr(self, limit.name), whole=limit.name == "queue_max")
+        if 0 < self.queue_max < TRANSPORT_BUFFER:
+            problem = "the transport alone may hold more"
+            raise ConfigError("queue_max", self.queue_max, problem, f"give {TRANSPORT_BUFFER} or more, or 0")
+
+
+def check_number(setting: str, value: object, *, whole: bool) -> None:
+    """Check that a limit is a number from 0.
+
+    :raises ConfigError: if it is not.
+    """
+    wanted = "a whole number" if whole else "a number"
+    remedy = f"give {wanted} from 0, which means no limit"
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise ConfigError(setting, value, f"not {wanted}", remedy)
+    if not math.isfinite(value) or value < 0:
+        raise ConfigError(setting, value, "out of range", remedy)

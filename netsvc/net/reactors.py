@@ -1,0 +1,58 @@
+"""The types of reactors: a protocol needs a :class:`Clock`; code that opens ports needs a :class:`Reactor`.
+
+Twisted describes its reactors by many small zope interfaces, which one annotation cannot combine. Every reactor of
+Twisted's, netsvc's own reactors and those of the simulated network fit the types below. Their methods are declared as
+properties because Twisted's reactors name the parameters differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.interfaces import IConnector, IDelayedCall, IListeningPort
+
+
+class Clock(Protocol):
+    """Tells the time and schedules calls: a reactor, or ``twisted.internet.task.Clock`` in a test."""
+
+    def seconds(self) -> float:
+        """Return the time in seconds. On Twisted's own reactors they count from the epoch."""
+
+    @property
+    def callLater(self) -> Callable[..., IDelayedCall]:
+        """``callLater(delay, function, *args)`` calls ``function`` after ``delay`` seconds."""
+
+
+class Reactor(Clock, Protocol):
+    """Opens TCP ports and connections, and watches descriptors.
+
+    What not every reactor provides is asked for where it is used, as Twisted recommends: ``IReactorUDP(reactor)``,
+    ``IReactorPluggableNameResolver(reactor)``.
+    """
+
+    @property
+    def listenTCP(self) -> Callable[..., IListeningPort]:
+        """``listenTCP(port, factory, backlog, interface)`` opens a TCP port."""
+
+    @property
+    def connectTCP(self) -> Callable[..., IConnector]:
+        """``connectTCP(host, port, factory, timeout, bindAddress)`` connects."""
+
+    @property
+    def addReader(self) -> Callable[..., None]:
+        """``addReader(reader)`` watches a descriptor for input."""
+
+    @property
+    def removeReader(self) -> Callable[..., None]:
+        """``removeReader(reader)`` stops watching it."""
+
+    @property
+    def callWhenRunning(self) -> Callable[..., object]:
+        """``callWhenRunning(function, *args)`` calls ``function`` once the reactor runs."""
+
+
+def cancel(call: IDelayedCall | None) -> None:
+    """Cancel a scheduled call, unless it is None, was called, or was cancelled before."""
+    if call is not None and call.active():
+        call.cancel()

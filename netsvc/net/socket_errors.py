@@ -1,0 +1,35 @@
+"""The pending error of a socket, which Twisted does not report."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from twisted.internet import error
+
+
+def pending_error(transport: Any) -> OSError | None:
+    """Return the error that the system holds ready for a socket; None if there is none.
+
+    EPollReactor reports a connection that was reset as one that was closed in order, if there is nothing but the reset
+    to read.
+    """
+    handle = getattr(transport, "socket", None)
+    number = handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if handle else 0
+    return OSError(number, os.strerror(number)) if number else None
+
+
+def close_reason(port: Any) -> Exception:
+    """Return why a connected datagram port was closed. Call it in ``stopProtocol``.
+
+    EPollReactor takes the ICMP message "port unreachable" as the end of the port: it calls ``stopProtocol`` and not
+    ``connectionRefused``.
+
+    :param port: the transport, which ``stopProtocol`` finds replaced by None.
+    """
+    pending = pending_error(port)
+    if pending is None:
+        return error.ConnectionDone()
+    return error.ConnectionRefusedError() if pending.errno == errno.ECONNREFUSED else pending

@@ -1,0 +1,173 @@
+"""The connections of one stream service: which are accepted, which are idle, and how they are drained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IDelayedCall, INegotiated
+from twisted.internet.protocol import Factory, Protocol
+
+from netsvc.limits.cause import Cause
+from netsvc.net.reactors import cancel
+from netsvc.net.stream_protocol import StreamProtocol
+from netsvc.net.terms import Terms
+from netsvc.wire.address import format_host
+
+#: Seconds between two checks for idle peers. An idle peer may be closed that much later than its time.
+IDLE_CHECK_INTERVAL = 1.0
+
+#: Connections that are checked, and that are closed, per reactor iteration. When 2,000 members of a chat become idle at
+#: the same time and each other member is told of each that leaves, closing all of them at once takes 1.4 s.
+CHECKS_PER_ITERATION = 512
+CLOSES_PER_ITERATION = 4
+
+#: Refused peers that are told the cause, per reactor iteration. Each keeps a descriptor until the next iteration; the
+#: others are closed at once.
+NOTICES_PER_ITERATION = 16
+
+if TYPE_CHECKING:
+    _Factory = Factory[Protocol]
+else:
+    _Factory = Factory
+
+
+class StreamFactory(_Factory):
+    """Accepts connections, knows them, and can finish them all. A subclass overrides :meth:`build_connection`.
+
+    :param terms: the terms of the service.
+    :ivar connections: the open connections.
+    """
+
+    noisy = False
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.connections: set[StreamProtocol] = set()
+        self._drained: Deferred[None] | None = None  # while draining
+        self._idle_check: IDelayedCall | None = None
+        self._notices = 0  # in this reactor iteration
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """Return the protocol of a new connection, or one that refuses it. None closes it without a word."""
+        if self._drained:
+            return None
+        host = getattr(addr, "host", None)
+        terms = self.terms
+        cause = terms.admission.check(host, terms.monotonic())
+        if cause is not None:
+            terms.counters.refuse(cause, "a UNIX socket" if host is None else format_host(host))
+            return self._refusal(cause)
+        connection = self.build_connection()
+        connection.factory = self
+        connection.terms = terms
+        connection.host = host
+        return connection
+
+    def build_connection(self) -> StreamProtocol:
+        """Return a new protocol of this service."""
+        raise NotImplementedError
+
+    @property
+    def draining(self) -> bool:
+        """Whether the connections are being finished."""
+        return self._drained is not None
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Finish every connection: process what was read, send what is queued, close. Refuse new ones meanwhile.
+
+        :param timeout: seconds after which the remaining connections are aborted; 0 waits for as long as it takes.
+        :return: fires with None when the last connection is closed.
+        """
+        if self._drained:
+            also: Deferred[None] = Deferred()
+            self._drained.chainDeferred(also)
+            return also
+        if not self.connections:
+            return succeed(None)
+        drained = self._drained = Deferred()
+        if timeout:
+            deadline = self.terms.clock.callLater(timeout, self._abort_all)
+            drained.addCallback(lambda _: cancel(deadline))
+        for connection in tuple(self.connections):
+            connection.drain()
+        return drained
+
+    def connection_opened(self, connection: StreamProtocol) -> None:
+        """Add a connection. Its protocol calls this."""
+        self.connections.add(connection)
+        self.terms.counters.opened += 1
+        self.terms.admission.connections.connection_opened(connection.host)
+        limits = self.terms.limits
+        if self._idle_check is None and (limits.idle_timeout or limits.line_timeout):
+            self._idle_check = self.terms.clock.callLater(IDLE_CHECK_INTERVAL, self._check_all)
+
+    def connection_closed(self, connection: StreamProtocol) -> None:
+        """Remove a connection. Its protocol calls this."""
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.terms.counters.closed += 1
+            self.terms.admission.connections.connection_closed(connection.host)
+        if self._idle_check is not None and not self.connections:
+            cancel(self._idle_check)
+            self._idle_check = None
+        if self._drained and not self.connections:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def _refusal(self, cause: Cause) -> Protocol | None:
+        """Return a protocol that tells a peer why it is refused; None to close without a word."""
+        if cause is Cause.NOT_ALLOWED or self._notices >= NOTICES_PER_ITERATION:
+            return None
+        self._notices += 1
+        if self._notices == 1:
+            self.terms.clock.callLater(0, self._allow_notices)
+        return RefusalProtocol(cause)
+
+    def _allow_notices(self) -> None:
+        self._notices = 0
+
+    def _check_all(self) -> None:
+        """Check every connection. There is one timer for all connections, not one for each."""
+        self._check(list(self.connections))
+
+    def _check(self, remaining: list[StreamProtocol]) -> None:
+        """Check some of the remaining connections now, and the others in the next reactor iteration."""
+        now = self.terms.monotonic()
+        closed = 0
+        for _ in range(CHECKS_PER_ITERATION):
+            if not remaining or closed == CLOSES_PER_ITERATION:
+                break
+            closed += remaining.pop().check_idle(now)
+        if not self.connections:
+            self._idle_check = None
+        elif remaining:
+            self._idle_check = self.terms.clock.callLater(0, self._check, remaining)
+        else:
+            self._idle_check = self.terms.clock.callLater(IDLE_CHECK_INTERVAL, self._check_all)
+
+    def _abort_all(self) -> None:
+        for connection in tuple(self.connections):
+            connection.disconnect(Cause.DRAIN_TIMEOUT)
+        # By the next iteration each has called connection_closed. Remove one whose own code failed before that.
+        self.terms.clock.callLater(0, self._remove_all)
+
+    def _remove_all(self) -> None:
+        for connection in tuple(self.connections):
+            self.connection_closed(connection)
+
+
+class RefusalProtocol(Protocol):
+    """Tells the peer in one line why it is refused, and closes."""
+
+    transport: Any
+
+    def __init__(self, cause: Cause) -> None:
+        self._line = cause.sentence.encode("ascii") + b"\n"
+
+    def connectionMade(self) -> None:
+        if INegotiated.providedBy(self.transport):
+            self.transport.abortConnection()  # the line would wait for the handshake, and that for the peer
+        else:
+            self.transport.write(self._line)
+            self.transport.loseConnection()

@@ -1,0 +1,66 @@
+"""The terms on which a service works: one value that every service receives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.base import ReactorBase
+
+from netsvc.limits.admission import Admission
+from netsvc.limits.stream_limits import StreamLimits
+from netsvc.net.blocking import RunBlocking, blocking_runner
+from netsvc.net.counters import Counters
+from netsvc.net.reactors import Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What every service receives. :meth:`on` makes one with the default limits.
+
+    :param clock: schedules calls: a reactor, or ``twisted.internet.task.Clock`` in a test.
+    :param monotonic: returns seconds that no change of the system's time affects; for durations and rates.
+    :param wall: returns seconds since the epoch; for time stamps.
+    :param limits: what one stream connection may cost.
+    :param admission: which connections are accepted.
+    :param counters: where the service counts.
+    :param run_blocking: runs a call that may block.
+    """
+
+    clock: Clock
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+    limits: StreamLimits
+    admission: Admission
+    counters: Counters
+    run_blocking: RunBlocking
+
+    @classmethod
+    def on(
+        cls,
+        clock: Clock,
+        *,
+        service: str = "",
+        limits: StreamLimits | None = None,
+        admission: Admission | None = None,
+    ) -> Terms:
+        """Return the terms of a service on a reactor, with the default limits where none are given.
+
+        On a real reactor durations are measured by ``time.monotonic``. A clock in a test and a reactor of the simulated
+        network tell both times themselves.
+
+        :param clock: a reactor, or ``twisted.internet.task.Clock`` in a test.
+        :param service: the name of the service in the log and the metrics.
+        """
+        real = isinstance(clock, ReactorBase) and type(clock).seconds is ReactorBase.seconds
+        monotonic = time.monotonic if real else clock.seconds
+        return cls(
+            clock=clock,
+            monotonic=monotonic,
+            wall=clock.seconds,
+            limits=StreamLimits() if limits is None else limits,
+            admission=Admission() if admission is None else admission,
+            counters=Counters(monotonic, service),
+            run_blocking=blocking_runner(clock),
+        )

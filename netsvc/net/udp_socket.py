@@ -1,0 +1,206 @@
+"""UDP sockets that receive and send datagrams in batches, and tell to which local address each datagram was sent.
+
+The interface is :class:`~netsvc.wire.datagram.UdpSocket`. :class:`KernelUdpSocket` is a real socket. Hosts of the
+simulated network have an implementation of their own.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from twisted.internet.error import CannotListenError
+
+from netsvc.wire.datagram import Datagram, SocketAddress, UdpSocket
+
+#: Whether the system tells to which address a datagram was sent, in the way that is implemented here.
+TELLS_LOCAL_ADDRESS = sys.platform == "linux"
+
+# Linux's numbers, from <linux/in.h> and <asm-generic/socket.h>. Python 3.11 does not name them.
+_IP_PKTINFO = 8
+_IP_RECVTTL = 12
+_IP_RECVTOS = 13
+_SO_TIMESTAMPNS = 35
+
+_WILDCARDS = ("", "0.0.0.0", "::")
+_LINK_LOCAL = b"\xfe\x80"
+_LOCAL_ADDRESS_SPACE = socket.CMSG_SPACE(20)  # of the longer of the two: struct in6_pktinfo
+_METADATA_SPACE = socket.CMSG_SPACE(16) + 2 * socket.CMSG_SPACE(4)  # a struct timespec and two integers
+
+_Ancillary = list[tuple[int, int, bytes]]
+
+
+@runtime_checkable
+class OpensUdpSockets(Protocol):
+    """A reactor with UDP sockets of its own: that of a simulated host, or one whose ports are shared."""
+
+    def open_udp_socket(
+        self, interface: str, port: int, max_size: int, *, metadata: bool = False, reuse_port: bool = False
+    ) -> UdpSocket:
+        """Open a socket. The parameters are those of :func:`open_udp_socket`."""
+
+
+def open_udp_socket(
+    reactor: object, interface: str, port: int, max_size: int, *, metadata: bool = False, reuse_port: bool = False
+) -> UdpSocket:
+    """Open a UDP socket for ``reactor``.
+
+    :param interface: the local IP address; ``0.0.0.0`` or an empty string for all IPv4 addresses, ``::`` for all.
+    :param port: the port; 0 for a free one.
+    :param max_size: bytes of the longest datagram; a longer one is cut to this length.
+    :param metadata: whether each datagram carries its kernel time, TTL and DSCP (Linux).
+    :param reuse_port: whether other processes of the same user may open the port as well (SO_REUSEPORT).
+    :raises CannotListenError: if the system refuses.
+    """
+    if isinstance(reactor, OpensUdpSockets):
+        return reactor.open_udp_socket(interface, port, max_size, metadata=metadata, reuse_port=reuse_port)
+    family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+    try:
+        bound = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as e:
+        raise CannotListenError(interface, port, e) from None
+    try:
+        if reuse_port:  # not SO_REUSEADDR as well: with it, any user could take over the port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if interface == "::":  # whatever the system's default is
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind(socket.getaddrinfo(interface or "0.0.0.0", port, family, socket.SOCK_DGRAM)[0][4])
+    except OSError as e:
+        bound.close()
+        raise CannotListenError(interface, port, e) from None
+    return KernelUdpSocket(bound, max_size, metadata=metadata)
+
+
+class KernelUdpSocket:
+    """A real socket.
+
+    A reply that is sent without a local address leaves from the one that the route to the peer suggests. On a host with
+    several addresses, a client that asked another one does not accept it. So a socket that is bound to all addresses
+    asks for the local address of each datagram (IP_PKTINFO, ip(7); IPV6_PKTINFO, RFC 3542) and replies from it.
+
+    :param bound: a bound socket. This object owns it from now on.
+    :param max_size: bytes of the longest datagram; a longer one is cut to this length.
+    :param metadata: whether each datagram carries its kernel time, TTL and DSCP (Linux).
+    """
+
+    def __init__(self, bound: socket.socket, max_size: int, *, metadata: bool = False) -> None:
+        bound.setblocking(False)
+        self._socket = bound
+        self._max_size = max_size
+        self._ipv6 = bound.family == socket.AF_INET6
+        self._space = 0
+        self._parse: Callable[[_Ancillary], tuple[Any, ...]] = _nothing
+        if TELLS_LOCAL_ADDRESS and (metadata or bound.getsockname()[0] in _WILDCARDS):
+            self._ask_for_local_address()
+        if TELLS_LOCAL_ADDRESS and metadata:
+            self._ask_for_metadata()
+
+    def receive_batch(self, maximum: int) -> list[Datagram]:
+        receive, size, space, parse = self._socket.recvmsg, self._max_size, self._space, self._parse
+        batch = []
+        for _ in range(maximum):
+            try:
+                payload, ancillary, _flags, peer = receive(size, space)
+            except (BlockingIOError, InterruptedError):
+                break
+            batch.append(Datagram(payload, peer, *parse(ancillary)))
+        return batch
+
+    def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
+        send, pktinfo = self._socket.sendmsg, _pktinfo_6 if self._ipv6 else _pktinfo_4
+        errors = []
+        for datagram in datagrams:
+            payload, peer, local = datagram[:3]
+            try:
+                send((payload,), pktinfo(local) if local else (), 0, peer)
+            except OSError as e:
+                error = self._send_from_any_address(payload, peer) if local else e
+                if error is not None:
+                    errors.append((datagram, error))
+        return errors
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def getsockname(self) -> SocketAddress:
+        name: SocketAddress = self._socket.getsockname()
+        return name
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _send_from_any_address(self, payload: bytes, peer: SocketAddress) -> OSError | None:
+        """Send without a local address: a reply cannot be sent from that of a multicast group, for example."""
+        try:
+            self._socket.sendto(payload, peer)
+        except OSError as e:
+            return e
+        return None
+
+    def _ask_for_local_address(self) -> None:
+        self._space += _LOCAL_ADDRESS_SPACE
+        if self._ipv6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            self._parse = _local_6
+        else:
+            self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            self._parse = _local_4
+
+    def _ask_for_metadata(self) -> None:
+        self._space += _METADATA_SPACE
+        self._parse = _with_metadata
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        # A socket for both families reports the TTL and the TOS of IPv4 by the options of IPv4.
+        self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+        self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+        if self._ipv6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+
+
+# What the ancillary data of a datagram says: the fields of Datagram behind the peer.
+
+
+def _nothing(_ancillary: _Ancillary) -> tuple[Any, ...]:
+    return ()
+
+
+def _local_4(ancillary: _Ancillary) -> tuple[Any, ...]:
+    return (ancillary[0][2][4:8],) if ancillary else ()  # ipi_spec_dst of struct in_pktinfo
+
+
+def _local_6(ancillary: _Ancillary) -> tuple[Any, ...]:
+    if not ancillary:
+        return ()
+    data = ancillary[0][2]
+    # A link-local address has no meaning without its interface. A reply to any other leaves by whichever one.
+    return (data if data.startswith(_LINK_LOCAL) else data[:16],)
+
+
+def _with_metadata(ancillary: _Ancillary) -> tuple[Any, ...]:
+    local = kernel_time = ttl = dscp = None
+    for level, kind, data in ancillary:
+        match level, kind:
+            case socket.IPPROTO_IP, 8:  # IP_PKTINFO
+                [local] = _local_4([(level, kind, data)])
+            case socket.IPPROTO_IPV6, socket.IPV6_PKTINFO:
+                [local] = _local_6([(level, kind, data)])
+            case socket.SOL_SOCKET, 35:  # SO_TIMESTAMPNS
+                seconds, nanoseconds = struct.unpack("ll", data)
+                kernel_time = seconds + nanoseconds / 1e9
+            case (socket.IPPROTO_IP, socket.IP_TTL) | (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT):
+                [ttl] = struct.unpack("i", data)
+            case (socket.IPPROTO_IP, socket.IP_TOS) | (socket.IPPROTO_IPV6, socket.IPV6_TCLASS):
+                dscp = (data[0] if len(data) == 1 else struct.unpack("i", data)[0]) >> 2
+    return local, kernel_time, ttl, dscp
+
+
+def _pktinfo_4(local: bytes) -> _Ancillary:
+    return [(socket.IPPROTO_IP, _IP_PKTINFO, b"\0\0\0\0" + local + b"\0\0\0\0")]
+
+
+def _pktinfo_6(local: bytes) -> _Ancillary:
+    return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, local if len(local) > 16 else local + b"\0\0\0\0")]

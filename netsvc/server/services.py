@@ -1,0 +1,114 @@
+"""The table of services. To add a service, add one row and its fields in :class:`~netsvc.server.config.Config`.
+
+Flags, scopes of ``--allow`` and ``--deny``, counters, labels of the metrics and the reference pages follow from the
+rows and from the metadata of ``Config``. The table does not depend on the parser of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from netsvc.chat.lines import ChatFactory
+from netsvc.chat.names import ASCII_NAMES, Names
+from netsvc.chat.room import Room
+from netsvc.daytime.server import DaytimeFactory
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory
+from netsvc.errors import ConfigError
+from netsvc.limits.datagram_guard import DatagramGuard
+from netsvc.limits.token_bucket import SourceBuckets
+from netsvc.net.datagram_protocol import DatagramService
+from netsvc.net.stream_factory import StreamFactory
+from netsvc.net.terms import Terms
+from netsvc.server.config import Config
+from netsvc.timestamp.server import TimestampProtocol
+
+#: Bytes that the kernel may queue for a chat member before netsvc's own bound counts. Echo streams leave this to the
+#: kernel, for their throughput.
+CHAT_SEND_BUFFER = 65_536
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceRow:
+    """One service.
+
+    :param name: its flag, its ``Config`` field of listening strings, its scope in ``--allow``, its label in the
+        metrics.
+    :param transport: what it serves.
+    :param build: makes its factory, or for datagrams a function that makes a protocol for each port.
+    :param settings: the ``Config`` fields that only this service reads.
+    :param idle_timeout: the field with its idle timeout.
+    :param connect_rates: the fields of which the lowest, other than 0, limits its new connections.
+    :param max_size: for datagrams, the field with the longest size.
+    :param send_buffer: bytes that the kernel may queue for each connection; 0 leaves it to the kernel.
+    """
+
+    name: str
+    transport: Literal["stream", "datagram"]
+    build: Callable[[Terms, Config], StreamFactory | Callable[[], DatagramService]]
+    settings: tuple[str, ...] = ()
+    idle_timeout: str = "idle_timeout"
+    connect_rates: tuple[str, ...] = ("connect_rate",)
+    max_size: str | None = None
+    send_buffer: int = 0
+
+
+def _echo(terms: Terms, config: Config) -> StreamFactory:
+    template = config.reply_template
+    return EchoFactory(terms) if template is None else AcknowledgeFactory(terms, template, config.framing)
+
+
+def _chat(terms: Terms, config: Config) -> StreamFactory:
+    room: Room[Any] = Room(_names(config))
+    return ChatFactory(terms, room, rate=config.chat_rate, burst=config.chat_burst)
+
+
+def _names(config: Config) -> Names:
+    if not config.unicode_nicks:
+        return ASCII_NAMES
+    try:
+        from netsvc.chat.unicode_names import UnicodeNames  # late: its tables take 0.1 s to load
+    except ImportError as e:
+        raise missing_extra("unicode_nicks", "", e, "unicode") from None
+    return UnicodeNames()
+
+
+def _timestamps(terms: Terms, config: Config) -> Callable[[], DatagramService]:
+    buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
+    guard = DatagramGuard(buckets, config.udp_max_size, config.networks("udp"))
+    return partial(TimestampProtocol, terms, guard)
+
+
+def _daytime(terms: Terms, _config: Config) -> StreamFactory:
+    return DaytimeFactory(terms)
+
+
+SERVICES = (
+    ServiceRow(name="tcp", transport="stream", build=_echo, settings=("reply", "framing", "idle_timeout")),
+    ServiceRow(
+        name="chat",
+        transport="stream",
+        build=_chat,
+        settings=("chat_rate", "chat_burst", "chat_idle_timeout", "unicode_nicks"),
+        idle_timeout="chat_idle_timeout",
+        # All members of the lobby are told of each one that joins. So that is limited as what a member says.
+        connect_rates=("connect_rate", "chat_rate"),
+        send_buffer=CHAT_SEND_BUFFER,
+    ),
+    ServiceRow(
+        name="udp",
+        transport="datagram",
+        build=_timestamps,
+        settings=("udp_rate", "udp_burst", "udp_total", "udp_max_size"),
+        max_size="udp_max_size",
+    ),
+    ServiceRow(name="daytime", transport="stream", build=_daytime),
+)
+
+
+def missing_extra(setting: str, value: object, error: ImportError, extra: str) -> ConfigError:
+    """Return the error for a setting whose optional dependency is not installed."""
+    remedy = f"run pip install '.[{extra}]' in netsvc's source folder"
+    return ConfigError(setting, value, f"{error.name} is not installed", remedy)

@@ -1,0 +1,87 @@
+"""The UDP socket of a simulated host for batches of datagrams: what a real socket is to netsvc's own UDP ports."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from twisted.internet.error import CannotListenError
+
+from netsvc.testing.datagram_socket import DatagramSocket
+from netsvc.testing.stack import Stack, os_error
+from netsvc.wire.datagram import Datagram, SocketAddress
+
+#: The TTL of a datagram on arrival: Linux sends with 64, and links have no routers in between.
+TTL = 64
+
+
+class SimulatedUdpSocket:
+    """A bound UDP socket of a host. It tells the destination of each datagram and can send from that address.
+
+    :param stack: the host.
+    :param interface: the address to bind to; an empty string for all IPv4 addresses, ``::`` for all.
+    :param port: the port; 0 for a free one.
+    :param max_size: bytes of the longest datagram; a longer one is cut to this length.
+    :param metadata: whether each datagram carries its time of arrival, TTL and DSCP.
+    :param reuse_port: whether other sockets of the host may use the port as well.
+    :raises CannotListenError: if the system would refuse.
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        interface: str,
+        port: int,
+        max_size: int,
+        *,
+        metadata: bool = False,
+        reuse_port: bool = False,
+    ) -> None:
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        self._max_size = max_size
+        self._metadata = metadata
+        self._socket = DatagramSocket(stack, family)
+        try:
+            if family == socket.AF_INET6 and not any(":" in address for address in stack.addresses):
+                raise os_error(errno.EAFNOSUPPORT)  # a host without an IPv6 address has no IPv6 at all
+            if reuse_port:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._socket.bind((interface or "0.0.0.0", port))
+        except OSError as e:
+            self._socket.close()
+            raise CannotListenError(interface, port, e) from None
+
+    def receive_batch(self, maximum: int) -> list[Datagram]:
+        batch = []
+        for _ in range(maximum):
+            try:
+                data, source, destination, time = self._socket.receive_with_metadata()
+            except BlockingIOError:
+                break
+            metadata = (time, TTL, 0) if self._metadata else ()
+            batch.append(Datagram(data[: self._max_size], source, ip_address(destination).packed, *metadata))
+        return batch
+
+    def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
+        not_sent = []
+        for datagram in datagrams:
+            try:
+                if datagram.local is None:
+                    self._socket.sendto(datagram.payload, datagram.peer)
+                else:
+                    self._socket.send_from(str(ip_address(datagram.local)), datagram.payload, datagram.peer)
+            except OSError as e:
+                not_sent.append((datagram, e))
+        return not_sent
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def getsockname(self) -> SocketAddress:
+        name: SocketAddress = self._socket.getsockname()
+        return name
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,49 @@
+"""A datagram as a value, and the interface of the sockets that carry it in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+#: An IP address and a port, and for IPv6 the flow and the scope, as Python's sockets give it.
+SocketAddress = tuple[Any, ...]
+
+
+class Datagram(NamedTuple):
+    """A datagram that was received, or that is to be sent.
+
+    :ivar payload: its bytes.
+    :ivar peer: the source of a received datagram, the destination of one to be sent: an address and a port.
+    :ivar local: the destination of a received datagram, the source of one to be sent: 4 or 16 bytes of an IP address,
+        and for a link-local address its interface. A reply takes it over as it is. None if the socket is bound to one
+        address, or if the system does not tell.
+    :ivar kernel_time: when the kernel received it, in seconds since the epoch; None unless asked for.
+    :ivar ttl: its time to live or hop limit on arrival; None unless asked for.
+    :ivar dscp: its differentiated services code point, 0 to 63; None unless asked for.
+    """
+
+    payload: bytes
+    peer: SocketAddress
+    local: bytes | None = None
+    kernel_time: float | None = None
+    ttl: int | None = None
+    dscp: int | None = None
+
+
+class UdpSocket(Protocol):
+    """A bound UDP socket that does not block."""
+
+    def receive_batch(self, maximum: int) -> list[Datagram]:
+        """Return the datagrams that have arrived, at most ``maximum``; an empty list if there is none."""
+
+    def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
+        """Send datagrams. Return those that the system did not send, each with its error."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for; -1 after :meth:`close`."""
+
+    def getsockname(self) -> SocketAddress:
+        """Return the local address and port."""
+
+    def close(self) -> None:
+        """Close it."""

@@ -1,0 +1,457 @@
+"""The README and the book: every block of code runs or is checked, and every link leads somewhere.
+
+An HTML comment in the line before a block says what is done with it:
+
+``<!-- run -->``
+    Python runs in a process of its own, or under pytest where it defines tests. The commands of a console run in a
+    shell, in the page's own folder, and print what the page shows.
+``<!-- serve -->``
+    The command starts a server that runs until the end of the page, or until the next one. The port numbers of the page
+    stand for free ports. The server logs what the page shows.
+``<!-- signal NAME -->``
+    The block is how a reader sends a signal to the server. The test sends it itself.
+``<!-- log -->``, ``<!-- stop -->``
+    The text is what the server has logged by now, or by the end, for which it is interrupted.
+``<!-- file NAME -->``
+    The block is a file in the page's own folder, for the blocks that run after it.
+``<!-- check -->``, ``<!-- test -->``
+    Python compiles, and netsvc has the names that it imports. The flags of netsvc's commands exist.
+``<!-- output -->``
+    The text is what the Python block before it prints.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import netsvc
+from netsvc.cli.main import ClientOptions
+from netsvc.server.tap import Options as ServerOptions
+from tests.programs import SECONDS, serving, started
+
+PROJECT = Path(__file__).parent.parent
+BOOK = sorted(path for path in (PROJECT / "docs").rglob("*.md") if "_build" not in path.parts)
+PAGES = [*(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")), *BOOK]
+
+#: Languages of blocks that nothing can execute.
+INERT = {"text", "ini", "toml", "yaml"}
+
+PYTHON = {"python"}
+SHELL = {"console", "sh"}
+MARKERS = {"run", "serve", "signal", "log", "stop", "file", "check", "test", "output"}
+
+#: No plugins but netsvc's: to load the others takes longer than the tests of a page.
+PYTEST_OPTIONS = " ".join(
+    f"-p no:{name}" for name in ("cacheprovider", "hypothesispytest", "pytest_cov", "randomly", "twisted", "xdist")
+)
+
+#: What differs from run to run, and how it is compared.
+VARIABLE = [
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[[^]]*] "), ""),  # of a log line, with its module
+    (re.compile(r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\]"), "[CTIME]"),
+    (re.compile(r"\d+(\.\d+)? ?m?s\b"), "SECONDS"),
+    (re.compile(r"(127\.0\.0\.1|localhost|\[::1?\]):\d+"), r"\1:PORT"),
+]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    marker: str
+    argument: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(PROJECT)}:{self.line}"
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """Give the fenced blocks of a page, except the directives of Sphinx."""
+    lines = page.read_text().splitlines()
+    before = ""
+    number = 0
+    while number < len(lines):
+        fence = re.fullmatch(r"(```+)([\w{}-]*)(?: .*)?", lines[number])
+        if fence is None:
+            before = lines[number] if lines[number] else before
+            number += 1
+            continue
+        end = lines.index(fence[1], number + 1)
+        if not fence[2].startswith("{"):
+            comment = re.fullmatch(r"<!-- (\w+) ?(\S*) -->", before)
+            marker, argument = comment.groups() if comment else ("", "")
+            text = "\n".join(lines[number + 1 : end]) + "\n"
+            yield Block(page, number + 1, fence[2], marker, argument, text)
+        before = ""
+        number = end + 1
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(PROJECT))
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+def test_every_block_that_can_run_says_what_is_done_with_it() -> None:
+    unmarked = [str(b) for b in BLOCKS if not b.marker and b.language not in INERT]
+    assert unmarked == []
+    unknown = [str(block) for block in BLOCKS if block.marker and block.marker not in MARKERS]
+    assert unknown == []
+    unfit = [str(b) for b in BLOCKS if b.marker in ("run", "check", "test") and b.language not in PYTHON | SHELL]
+    assert unfit == []
+
+
+# Python
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in PYTHON], ids=str)
+def test_python_compiles_and_imports_what_netsvc_has(block: Block) -> None:
+    tree = ast.parse(block.text, filename=str(block))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "netsvc":
+            module = importlib.import_module(node.module or "")
+            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert missing == [], f"{block}: {node.module} has no {', '.join(missing)}"
+
+
+def is_a_test(block: Block) -> bool:
+    return "def test_" in block.text
+
+
+def python(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", timeout=SECONDS, cwd=folder, env=environment(), check=False
+    )
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of the programs: netsvc's commands are found, and tests are as quiet as on the page."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PYTEST_"))}
+    fixed = {"PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "80", "NO_COLOR": "1", "PYTEST_ADDOPTS": PYTEST_OPTIONS}
+    return {**kept, **fixed, "PATH": path}
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in PYTHON and b.marker == "run"], ids=str)
+def test_python_runs(block: Block, tmp_path: Path) -> None:
+    script = tmp_path / ("test_page.py" if is_a_test(block) else "page.py")
+    script.write_text(block.text)
+    runner = ["-m", "pytest", "-q"] if is_a_test(block) else []
+    done = python(*runner, script.name, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    following = BLOCKS[BLOCKS.index(block) + 1 :][:1]
+    if following and following[0].marker == "output":
+        assert done.stdout == following[0].text
+
+
+# The shell
+
+
+def commands_of(block: Block) -> list[tuple[str, str]]:
+    """Return the commands of a block, each with what it prints."""
+    joined = block.text.replace("\\\n", " ")
+    if block.language == "sh":
+        return [(joined, "")]
+    found: list[tuple[str, str]] = []
+    for line in joined.splitlines(keepends=True):
+        if line.startswith("$ "):
+            found.append((line[2:].strip(), ""))
+        elif found:
+            found[-1] = (found[-1][0], found[-1][1] + line)
+    return found
+
+
+def normalized(text: str) -> str:
+    """Return a text with everything replaced that differs from run to run."""
+    for pattern, word in VARIABLE:
+        text = pattern.sub(word, text)
+    return text
+
+
+def matches(shown: str, printed: str) -> bool:
+    """Whether a program printed what a page shows. ``...`` stands for any lines."""
+    if "..." not in shown.splitlines():  # standard output may come later than standard error
+        return sorted(normalized(shown).splitlines()) == sorted(normalized(printed).splitlines())
+    lines = [r"(?:.*\n)*?" if line == "..." else re.escape(line) + "\n" for line in normalized(shown).splitlines()]
+    return re.fullmatch("".join(lines), normalized(printed)) is not None
+
+
+class Server:
+    """A server of a page, whose port numbers stand for free ports.
+
+    :ivar ports: the free ports, by those on the page.
+    :ivar output: what it has logged so far.
+    """
+
+    def __init__(self, command: str, folder: Path, stack: ExitStack) -> None:
+        self.ports: dict[str, str] = {}
+        self.output = ""
+        self._written: dict[str, list[str]] = {}
+        command = re.sub(r"--(tcp|udp|chat|metrics) (\d+)\b", self._free_port, command)
+        command = re.sub(r"^twist (?!--log-format)", "twist --log-format=text ", command)
+        name, *arguments = shlex.split(command)
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+        program = Path(sys.executable).parent / name
+        self._process: Any = stack.enter_context(started(program, *arguments, cwd=folder, env=environment(), **pipes))
+        while "Starting reactor" not in self.output:
+            self._read_line()
+        for service, port in re.findall(r" (\w+): listening on \S+:(\d+)$", self.output, re.MULTILINE):
+            self.ports[self._written[service].pop(0)] = port
+
+    def _free_port(self, match: re.Match[str]) -> str:
+        self._written.setdefault(match[1], []).append(match[2])
+        return f"--{match[1]} 0"
+
+    def _read_line(self) -> None:
+        line = self._process.stdout.readline()
+        assert line, f"the server ended:\n{self.output}"
+        self.output += line
+
+    def on_free_ports(self, command: str) -> str:
+        """Return a command of the page, with the free ports in it."""
+        for written, port in self.ports.items():
+            command = re.sub(rf"\b{written}\b", port, command)
+        return command
+
+    def log(self) -> list[str]:
+        """Return the lines of the log, with the ports of the page in it."""
+        text = self.output
+        for written, port in self.ports.items():
+            text = re.sub(rf"\b{port}\b", written, text)
+        return normalized(text).splitlines()
+
+    def wait_for_lines(self, shown: str) -> None:
+        """Read the log until it has all the lines that a page shows."""
+        for line in normalized(shown).splitlines():
+            while line != "..." and line not in self.log():
+                self._read_line()
+
+    def signal(self, name: str) -> None:
+        """Send a signal."""
+        self._process.send_signal(getattr(signal, name))
+
+
+RUNNING = sorted({b.page for b in BLOCKS if b.language in SHELL and b.marker in ("run", "serve")})
+
+
+@pytest.mark.parametrize("page", RUNNING, ids=named)
+def test_the_commands_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) -> None:
+    server: Server | None = None
+    with ExitStack() as stack:
+        for block in (block for block in BLOCKS if block.page == page):
+            match block.marker:
+                case "file":
+                    (tmp_path / block.argument).write_text(block.text)
+                case "serve":
+                    [(command, shown)] = commands_of(block)
+                    server = Server(command, tmp_path, stack)
+                    server.wait_for_lines(shown)
+                case "run" if block.language in SHELL:
+                    for command, shown in commands_of(block):
+                        run(server.on_free_ports(command) if server else command, shown, block, tmp_path)
+                case "signal" if server is not None:
+                    server.signal(block.argument)
+                case "log" if server is not None:
+                    server.wait_for_lines(block.text)
+                case "stop" if server is not None:
+                    server.signal("SIGINT")
+                    server.wait_for_lines(block.text)
+
+
+def run(command: str, shown: str, block: Block, folder: Path) -> None:
+    """Run a command of a page and compare what it prints. A program that is not installed is not run."""
+    missing = [words[0] for words in programs_in(command) if words and not which(words[0], environment()["PATH"])]
+    if missing:
+        return
+    done = subprocess.run(
+        command,
+        shell=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=SECONDS,
+        cwd=folder,
+        env=environment(),
+        check=False,
+    )
+    assert matches(shown, done.stdout), f"{block}: $ {command}\n{done.stdout}"
+
+
+def which(program: str, path: str) -> bool:
+    return program == "." or shutil.which(program, path=path) is not None
+
+
+def programs_in(command: str) -> Iterator[list[str]]:
+    """Give the words of each program that a command line starts."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    redirected = False
+    for word in lexer:
+        if set(word) <= set("|&;()"):
+            yield words
+            words = []
+        elif redirected or set(word) <= set("<>&"):
+            redirected = not redirected
+        else:
+            words.append(word)
+    yield words
+
+
+def netsvc_flags(words: list[str]) -> Iterator[tuple[str, set[str]]]:
+    """Give each flag of a netsvc command, with all the flags that the command has."""
+    names = [os.path.basename(word) for word in words]
+    if "netsvc" not in names or names[:2] == ["docker", "build"]:
+        return
+    at = names.index("netsvc")
+    rest = words[at + 1 :]
+    options: ServerOptions | ClientOptions = ServerOptions()
+    if not {"twist", "twistd", "twisted", "docker"} & set(names[:at]):
+        if at and not set(names[:at]) & {"sudo", "-m"}:  # a word like any other: "useradd --system netsvc"
+            return
+        rows: Any = ClientOptions.subCommands
+        subcommands = {name: kind for name, _, kind, _ in rows}
+        options = subcommands[rest[0]]() if rest and rest[0] in subcommands else ClientOptions()
+    known = set(options.synonyms) | {"help", "version"}
+    for word in rest:
+        if word == "--":
+            return
+        if flag := re.match(r"--([a-z][a-z-]*)|-([a-z])$", word):
+            yield flag[1] or flag[2], known
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in SHELL], ids=str)
+def test_the_flags_of_commands_exist(block: Block) -> None:
+    for text, _ in commands_of(block):
+        for command in text.splitlines():
+            for words in programs_in(command.partition(" #")[0]):
+                for flag, known in netsvc_flags(words):
+                    assert flag in known, f"{block}: there is no {flag} in {command}"
+
+
+# Links
+
+
+def slug(heading: str) -> str:
+    """Return the anchor of a heading, as GitHub and MyST make it."""
+    text = re.sub(r"\[([^]]*)]\([^)]*\)", r"\1", heading).replace("`", "")
+    return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^(```+).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors_of(page: Path) -> set[str]:
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)$", without_blocks(page.read_text()), re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    names = re.findall(r"`((?:\w+/)+[\w@.-]+\.(?:py|md|service|socket|tac|txt))`", page.read_text())
+    assert [name for name in names if not (PROJECT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*`", "", without_blocks(page.read_text()))
+    targets = re.findall(r"]\(([^)\s]+)\)", text) + re.findall(r"^\[[^]]+]: (\S+)$", text, re.MULTILINE)
+    for target in targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.exists(), f"{named(page)}: no file {target}"
+        if anchor:
+            assert anchor in anchors_of(linked), f"{named(page)}: no heading for {target}"
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (PROJECT / "docs" / "index.md").read_text()
+    pages = {str(page.relative_to(PROJECT / "docs").with_suffix("")) for page in BOOK} - {"index"}
+    assert pages - set(index.splitlines()) == set()
+
+
+def test_the_page_of_the_api_is_made_from_the_public_names() -> None:
+    assert "<!-- api -->" in (PROJECT / "docs" / "reference" / "api.md").read_text()
+    assert [name for name in netsvc.__all__ if not hasattr(netsvc, name)] == []
+
+
+# What the pages repeat
+
+
+def test_the_tutorial_of_the_chat_shows_what_members_see() -> None:
+    shown = [
+        line
+        for block in blocks_of(PROJECT / "docs" / "tutorials" / "chat.md")
+        for line in block.text.splitlines()
+        if line.startswith(("* ", "<"))
+    ]
+    seen = ""
+    with serving("--chat", "127.0.0.1:0") as (_, [port]), ExitStack() as stack:
+        members = {}
+        for name, typed, awaited in (
+            ("bob", "", "in #lobby"),
+            ("ann", "", "with guest-1"),
+            ("ann", "/nick ann", "now ann"),
+            ("bob", "/nick bob", "you are now bob"),
+            ("ann", "good morning", ""),
+            ("bob", "hello ann", ""),
+            ("ann", "/msg bob psst", "psst"),
+            ("bob", "/join tea", "#tea"),
+            ("bob", "/leave", "with ann"),
+            ("ann", "/who", "2 in"),
+            ("ann", "/rooms", "rooms"),
+            ("ann", "/nonsense", "unknown"),
+            ("ann", "/quit", "bye"),
+            ("bob", "/quit", "bye"),
+        ):
+            if name not in members:
+                connected = stack.enter_context(socket.create_connection(("127.0.0.1", port), SECONDS))
+                members[name] = stack.enter_context(connected.makefile("rw", encoding="utf-8"))
+            if typed:
+                print(typed, file=members[name], flush=True)
+            line = ""
+            while awaited not in line:
+                line = members[name].readline()
+                assert line, f"no {awaited!r} for {name} among\n{seen}"
+                seen += line
+        seen += "".join(member.read() for member in members.values())
+    assert [line for line in shown if line not in seen.splitlines()] == []
+
+
+def test_the_page_of_the_metrics_has_every_cause() -> None:
+    page = (PROJECT / "docs" / "reference" / "metrics.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+)` \|", page[page.index("## Causes") :], re.MULTILINE))
+    assert rows == {cause.label for cause in netsvc.Cause}
+
+
+def test_contributing_lists_every_session_of_nox() -> None:
+    page = (PROJECT / "CONTRIBUTING.md").read_text()
+    noxfile = ast.parse((PROJECT / "noxfile.py").read_text())
+    functions = [node for node in noxfile.body if isinstance(node, ast.FunctionDef) and node.decorator_list]
+    sessions = {function.name.replace("_", "-") for function in functions}
+    assert set(re.findall(r"^\| `nox -s ([\w-]+)`", page, re.MULTILINE)) == sessions

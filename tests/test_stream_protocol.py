@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import pytest
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface.verify import verifyObject
+
+from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory, EchoProtocol
+from netsvc.net.message_protocol import MESSAGES_PER_ITERATION
+from netsvc.net.stream_protocol import LINGER, StreamProtocol
+from tests.connections import TCPTransport, connect, lose, taken, terms
+
+KIB = 1024
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def factory(clock: Clock) -> EchoFactory:
+    return EchoFactory(terms(clock, idle_timeout=0, line_timeout=0))
+
+
+def stuck(factory: EchoFactory) -> tuple[EchoProtocol, TCPTransport]:
+    """Return a connection whose peer sent 65 KiB and does not read."""
+    protocol, transport = connect(factory)
+    assert isinstance(protocol, EchoProtocol)
+    transport.reads = False
+    protocol.dataReceived(b"x" * 65 * KIB)
+    return protocol, transport
+
+
+def test_the_protocol_is_what_transports_expect(factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    verifyObject(IHalfCloseableProtocol, protocol)
+    verifyObject(IPushProducer, protocol)
+
+
+def test_a_peer_that_does_not_read_is_not_read_from(factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    assert transport.producerState == "paused"
+    transport.read_all()
+    assert transport.producerState == "producing"
+    lose(protocol)
+
+
+def test_a_peer_that_does_not_read_is_disconnected_at_the_stall_timeout(clock: Clock, factory: EchoFactory) -> None:
+    _, transport = stuck(factory)
+    clock.advance(9.9)
+    assert not transport.aborted
+    clock.advance(0.1)
+    assert transport.aborted
+
+
+def test_a_peer_that_reads_again_in_time_is_not_disconnected(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    clock.advance(9.9)
+    transport.read_all()
+    clock.advance(100)
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_a_peer_whose_queue_is_above_the_limit_for_half_a_second_is_disconnected(
+    clock: Clock, factory: EchoFactory
+) -> None:
+    protocol, transport = stuck(factory)
+    protocol.send(b"x" * 192 * KIB)
+    clock.advance(0.4)
+    protocol.send(b"x")
+    assert not transport.aborted
+    clock.advance(0.1)
+    protocol.send(b"x")
+    assert transport.aborted
+    assert not protocol.output_blocked
+
+
+def test_a_peer_that_reads_may_be_given_more_than_the_limit_at_once(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    for _ in range(20):
+        transport.reads = False
+        for _ in range(1_000):
+            protocol.send(b"x" * KIB)
+        clock.advance(0.1)
+        transport.read_all()
+        assert len(taken(transport)) == 1_000 * KIB
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_a_peer_that_reads_too_slowly_is_disconnected(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    for _ in range(10):  # tenths of a second
+        for _ in range(20):
+            protocol.send(b"x" * 10 * KIB)
+        clock.advance(0.1)
+        transport.waiting = 0  # and it takes 70 KiB of those 200
+        if not transport.aborted:
+            protocol.resumeProducing()
+    assert transport.aborted
+
+
+def test_a_peer_that_catches_up_has_half_a_second_again(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    for _ in range(10):
+        for _ in range(21):
+            protocol.send(b"x" * 10 * KIB)
+        clock.advance(0.4)
+        while transport.waiting + factory.terms.counters.sent_bytes - len(transport.value()) > 100 * KIB:
+            transport.waiting = 0
+            protocol.resumeProducing()
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_the_queue_is_sent_in_order_when_the_peer_reads_again(factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    taken(transport)
+    for n in range(100):
+        protocol.send(b"%d," % n)
+    assert taken(transport) == b""
+    transport.read_all()
+    assert taken(transport) == b"".join(b"%d," % n for n in range(100))
+    lose(protocol)
+
+
+def test_a_peer_that_reads_a_part_is_given_no_more_than_the_transport_holds(factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    for _ in range(10):
+        protocol.send(b"x" * 10 * KIB)
+    taken(transport)
+    transport.waiting = 0  # the peer has read once, and stops again
+    protocol.resumeProducing()
+    assert len(taken(transport)) == 70 * KIB
+    protocol.send(b"x" * 40 * KIB)
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_without_limits_no_peer_is_disconnected(clock: Clock) -> None:
+    protocol, transport = stuck(EchoFactory(terms(clock, queue_max=0, stall_timeout=0, close_timeout=0)))
+    protocol.send(b"x" * 10_000 * KIB)
+    clock.advance(1e6)
+    protocol.finish()
+    clock.advance(1e6)
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_when_the_peer_ends_its_input_everything_is_sent_before_the_close(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    protocol.dataReceived(b"last words")
+    protocol.readConnectionLost()
+    assert taken(transport) == b"last words"
+    assert transport.disconnecting
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_the_queue_is_sent_before_the_close_when_the_peer_ends_its_input(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    protocol.send(b"waiting")
+    protocol.readConnectionLost()
+    assert not transport.disconnecting
+    taken(transport)
+    transport.read_all()
+    assert taken(transport) == b"waiting"
+    assert transport.disconnecting
+    lose(protocol)
+
+
+def test_a_close_that_makes_no_progress_ends_in_an_abort(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    protocol.finish()
+    clock.advance(4.9)
+    assert not transport.aborted
+    clock.advance(0.1)
+    assert transport.aborted
+
+
+def test_a_close_that_the_transport_never_completes_ends_in_an_abort(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    protocol.readConnectionLost()
+    clock.advance(5.0)
+    assert transport.aborted
+
+
+def test_finishing_waits_for_the_peer_to_close_so_that_no_data_is_lost(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    protocol.finish()
+    assert transport.write_closed
+    assert not transport.disconnecting
+    protocol.dataReceived(b"too late")
+    assert taken(transport) == b""
+    protocol.readConnectionLost()
+    assert transport.disconnecting
+    lose(protocol)
+
+
+def test_a_peer_that_does_not_close_its_side_is_closed_after_the_linger(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    protocol.finish()
+    protocol.writeConnectionLost()
+    assert not transport.disconnecting
+    clock.advance(LINGER)
+    assert transport.disconnecting
+    assert not transport.aborted
+    lose(protocol)
+
+
+def test_finish_may_be_called_twice(clock: Clock, factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    protocol.finish()
+    protocol.finish()
+    assert len(clock.getDelayedCalls()) == 1
+    protocol.abort()
+    protocol.abort()
+    assert not clock.getDelayedCalls()
+
+
+def test_a_transport_that_cannot_half_close_is_closed(factory: EchoFactory) -> None:
+    protocol = factory.buildProtocol(None)
+    assert isinstance(protocol, StreamProtocol)
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    protocol.finish()
+    assert transport.disconnecting
+    lose(protocol)
+
+
+def test_a_lost_connection_leaves_no_timer_and_no_queue(clock: Clock, factory: EchoFactory) -> None:
+    protocol, _ = stuck(factory)
+    protocol.send(b"never sent")
+    lose(protocol, ConnectionAborted)
+    assert not clock.getDelayedCalls()
+    assert not factory.connections
+    assert not protocol.output_blocked
+
+
+def test_draining_without_connections_is_done_at_once(factory: EchoFactory) -> None:
+    assert factory.drain(5.0).called
+
+
+def test_draining_fires_when_the_last_connection_is_closed(clock: Clock, factory: EchoFactory) -> None:
+    connections = [connect(factory)[0] for _ in range(3)]
+    drained = factory.drain(5.0)
+    for protocol in connections:
+        assert not drained.called
+        lose(protocol)
+    assert drained.called
+    assert not clock.getDelayedCalls()
+
+
+def test_connections_are_refused_while_draining_and_accepted_afterwards(factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    factory.drain(5.0)
+    assert factory.buildProtocol(None) is None
+    lose(protocol)
+    assert factory.buildProtocol(None) is not None
+
+
+def test_a_connection_that_does_not_drain_in_time_is_aborted(clock: Clock) -> None:
+    factory = EchoFactory(terms(clock, close_timeout=100))
+    protocol, transport = stuck(factory)
+    drained = factory.drain(5.0)
+    clock.advance(4.9)
+    assert not transport.aborted
+    clock.advance(0.1)
+    assert transport.aborted
+    lose(protocol, ConnectionAborted)
+    assert drained.called
+
+
+def test_drain_may_be_called_twice(clock: Clock, factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    first, second = factory.drain(5.0), factory.drain(5.0)
+    lose(protocol)
+    assert first.called
+    assert second.called
+    assert not clock.getDelayedCalls()
+
+
+class Faulty(EchoProtocol):
+    """A subclass whose ``connectionLost`` fails."""
+
+    def connectionLost(self, reason: object = None) -> None:
+        raise ZeroDivisionError
+
+
+class FaultyFactory(EchoFactory):
+    def build_connection(self) -> Faulty:
+        return Faulty()
+
+
+def test_draining_ends_even_if_a_connection_never_reports_its_loss(clock: Clock) -> None:
+    factory = FaultyFactory(terms(clock))
+    connect(factory)
+    drained = factory.drain(5.0)
+    clock.advance(5.0)
+    clock.advance(0.0)
+    assert drained.called
+
+
+def test_messages_that_were_read_are_answered_before_the_drain_ends(clock: Clock) -> None:
+    factory = AcknowledgeFactory(terms(clock), ReplyTemplate("{message}"), "line")
+    protocol, transport = connect(factory)
+    protocol.dataReceived(b"\n" * 200)
+    factory.drain(5.0)
+    assert not transport.write_closed
+    clock.advance(0)
+    assert transport.value() == b"\n" * 200
+    assert transport.write_closed
+    lose(protocol)
+
+
+def test_many_messages_in_one_read_are_processed_in_several_iterations(clock: Clock) -> None:
+    protocol, transport = connect(AcknowledgeFactory(terms(clock), ReplyTemplate("{message}"), "line"))
+    protocol.dataReceived(b"".join(b"%d\n" % n for n in range(3 * MESSAGES_PER_ITERATION)))
+    assert taken(transport).count(b"\n") == MESSAGES_PER_ITERATION
+    assert transport.producerState == "paused"
+    protocol.dataReceived(b"and one more\n")  # TLS delivers data although it was paused
+    clock.advance(0)
+    assert taken(transport).endswith(b"%d\nand one more\n" % (3 * MESSAGES_PER_ITERATION - 1))
+    assert transport.producerState == "producing"
+    lose(protocol)
+
+
+def test_messages_wait_while_the_peer_does_not_read_their_answers(clock: Clock) -> None:
+    protocol, transport = connect(AcknowledgeFactory(terms(clock), ReplyTemplate("x" * 10 * KIB), "line"))
+    transport.reads = False
+    protocol.dataReceived(b"\n" * 60)
+    assert taken(transport).count(b"\n") == 7  # the seventh answer fills the transport
+    transport.read_all()
+    assert taken(transport).count(b"\n") == 53
+    assert len(clock.getDelayedCalls()) == 1  # the idle check of the factory; there is no stall timer
+    lose(protocol)
+
+
+def test_a_lost_connection_leaves_no_scheduled_messages(clock: Clock) -> None:
+    protocol, _ = connect(AcknowledgeFactory(terms(clock), ReplyTemplate("{message}"), "line"))
+    protocol.dataReceived(b"\n" * 1000)
+    lose(protocol, ConnectionAborted)
+    assert not clock.getDelayedCalls()
+
+
+def test_messages_wait_for_the_next_iteration_even_if_the_peer_reads_again(clock: Clock) -> None:
+    protocol, transport = connect(AcknowledgeFactory(terms(clock), ReplyTemplate("{message}"), "line"))
+    protocol.dataReceived(b"\n" * 2 * MESSAGES_PER_ITERATION)
+    taken(transport)
+    protocol.resumeProducing()
+    assert taken(transport) == b""
+    clock.advance(0)
+    assert taken(transport) == b"\n" * MESSAGES_PER_ITERATION
+    lose(protocol)
+
+
+def test_an_aborted_connection_sends_nothing_more(factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    protocol.abort()
+    taken(transport)
+    protocol.send(b"x")
+    protocol.resumeProducing()
+    assert taken(transport) == b""
+    assert not protocol.output_blocked
+    lose(protocol, ConnectionAborted)
+
+
+def test_the_close_timeout_starts_again_when_the_peer_stops_reading_again(clock: Clock, factory: EchoFactory) -> None:
+    protocol, transport = stuck(factory)
+    for _ in range(12):
+        protocol.send(b"x" * 10 * KIB)
+    protocol.finish()
+    clock.advance(4.0)
+    transport.waiting = 0  # it has read once, and stops again
+    protocol.resumeProducing()
+    clock.advance(4.9)
+    assert not transport.aborted
+    clock.advance(0.1)
+    assert transport.aborted
+    lose(protocol, ConnectionAborted)
+
+
+def test_stop_producing_does_not_close_the_connection_by_itself(factory: EchoFactory) -> None:
+    protocol, _ = connect(factory)
+    protocol.stopProducing()
+    assert protocol in factory.connections
+    lose(protocol)
+    assert protocol not in factory.connections
+
+
+def test_nagles_algorithm_is_off(factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    assert transport.no_delay  # TCP_NODELAY
+    lose(protocol)

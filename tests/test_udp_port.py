@@ -1,0 +1,309 @@
+"""netsvc's UDP ports, on real sockets and on simulated ones."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor  # noqa: TID251  real sockets
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+
+from netsvc.net.datagram_protocol import DATAGRAMS_PER_ITERATION, ConnectedDatagramProtocol, DatagramService, listen_for
+from netsvc.net.listening import Listener, datagram_listener
+from netsvc.net.shared_ports import SharedPorts
+from netsvc.net.udp_socket import TELLS_LOCAL_ADDRESS, open_udp_socket
+from netsvc.testing import Network
+from netsvc.timestamp.client import ask_timestamp
+from netsvc.timestamp.server import TimestampProtocol
+from netsvc.wire.datagram import Datagram, UdpSocket
+from tests.connections import terms
+
+SECONDS = 10
+
+linux = pytest.mark.skipif(not TELLS_LOCAL_ADDRESS, reason="the system does not tell the local address")
+
+
+def serve(ports: Any, text: str, service: Any = None) -> tuple[Listener, int]:
+    listener = datagram_listener(ports, "udp", text, service or (lambda: TimestampProtocol(terms(reactor))), 1400)
+    listener.startService()
+    port: int = listener.addresses()[0].port  # type: ignore[attr-defined]
+    return listener, port
+
+
+async def stop(*listeners: Listener) -> None:
+    for listener in listeners:
+        await listener.stopService().addTimeout(SECONDS, reactor)
+
+
+@linux
+@pytest.mark.parametrize("ports", [reactor, SharedPorts(reactor)], ids=["alone", "shared"])
+@pytest.mark.parametrize("wildcard", ["0", "0.0.0.0:0"])
+@pytest.mark.parametrize("asked", ["127.0.0.1", "127.0.0.77"])
+@ensureDeferred
+async def test_a_reply_leaves_from_the_address_that_was_asked(ports: Any, wildcard: str, asked: str) -> None:
+    # The client's socket is connected: the system drops what comes from another address.
+    listener, port = serve(ports, wildcard)
+    for payload in (b"one", b"two"):
+        answer = await Deferred.fromCoroutine(ask_timestamp(reactor, asked, port, payload))
+        assert answer.payload == payload
+    await stop(listener)
+
+
+@ensureDeferred
+async def test_ipv6_is_answered_on_a_bare_port() -> None:
+    listener, port = serve(reactor, "0")
+    answer = await Deferred.fromCoroutine(ask_timestamp(reactor, "::1", port, b"hello"))
+    assert answer.payload == b"hello"
+    await stop(listener)
+
+
+@linux
+@ensureDeferred
+async def test_a_socket_that_systemd_opened_replies_from_the_address_that_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as inherited:
+        inherited.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        inherited.bind(("::", 0))
+        monkeypatch.setenv("LISTEN_FDNAMES", ":".join([*["other"] * (inherited.fileno() - 3), "mine"]))
+        listener, port = serve(reactor, "systemd:domain=INET6:name=mine")
+        for _ in range(2):  # and once more after a stop
+            answer = await Deferred.fromCoroutine(ask_timestamp(reactor, "127.0.0.77", port, b"hello"))
+            assert answer.payload == b"hello"
+            await stop(listener)
+            listener.startService()
+        await stop(listener)
+
+
+class Receiver(ConnectedDatagramProtocol):
+    """Keeps the datagrams of its peer."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.received: Deferred[bytes] = Deferred()
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.received.callback(datagram)
+
+    def closed(self, reason: Exception) -> None: ...
+
+
+class Later(DatagramService):
+    """Sends something to another address at once, and replies later."""
+
+    def __init__(self, other: tuple[str, int]) -> None:
+        super().__init__(reactor)
+        self._other = other
+
+    def received(self, datagram: Datagram) -> None:
+        self.transport.write(b"to another", self._other)
+        reactor.callLater(0, self.transport.write, b"later", datagram.peer[:2])
+
+
+@pytest.mark.parametrize("where", ["0.0.0.0:0", "0"])
+@ensureDeferred
+async def test_a_service_may_send_at_any_time(where: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        other.settimeout(SECONDS)
+        listener, port = serve(reactor, where, lambda: Later(other.getsockname()))
+        client = Receiver("127.0.0.1", port)
+        clients = listen_for(reactor, client, "127.0.0.1")
+        client.transport.write(b"hello")
+        assert await client.received.addTimeout(SECONDS, reactor) == b"later"
+        assert other.recv(100) == b"to another"
+        await maybeDeferred(clients.stopListening)
+        await stop(listener)
+
+
+class Faulty(DatagramService):
+    """Fails at the first batch, and echoes those after it."""
+
+    failed = False
+
+    def __init__(self) -> None:
+        super().__init__(reactor)
+
+    def batch_received(self, batch: Sequence[Datagram]) -> list[Datagram]:
+        if not self.failed:
+            self.failed = True
+            raise ValueError("a fault of the service")
+        return [Datagram(datagram.payload, datagram.peer, datagram.local) for datagram in batch]
+
+
+@pytest.mark.logs_failure("ValueError")
+@ensureDeferred
+async def test_the_failure_of_a_service_is_logged_and_the_port_stays_open() -> None:
+    service = Faulty()
+    listener, port = serve(reactor, "0", lambda: service)
+    client = Receiver("127.0.0.77", port)
+    clients = listen_for(reactor, client, "127.0.0.1")
+    client.transport.write(b"one")
+    while not service.failed:
+        await iteration()
+    client.transport.write(b"two")
+    assert await client.received.addTimeout(SECONDS, reactor) == b"two"
+    await maybeDeferred(clients.stopListening)
+    await stop(listener)
+
+
+async def iteration() -> None:
+    done: Deferred[None] = Deferred()
+    reactor.callLater(0, done.callback, None)
+    await done
+
+
+class Collector(DatagramService):
+    """Keeps the sizes of the batches."""
+
+    def __init__(self) -> None:
+        super().__init__(reactor)
+        self.sizes: list[int] = []
+
+    def batch_received(self, batch: Sequence[Datagram]) -> list[Datagram]:
+        self.sizes.append(len(batch))
+        return []
+
+
+@ensureDeferred
+async def test_a_port_receives_a_bounded_batch_per_iteration_and_none_while_it_is_paused() -> None:
+    service = Collector()
+    listener, port = serve(reactor, "127.0.0.1:0", lambda: service)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port))
+        service.pauseProducing()
+        for _ in range(100):
+            client.send(b"x")
+        for _ in range(5):
+            await iteration()
+        assert service.sizes == []
+        service.resumeProducing()
+        while sum(service.sizes) < 100:
+            await iteration()
+    assert max(service.sizes) == DATAGRAMS_PER_ITERATION
+    await stop(listener)
+
+
+# The socket interface: the same on real and on simulated sockets
+
+
+def receive(udp: UdpSocket, network: Network) -> list[Datagram]:
+    """Return the next batch. Real datagrams on loopback are there at once; simulated ones take a step."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        network.advance(0.01)
+        if batch := udp.receive_batch(10):
+            return batch
+    raise AssertionError("no datagram arrived")
+
+
+def hosts(kind: str, network: Network) -> tuple[Any, str, str]:
+    """Return a reactor, and two addresses of its host."""
+    if kind == "real":
+        return reactor, "127.0.0.1", "127.0.0.77"
+    return network.host("host", "10.0.0.1", "10.0.0.77", "fd00::1").reactor, "10.0.0.1", "10.0.0.77"
+
+
+kinds = pytest.mark.parametrize("kind", [pytest.param("real", marks=linux), "simulated"])
+
+
+@kinds
+@pytest.mark.parametrize("interface", ["0.0.0.0", "::"])
+def test_a_datagram_carries_its_peer_its_local_address_and_its_metadata(
+    kind: str, network: Network, interface: str
+) -> None:
+    host, first, second = hosts(kind, network)
+    server = open_udp_socket(host, interface, 0, 1000, metadata=True)
+    client = open_udp_socket(host, first, 0, 1000)
+    port = server.getsockname()[1]
+    assert client.send_batch([Datagram(b"to one", (first, port)), Datagram(b"to the other", (second, port))]) == []
+    batch = receive(server, network)
+    while len(batch) < 2:
+        batch += receive(server, network)
+    mapped = "::ffff:" if interface == "::" else ""
+    assert [datagram.peer[:2] for datagram in batch] == [(mapped + first, client.getsockname()[1])] * 2
+    locals_ = [socket.inet_ntoa((datagram.local or b"")[-4:]) for datagram in batch]
+    assert locals_ == [first, second]
+    now = time.time() if kind == "real" else network.now  # noqa: TID251  the clock of the kernel
+    for datagram in batch:
+        assert datagram.kernel_time is not None
+        assert abs(now - datagram.kernel_time) < SECONDS
+        assert (datagram.ttl, datagram.dscp) == (64, 0)
+    # A reply that takes over the local address leaves from it.
+    assert server.send_batch([Datagram(b"reply", datagram.peer, datagram.local) for datagram in batch]) == []
+    replies = receive(client, network)
+    while len(replies) < 2:
+        replies += receive(client, network)
+    assert [(reply.payload, reply.peer[0]) for reply in replies] == [(b"reply", first), (b"reply", second)]
+    server.close()
+    client.close()
+    assert server.fileno() == -1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the options of Linux")
+def test_the_metadata_of_ipv6_and_the_dscp_are_read(network: Network) -> None:
+    server = open_udp_socket(reactor, "::1", 0, 1000, metadata=True)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 46 << 2)
+        client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 7)
+        client.sendto(b"x", server.getsockname())
+        [datagram] = receive(server, network)
+    assert (datagram.ttl, datagram.dscp) == (7, 46)
+    server.close()
+
+
+@kinds
+def test_a_datagram_that_cannot_be_sent_does_not_stop_the_others(kind: str, network: Network) -> None:
+    host, first, _ = hosts(kind, network)
+    server = open_udp_socket(host, first, 0, 1000)
+    client = open_udp_socket(host, first, 0, 1000)
+    good = Datagram(b"good", server.getsockname())
+    to_port_0 = Datagram(b"bad", (first, 0))
+    too_long = Datagram(bytes(70_000), server.getsockname())
+    not_sent = client.send_batch([good, to_port_0, too_long, good])
+    assert [datagram for datagram, _ in not_sent] == [to_port_0, too_long]
+    batch = receive(server, network)
+    while len(batch) < 2:
+        batch += receive(server, network)
+    assert [datagram.payload for datagram in batch] == [b"good", b"good"]
+    server.close()
+    client.close()
+
+
+@kinds
+def test_a_longer_datagram_is_cut_and_a_batch_has_a_maximum(kind: str, network: Network) -> None:
+    host, first, _ = hosts(kind, network)
+    server = open_udp_socket(host, first, 0, 4)
+    client = open_udp_socket(host, first, 0, 1000)
+    client.send_batch([Datagram(b"hello", server.getsockname())] * 3)
+    network.advance(0.01)
+    assert [datagram.payload for datagram in server.receive_batch(2)] == [b"hell"] * 2
+    assert len(server.receive_batch(2)) == 1
+    assert server.receive_batch(2) == []
+    server.close()
+    client.close()
+
+
+@kinds
+def test_a_port_is_shared_only_by_sockets_that_all_ask_for_it(kind: str, network: Network) -> None:
+    host, first, _ = hosts(kind, network)
+    one = open_udp_socket(host, first, 0, 1000, reuse_port=True)
+    port = one.getsockname()[1]
+    two = open_udp_socket(host, first, port, 1000, reuse_port=True)
+    with pytest.raises(CannotListenError):
+        open_udp_socket(host, first, port, 1000)
+    one.close()
+    two.close()
+
+
+@kinds
+def test_an_address_of_another_host_is_refused(kind: str, network: Network) -> None:
+    host, _, _ = hosts(kind, network)
+    with pytest.raises(CannotListenError):
+        open_udp_socket(host, "203.0.113.1", 0, 1000)
