@@ -173,7 +173,8 @@ def test_who_does_not_finish_its_handshake_is_cut(tmp_path: Path) -> None:
         (["--tls-key", "key.pem"], "netsvc: --tls-key key.pem: there is no certificate; add --tls-cert\n"),
         (
             ["--tls-cert", "c.pem", "--udp", "1"],
-            "netsvc: --tls-cert c.pem: it applies to stream services, and none is served; add one: --tcp, --chat, --daytime\n",
+            "netsvc: --tls-cert c.pem: it applies to stream services, and none is served; "
+            "add one: --tcp, --chat, --daytime\n",
         ),
         (
             ["--tls-cert", "/nowhere/c.pem", "--tcp", NOWHERE],

@@ -136,5 +136,7 @@ def source_prefix(host: str) -> str | bytes:
     """
     if ":" not in host:
         return host
+    if host.startswith("::ffff:") and "." in host:  # as the kernel writes it: 0.1 us instead of 0.6
+        return host[7:]
     packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
     return socket.inet_ntop(socket.AF_INET, packed[12:]) if packed.startswith(_MAPPED) else packed[:8]

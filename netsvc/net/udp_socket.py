@@ -30,6 +30,9 @@ _LINK_LOCAL = b"\xfe\x80"
 _LOCAL_ADDRESS_SPACE = socket.CMSG_SPACE(20)  # of the longer of the two: struct in6_pktinfo
 _METADATA_SPACE = socket.CMSG_SPACE(16) + 2 * socket.CMSG_SPACE(4)  # a struct timespec and two integers
 
+#: Local addresses for which a socket keeps the ancillary data of its replies.
+MAX_LOCAL_ADDRESSES = 64
+
 _Ancillary = list[tuple[int, int, bytes]]
 
 
@@ -92,6 +95,7 @@ class KernelUdpSocket:
         self._max_size = max_size
         self._ipv6 = bound.family == socket.AF_INET6
         self._space = 0
+        self._ancillary: dict[bytes, _Ancillary] = {}  # by local address
         self._parse: Callable[[_Ancillary], tuple[Any, ...]] = _nothing
         if TELLS_LOCAL_ADDRESS and (metadata or bound.getsockname()[0] in _WILDCARDS):
             self._ask_for_local_address()
@@ -101,21 +105,23 @@ class KernelUdpSocket:
     def receive_batch(self, maximum: int) -> list[Datagram]:
         receive, size, space, parse = self._socket.recvmsg, self._max_size, self._space, self._parse
         batch = []
+        new = tuple.__new__
         for _ in range(maximum):
             try:
                 payload, ancillary, _flags, peer = receive(size, space)
             except (BlockingIOError, InterruptedError):
                 break
-            batch.append(Datagram(payload, peer, *parse(ancillary)))
+            # As Datagram(...) does, in half of its time: 0.1 us.
+            batch.append(new(Datagram, (payload, peer, *parse(ancillary))))
         return batch
 
     def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
-        send, pktinfo = self._socket.sendmsg, _pktinfo_6 if self._ipv6 else _pktinfo_4
+        send, known = self._socket.sendmsg, self._ancillary
         errors = []
         for datagram in datagrams:
             payload, peer, local = datagram[:3]
             try:
-                send((payload,), pktinfo(local) if local else (), 0, peer)
+                send((payload,), (known.get(local) or self._ancillary_for(local)) if local else (), 0, peer)
             except OSError as e:
                 error = self._send_from_any_address(payload, peer) if local else e
                 if error is not None:
@@ -131,6 +137,13 @@ class KernelUdpSocket:
 
     def close(self) -> None:
         self._socket.close()
+
+    def _ancillary_for(self, local: bytes) -> _Ancillary:
+        """Return the ancillary data that makes a datagram leave from ``local``. Keep it: a host has few addresses."""
+        if len(self._ancillary) >= MAX_LOCAL_ADDRESSES:
+            self._ancillary.clear()
+        ancillary = self._ancillary[local] = _pktinfo_6(local) if self._ipv6 else _pktinfo_4(local)
+        return ancillary
 
     def _send_from_any_address(self, payload: bytes, peer: SocketAddress) -> OSError | None:
         """Send without a local address: a reply cannot be sent from that of a multicast group, for example."""
@@ -165,19 +178,20 @@ class KernelUdpSocket:
 
 
 def _nothing(_ancillary: _Ancillary) -> tuple[Any, ...]:
-    return ()
+    return None, None, None, None
 
 
 def _local_4(ancillary: _Ancillary) -> tuple[Any, ...]:
-    return (ancillary[0][2][4:8],) if ancillary else ()  # ipi_spec_dst of struct in_pktinfo
+    local = ancillary[0][2][4:8] if ancillary else None  # ipi_spec_dst of struct in_pktinfo
+    return local, None, None, None
 
 
 def _local_6(ancillary: _Ancillary) -> tuple[Any, ...]:
     if not ancillary:
-        return ()
+        return _nothing(ancillary)
     data = ancillary[0][2]
     # A link-local address has no meaning without its interface. A reply to any other leaves by whichever one.
-    return (data if data.startswith(_LINK_LOCAL) else data[:16],)
+    return (data if data.startswith(_LINK_LOCAL) else data[:16]), None, None, None
 
 
 def _with_metadata(ancillary: _Ancillary) -> tuple[Any, ...]:
@@ -185,9 +199,9 @@ def _with_metadata(ancillary: _Ancillary) -> tuple[Any, ...]:
     for level, kind, data in ancillary:
         match level, kind:
             case socket.IPPROTO_IP, 8:  # IP_PKTINFO
-                [local] = _local_4([(level, kind, data)])
+                local = _local_4([(level, kind, data)])[0]
             case socket.IPPROTO_IPV6, socket.IPV6_PKTINFO:
-                [local] = _local_6([(level, kind, data)])
+                local = _local_6([(level, kind, data)])[0]
             case socket.SOL_SOCKET, 35:  # SO_TIMESTAMPNS
                 seconds, nanoseconds = struct.unpack("ll", data)
                 kernel_time = seconds + nanoseconds / 1e9

@@ -36,7 +36,8 @@ class TimestampProtocol(DatagramService):
         now, wall = terms.monotonic(), terms.wall()
         counters, check, reply = terms.counters, self._guard.check, self._formatter.reply
         replies = []
-        for payload, peer, local, *_ in batch:
+        for datagram in batch:
+            payload, peer, local = datagram[:3]
             size = len(payload)
             counters.received_bytes += size
             host, port = peer[0], peer[1]
