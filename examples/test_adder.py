@@ -1,6 +1,6 @@
 """A protocol with a mistake that tests on the loopback interface do not find, and tests that find it.
 
-The tutorial in docs/testing.md explains this file. It needs netsvc, whose pytest plugin has the fixture ``network``:
+The tutorial docs/tutorials/test.md explains this file. The fixture ``network`` is that of netsvc's pytest plugin:
 
     pytest test_adder.py
     pytest test_adder.py --netsvc-seeds 50

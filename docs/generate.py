@@ -1,0 +1,78 @@
+"""Writes the parts of the reference pages that follow from the code: ``python docs/generate.py``.
+
+They stand between the markers ``<!-- generated -->`` of a page. A test compares them with the code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from netsvc.errors import flag_of
+from netsvc.server.config import DEFAULTS, SETTINGS, Setting
+from netsvc.server.metrics import BY_CAUSE, CONNECTIONS, TOTALS
+from netsvc.server.services import SERVICES
+
+REFERENCE = Path(__file__).parent / "reference"
+MARKER = "<!-- generated -->\n"
+
+
+def flags() -> str:
+    """Return a table of flags for each group of settings."""
+    services = {name: row.name for row in SERVICES for name in row.settings}
+    groups: dict[str, list[str]] = {}
+    for name, setting in SETTINGS.items():
+        groups.setdefault(setting.group, []).append(_flag_row(name, setting, services.get(name, "")))
+    head = "| flag | meaning | default | service |\n|---|---|---|---|\n"
+    return "\n".join(f"\n## {group}\n\n{head}" + "".join(rows) for group, rows in groups.items()) + "\n"
+
+
+def _flag_row(name: str, setting: Setting, service: str) -> str:
+    value = f" {setting.metavar}" if setting.metavar else ""
+    default = setting.default_text or (
+        "off"
+        if setting.kind == "switch"
+        else f"{DEFAULTS[name]:g}"
+        if isinstance(DEFAULTS[name], float)
+        else str(DEFAULTS[name])
+    )
+    repeated = " May be repeated." if setting.kind in ("listen", "networks") else ""
+    flag = f"{flag_of(name)}{value}".replace("|", "\\|")
+    return f"| `{flag}` | {setting.meaning}{repeated} | {default} | {service and f'`--{service}`'} |\n"
+
+
+def services() -> str:
+    """Return the table of services."""
+    rows = (
+        f"| `{flag_of(row.name)}` | {row.transport} | {', '.join(f'`{flag_of(name)}`' for name in row.settings)} |\n"
+        for row in SERVICES
+    )
+    return "\n| service | transport | its own settings |\n|---|---|---|\n" + "".join(rows) + "\n"
+
+
+def metrics() -> str:
+    """Return the table of metrics."""
+    name, meaning = CONNECTIONS
+    rows = [f"| `{name}{{service}}` | gauge | {meaning} |\n"]
+    rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in TOTALS]
+    rows += [f"| `{name}_total{{service,cause}}` | counter | {meaning} |\n" for name, meaning, _ in BY_CAUSE]
+    rows.append("| `process_...` | | Memory, CPU time and open files of the process. |\n")
+    return "\n| metric | type | meaning |\n|---|---|---|\n" + "".join(rows) + "\n"
+
+
+#: The generated parts of each page, in their order.
+PAGES = {"flags.md": (services, flags), "metrics.md": (metrics,)}
+
+
+def page(name: str) -> str:
+    """Return the text of a page with its generated parts made anew."""
+    parts = (REFERENCE / name).read_text().split(MARKER)
+    made = [part() for part in PAGES[name]]
+    if len(parts) != 2 * len(made) + 1:
+        raise SystemExit(f"{name}: {2 * len(made)} markers are needed")
+    parts[1::2] = made
+    return MARKER.join(parts)
+
+
+if __name__ == "__main__":
+    for name in PAGES:
+        (REFERENCE / name).write_text(page(name))

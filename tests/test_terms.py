@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import FrozenInstanceError
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor  # noqa: TID251  a reactor with threads
+from twisted.internet.task import Clock
+
+from netsvc import ConfigError, StreamLimits, Terms
+from netsvc.testing import Network
+
+
+def test_terms_on_a_clock_measure_by_that_clock_with_the_default_limits() -> None:
+    clock = Clock()
+    clock.advance(7)
+    terms = Terms.on(clock, service="echo")
+    assert (terms.monotonic(), terms.wall()) == (7, 7)
+    assert terms.limits == StreamLimits()
+    assert terms.counters.service == "echo"
+
+
+def test_terms_on_a_simulated_host_use_virtual_time(network: Network) -> None:
+    terms = Terms.on(network.host("host").reactor)
+    network.advance(100)
+    assert terms.monotonic() == terms.wall() == 100
+
+
+def test_terms_on_a_real_reactor_measure_durations_by_the_monotonic_clock() -> None:
+    terms = Terms.on(reactor)
+    assert terms.monotonic is time.monotonic
+    assert abs(terms.wall() - reactor.seconds()) < 10
+
+
+def test_terms_are_frozen() -> None:
+    terms = Terms.on(Clock())
+    with pytest.raises(FrozenInstanceError):
+        terms.limits = StreamLimits()  # type: ignore[misc]
+
+
+def test_each_terms_have_counters_and_an_admission_of_their_own() -> None:
+    one, other = Terms.on(Clock()), Terms.on(Clock())
+    assert one.counters is not other.counters
+    assert one.admission.connections is not other.admission.connections
+
+
+def test_a_blocking_call_runs_at_once_on_the_simulated_network(network: Network) -> None:
+    terms = Terms.on(network.host("host").reactor)
+    results: list[object] = []
+    terms.run_blocking(threading.current_thread).addCallback(results.append)
+    assert results == [threading.current_thread()]
+
+
+def test_the_failure_of_a_blocking_call_is_its_own(network: Network) -> None:
+    terms = Terms.on(network.host("host").reactor)
+    failures: list[object] = []
+    terms.run_blocking(int, "x").addErrback(lambda failure: failures.append(failure.type))
+    assert failures == [ValueError]
+
+
+@ensureDeferred
+async def test_a_blocking_call_runs_in_another_thread_on_a_real_reactor() -> None:
+    thread = await Terms.on(reactor).run_blocking(threading.current_thread).addTimeout(10, reactor)
+    assert thread is not threading.current_thread()
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"queue_max": -1}, "--queue-max -1: out of range; give a whole number from 0, which means no limit"),
+        ({"queue_max": 100}, "--queue-max 100: the transport alone may hold more; give 65536 or more, or 0"),
+        ({"stall_timeout": float("nan")}, "--stall-timeout nan: out of range; give a number from 0, which means"),
+        ({"idle_timeout": "5"}, "--idle-timeout 5: not a number; give a number from 0, which means no limit"),
+    ],
+)
+def test_a_limit_without_a_meaning_is_refused(limits: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        StreamLimits(**limits)  # type: ignore[arg-type]
+    assert str(refusal.value).startswith(message)
