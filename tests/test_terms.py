@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -9,7 +10,20 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor  # noqa: TID251  a reactor with threads
 from twisted.internet.task import Clock
 
-from netsvc import ConfigError, StreamLimits, Terms
+from netsvc import (
+    AcknowledgeFactory,
+    Admission,
+    ChatFactory,
+    ConfigError,
+    ConnectionCounter,
+    DatagramGuard,
+    EchoFactory,
+    ReplyTemplate,
+    SourceBuckets,
+    StreamLimits,
+    StreamService,
+    Terms,
+)
 from netsvc.testing import Network
 
 
@@ -78,4 +92,24 @@ async def test_a_blocking_call_runs_in_another_thread_on_a_real_reactor() -> Non
 def test_a_limit_without_a_meaning_is_refused(limits: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         StreamLimits(**limits)  # type: ignore[arg-type]
+    assert str(refusal.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: ConnectionCounter(-1), "--max-connections -1: out of range"),
+        (lambda _: ConnectionCounter(max_per_host=1.5), "--max-per-host 1.5: not a whole number"),  # type: ignore[arg-type]
+        (lambda _: Admission(connect_rate=float("nan")), "--connect-rate nan: out of range"),
+        (lambda _: SourceBuckets(rate=-1), "--udp-rate -1: out of range"),
+        (lambda _: DatagramGuard(max_size="9"), "--udp-max-size 9: not a whole number"),  # type: ignore[arg-type]
+        (lambda terms: ChatFactory(terms, rate=-5), "--chat-rate -5: out of range"),
+        (lambda terms: AcknowledgeFactory(terms, ReplyTemplate("ok"), "words"), "--framing words: the choices are"),
+        (lambda terms: StreamService(reactor, "7", EchoFactory(terms)), "'7': a list of strings is needed"),
+        (lambda terms: StreamService(reactor, ["7"], EchoFactory(terms), -1), "--drain-timeout -1: out of range"),
+    ],
+)
+def test_a_part_refuses_a_value_without_a_meaning(make: Callable[[Terms], object], message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        make(Terms.on(Clock()))
     assert str(refusal.value).startswith(message)

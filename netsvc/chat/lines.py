@@ -12,6 +12,7 @@ from netsvc.chat.pace import CHAT_BURST, CHAT_RATE, FULL_RATE_MEMBERS, WARNING_T
 from netsvc.chat.room import Delivery, Room
 from netsvc.limits.admission import HostCounter
 from netsvc.limits.cause import Cause
+from netsvc.limits.numbers import check_number
 from netsvc.limits.token_bucket import TokenBucket
 from netsvc.net.message_protocol import MessageProtocol
 from netsvc.net.stream_factory import StreamFactory
@@ -125,6 +126,7 @@ class ChatFactory(StreamFactory):
     :param rate: lines per second of one member; 0 for no limit. Lines above it are processed later, and none is lost.
         At most 8 members of one host have this rate; more of them share it.
     :param burst: lines that a member may send at once after a pause; 0 for no limit.
+    :raises ConfigError: for a number that is negative or not finite.
     """
 
     def __init__(
@@ -137,6 +139,8 @@ class ChatFactory(StreamFactory):
     ) -> None:
         super().__init__(terms)
         self.room: Room[ChatProtocol] = Room() if room is None else room
+        check_number("chat_rate", rate, whole=False)
+        check_number("chat_burst", burst, whole=True)
         self.rate = rate
         self._burst = burst
         self._members_of_host = HostCounter()

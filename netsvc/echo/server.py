@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.errors import ConfigError
 from netsvc.net.message_protocol import MessageProtocol
 from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.stream_protocol import StreamProtocol
@@ -52,10 +53,13 @@ class AcknowledgeFactory(StreamFactory):
     :param reply: what is sent for each message.
     :param framing: ``raw``: a message is a piece that arrived, and the reply is sent as it is. ``line``: a message is a
         line of at most 1,024 bytes, and the reply is a line.
+    :raises ConfigError: for another framing.
     """
 
     def __init__(self, terms: Terms, reply: ReplyTemplate, framing: str = "raw") -> None:
         super().__init__(terms)
+        if framing not in FRAMINGS:
+            raise ConfigError("framing", framing, f"the choices are {' and '.join(FRAMINGS)}", "choose one of them")
         self.reply = reply
         self._framing = FRAMINGS[framing]
 

@@ -10,6 +10,7 @@ from collections import Counter
 
 from netsvc.limits.cause import Cause
 from netsvc.limits.networks import NetworkRules
+from netsvc.limits.numbers import check_number
 from netsvc.limits.token_bucket import SourceBuckets, source_prefix
 
 #: Concurrent connections per host, and new ones per second and host: the defaults.
@@ -53,10 +54,13 @@ class ConnectionCounter:
 
     :param maximum: of all connections; 0 for no limit; None for what the open-file limit allows.
     :param max_per_host: of the connections of one host; 0 for no limit.
+    :raises ConfigError: for a number that is negative or not a whole number.
     """
 
     def __init__(self, maximum: int | None = None, max_per_host: int = MAX_PER_HOST) -> None:
         self._maximum = default_max_connections() if maximum is None else maximum
+        check_number("max_connections", self._maximum, whole=True)
+        check_number("max_per_host", max_per_host, whole=True)
         self._max_per_host = max_per_host
         self._open = 0
         self._per_host = HostCounter()
@@ -90,6 +94,7 @@ class Admission:
     :param connections: the counter of open connections.
     :param networks: the networks from which the service may be reached.
     :param connect_rate: new connections per second and host, ten seconds' worth of them at once; 0 for no limit.
+    :raises ConfigError: for a rate that is negative or not a number.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class Admission:
     ) -> None:
         self.connections = ConnectionCounter() if connections is None else connections
         self._networks = NetworkRules() if networks is None else networks
+        check_number("connect_rate", connect_rate, whole=False)
         # No total and no random leak: unlike that of a datagram, the address of a connection cannot be forged.
         self._rate = SourceBuckets(connect_rate, connect_rate * BURST_SECONDS, 0, lambda: 1.0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from netsvc.limits.cause import Cause
 from netsvc.limits.networks import NetworkRules
+from netsvc.limits.numbers import check_number
 from netsvc.limits.token_bucket import SourceBuckets
 
 #: Services send from ports below this one; clients send from ports above.
@@ -23,11 +24,13 @@ class DatagramGuard:
     :param buckets: how many answers each source may have.
     :param max_size: the longest datagram that is answered, in bytes; 0 for no limit.
     :param networks: the networks whose datagrams are answered.
+    :raises ConfigError: for a size that is negative or not a whole number.
     """
 
     def __init__(
         self, buckets: SourceBuckets | None = None, max_size: int = MAX_SIZE, networks: NetworkRules | None = None
     ) -> None:
+        check_number("udp_max_size", max_size, whole=True)
         self._buckets = SourceBuckets() if buckets is None else buckets
         self._max_size = max_size
         self._networks = NetworkRules() if networks is None else networks
@@ -36,9 +39,9 @@ class DatagramGuard:
         """Return why a datagram is not answered; None if it is.
 
         :param size: of the datagram, in bytes.
-        :param host: the IP address that it came from.
-        :param port: the port that it came from.
-        :param own_port: the port that it came to.
+        :param host: its source address.
+        :param port: its source port.
+        :param own_port: the port that received it.
         :param now: the time in seconds.
         """
         if self._max_size and size > self._max_size:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
 from netsvc.errors import ConfigError
+from netsvc.limits.numbers import check_number
 
 #: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
 TRANSPORT_BUFFER = 65_536
@@ -40,16 +40,3 @@ class StreamLimits:
         if 0 < self.queue_max < TRANSPORT_BUFFER:
             problem = "the transport alone may hold more"
             raise ConfigError("queue_max", self.queue_max, problem, f"give {TRANSPORT_BUFFER} or more, or 0")
-
-
-def check_number(setting: str, value: object, *, whole: bool) -> None:
-    """Check that a limit is a number from 0.
-
-    :raises ConfigError: if it is not.
-    """
-    wanted = "a whole number" if whole else "a number"
-    remedy = f"give {wanted} from 0, which means no limit"
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise ConfigError(setting, value, f"not {wanted}", remedy)
-    if not math.isfinite(value) or value < 0:
-        raise ConfigError(setting, value, "out of range", remedy)

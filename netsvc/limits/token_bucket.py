@@ -12,6 +12,8 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 
+from netsvc.limits.numbers import check_number
+
 #: How many source prefixes are kept. The least recently used one is removed first.
 TABLE_SIZE = 4096
 
@@ -30,7 +32,7 @@ class TokenBucket:
     """Holds at most ``burst`` tokens and gains ``rate`` per second. A rate or burst of 0 means no limit.
 
     :param now: the time in seconds.
-    :param tokens: how many it holds at first; by default ``burst``.
+    :param tokens: the number at the start; by default ``burst``.
     """
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated")
@@ -83,6 +85,7 @@ class SourceBuckets:
     :param burst: answers that a source may have at once after a pause; 0 for no limit.
     :param total: answers per second for all sources together, with a burst of one second; 0 for no limit.
     :param chance: returns a random number from 0 to 1. It selects the requests above the limit that are answered.
+    :raises ConfigError: for a number that is negative or not finite.
     """
 
     def __init__(
@@ -92,6 +95,8 @@ class SourceBuckets:
         total: float = TOTAL,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        for name, number in (("udp_rate", rate), ("udp_burst", burst), ("udp_total", total)):
+            check_number(name, number, whole=False)
         self._rate = rate if burst else 0.0
         self._burst = max(1.0, burst)
         self._total_rate = total

@@ -17,7 +17,7 @@ from netsvc.wire.datagram import Datagram
 #: datagrams then delays a 10 ms timer by 357 ms, and one of one-byte datagrams by 1,024 ms.
 DATAGRAMS_PER_ITERATION = 64
 
-#: Bytes; no datagram is longer. For ports that must not cut a datagram.
+#: Bytes; no datagram is longer. For ports that must receive every datagram whole.
 DATAGRAM_MAX = 65_536
 
 

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.internet.tcp import makeBinding
 
 from netsvc.net.listening import BACKLOG
+from netsvc.net.reactors import Reactor
 from netsvc.net.udp_socket import open_udp_socket
 from netsvc.wire.datagram import UdpSocket
 
@@ -25,8 +26,8 @@ class SharedPorts:
     :param reactor: opens the ports.
     """
 
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor: Any = reactor  # listenSSL is not one of every reactor's
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)

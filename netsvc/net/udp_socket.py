@@ -53,7 +53,7 @@ def open_udp_socket(
 
     :param interface: the local IP address; ``0.0.0.0`` or an empty string for all IPv4 addresses, ``::`` for all.
     :param port: the port; 0 for a free one.
-    :param max_size: bytes of the longest datagram; a longer one is cut to this length.
+    :param max_size: bytes of the longest datagram; a longer one is truncated.
     :param metadata: whether each datagram carries its kernel time, TTL and DSCP (Linux).
     :param reuse_port: whether other processes of the same user may open the port as well (SO_REUSEPORT).
     :raises CannotListenError: if the system refuses.
@@ -85,7 +85,7 @@ class KernelUdpSocket:
     asks for the local address of each datagram (IP_PKTINFO, ip(7); IPV6_PKTINFO, RFC 3542) and replies from it.
 
     :param bound: a bound socket. This object owns it from now on.
-    :param max_size: bytes of the longest datagram; a longer one is cut to this length.
+    :param max_size: bytes of the longest datagram; a longer one is truncated.
     :param metadata: whether each datagram carries its kernel time, TTL and DSCP (Linux).
     """
 

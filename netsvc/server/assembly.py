@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from netsvc.errors import ConfigError, SettingError
 from netsvc.limits.admission import Admission, ConnectionCounter
+from netsvc.limits.numbers import check_number
 from netsvc.net.counters import Counters
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
 from netsvc.net.proxy_protocol import ProxyProtocolFactory
@@ -115,7 +116,8 @@ class StreamService(MultiService):
     :param setting: the setting that holds the listening strings, for error messages and the log.
     :param send_buffer: bytes that the kernel may queue for each connection; 0 leaves it to the kernel.
     :param wrap: wraps the factory, in TLS for example. Not for ``ssl:`` and ``tls:``, which have TLS of their own.
-    :raises ConfigError: for a text that is not a listening string.
+    :raises ConfigError: for a text that is not a listening string, a single text instead of a list, and a timeout that
+        is negative or not a number.
     """
 
     def __init__(
@@ -132,6 +134,9 @@ class StreamService(MultiService):
         super().__init__()
         self._factory = factory
         self._drain_timeout = drain_timeout
+        check_number("drain_timeout", drain_timeout, whole=False)
+        if isinstance(where, str):
+            raise ConfigError(setting, repr(where), "a list of strings is needed", f'write ["{where}"]')
         for text in where:
             stream_listener(reactor, setting, text, factory, send_buffer, wrap).setServiceParent(self)
 

@@ -16,7 +16,8 @@ from netsvc.errors import ConfigError, flag_of
 from netsvc.limits.admission import CONNECT_RATE, MAX_PER_HOST
 from netsvc.limits.datagram_guard import MAX_SIZE
 from netsvc.limits.networks import InvalidNetworkError, Network, NetworkRules, parse_network
-from netsvc.limits.stream_limits import StreamLimits, check_number
+from netsvc.limits.numbers import check_number
+from netsvc.limits.stream_limits import StreamLimits
 from netsvc.limits.token_bucket import BURST, RATE, TOTAL
 
 DEFAULT_TCP = ("1314",)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+
+
+class StoppableReactor(Protocol):
+    """What signals need of a reactor."""
+
+    @property
+    def callFromThread(self) -> Callable[..., object]:
+        """``callFromThread(function, *args)`` calls ``function`` in the reactor's thread."""
+
+    @property
+    def stop(self) -> Callable[[], object]:
+        """``stop()`` stops the reactor."""
 
 
 class Signals:
@@ -19,7 +31,7 @@ class Signals:
     :param report: called at SIGUSR1, in the reactor's thread.
     """
 
-    def __init__(self, reactor: Any, reload: Callable[[], None], report: Callable[[], None]) -> None:
+    def __init__(self, reactor: StoppableReactor, reload: Callable[[], None], report: Callable[[], None]) -> None:
         self._reactor = reactor
         self._calls = {signal.SIGHUP: reload, signal.SIGUSR1: report}
         self._previous: dict[int, Any] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -14,9 +14,10 @@ from twisted.python.usage import UsageError
 
 from netsvc import __version__
 from netsvc.errors import ConfigError, SettingError, flag_of
+from netsvc.net.reactors import Reactor
 from netsvc.server.assembly import NetsvcService, netsvc_service
 from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS, Config, Setting
-from netsvc.server.signals import Signals
+from netsvc.server.signals import Signals, StoppableReactor
 
 
 class StartRefused(SystemExit, Exception):  # noqa: N818  it ends the process; it reports no error
@@ -133,10 +134,10 @@ for _name, _known in SETTINGS.items():
 class _CommandLineService(MultiService):
     """Handles signals, and turns a refusal of the system into one line and the end of the process."""
 
-    def __init__(self, reactor: Any, serving: NetsvcService) -> None:
+    def __init__(self, reactor: Reactor, signals: Signals, serving: NetsvcService) -> None:
         super().__init__()
         self._reactor = reactor
-        self._signals = Signals(reactor, serving.reload, serving.log_counters)
+        self._signals = signals
         serving.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
@@ -166,6 +167,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
 
     try:
-        return _CommandLineService(reactor, netsvc_service(reactor, options.config()))
+        serving = netsvc_service(reactor, options.config())
+        signals = Signals(cast(StoppableReactor, reactor), serving.reload, serving.log_counters)
+        return _CommandLineService(reactor, signals, serving)
     except SettingError as e:
         refuse_start(f"netsvc: {e}")

@@ -23,7 +23,7 @@ class SimulatedUdpSocket:
     :param stack: the host.
     :param interface: the address to bind to; an empty string for all IPv4 addresses, ``::`` for all.
     :param port: the port; 0 for a free one.
-    :param max_size: bytes of the longest datagram; a longer one is cut to this length.
+    :param max_size: bytes of the longest datagram; a longer one is truncated.
     :param metadata: whether each datagram carries its time of arrival, TTL and DSCP.
     :param reuse_port: whether other sockets of the host may use the port as well.
     :raises CannotListenError: if the system would refuse.
