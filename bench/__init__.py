@@ -1,1 +1,1 @@
-"""What netsvc costs, beside its peers. Each module is a command."""
+"""Benchmarks: netsvc and its reactors beside comparable servers. Each module is a command."""

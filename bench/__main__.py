@@ -1,9 +1,10 @@
-"""What netsvc and its reactors cost, beside their peers: ``python -m bench [WORK...]``.
+"""Measure netsvc and its reactors beside comparable servers: ``python -m bench [WORKLOAD...]``.
 
-The server is pinned to one core and the load, a C program that is compiled for it, to another. The figure is the CPU
-time of the server for each message; wall-clock throughput and round trips stand beside it. All servers of a work are up
-and connected at the same time and take turns; the median of all turns counts.
-A peer that is not installed is left out, and said.
+The server is pinned to one core. The load generator, a C program that is compiled first, is pinned to another core.
+The main figure is the CPU time of the server for each message. Throughput and round-trip times are printed beside it.
+All servers of a workload are running and connected at the same time. They are measured one after another, each round in
+another order. The result is the median of all rounds. A server that is not installed is left out, and the output names
+it.
 """
 
 from __future__ import annotations
@@ -24,24 +25,28 @@ from pathlib import Path
 
 import trustme
 
-from bench.measure import Run, side_by_side, tools
-from bench.works import WORKS, command_of
+from bench.measure import Result, compiler, measure_servers
+from bench.workloads import WORKLOADS, command_of
 
 BASELINE = "twisted_epoll"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, and print tables in Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="What netsvc costs, beside its peers.")
-    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(WORKS)} (default: all)")
-    parser.add_argument("--turns", type=int, default=5, help="of each server under each work (default: 5)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each turn (default: 0.5)")
-    parser.add_argument("--only", nargs="+", metavar="SERVER", help="only these servers")
-    parser.add_argument("--json", metavar="FILE", help="write every turn there as well, for bench.picture")
+    """Measure, and print Markdown tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure netsvc and its reactors beside comparable servers."
+    )
+    parser.add_argument(
+        "workloads", nargs="*", metavar="WORKLOAD", help=f"one or more of {', '.join(WORKLOADS)} (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds for each server (default: 5)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a round in seconds (default: 0.5)")
+    parser.add_argument("--only", nargs="+", metavar="SERVER", help="measure only these servers")
+    parser.add_argument("--json", metavar="FILE", help="write the figures of all rounds to this file, for bench.plot")
     options = parser.parse_args(argv)
-    for name in options.works:
-        if name not in WORKS:
-            parser.error(f"there is no work {name!r}; there are {', '.join(WORKS)}")
+    for name in options.workloads:
+        if name not in WORKLOADS:
+            parser.error(f"there is no workload {name!r}; the workloads are {', '.join(WORKLOADS)}")
     if not shutil.which("cc") or not shutil.which("taskset") or (os.cpu_count() or 1) < 2:
         sys.stderr.write("bench: needs a C compiler (cc), taskset and two cores\n")
         return 1
@@ -50,42 +55,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = sys.stdout.write
     loop = f", uvloop {version('uvloop')}" if find_spec("uvloop") else ""
     out(f"Python {platform.python_version()}, Twisted {version('Twisted')}{loop}, Linux {platform.release()}; ")
-    out(f"median of {options.turns} turns of {options.seconds:g} s.\n")
-    results = {}
-    with tools() as tool, tempfile.TemporaryDirectory() as folder:
+    out(f"median of {options.rounds} rounds of {options.seconds:g} s.\n")
+    figures = {}
+    with compiler() as compile_, tempfile.TemporaryDirectory() as folder:
         key = Path(folder) / "key.pem"
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(key))
-        for name in options.works or WORKS:
-            work = WORKS[name]
+        for name in options.workloads or WORKLOADS:
+            workload = WORKLOADS[name]
             commands, left_out = {}, []
-            for server in work.servers:
+            for server in workload.servers:
                 if not options.only or server in options.only:
-                    command = command_of(server, work, tool, key)
+                    command = command_of(server, workload, compile_, key)
                     if isinstance(command, str):
                         left_out.append(f"{server} ({command})")
                     else:
                         commands[server] = command
-            load = tool.c(f"load/{work.load}", *(("-lssl", "-lcrypto") if work.load == "tls" else ()))
-            runs = side_by_side(commands, load, work.arguments, options.turns, options.seconds)
-            out("\n" + table(work.title, runs))
+            load = compile_.c(f"load/{workload.load}", *(("-lssl", "-lcrypto") if workload.load == "tls" else ()))
+            results = measure_servers(commands, load, workload.arguments, options.rounds, options.seconds)
+            out("\n" + table(workload.title, results))
             out(f"\nLeft out: {', '.join(left_out)}.\n" if left_out else "")
             sys.stdout.flush()
-            results[name] = {server: asdict(run) for server, run in runs.items()}
+            figures[name] = {server: asdict(result) for server, result in results.items()}
     if options.json:
-        Path(options.json).write_text(json.dumps(results))
+        Path(options.json).write_text(json.dumps(figures))
     return 0
 
 
-def table(title: str, runs: dict[str, Run]) -> str:
-    """Return a table in Markdown."""
-    stock = runs[BASELINE].median("cpu") if BASELINE in runs else float("nan")
-    lines = [f"| {title} | CPU, us | stock / it | a second | p50, us | p99, us | p99.9, us |"]
+def table(title: str, results: dict[str, Result]) -> str:
+    """Return the results of one workload as a Markdown table."""
+    stock = results[BASELINE].median("cpu") if BASELINE in results else float("nan")
+    lines = [f"| {title} | CPU, us | stock / this | messages/s | p50, us | p99, us | p99.9, us |"]
     lines.append("|---|---:|---:|---:|---:|---:|---:|")
-    for name, run in runs.items():
-        cpu = run.median("cpu")
+    for name, result in results.items():
+        cpu = result.median("cpu")
         lines.append(
-            f"| {name} | {cpu:.2f} ±{run.spread():.0%} | {stock / cpu:.2f} | {run.median('rate'):,.0f} "
-            f"| {run.median('p50'):,.0f} | {run.median('p99'):,.0f} | {run.median('p999'):,.0f} |"
+            f"| {name} | {cpu:.2f} ±{result.spread():.0%} | {stock / cpu:.2f} | {result.median('rate'):,.0f} "
+            f"| {result.median('p50'):,.0f} | {result.median('p99'):,.0f} | {result.median('p999'):,.0f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,8 @@
-"""What an idle connection holds of memory: ``python -m bench.memory``.
+"""Measure the memory of an idle connection: ``python -m bench.memory``.
 
-A server's resident memory with so many idle connections, less that with a hundred, for each connection: the
-kernel's own buffers are not in it. An idle connection of ``talked`` has exchanged some lines before, so that netsvc's
-reactors have handed it over to their loop.
+The figure is the growth of the server's resident memory, divided by the number of new connections, after the first 100
+connections. It does not include the kernel's buffers. Before it becomes idle, a connection sends one question or
+several. After several, netsvc's reactors have handed it over to their event loop.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 
 import trustme
 
-from bench.measure import serving
+from bench.measure import run_server
 
-#: Server module, name, whether with TLS, connections.
-KINDS = [
+#: Kind of server, name, whether with TLS, number of connections.
+SERVERS = [
     ("echo", "twisted_epoll", False, 4_000),
     ("echo", "netsvc_echo_epoll", False, 4_000),
     ("echo", "netsvc_echo_asyncio", False, 4_000),
@@ -41,91 +41,95 @@ KINDS = [
     ("echo", "uvloop_protocol", True, 1_000),
 ]
 FIRST = 100
-TALKS = 20
+QUESTIONS = 20
 
 
 def resident(process: int) -> int:
-    """Return the bytes that a process has in memory: proc(5)."""
+    """Return the resident memory of a process in bytes: proc(5)."""
     match = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
     assert match
     return int(match[1]) * 1024
 
 
 def connect(port: int, context: ssl.SSLContext | None) -> socket.socket:
-    """Connect, with TLS or without, and see that there is an answer."""
-    connected = socket.create_connection(("127.0.0.1", port), timeout=20)
+    """Connect, with TLS if there is a ``context``."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
     if context is not None:
-        connected = context.wrap_socket(connected, server_hostname="localhost")
-    return connected
+        connection = context.wrap_socket(connection, server_hostname="localhost")
+    return connection
 
 
-def drain(opened: Sequence[socket.socket]) -> None:
-    """Read whatever has come."""
-    for one in opened:
-        one.setblocking(False)
+def read_all(connections: Sequence[socket.socket]) -> None:
+    """Read all bytes that have arrived."""
+    for connection in connections:
+        connection.setblocking(False)
         try:
-            while one.recv(65_536):
+            while connection.recv(65_536):
                 pass
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
-        one.settimeout(20)
+        connection.settimeout(20)
 
 
-def open_many(kind: str, port: int, count: int, talked: bool, context: ssl.SSLContext | None) -> list[socket.socket]:
-    """Open so many connections, and let each talk if it is to."""
-    opened: list[socket.socket] = []
+def open_connections(
+    kind: str, port: int, count: int, questions: int, context: ssl.SSLContext | None
+) -> list[socket.socket]:
+    """Open ``count`` connections. To an echo server each sends ``questions`` messages; in a chat, one member does."""
+    connections: list[socket.socket] = []
     for _ in range(count):
-        one = connect(port, context)
-        opened.append(one)
+        connection = connect(port, context)
+        connections.append(connection)
         if kind == "echo":
-            for _ in range(TALKS if talked else 1):
-                one.sendall(b"x")
-                one.recv(1)
-        elif len(opened) % 50 == 0:
-            drain(opened)
-    if kind == "chat" and talked:
-        for _ in range(TALKS):
-            opened[0].sendall(b"hello\n")
-            opened[1].recv(65_536)
-    drain(opened)
-    return opened
+            for _ in range(questions):
+                connection.sendall(b"x")
+                connection.recv(1)
+        elif len(connections) % 50 == 0:
+            read_all(connections)
+    if kind == "chat":
+        for _ in range(questions):
+            connections[0].sendall(b"hello\n")
+            connections[1].recv(65_536)
+    read_all(connections)
+    return connections
 
 
-def cost(kind: str, name: str, tls: bool, count: int, talked: bool, key: Path) -> float:
-    """Return the bytes that a connection holds."""
+def memory_per_connection(kind: str, name: str, tls: bool, count: int, questions: int, key: Path) -> float:
+    """Return the bytes of the server's memory for each connection."""
     context = None
     if tls:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    how = [f"tls={key}"] if tls else []
-    command = [sys.executable, "-m", f"bench.servers.{kind}", name, *how]
-    with serving(name, command) as server, ExitStack() as opened:
-        for one in open_many(kind, server.port, FIRST, talked, context):
-            opened.enter_context(one)
+    mode = [f"tls={key}"] if tls else []
+    command = [sys.executable, "-m", f"bench.servers.{kind}", name, *mode]
+    with run_server(name, command) as server, ExitStack() as stack:
+        for connection in open_connections(kind, server.port, FIRST, questions, context):
+            stack.enter_context(connection)
         before = resident(server.leaders[0])
-        for one in open_many(kind, server.port, count, talked, context):
-            opened.enter_context(one)
+        for connection in open_connections(kind, server.port, count, questions, context):
+            stack.enter_context(connection)
         return (resident(server.leaders[0]) - before) / count
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, and print a table in Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m bench.memory", description="What an idle connection holds.")
-    parser.add_argument("--only", nargs="+", metavar="SERVER", help="only these servers")
+    """Measure, and print a Markdown table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.memory", description="Measure the memory of an idle connection."
+    )
+    parser.add_argument("--only", nargs="+", metavar="SERVER", help="measure only these servers")
     options = parser.parse_args(argv)
     out = sys.stdout.write
-    out("| idle connection, KiB | connections | one question | talked |\n|---|---:|---:|---:|\n")
+    out("| idle connection: KiB | connections | after one question | after more questions |\n|---|---:|---:|---:|\n")
     with tempfile.TemporaryDirectory() as folder:
         key = Path(folder) / "key.pem"
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(key))
-        for kind, name, tls, count in KINDS:
+        for kind, name, tls, count in SERVERS:
             if options.only and name not in options.only:
                 continue
-            talked = f"{cost(kind, name, tls, count, True, key) / 1024:.1f}"
-            # Who comes to a chat is told so by each who follows: there is no silent member.
-            once = f"{cost(kind, name, tls, count, False, key) / 1024:.1f}" if kind == "echo" else ""
+            several = f"{memory_per_connection(kind, name, tls, count, QUESTIONS, key) / 1024:.1f}"
+            # A chat has no figure for one question: every member receives a line for each later member.
+            one = f"{memory_per_connection(kind, name, tls, count, 1, key) / 1024:.1f}" if kind == "echo" else ""
             label = "TLS echo" if tls else kind
-            out(f"| {label}, {name} | {count:,} | {once} | {talked} |\n")
+            out(f"| {label}, {name} | {count:,} | {one} | {several} |\n")
             sys.stdout.flush()
     return 0
 

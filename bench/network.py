@@ -45,10 +45,10 @@ def virtual_hour() -> str:
     timestamps = TimestampClient(client.reactor, server.address, 5200, timeout=1.0, tries=1)
     client.reactor.listenUDP(0, timestamps)
 
-    def ask() -> None:
+    def send_request() -> None:
         timestamps.ask(b"%d" % timestamps.sent).addErrback(lambda _: None)
 
-    requests = LoopingCall(ask)
+    requests = LoopingCall(send_request)
     requests.clock = client.reactor
     requests.start(INTERVAL)
     network.advance(HOUR)

@@ -1,7 +1,8 @@
-"""What a second process that shares the ports brings on two cores: ``python -m bench.scaling``.
+"""Measure the gain from a second process that shares the ports, on two cores: ``python -m bench.scaling``.
 
-``twist --reactor=uvloop netsvc --reuse-port`` once, on core 0, and twice, on cores 0 and 1, under two loads that may
-use both cores. On two cores the loads take some of what the servers could use; from elsewhere they would not.
+First one process of ``twist --reactor=uvloop netsvc --reuse-port`` runs on core 0, then two processes run on cores 0
+and 1. The load generators may use both cores, so they use CPU time that the servers need. Load from another machine
+would not.
 """
 
 from __future__ import annotations
@@ -17,41 +18,43 @@ from time import sleep
 
 import trustme
 
-from bench.measure import BenchError, Load, Run, Server, free_port, process, tools
+from bench.measure import BenchError, LoadGenerator, Result, Server, compiler, free_port, process
 
-TURNS = 5
+ROUNDS = 5
 SECONDS = 1.0
-STARTING = 10  # seconds
+START_TIMEOUT = 10  # seconds
 
-#: Works: the load program, its arguments behind the port, the flag of the service, and how many loads.
-WORKS: dict[str, tuple[str, tuple[int, ...], str, int]] = {
+#: By title: the load program, its arguments after the port, the flag of the service, the number of load generators.
+WORKLOADS: dict[str, tuple[str, tuple[int, ...], str, int]] = {
     "echo, 64 B, 2 x 50 connections": ("load/echo", (50, 64, 1, 0), "tcp", 2),
     "UDP timestamp, 16 B, 2 x 32 sources": ("load/udp", (32, 16), "udp", 2),
-    "TLS handshake, echo of 64 B, close, 8 at a time": ("load/tls", (0, 64), "tls", 8),
+    "TLS handshake, echo of 64 B, close, 8 concurrent": ("load/tls", (0, 64), "tls", 8),
 }
 
 
 def listening(port: int) -> int:
-    """Return how many sockets listen on a port of 127.0.0.1: proc(5)."""
-    where = f"0100007F:{port:04X}"
+    """Return the number of sockets that listen on a port of 127.0.0.1: proc(5)."""
+    address = f"0100007F:{port:04X}"
     count = 0
     for table, state in (("tcp", "0A"), ("udp", "07")):
         rows = [line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
-        count += sum(row[1] == where and row[3] == state for row in rows)
+        count += sum(row[1] == address and row[3] == state for row in rows)
     return count
 
 
-def rate(
-    program: str, arguments: Sequence[int], flag: str, loads_count: int, processes: int, key: Path
+def measure(
+    program: str, arguments: Sequence[int], flag: str, load_count: int, processes: int, key: Path
 ) -> tuple[float, float]:
-    """Return answers a second, and the servers' microseconds of CPU for each."""
+    """Return the messages per second, and the microseconds of CPU time that the servers use for each message."""
     port = free_port()
-    where = f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={key}" if flag == "tls" else f"127.0.0.1:{port}"
+    listening_string = f"127.0.0.1:{port}"
+    if flag == "tls":
+        listening_string = f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={key}"
     command = [sys.executable, "-m", "twisted", "--reactor=uvloop", "--log-file=/dev/null", "netsvc", "--reuse-port"]
-    command += ["--udp-rate=0", "--udp-total=0", "--udp" if flag == "udp" else "--tcp", where]
+    command += ["--udp-rate=0", "--udp-total=0", "--udp" if flag == "udp" else "--tcp", listening_string]
     with ExitStack() as stack:
         leaders = [stack.enter_context(process(command, str(core))).pid for core in range(processes)]
-        for _ in range(STARTING * 100):
+        for _ in range(START_TIMEOUT * 100):
             if listening(port) == processes:
                 break
             sleep(0.01)
@@ -59,32 +62,38 @@ def rate(
             raise BenchError("the servers do not listen")
         server = Server("netsvc", leaders, port)
         loads = []
-        for _ in range(loads_count):
+        for _ in range(load_count):
             words = [program, str(port), *map(str, arguments)]
-            loads.append(Load(stack.enter_context(process(words, "0,1", stderr=None)), server))
+            loads.append(LoadGenerator(stack.enter_context(process(words, "0,1", stderr=None)), server))
         rates, cpu = [], []
-        for _ in range(TURNS):
-            runs = [Run() for _ in loads]
-            with ThreadPoolExecutor(loads_count) as pool:
-                for turn in [pool.submit(load.turn, SECONDS, run) for load, run in zip(loads, runs, strict=True)]:
-                    turn.result()
-            rates.append(sum(run.rate[0] for run in runs))
-            # Each load has seen the CPU that both cost.
-            cpu.append(1 / sum(1 / run.cpu[0] for run in runs))
+        for _ in range(ROUNDS):
+            results = [Result() for _ in loads]
+            with ThreadPoolExecutor(load_count) as pool:
+                pending = [
+                    pool.submit(load.run_round, SECONDS, result) for load, result in zip(loads, results, strict=True)
+                ]
+                for future in pending:
+                    future.result()
+            rates.append(sum(result.rate[0] for result in results))
+            # Each load generator has divided the same CPU time, that of all servers, by its own number of messages.
+            cpu.append(1 / sum(1 / result.cpu[0] for result in results))
         return median(rates), median(cpu)
 
 
 def main() -> int:
-    """Measure, and print a table in Markdown."""
+    """Measure, and print a Markdown table."""
     out = sys.stdout.write
-    out("| work | one process, a second | two, a second | more | us of CPU, one | us of CPU, two |\n")
+    out("| workload | 1 process: messages/s | 2 processes: messages/s | ratio | 1 process: CPU, us ")
+    out("| 2 processes: CPU, us |\n")
     out("|---|---:|---:|---:|---:|---:|\n")
-    with tools() as tool, tempfile.TemporaryDirectory() as folder:
+    with compiler() as compile_, tempfile.TemporaryDirectory() as folder:
         key = Path(folder) / "key.pem"
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(key))
-        for title, (load, arguments, flag, loads) in WORKS.items():
-            program = tool.c(load, *(("-lssl", "-lcrypto") if flag == "tls" else ()))
-            (one, one_cpu), (two, two_cpu) = (rate(program, arguments, flag, loads, count, key) for count in (1, 2))
+        for title, (load, arguments, flag, load_count) in WORKLOADS.items():
+            program = compile_.c(load, *(("-lssl", "-lcrypto") if flag == "tls" else ()))
+            (one, one_cpu), (two, two_cpu) = (
+                measure(program, arguments, flag, load_count, processes, key) for processes in (1, 2)
+            )
             out(f"| {title} | {one:,.0f} | {two:,.0f} | {two / one:.2f} | {one_cpu:.2f} | {two_cpu:.2f} |\n")
             sys.stdout.flush()
     return 0

@@ -42,11 +42,11 @@ def _flag_row(name: str, setting: Setting, service: str) -> str:
 
 def services() -> str:
     """Return the table of services."""
-    rows = (
-        f"| `{flag_of(row.name)}` | {row.transport} | {', '.join(f'`{flag_of(name)}`' for name in row.settings)} |\n"
-        for row in SERVICES
-    )
-    return "\n| service | transport | its own settings |\n|---|---|---|\n" + "".join(rows) + "\n"
+    text = "\n| service | transport | its own settings |\n|---|---|---|\n"
+    for row in SERVICES:
+        flags = ", ".join(f"`{flag_of(name)}`" for name in row.settings)
+        text += f"| `{flag_of(row.name)}` | {SETTINGS[row.name].transport} | {flags} |\n"
+    return text + "\n"
 
 
 def metrics() -> str:

@@ -1,1 +1,1 @@
-"""Attacks on a server, and what they do to everybody else: ``python -m hostile``."""
+"""Attacks on a server, and their effect on its other peers."""

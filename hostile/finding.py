@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     unit: str
 
     @property
-    def holds(self) -> bool:
+    def within_bound(self) -> bool:
         return self.figure <= self.most
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from twisted.application.reactors import installReactor
 from twisted.application.service import IService, MultiService
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import ILogObserver, LogEvent, globalLogBeginner, globalLogPublisher, textFileLogObserver
+from zope.interface import implementer
 
 from netsvc.net.counters import Counters
 from netsvc.net.listening import Listener
@@ -78,8 +79,19 @@ def main(reactor_name: str, reports: str, *flags: str) -> None:
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     watch = TimerWatch(reactor)
 
+    refusal_lines = 0
+
+    @implementer(ILogObserver)
+    def count_lines(event: LogEvent) -> None:
+        """Count the log lines about refusals: those of Counters, which have a cause, and Twisted's own."""
+        nonlocal refusal_lines
+        refusal_lines += "sentence" in event or event.get("log_namespace") == "log_legacy"
+
+    globalLogPublisher.addObserver(count_lines)
+
     def report() -> None:
         line = {
+            "refusal_lines": refusal_lines,
             "ports": [
                 at.port for listener in _listeners(serving) for at in listener.addresses() if hasattr(at, "port")
             ],

@@ -38,12 +38,7 @@ def file_limit(serving: Serving, seconds: float) -> Iterator[Finding]:
             normal = time.monotonic() - freed
         took = time.monotonic() - began
         yield Finding("p99 of an honest echo", honest.at(0.99), 20, "ms")
-        yield Finding(
-            "log lines about it per second",
-            target.log_lines(r"\[(?:netsvc\.net\.counters|twisted\.internet)") / took,
-            1,
-            "",
-        )
+        yield Finding("log lines about it per second", target.refusal_lines() / took, 1, "")
         yield Finding("back to normal after", normal, 1, "s")
         yield from quiet(target)
 

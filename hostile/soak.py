@@ -73,9 +73,11 @@ def _soak(target: Target, seconds: float) -> list[tuple[float, float]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the soak test and print its figures."""
-    arguments = argparse.ArgumentParser(prog="python -m hostile.soak", description="Short connections for long.")
-    arguments.add_argument("--minutes", type=float, default=30.0, help="how long (default: 30)")
-    arguments.add_argument("--reactor", default="uvloop", help="of twist (default: uvloop)")
+    arguments = argparse.ArgumentParser(
+        prog="python -m hostile.soak", description="Short connections for half an hour."
+    )
+    arguments.add_argument("--minutes", type=float, default=30.0, help="duration in minutes (default: 30)")
+    arguments.add_argument("--reactor", default="uvloop", help="reactor to test (default: uvloop)")
     options = arguments.parse_args(argv)
     with serving(options.reactor, "--tcp", ANY, "--chat", ANY, "--udp", ANY) as target:
         warm(target.ports[0])
@@ -92,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     for finding in findings:
         print(f"{finding.what}: {finding.figure:.3g} {finding.unit} (at most {finding.most:g})")
-    return 0 if all(finding.holds for finding in findings) else 1
+    return 0 if all(finding.within_bound for finding in findings) else 1
 
 
 if __name__ == "__main__":

@@ -59,6 +59,10 @@ class Target:
         """Return the longest gap between two calls of a 10 ms timer since the last report, in milliseconds."""
         return float(self._report()["longest_gap"])
 
+    def refusal_lines(self) -> float:
+        """Return how many log lines are about refusals."""
+        return float(self._report()["refusal_lines"])
+
     def disconnects(self) -> float:
         """Return how many peers it has disconnected, for any cause."""
         return sum(sum(numbers["disconnected"].values()) for numbers in self._report()["services"].values())
@@ -129,6 +133,9 @@ class ForeignServer(Target):
         return math.nan
 
     def longest_gap(self) -> float:
+        return math.nan
+
+    def refusal_lines(self) -> float:
         return math.nan
 
     def disconnects(self) -> float:

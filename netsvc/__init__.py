@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from netsvc.limits.stream_limits import StreamLimits as StreamLimits
     from netsvc.limits.token_bucket import SourceBuckets as SourceBuckets
     from netsvc.net.counters import Counters as Counters
+    from netsvc.net.datagram_protocol import DatagramService as DatagramService
     from netsvc.net.message_protocol import MessageProtocol as MessageProtocol
     from netsvc.net.stream_factory import StreamFactory as StreamFactory
     from netsvc.net.stream_protocol import StreamProtocol as StreamProtocol
@@ -54,6 +55,11 @@ if TYPE_CHECKING:
     from netsvc.timestamp.client import TimestampClient as TimestampClient
     from netsvc.timestamp.client import ask_timestamp as ask_timestamp
     from netsvc.timestamp.server import TimestampProtocol as TimestampProtocol
+    from netsvc.wire.datagram import Datagram as Datagram
+    from netsvc.wire.framing import Framing as Framing
+    from netsvc.wire.framing import FramingError as FramingError
+    from netsvc.wire.framing import LineFraming as LineFraming
+    from netsvc.wire.framing import RawFraming as RawFraming
 
 __version__ = "0.1.0"
 
@@ -87,10 +93,65 @@ _MODULES = {
     "netsvc.talk.stream_conversation": ("Conversation", "TLSConversation"),
     "netsvc.timestamp.client": ("TimestampAnswer", "TimestampClient", "ask_timestamp"),
     "netsvc.timestamp.server": ("TimestampProtocol",),
+    "netsvc.net.datagram_protocol": ("DatagramService",),
+    "netsvc.wire.datagram": ("Datagram",),
+    "netsvc.wire.framing": ("Framing", "FramingError", "LineFraming", "RawFraming"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605  type checkers take the names above
+__all__ = [
+    "AcknowledgeFactory",
+    "AcknowledgeProtocol",
+    "Admission",
+    "Cause",
+    "ChatClient",
+    "ChatFactory",
+    "ChatProtocol",
+    "Config",
+    "ConfigError",
+    "ConnectionCounter",
+    "Conversation",
+    "Counters",
+    "Datagram",
+    "DatagramConversation",
+    "DatagramGuard",
+    "DatagramService",
+    "DaytimeFactory",
+    "DaytimeProtocol",
+    "Echo",
+    "EchoClient",
+    "EchoError",
+    "EchoFactory",
+    "EchoProtocol",
+    "Framing",
+    "FramingError",
+    "InvalidNameError",
+    "InvalidNetworkError",
+    "LineFraming",
+    "ListenError",
+    "MessageError",
+    "MessageProtocol",
+    "NetsvcError",
+    "NetworkRules",
+    "NotSentError",
+    "RawFraming",
+    "ReplyTemplate",
+    "Room",
+    "SettingError",
+    "SourceBuckets",
+    "StreamFactory",
+    "StreamLimits",
+    "StreamProtocol",
+    "StreamService",
+    "TLSConversation",
+    "TemplateError",
+    "Terms",
+    "TimestampAnswer",
+    "TimestampClient",
+    "TimestampProtocol",
+    "ask_timestamp",
+    "netsvc_service",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -78,16 +78,18 @@ def terms(clock: Clock, admission: Admission | None = None, /, **limits: Any) ->
     return Terms.on(clock, limits=StreamLimits(**limits), admission=admission or Admission.unlimited())
 
 
-def connect(factory: StreamFactory, host: str = "192.0.2.1") -> tuple[StreamProtocol, TCPTransport]:
+def connect(
+    factory: StreamFactory, host: str = "192.0.2.1", transport: TCPTransport | None = None
+) -> tuple[StreamProtocol, TCPTransport]:
     """Return a new connection of ``factory``, from ``host``."""
     protocol = factory.buildProtocol(IPv4Address("TCP", host, 40_000))
     assert isinstance(protocol, StreamProtocol)
-    return protocol, attach(protocol)
+    return protocol, attach(protocol, transport)
 
 
-def attach(protocol: Protocol) -> TCPTransport:
-    """Connect ``protocol``."""
-    transport = TCPTransport()
+def attach(protocol: Protocol, transport: TCPTransport | None = None) -> TCPTransport:
+    """Connect ``protocol`` and return its transport."""
+    transport = transport or TCPTransport()
     protocol.makeConnection(transport)
     return transport
 

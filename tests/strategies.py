@@ -1,4 +1,4 @@
-"""What several tests draw: pieces of a stream."""
+"""Hypothesis strategies that several tests share: places at which a stream is split."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 
-def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
-    """Return ``stream`` in pieces, none of them empty, as a network might deliver it."""
-    places = [0, *sorted(min(place, len(stream)) for place in cuts), len(stream)]
-    return [stream[a:b] for a, b in pairwise(places) if b > a]
+def split(stream: bytes, places: list[int]) -> list[bytes]:
+    """Split ``stream`` at ``places``, as a network might deliver it. No piece is empty."""
+    bounds = [0, *sorted(min(place, len(stream)) for place in places), len(stream)]
+    return [stream[a:b] for a, b in pairwise(bounds) if b > a]
 
 
-cuts = st.lists(st.integers(0, 4096), max_size=20)
+split_places = st.lists(st.integers(0, 4096), max_size=20)

@@ -19,7 +19,7 @@ from netsvc.wire.address import AddressError, HostPort, format_address, is_ip, p
         ("example.org:80", "example.org", 80),
     ],
 )
-def test_addresses_as_people_write_them(text: str, host: str | None, port: int) -> None:
+def test_common_forms_of_an_address_are_parsed(text: str, host: str | None, port: int) -> None:
     assert parse_address(text) == HostPort(host, port)
 
 
@@ -44,33 +44,33 @@ def test_addresses_as_people_write_them(text: str, host: str | None, port: int) 
         f"{'x' * 64}:1",
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(AddressError):
         parse_address(text)
 
 
-def test_a_number_of_any_length_is_no_reason_to_work_hard() -> None:
+def test_a_very_long_number_is_refused_at_once() -> None:
     with pytest.raises(AddressError, match="there is no port"):
         parse_address("9" * 5000)
 
 
 @given(st.text())
-def test_any_text_is_parsed_or_refused_in_one_way(text: str) -> None:
+def test_any_text_is_parsed_or_raises_address_error(text: str) -> None:
     try:
-        where = parse_address(text)
+        address = parse_address(text)
     except AddressError:
         return
-    assert 0 <= where.port <= 65_535
+    assert 0 <= address.port <= 65_535
 
 
-def test_an_address_is_shown_as_it_is_typed() -> None:
+def test_an_address_is_formatted_as_users_type_it() -> None:
     assert format_address("192.0.2.1", 80) == "192.0.2.1:80"
     assert format_address("::1", 80) == "[::1]:80"
     assert format_address("::ffff:192.0.2.1", 80) == "192.0.2.1:80"
     assert str(HostPort(None, 80)) == "80"
 
 
-def test_a_name_is_no_ip_address() -> None:
+def test_a_host_name_is_not_an_ip_address() -> None:
     assert is_ip("192.0.2.1")
     assert is_ip("::1")
     assert not is_ip("localhost")

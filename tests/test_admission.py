@@ -123,6 +123,8 @@ def test_a_single_text_instead_of_a_list_is_refused_with_the_remedy() -> None:
     with pytest.raises(InvalidNetworkError) as refusal:
         NetworkRules(allow="10.0.0.0/8")
     assert str(refusal.value) == 'allow takes a list of networks; write allow=["10.0.0.0/8"]'
+    with pytest.raises(InvalidNetworkError, match="deny takes a list of networks"):
+        NetworkRules(deny=5)  # type: ignore[arg-type]
 
 
 def test_the_default_maximum_leaves_64_open_files() -> None:

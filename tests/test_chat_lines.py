@@ -11,7 +11,7 @@ from netsvc.chat.lines import ChatFactory, ChatProtocol
 from netsvc.chat.messages import Event, Join, MessageError, Notice, Rename, Said, Say, Whisper, Whispered
 from netsvc.net.send_queue import OVER_LIMIT_SECONDS
 from tests.connections import TCPTransport, attach, connect, lose, taken, terms
-from tests.strategies import cut, cuts
+from tests.strategies import split, split_places
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_line_of_1024_bytes_passes(factory: ChatFactory) -> None:
 STREAM = "/nick bob\nhi 收到\n\n/join dev\n/bad\n/leave\nbye\n".encode()
 
 
-@given(cuts)
+@given(split_places)
 def test_how_the_network_splits_a_members_stream_does_not_matter(places: list[int]) -> None:
     def received(pieces: list[bytes]) -> tuple[bytes, bytes]:
         factory = ChatFactory(terms(Clock()), rate=0)
@@ -99,7 +99,7 @@ def test_how_the_network_splits_a_members_stream_does_not_matter(places: list[in
             bob.dataReceived(piece)
         return to_ann.value(), to_bob.value()
 
-    assert received(cut(STREAM, places)) == received([STREAM])
+    assert received(split(STREAM, places)) == received([STREAM])
 
 
 def test_quit_sends_the_goodbye_and_closes(factory: ChatFactory) -> None:

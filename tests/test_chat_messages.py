@@ -43,17 +43,17 @@ events: st.SearchStrategy[Event] = st.one_of(
 
 
 @given(requests)
-def test_a_request_survives_its_line(request: Request) -> None:
+def test_an_encoded_request_is_decoded_unchanged(request: Request) -> None:
     assert decode_request(encode_request(request)) == request
 
 
 @given(events)
-def test_an_event_survives_its_line(event: Event) -> None:
+def test_an_encoded_event_is_decoded_unchanged(event: Event) -> None:
     assert decode_event(encode_event(event)) == event
 
 
 @given(st.binary())
-def test_any_bytes_are_a_message_or_refused_in_one_way(line: bytes) -> None:
+def test_any_bytes_are_decoded_or_raise_a_message_error_with_clean_text(line: bytes) -> None:
     for decode in (decode_request, decode_event):
         refusal = ""
         try:
@@ -82,12 +82,12 @@ def test_any_bytes_are_a_message_or_refused_in_one_way(line: bytes) -> None:
         (b"\x1b[2Jboo\x07", Say("[2Jboo")),
     ],
 )
-def test_what_members_type(line: bytes, request_: Request) -> None:
+def test_typed_lines_are_decoded(line: bytes, request_: Request) -> None:
     assert decode_request(line) == request_
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "reason"),
     [
         (b"\xff", "not UTF-8 at byte 0"),
         (b"/dance", "unknown command /dance"),
@@ -99,27 +99,27 @@ def test_what_members_type(line: bytes, request_: Request) -> None:
         (b"/msg", "usage: /msg NICK TEXT"),
     ],
 )
-def test_what_is_refused_and_why(line: bytes, why: str) -> None:
-    with pytest.raises(MessageError, match=why):
+def test_an_invalid_request_is_refused_with_a_reason(line: bytes, reason: str) -> None:
+    with pytest.raises(MessageError, match=reason):
         decode_request(line)
 
 
 @given(nicks, texts)
-def test_no_member_can_forge_the_servers_voice_or_anothers(nick: str, text: str) -> None:
+def test_no_member_can_forge_a_line_of_the_server_or_of_another_member(nick: str, text: str) -> None:
     line = encode_event(Said(nick, text)).decode()
     assert line.startswith(f"<{nick}> ")
     assert decode_event(line.encode()) == Said(nick, text)
 
 
-def test_the_longest_prefix_is_known() -> None:
+def test_the_longest_prefix_has_the_maximum_length() -> None:
     assert len(encode_event(Whispered("x" * 24, "y" * 24, ""))) == PREFIX_MAX
 
 
 @pytest.mark.parametrize("line", [b"", b"hello", b"*hello", b"<a b> x", b"<> x"])
-def test_a_server_line_of_no_known_shape_is_refused(line: bytes) -> None:
+def test_an_invalid_server_line_is_refused(line: bytes) -> None:
     with pytest.raises(MessageError):
         decode_event(line)
 
 
-def test_a_lying_servers_text_is_clean_all_the_same() -> None:
+def test_text_from_a_hostile_server_is_cleaned() -> None:
     assert decode_event(b"<bob> \x1b]0;owned\x07") == Said("bob", "]0;owned")

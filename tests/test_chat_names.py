@@ -28,40 +28,40 @@ UNICODE = UnicodeNames()
 
 
 @pytest.mark.parametrize("nick", ["a", "guest-7", "Bob_2", "x" * 24])
-def test_a_good_nick_is_returned_as_it_is(nick: str) -> None:
+def test_a_valid_nick_is_returned_unchanged(nick: str) -> None:
     assert ASCII_NAMES.nick(nick) == nick
     assert UNICODE.nick(nick) == nick
 
 
 @pytest.mark.parametrize("nick", ["", "x" * 25, "a b", "a>", "é", "Ａ", "a\n", "*", "٣", "server", "SYSTEM", "Admin"])
-def test_a_bad_or_reserved_nick_is_refused(nick: str) -> None:
+def test_an_invalid_or_reserved_nick_is_refused(nick: str) -> None:
     with pytest.raises(InvalidNameError):
         ASCII_NAMES.nick(nick)
 
 
-def test_a_room_is_named_with_or_without_its_sign_and_without_case() -> None:
+def test_a_room_name_needs_no_number_sign_and_ignores_case() -> None:
     assert ASCII_NAMES.room("#Dev") == ASCII_NAMES.room("dev") == "#dev"
     assert UNICODE.room("#Über") == UNICODE.room("über") == "#über"
 
 
 @pytest.mark.parametrize("room", ["", "#", "##a", "a b", "x" * 25])
-def test_a_bad_room_name_is_refused(room: str) -> None:
+def test_an_invalid_room_name_is_refused(room: str) -> None:
     for names in (ASCII_NAMES, UNICODE):
         with pytest.raises(InvalidNameError):
             names.room(room)
 
 
-def test_names_are_compared_without_case() -> None:
+def test_names_are_compared_regardless_of_case() -> None:
     assert ASCII_NAMES.keys("Bob") == ASCII_NAMES.keys("bOB")
     assert UNICODE.keys("Ännchen") & UNICODE.keys("äNNCHEN")
 
 
 @pytest.mark.parametrize("nick", ["王小明", "Ännchen", "Αθήνα", "שלום", "हिन्दी", "ひらがな", "한국어"])
-def test_a_name_may_be_in_any_script_if_it_is_asked_for(nick: str) -> None:
+def test_unicode_names_may_be_in_any_script(nick: str) -> None:
     assert UNICODE.nick(nick) == nick
 
 
-def test_full_width_letters_are_the_plain_ones() -> None:
+def test_full_width_letters_are_normalised() -> None:
     assert UNICODE.nick("Ａｎｎ") == "Ann"
 
 
@@ -73,7 +73,7 @@ def test_full_width_letters_are_the_plain_ones() -> None:
         *("server", "SYSTEM", "аdmin", "ѕerver", "systеm", "ａdmin", "ADМIN"),
     ],
 )
-def test_what_hides_forges_or_is_too_long_is_refused_in_any_script(nick: str) -> None:
+def test_an_invisible_misleading_or_long_nick_is_refused_in_any_script(nick: str) -> None:
     with pytest.raises(InvalidNameError):
         UNICODE.nick(nick)
 
@@ -91,59 +91,59 @@ def test_what_hides_forges_or_is_too_long_is_refused_in_any_script(nick: str) ->
         ("KIM", "КIM"),
     ],
 )
-def test_names_that_look_alike_are_taken_for_the_same(one: str, other: str) -> None:
+def test_a_nick_that_is_confusable_with_a_taken_one_is_refused(one: str, other: str) -> None:
     assert UNICODE.keys(one) & UNICODE.keys(other)
     room: Room[str] = Room(UNICODE)
     for member in ("first", "second"):
         room.enter(member)
     room.receive("first", Rename(UNICODE.nick(one)))
-    told = room.receive("second", Rename(UNICODE.nick(other)))
+    deliveries = room.receive("second", Rename(UNICODE.nick(other)))
     notice = Notice(f"{UNICODE.nick(other)} looks like {one}; take another nick")
-    assert told == [Delivery(("second",), notice, Cause.NICK_TAKEN)]
+    assert deliveries == [Delivery(("second",), notice, Cause.NICK_TAKEN)]
     assert room.nick("second") == "guest-2"
 
 
 @pytest.mark.parametrize(("one", "other"), [("ann", "anna"), ("王", "主"), ("bob", "вов")])
-def test_names_that_differ_to_the_eye_do_not_collide(one: str, other: str) -> None:
+def test_visibly_different_names_do_not_collide(one: str, other: str) -> None:
     assert not UNICODE.keys(one) & UNICODE.keys(other)
 
 
-def test_a_room_that_looks_like_another_is_that_one() -> None:
+def test_a_room_name_that_is_confusable_with_an_existing_room_means_that_room() -> None:
     room: Room[str] = Room(UNICODE)
     for member in ("first", "second"):
         room.enter(member)
     room.receive("first", Join(UNICODE.room("scope")))
-    told = room.receive("second", Join(UNICODE.room("ѕсоре")))
-    assert Delivery(("second",), Notice("you are in #scope with guest-1")) in told
+    deliveries = room.receive("second", Join(UNICODE.room("ѕсоре")))
+    assert Delivery(("second",), Notice("you are in #scope with guest-1")) in deliveries
     for member in ("first", "second"):
         room.leave(member)
     room.enter("third")
-    told = room.receive("third", Join(UNICODE.room("ѕсоре")))
-    assert Delivery(("third",), Notice("you are the only one in #ѕсоре")) in told
+    deliveries = room.receive("third", Join(UNICODE.room("ѕсоре")))
+    assert Delivery(("third",), Notice("you are the only one in #ѕсоре")) in deliveries
 
 
 def is_name(text: str) -> bool:
-    """Whether it is a name as it is."""
+    """Return whether ``text`` is a valid nick and needs no normalisation."""
     try:
         return UNICODE.nick(text) == text
     except InvalidNameError:
         return False
 
 
-def test_whatever_unicode_lists_as_alike_collides() -> None:
-    for character, alike in confusables_data.items():
-        for other in (entry["c"] for entry in alike):
+def test_all_pairs_that_unicode_lists_as_confusable_collide() -> None:
+    for character, confusables in confusables_data.items():
+        for other in (entry["c"] for entry in confusables):
             one, two = f"x{character}", f"x{other}"
             if is_name(one) and is_name(two):
                 assert UNICODE.keys(one) & UNICODE.keys(two), (one, two)
 
 
-def test_nobody_takes_the_lobby_away() -> None:
+def test_a_confusable_name_of_the_lobby_means_the_lobby() -> None:
     room: Room[str] = Room(UNICODE)
     room.enter("a")
     room.receive("a", Join("#x"))
-    told = room.receive("a", Join(UNICODE.room("l0bby")))
-    assert Delivery(("a",), Notice("you are the only one in #lobby")) in told
+    deliveries = room.receive("a", Join(UNICODE.room("l0bby")))
+    assert Delivery(("a",), Notice("you are the only one in #lobby")) in deliveries
     room.enter("b")
     room.receive("a", Leave())
     room.leave("a")
@@ -161,10 +161,10 @@ requests = st.sampled_from(
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), requests), max_size=40))
-def test_whatever_members_do_nothing_is_left_of_them(moves: list[tuple[str, Request | None]]) -> None:
+def test_no_state_is_left_when_all_members_have_left(history: list[tuple[str, Request | None]]) -> None:
     room: Room[str] = Room(UNICODE)
     empty = repr(vars(room) | {"_guests": 0})
-    for member, request in moves:
+    for member, request in history:
         if member not in room:
             room.enter(member)
         if request is None:
@@ -178,13 +178,13 @@ def test_whatever_members_do_nothing_is_left_of_them(moves: list[tuple[str, Requ
     assert repr(vars(room) | {"_guests": 0}) == empty
 
 
-def test_guests_are_all_different() -> None:
+def test_guest_nicks_never_collide() -> None:
     keys = [key for number in range(2_000) for key in UNICODE.keys(f"guest-{number}")]
     assert len(keys) == len(set(keys))
 
 
 @given(st.text(max_size=30))
-def test_whatever_is_asked_for_is_refused_or_a_name_that_forges_nothing(text: str) -> None:
+def test_any_text_is_refused_or_is_a_nick_that_cannot_forge_a_line(text: str) -> None:
     try:
         nick = UNICODE.nick(text)
     except InvalidNameError:

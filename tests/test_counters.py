@@ -30,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
-    """What is logged meanwhile."""
+    """Collect the lines that are logged during the test."""
     logged: list[str] = []
 
     @implementer(ILogObserver)
@@ -42,7 +42,7 @@ def lines() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(observe)
 
 
-def test_a_cause_is_logged_once_a_second_and_counted_always(clock: Clock, lines: list[str]) -> None:
+def test_every_event_is_counted_but_a_cause_is_logged_once_per_second(clock: Clock, lines: list[str]) -> None:
     counters = Counters(clock.seconds, "tcp")
     for _ in range(1000):
         counters.refuse(Cause.SERVER_FULL, "192.0.2.1")
@@ -58,7 +58,7 @@ def test_a_cause_is_logged_once_a_second_and_counted_always(clock: Clock, lines:
     ]
 
 
-def test_nothing_that_a_peer_sends_is_logged(clock: Clock, lines: list[str]) -> None:
+def test_no_input_of_a_peer_is_logged(clock: Clock, lines: list[str]) -> None:
     hostile = b"\n2026-11-21 forged line\r\x1b[31m\xff"
     chat = ChatFactory(terms(clock))
     for factory in (chat, AcknowledgeFactory(terms(clock), ReplyTemplate("ok"), "line"), EchoFactory(terms(clock))):
@@ -100,7 +100,7 @@ def test_refusals_of_a_member_are_counted_by_cause(clock: Clock) -> None:
         lose(protocol)
 
 
-def test_an_echo_counts_bytes_and_connections(clock: Clock) -> None:
+def test_the_echo_counts_bytes_and_connections(clock: Clock) -> None:
     factory = EchoFactory(terms(clock))
     protocol, _ = connect(factory)
     protocol.dataReceived(b"hello")
@@ -132,17 +132,17 @@ def test_a_chat_line_counts_once_for_each_receiving_member(clock: Clock) -> None
         lose(member)
 
 
-def stuck(factory: StreamFactory) -> StreamProtocol:
+def stalled(factory: StreamFactory) -> StreamProtocol:
     """Connect a peer that does not read, and queue 100,000 bytes for it."""
     protocol, _ = connect(factory)
-    protocol.pauseProducing()  # as the transport does when 64 KiB wait
+    protocol.pauseProducing()  # as the transport does when 64 KiB are queued
     protocol.send(bytes(100_000))
     return protocol
 
 
 def test_a_disconnect_is_counted_by_cause_with_the_dropped_bytes(clock: Clock) -> None:
     factory = EchoFactory(terms(clock, stall_timeout=10))
-    protocol = stuck(factory)
+    protocol = stalled(factory)
     assert factory.terms.counters.stalls == 1
     clock.advance(10)
     lose(protocol)
@@ -150,18 +150,18 @@ def test_a_disconnect_is_counted_by_cause_with_the_dropped_bytes(clock: Clock) -
     assert factory.terms.counters.dropped_bytes == 100_000
 
 
-def test_a_peer_with_a_full_send_queue_is_counted(clock: Clock) -> None:
+def test_a_disconnect_for_a_full_send_queue_is_counted(clock: Clock) -> None:
     factory = EchoFactory(terms(clock, queue_max=65_536))
-    protocol = stuck(factory)
+    protocol = stalled(factory)
     clock.advance(0.5)
     protocol.send(b"x")
     lose(protocol)
     assert factory.terms.counters.disconnected == {Cause.SEND_QUEUE_FULL: 1}
 
 
-def test_a_connection_that_is_left_at_the_end_of_the_drain_is_counted(clock: Clock) -> None:
+def test_a_connection_that_is_still_open_at_the_end_of_the_drain_is_counted(clock: Clock) -> None:
     factory = EchoFactory(terms(clock))
-    protocol = stuck(factory)
+    protocol = stalled(factory)
     factory.drain(1)
     clock.advance(1)
     lose(protocol)
@@ -169,7 +169,7 @@ def test_a_connection_that_is_left_at_the_end_of_the_drain_is_counted(clock: Clo
     assert factory.terms.counters.disconnected == {Cause.DRAIN_TIMEOUT: 1}
 
 
-def test_an_orderly_close_counts_as_no_disconnect(clock: Clock) -> None:
+def test_a_graceful_close_is_not_counted_as_a_disconnect(clock: Clock) -> None:
     factory = EchoFactory(terms(clock))
     protocol, _ = connect(factory)
     protocol.dataReceived(b"x")

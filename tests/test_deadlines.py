@@ -1,4 +1,4 @@
-"""Deadlines of a peer: for its handshake, for the end of a line, and for any input at all."""
+"""Tests of the deadlines: for the end of a line, and for any input."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def seconds_until_closed(clock: Clock, transport: TCPTransport, most: int) -> int | None:
-    """Let time pass a second at a time."""
-    for second in range(1, most + 1):
+def seconds_until_closed(clock: Clock, transport: TCPTransport, maximum: int) -> int | None:
+    """Advance the clock by one second at a time. Return the seconds until the close; None if it stays open."""
+    for second in range(1, maximum + 1):
         clock.advance(1)
         if transport.write_closed:
             return second
@@ -33,7 +33,7 @@ def test_an_idle_echo_peer_is_closed_after_the_idle_timeout(clock: Clock) -> Non
     lose(protocol)
 
 
-def test_a_peer_that_sends_something_now_and_then_stays(clock: Clock) -> None:
+def test_a_peer_that_sends_within_the_idle_timeout_stays_connected(clock: Clock) -> None:
     protocol, transport = connect(EchoFactory(terms(clock, idle_timeout=60)))
     for _ in range(20):
         assert seconds_until_closed(clock, transport, 55) is None
@@ -77,7 +77,7 @@ def test_an_idle_member_is_warned_before_it_is_closed(clock: Clock) -> None:
     lose(protocol)
 
 
-def test_a_member_that_answers_stays_and_is_warned_again(clock: Clock) -> None:
+def test_a_member_that_answers_the_warning_stays_and_is_warned_again(clock: Clock) -> None:
     protocol, transport = chat(clock, idle_timeout=150)
     for _ in range(3):
         assert seconds_until_closed(clock, transport, 130) is None
@@ -86,7 +86,7 @@ def test_a_member_that_answers_stays_and_is_warned_again(clock: Clock) -> None:
     lose(protocol)
 
 
-def test_with_a_short_timeout_the_warning_comes_after_half_of_it(clock: Clock) -> None:
+def test_a_short_idle_timeout_warns_after_half_of_it(clock: Clock) -> None:
     protocol, transport = chat(clock, idle_timeout=25)
     assert seconds_until_closed(clock, transport, 12) is None
     assert taken(transport) == b""
@@ -96,22 +96,22 @@ def test_with_a_short_timeout_the_warning_comes_after_half_of_it(clock: Clock) -
 
 
 @pytest.mark.parametrize(
-    ("limits", "said", "seconds"),
+    ("limits", "lines", "seconds"),
     [
         pytest.param({"idle_timeout": 50}, b"one\ntwo\nthree\n", 190, id="silent"),
         pytest.param({"line_timeout": 30}, b"one\ntwo\nthree\nfo", 120, id="late with a line"),
     ],
 )
-def test_a_throttled_member_is_neither_idle_nor_late(
-    clock: Clock, limits: dict[str, float], said: bytes, seconds: int
+def test_a_throttled_member_reaches_no_deadline(
+    clock: Clock, limits: dict[str, float], lines: bytes, seconds: int
 ) -> None:
     protocol, transport = connect(ChatFactory(terms(clock, **limits), rate=0.01, burst=1))
-    protocol.dataReceived(said)
+    protocol.dataReceived(lines)
     assert seconds_until_closed(clock, transport, seconds) is None
     lose(protocol)
 
 
-def test_a_throttled_member_is_sent_a_notice_now_and_then_so_that_its_absence_shows(clock: Clock) -> None:
+def test_a_throttled_member_gets_a_notice_at_intervals_so_that_a_lost_connection_is_detected(clock: Clock) -> None:
     protocol, transport = connect(ChatFactory(terms(clock, idle_timeout=50), rate=5, burst=1))
     protocol.dataReceived(b"\n" * 1_000)
     taken(transport)
@@ -121,7 +121,7 @@ def test_a_throttled_member_is_sent_a_notice_now_and_then_so_that_its_absence_sh
     lose(protocol)
 
 
-def test_a_member_that_has_just_begun_to_send_too_much_is_not_told(clock: Clock) -> None:
+def test_a_member_that_is_throttled_for_a_short_time_gets_no_notice(clock: Clock) -> None:
     clock.advance(1e6)
     protocol, transport = connect(ChatFactory(terms(clock, idle_timeout=50)))
     protocol.dataReceived(b"\n" * 1_000)
@@ -131,7 +131,7 @@ def test_a_member_that_has_just_begun_to_send_too_much_is_not_told(clock: Clock)
     lose(protocol)
 
 
-def test_members_that_become_idle_together_are_not_all_closed_in_one_iteration(clock: Clock) -> None:
+def test_a_limited_number_of_idle_members_is_closed_in_one_reactor_iteration(clock: Clock) -> None:
     factory = ChatFactory(terms(clock, idle_timeout=50))
     members = [connect(factory) for _ in range(100)]
     closed_per_iteration: list[int] = []
@@ -150,19 +150,19 @@ def test_members_that_become_idle_together_are_not_all_closed_in_one_iteration(c
         lose(protocol)
 
 
-LINES: list[str] = ["chat", "acknowledge"]
+LINE_SERVICES = ["chat", "acknowledge"]
 
 
-def lines(clock: Clock, kind: str) -> StreamFactory:
+def line_service(clock: Clock, kind: str) -> StreamFactory:
     limits = {"line_timeout": 30, "idle_timeout": 0}
     if kind == "chat":
         return ChatFactory(terms(clock, **limits))
     return AcknowledgeFactory(terms(clock, **limits), ReplyTemplate("ok"), "line")
 
 
-@pytest.mark.parametrize("kind", LINES)
-def test_a_line_that_trickles_in_is_refused_at_its_deadline(clock: Clock, kind: str) -> None:
-    protocol, transport = connect(lines(clock, kind))
+@pytest.mark.parametrize("kind", LINE_SERVICES)
+def test_a_line_that_arrives_too_slowly_is_refused_at_its_deadline(clock: Clock, kind: str) -> None:
+    protocol, transport = connect(line_service(clock, kind))
     taken(transport)
     closed = None
     for second in range(60):
@@ -176,12 +176,12 @@ def test_a_line_that_trickles_in_is_refused_at_its_deadline(clock: Clock, kind: 
     lose(protocol)
 
 
-@pytest.mark.parametrize("kind", LINES)
+@pytest.mark.parametrize("kind", LINE_SERVICES)
 def test_a_peer_may_pause_between_two_lines(clock: Clock, kind: str) -> None:
-    protocol, transport = connect(lines(clock, kind))
+    protocol, transport = connect(line_service(clock, kind))
     protocol.dataReceived(b"hello\n")
     assert seconds_until_closed(clock, transport, 500) is None
-    for _ in range(10):  # each of them in time
+    for _ in range(10):  # each line ends within its deadline
         protocol.dataReceived(b"hel")
         assert seconds_until_closed(clock, transport, 25) is None
         protocol.dataReceived(b"lo\n")

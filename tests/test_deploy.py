@@ -1,4 +1,4 @@
-"""What is in deploy/ starts netsvc with flags that it has."""
+"""The files in deploy/ start netsvc with valid flags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def flags_of(command: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("unit", sorted(path.name for path in DEPLOY.glob("*.service")))
-def test_a_unit_starts_netsvc_with_flags_that_it_has(unit: str) -> None:
+def test_a_unit_starts_netsvc_with_valid_flags(unit: str) -> None:
     text = (DEPLOY / unit).read_text().replace("\\\n", " ")
     [command] = re.findall("^ExecStart=(.*)$", text, re.MULTILINE)
     options = Options()
@@ -28,7 +28,7 @@ def test_a_unit_starts_netsvc_with_flags_that_it_has(unit: str) -> None:
     assert options.config().udp
 
 
-def test_the_service_names_every_socket_and_each_has_its_flag() -> None:
+def test_the_service_names_every_socket_and_has_a_flag_for_each() -> None:
     service = (DEPLOY / "netsvc.service").read_text()
     sockets = sorted(path.name for path in DEPLOY.glob("*.socket"))
     for setting in ("Requires", "After", "Sockets"):
@@ -39,7 +39,7 @@ def test_the_service_names_every_socket_and_each_has_its_flag() -> None:
         assert f"systemd:domain=INET6:name={descriptor}" in service
 
 
-def test_the_container_starts_netsvc_with_flags_that_it_has() -> None:
+def test_the_container_starts_netsvc_with_valid_flags() -> None:
     lists = re.findall(r"^(ENTRYPOINT|CMD) (\[.*\])$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     command = [word for _, words in lists for word in json.loads(words)]
     options = Options()

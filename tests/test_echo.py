@@ -14,7 +14,7 @@ from netsvc.echo.client import Echo, EchoClient, EchoError
 from netsvc.echo.reply_template import ReplyTemplate
 from netsvc.echo.server import AcknowledgeFactory, EchoFactory
 from tests.connections import attach, connect, lose, taken, terms
-from tests.strategies import cut, cuts
+from tests.strategies import split, split_places
 
 
 def acknowledge(reply: str, framing: str = "raw") -> AcknowledgeFactory:
@@ -23,10 +23,10 @@ def acknowledge(reply: str, framing: str = "raw") -> AcknowledgeFactory:
     return AcknowledgeFactory(terms(clock), ReplyTemplate(reply), framing)
 
 
-@given(st.binary(), cuts)
+@given(st.binary(), split_places)
 def test_bytes_come_back_unchanged_however_the_stream_is_split(data: bytes, places: list[int]) -> None:
     protocol, transport = connect(EchoFactory(terms(Clock())))
-    for piece in cut(data, places):
+    for piece in split(data, places):
         protocol.dataReceived(piece)
     assert transport.value() == data
 
@@ -54,7 +54,7 @@ def test_an_acknowledgement_names_the_peer_and_the_time() -> None:
     lose(protocol)
 
 
-def test_a_character_that_the_network_split_is_acknowledged_whole() -> None:
+def test_a_character_that_the_network_splits_is_acknowledged_whole() -> None:
     protocol, transport = connect(acknowledge("<{message}>"))
     for byte in "收到".encode():
         protocol.dataReceived(bytes([byte]))
@@ -62,7 +62,7 @@ def test_a_character_that_the_network_split_is_acknowledged_whole() -> None:
     lose(protocol)
 
 
-def test_an_unended_line_is_acknowledged_at_the_end_of_the_input() -> None:
+def test_an_incomplete_line_is_acknowledged_at_half_close() -> None:
     protocol, transport = connect(acknowledge("got {message}", "line"))
     protocol.dataReceived(b"half")
     protocol.readConnectionLost()
@@ -77,7 +77,7 @@ def test_a_line_that_is_too_long_is_refused_and_the_next_one_is_acknowledged() -
     lose(protocol)
 
 
-def test_the_client_checks_its_echoes_and_times_them() -> None:
+def test_the_client_verifies_its_echoes_and_measures_their_time() -> None:
     clock = Clock()
     factory = EchoFactory(terms(clock))
     client, _, pump = connectedServerAndClient(lambda: factory.buildProtocol(None), lambda: EchoClient(clock))
@@ -97,19 +97,19 @@ def client() -> EchoClient:
     return client
 
 
-def test_an_echo_may_come_in_pieces(client: EchoClient) -> None:
-    asked = client.ask(b"hello")
+def test_an_echo_may_arrive_in_pieces(client: EchoClient) -> None:
+    answer = client.ask(b"hello")
     client.dataReceived(b"he")
-    assert not asked.called
+    assert not answer.called
     client.dataReceived(b"llo")
-    assert asked.called
+    assert answer.called
 
 
-def test_different_bytes_are_an_error(client: EchoClient) -> None:
-    failed: list[object] = []
-    client.ask(b"hello").addErrback(lambda failure: failed.append(failure.value))
+def test_the_client_aborts_if_the_echo_differs(client: EchoClient) -> None:
+    errors: list[object] = []
+    client.ask(b"hello").addErrback(lambda failure: errors.append(failure.value))
     client.dataReceived(b"HELLO")
-    assert isinstance(failed[0], EchoError)
+    assert isinstance(errors[0], EchoError)
     assert client.transport.aborted
 
 
@@ -118,21 +118,21 @@ def test_the_client_aborts_if_the_server_sends_more_than_it_received(client: Ech
     assert client.transport.aborted
 
 
-def test_an_open_request_fails_when_the_connection_is_lost(client: EchoClient) -> None:
-    asked = client.ask(b"hello")
+def test_a_pending_request_fails_when_the_connection_is_lost(client: EchoClient) -> None:
+    answer = client.ask(b"hello")
     lose(client, ConnectionLost)
-    asked.addErrback(lambda failure: failure.trap(ConnectionLost))
-    assert asked.called
+    answer.addErrback(lambda failure: failure.trap(ConnectionLost))
+    assert answer.called
 
 
 def test_a_cancelled_request_closes_the_connection(client: EchoClient) -> None:
-    asked = client.ask(b"hello")
-    asked.cancel()
-    asked.addErrback(lambda failure: failure.trap(CancelledError))
+    answer = client.ask(b"hello")
+    answer.cancel()
+    answer.addErrback(lambda failure: failure.trap(CancelledError))
     assert client.transport.aborted
     lose(client)
 
 
-def test_no_data_cannot_be_echoed(client: EchoClient) -> None:
+def test_an_empty_request_is_refused(client: EchoClient) -> None:
     with pytest.raises(ValueError, match="nothing to echo"):
         client.ask(b"")

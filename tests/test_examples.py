@@ -1,4 +1,4 @@
-"""Every example runs, as its own text says."""
+"""Every example runs as its docstring says."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def test_there_is_a_test_for_every_example() -> None:
     assert all(f'"{example.name}"' in text for example in EXAMPLES.iterdir() if example.is_file())
 
 
-def test_one_protocol_is_used_alone() -> None:
-    done = subprocess.run(
+def test_one_protocol_runs_without_netsvc_service() -> None:
+    finished = subprocess.run(
         [sys.executable, EXAMPLES / "one_protocol.py"], capture_output=True, timeout=SECONDS, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello came back\n", b"")
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, b"hello came back\n", b"")
 
 
-def test_ones_own_service_is_tested_without_a_socket() -> None:
+def test_the_example_of_a_custom_service_passes_its_own_test() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_greeter.py")]
-    done = subprocess.run(command, capture_output=True, timeout=SECONDS, cwd=EXAMPLES, check=False)
-    assert done.returncode == 0, done.stdout.decode()
-    assert b"1 passed" in done.stdout
+    finished = subprocess.run(command, capture_output=True, timeout=SECONDS, cwd=EXAMPLES, check=False)
+    assert finished.returncode == 0, finished.stdout.decode()
+    assert b"1 passed" in finished.stdout
 
 
-def test_a_mistake_is_found_on_a_simulated_network_under_many_seeds() -> None:
+def test_the_example_with_a_simulated_network_passes_with_many_seeds() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--netsvc-seeds=10", "test_adder.py"]
-    done = subprocess.run(command, capture_output=True, timeout=SECONDS, cwd=EXAMPLES, check=False)
-    assert done.returncode == 0, done.stdout.decode()
-    assert b"60 passed" in done.stdout
+    finished = subprocess.run(command, capture_output=True, timeout=SECONDS, cwd=EXAMPLES, check=False)
+    assert finished.returncode == 0, finished.stdout.decode()
+    assert b"60 passed" in finished.stdout
 
 
-def test_a_larger_application_has_a_web_page_beside_netsvc(tmp_path: Path) -> None:
+def test_an_application_serves_a_web_page_beside_netsvc(tmp_path: Path) -> None:
     command = [*TWISTD, "-n", "--pidfile=", "-y", EXAMPLES / "with_web.tac"]
     environment = {**os.environ, "ECHO": "127.0.0.1:0", "CHAT": "127.0.0.1:0", "WEB": "0"}
     with started(
@@ -60,7 +60,7 @@ def test_a_larger_application_has_a_web_page_beside_netsvc(tmp_path: Path) -> No
             assert chat.recv(100).startswith(b"* welcome")
             with urllib.request.urlopen(f"http://127.0.0.1:{ports['Site']}/", timeout=SECONDS) as page:
                 assert page.read() == b"1 in the chat\n"
-        with socket.create_connection(("127.0.0.1", int(ports["EchoFactory"])), SECONDS) as echo:
+        with socket.create_connection(("127.0.0.1", int(ports["tcp"])), SECONDS) as echo:
             echo.sendall(b"hello")
             assert echo.recv(100) == b"hello"
 

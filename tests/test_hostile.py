@@ -1,6 +1,6 @@
-"""Hostile peers, as far as a test is quick: on the simulated network, where time costs nothing, and in memory.
+"""Fast tests with hostile peers: on the simulated network, in virtual time, and in memory.
 
-The rest are commands: ``python -m hostile``, ``hostile.fuzz`` and ``hostile.soak``.
+The slow tests are commands: ``python -m hostile``, ``hostile.fuzz`` and ``hostile.soak``.
 """
 
 from __future__ import annotations
@@ -37,79 +37,75 @@ LINE_FLOOD = b"\n" * 65_536
 
 
 class Peer(Protocol):
-    """Keeps what it is told, and says when its connection was over.
+    """A client that can send data at intervals.
 
-    :param clock: tells the time.
+    :ivar closed: fires at the end of the connection, with the seconds since its start.
     """
 
     def __init__(self, clock: Any) -> None:
         self.clock = clock
-        self.told = b""
-        self._saying: LoopingCall | None = None
-        self.over: Deferred[float] = Deferred()
+        self.closed: Deferred[float] = Deferred()
+        self._sending: LoopingCall | None = None
 
     def connectionMade(self) -> None:
-        self.began = self.clock.seconds()
+        self._connected_at = self.clock.seconds()
 
-    def say_on(self, data: bytes, every: float) -> None:
-        """Say ``data`` now and each so many seconds, until the connection is over."""
+    def send_repeatedly(self, data: bytes, interval: float) -> None:
+        """Send ``data`` now and every ``interval`` seconds until the connection is closed."""
         assert self.transport is not None
-        self._saying = LoopingCall(self.transport.write, data)
-        self._saying.clock = self.clock
-        self._saying.start(every)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.told += data
+        self._sending = LoopingCall(self.transport.write, data)
+        self._sending.clock = self.clock
+        self._sending.start(interval)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._saying is not None:
-            self._saying.stop()
-        self.over.callback(self.clock.seconds() - self.began)
+        if self._sending is not None:
+            self._sending.stop()
+        self.closed.callback(self.clock.seconds() - self._connected_at)
 
 
-async def peer_of(network: Network, port: int, trickle: bytes = b"", every: float = 10.0) -> Peer:
-    """Serve with the defaults, connect, and say ``trickle`` now and then until the connection is over."""
+async def connect_peer(network: Network, port: int, data: bytes = b"", interval: float = 10.0) -> Peer:
+    """Start a server with the defaults, and connect a peer that sends ``data`` at intervals."""
     server, client = network.host("server"), network.host("client")
     service = netsvc_service(server.reactor, Config(tcp=["1314"], chat=["1400"]))
     service.startService()
     peer = Peer(client.reactor)
     await connectProtocol(TCP4ClientEndpoint(client.reactor, server.address, port), peer)
-    if trickle:
-        peer.say_on(trickle, every)
+    if data:
+        peer.send_repeatedly(data, interval)
     return peer
 
 
-async def time_until_over(network: Network, port: int, trickle: bytes = b"") -> float:
-    peer = await peer_of(network, port, trickle)
-    return await peer.over
+async def seconds_until_closed(network: Network, port: int, data: bytes = b"") -> float:
+    peer = await connect_peer(network, port, data)
+    return await peer.closed
 
 
-def test_a_silent_echo_peer_is_gone_after_ten_minutes(network: Network) -> None:
-    assert 600 <= network.run(time_until_over(network, 1314)) < 605
+def test_a_silent_echo_peer_is_closed_after_ten_minutes(network: Network) -> None:
+    assert 600 <= network.run(seconds_until_closed(network, 1314)) < 605
 
 
-def test_a_silent_member_is_gone_after_two_minutes_and_a_half(network: Network) -> None:
-    assert 150 <= network.run(time_until_over(network, 1400)) < 155
+def test_a_silent_member_is_closed_after_two_and_a_half_minutes(network: Network) -> None:
+    assert 150 <= network.run(seconds_until_closed(network, 1400)) < 155
 
 
-def test_a_member_that_says_a_byte_every_ten_seconds_and_ends_no_line_is_gone_after_thirty(network: Network) -> None:
-    assert 30 <= network.run(time_until_over(network, 1400, b"x")) < 35
+def test_a_member_that_sends_single_bytes_without_a_line_end_is_closed_after_30_seconds(network: Network) -> None:
+    assert 30 <= network.run(seconds_until_closed(network, 1400, b"x")) < 35
 
 
-def test_a_member_that_says_an_empty_line_now_and_then_stays(network: Network) -> None:
+def test_a_member_that_sends_an_empty_line_every_100_seconds_stays_connected(network: Network) -> None:
     async def scenario() -> bool:
-        peer = await peer_of(network, 1400, b"\n", every=100)
+        peer = await connect_peer(network, 1400, b"\n", interval=100)
         await deferLater(peer.clock, 3_600, lambda: None)
-        stays = not peer.over.called
+        connected = not peer.closed.called
         assert peer.transport is not None
         peer.transport.loseConnection()
-        await peer.over
-        return stays
+        await peer.closed
+        return connected
 
     assert network.run(scenario())
 
 
-def in_lines(clock: Clock) -> StreamFactory:
+def acknowledge_lines(clock: Clock) -> StreamFactory:
     return AcknowledgeFactory(terms(clock), ReplyTemplate("ok"), "line")
 
 
@@ -118,31 +114,33 @@ def chat(clock: Clock) -> StreamFactory:
 
 
 @pytest.mark.parametrize("piece", [LINE_FLOOD, b"x" * 65_536], ids=["empty lines", "an endless line"])
-@pytest.mark.parametrize("factory", [in_lines, chat])
-def test_a_flood_of_lines_or_a_line_without_end_holds_128_kib_at_most(factory: Any, piece: bytes) -> None:
+@pytest.mark.parametrize("factory", [acknowledge_lines, chat])
+def test_a_flood_of_lines_or_an_endless_line_uses_at_most_128_kib(factory: Any, piece: bytes) -> None:
     clock = Clock()
     protocol, transport = connect(factory(clock))
-    held = []
+    memory = []
     tracemalloc.start()
     try:
         for _ in range(2):
-            if transport.producerState == "producing":  # as a transport, which reads nothing while it is paused
+            if transport.producerState == "producing":  # a paused transport does not read
                 protocol.dataReceived(piece)
-            held.append(tracemalloc.get_traced_memory()[0])
+            memory.append(tracemalloc.get_traced_memory()[0])
             clock.advance(0)
             transport.clear()
     finally:
         tracemalloc.stop()
-    assert 0 < max(held) < 131_072
+    assert 0 < max(memory) < 131_072
     lose(protocol)
 
 
 @pytest.mark.parametrize("parser", PARSERS)
-def test_a_parser_takes_whatever_comes(parser: str) -> None:
-    assert fuzz(parser, 500, seed=1).holds
+def test_a_parser_survives_random_input(parser: str) -> None:
+    assert fuzz(parser, 500, seed=1).within_bound
 
 
-def test_of_a_server_of_another_make_only_what_shows_from_outside_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_figures_that_are_measurable_from_outside_are_found_for_another_server(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def attack(serving: Serving, seconds: float) -> Iterator[Finding]:
         with serving("--tcp", ANY) as target:
             yield Finding("port", target.ports[0], seconds, "")
@@ -154,12 +152,12 @@ def test_of_a_server_of_another_make_only_what_shows_from_outside_is_found(capsy
     assert capsys.readouterr().err == "hostile: some-attack is left out: it has to end the server\n"
 
 
-def test_an_attack_for_which_a_server_is_missing_says_which() -> None:
+def test_an_attack_without_its_service_names_the_missing_service() -> None:
     with pytest.raises(NotPossibleError, match="it takes --at chat=PORT"):
         running_already({"tcp": 7}, 0, False, "--tcp", ANY, "--chat", ANY).__enter__()
 
 
-def test_an_attack_that_asks_for_more_flags_is_only_made_anyway() -> None:
+def test_an_attack_that_needs_more_flags_runs_only_with_anyway() -> None:
     flags = ("--tcp", ANY, "--idle-timeout", 3)
     with pytest.raises(NotPossibleError, match="runs with --idle-timeout 3; --anyway"):
         running_already({"tcp": 7}, 0, False, *flags).__enter__()
@@ -167,11 +165,11 @@ def test_an_attack_that_asks_for_more_flags_is_only_made_anyway() -> None:
         assert target.ports == [7]
 
 
-def test_a_server_that_breaks_an_attack_has_not_held() -> None:
+def test_an_attack_that_fails_is_a_broken_bound() -> None:
     def attack(serving: Serving, seconds: float) -> Iterator[Finding]:
         yield Finding("first", 1, 2, "")
-        raise ConnectionRefusedError("nobody there")
+        raise ConnectionRefusedError("connection refused")
 
     [first, failure] = found("some-attack", attack, partial(running_already, {}, 0, False), 1)
-    assert first.holds
-    assert not failure.holds
+    assert first.within_bound
+    assert not failure.within_bound

@@ -156,6 +156,20 @@ def test_the_type_checker_sees_the_same_public_names_as_the_program() -> None:
         for alias in node.names
     }
     assert names == {(name, module) for module, names in netsvc._MODULES.items() for name in names}
+    assert sorted(netsvc.__all__) == sorted(netsvc._MODULE_OF)
+
+
+def test_the_type_checker_accepts_each_way_to_import_a_public_name(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import netsvc\nfrom netsvc import *\nfrom netsvc import Config\n"
+        "reveal_type(Config())\nreveal_type(EchoClient)\nreveal_type(netsvc.Cause.SERVER_FULL.label)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT.parent, check=False)
+    assert done.returncode == 0, done.stdout
+    assert all(text in done.stdout for text in ("server.config.Config", "echo.client.EchoClient")), done.stdout
+    assert "Any" not in done.stdout
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:

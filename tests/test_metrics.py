@@ -17,43 +17,41 @@ from netsvc.limits.cause import Cause
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import MAX_CLIENTS, REQUEST_TIMEOUT
 from netsvc.server.metrics import metrics_site
-from tests.connections import terms
 
-SOMEBODY = IPv4Address("TCP", "192.0.2.1", 40_000)
+PEER = IPv4Address("TCP", "192.0.2.1", 40_000)
 
 
 class Pages:
-    """The site of one service, "tcp", and its answers."""
+    """The metrics site of one service, "tcp", and requests to it."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.counters = Counters(self.clock.seconds, "tcp")
         self.ready = True
-        own = terms(self.clock)
-        self.own_counters = own.counters
-        self.site: IProtocolFactory = metrics_site([self.counters], lambda: self.ready, own)
+        self.own_counters = Counters(self.clock.seconds, "metrics")
+        self.site: IProtocolFactory = metrics_site([self.counters], lambda: self.ready, self.clock, self.own_counters)
 
     def connect(self) -> tuple[object, StringTransport] | None:
-        protocol = self.site.buildProtocol(SOMEBODY)
+        protocol = self.site.buildProtocol(PEER)
         if protocol is None:
             return None
         transport = StringTransport()
         protocol.makeConnection(transport)
         return protocol, transport
 
-    def ask(self, request: bytes) -> bytes:
-        """Return what a request is answered, the head included."""
-        protocol = self.site.buildProtocol(SOMEBODY)
+    def request(self, data: bytes) -> bytes:
+        """Send a request. Returns the whole answer, with its head."""
+        protocol = self.site.buildProtocol(PEER)
         assert protocol is not None
         transport = StringTransport()
         protocol.makeConnection(transport)
-        protocol.dataReceived(request)
+        protocol.dataReceived(data)
         answer: bytes = transport.value()
         return answer
 
     def get(self, path: str) -> tuple[int, str]:
-        """Return status and body."""
-        head, _, body = self.ask(f"GET {path} HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
+        """Get a page. Returns its status and body."""
+        head, _, body = self.request(f"GET {path} HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
         return int(head.split()[1]), body.decode()
 
 
@@ -62,7 +60,7 @@ def pages() -> Pages:
     return Pages()
 
 
-def numbers(text: str) -> dict[str, float]:
+def metrics_of(text: str) -> dict[str, float]:
     return {
         sample.name + (f" {sample.labels['cause']}" if "cause" in sample.labels else ""): sample.value
         for family in text_string_to_metric_families(text)
@@ -71,7 +69,7 @@ def numbers(text: str) -> dict[str, float]:
     }
 
 
-def test_prometheus_reads_every_counter(pages: Pages) -> None:
+def test_every_counter_is_a_prometheus_metric(pages: Pages) -> None:
     counters = pages.counters
     counters.opened, counters.closed, counters.received_bytes, counters.sent_bytes = 5, 2, 100, 200
     counters.dropped_bytes, counters.replies, counters.stalls = 7, 11, 13
@@ -80,7 +78,7 @@ def test_prometheus_reads_every_counter(pages: Pages) -> None:
     counters.unsent["EHOSTUNREACH"] += 2
     status, body = pages.get("/metrics")
     assert status == 200
-    assert numbers(body) == {
+    assert metrics_of(body) == {
         "netsvc_connections": 3,
         "netsvc_connections_opened_total": 5,
         "netsvc_received_bytes_total": 100,
@@ -94,19 +92,19 @@ def test_prometheus_reads_every_counter(pages: Pages) -> None:
     }
 
 
-def test_the_process_is_measured_too(pages: Pages) -> None:
+def test_the_metrics_include_those_of_the_process(pages: Pages) -> None:
     _, body = pages.get("/metrics")
     assert re.search(r"^process_open_fds [1-9]", body, re.MULTILINE)
     assert re.search(r"^process_resident_memory_bytes [1-9]", body, re.MULTILINE)
 
 
 def test_open_metrics_are_served_on_request(pages: Pages) -> None:
-    answer = pages.ask(b"GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n")
+    answer = pages.request(b"GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n")
     assert b"application/openmetrics-text" in answer
     assert answer.endswith(b"# EOF\n")
 
 
-def test_health_and_readiness(pages: Pages) -> None:
+def test_the_health_and_readiness_pages_report_the_state(pages: Pages) -> None:
     assert pages.get("/healthz") == (200, "ok\n")
     assert pages.get("/readyz") == (200, "ready\n")
     pages.ready = False
@@ -119,12 +117,12 @@ def test_the_root_names_the_pages_and_anything_else_is_not_found(pages: Pages) -
     assert pages.get("/etc/passwd")[0] == 404
 
 
-@pytest.mark.filterwarnings("ignore:.*_UnsafeErrorPage:DeprecationWarning")  # Twisted's own page
-def test_post_is_not_allowed(pages: Pages) -> None:
-    assert pages.ask(b"POST /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 405 ")
+@pytest.mark.filterwarnings("ignore:.*_UnsafeErrorPage:DeprecationWarning")  # the page is Twisted's own
+def test_a_post_request_is_refused(pages: Pages) -> None:
+    assert pages.request(b"POST /metrics HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 405 ")
 
 
-def test_the_body_of_a_request_is_not_kept(pages: Pages) -> None:
+def test_the_body_of_a_request_is_not_buffered(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
     head = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"
     protocol.dataReceived(head)  # type: ignore[attr-defined]
@@ -136,7 +134,7 @@ def test_the_body_of_a_request_is_not_kept(pages: Pages) -> None:
     assert transport.disconnecting
 
 
-def test_a_connection_serves_one_request_however_many_arrive(pages: Pages) -> None:
+def test_a_connection_answers_only_its_first_request(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
     protocol.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000)  # type: ignore[attr-defined]
     answer = transport.value()
@@ -162,21 +160,21 @@ def test_a_client_that_half_closes_before_its_request_is_closed(pages: Pages) ->
 
 
 @pytest.mark.parametrize("accept", ["text/plain;version=zzz", "application/openmetrics-text; version=abc", ";;,,;q=x"])
-def test_any_accept_header_gets_metrics(pages: Pages, accept: str) -> None:
-    answer = pages.ask(f"GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n".encode())
+def test_any_accept_header_is_answered_with_metrics(pages: Pages, accept: str) -> None:
+    answer = pages.request(f"GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.0 200 ")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/", "/nothing"])
 def test_a_head_request_gets_the_head_and_is_not_logged(pages: Pages, path: str) -> None:
     with capturedLogs() as events:
-        head, _, body = pages.ask(f"HEAD {path}?x HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
+        head, _, body = pages.request(f"HEAD {path}?x HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
     assert body == b""
     assert b"content-length" in head.lower()
     assert not events
 
 
-def test_a_request_that_trickles_in_is_aborted_at_the_deadline(pages: Pages) -> None:
+def test_a_request_that_arrives_too_slowly_is_aborted_at_the_deadline(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
     for _ in range(int(REQUEST_TIMEOUT)):
         assert not transport.disconnecting
@@ -185,7 +183,7 @@ def test_a_request_that_trickles_in_is_aborted_at_the_deadline(pages: Pages) -> 
     assert transport.disconnecting
 
 
-def test_no_connection_is_left_when_the_pages_stop(pages: Pages) -> None:
+def test_connections_are_closed_when_the_site_stops(pages: Pages) -> None:
     site: Any = pages.site
     site.doStart()
     _, transport = pages.connect() or pytest.fail("refused")
@@ -193,11 +191,11 @@ def test_no_connection_is_left_when_the_pages_stop(pages: Pages) -> None:
     assert transport.disconnecting
 
 
-def test_clients_above_the_maximum_are_refused_and_silent_ones_are_closed(pages: Pages) -> None:
-    connected = [pages.connect() for _ in range(MAX_CLIENTS + 1)]
-    assert [one is not None for one in connected] == [True] * MAX_CLIENTS + [False]
+def test_clients_above_the_maximum_are_refused_and_silent_clients_are_closed(pages: Pages) -> None:
+    connections = [pages.connect() for _ in range(MAX_CLIENTS + 1)]
+    assert [one is not None for one in connections] == [True] * MAX_CLIENTS + [False]
     pages.clock.advance(REQUEST_TIMEOUT)
-    assert all(transport.disconnecting for _, transport in filter(None, connected))
+    assert all(transport.disconnecting for _, transport in filter(None, connections))
     assert pages.own_counters.refused == {Cause.SERVER_FULL: 1}
     assert pages.own_counters.disconnected == {Cause.REQUEST_TIMEOUT: MAX_CLIENTS}
-    pages.clock.advance(60)  # by then they are aborted
+    pages.clock.advance(60)  # so that Twisted aborts them

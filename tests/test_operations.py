@@ -1,4 +1,4 @@
-"""A server as its operator sees it: signals, limits and certificates of ``twist netsvc``, under each reactor."""
+"""Tests of ``twist netsvc`` as a process: signals, limits and certificates, with each reactor."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ import trustme
 
 from tests.programs import SECONDS, TWIST, Program, running
 
-NOWHERE = "127.0.0.1:0"
+ANY_PORT = "127.0.0.1:0"
 
 reactors = pytest.mark.parametrize("reactor", ["epoll", "asyncio-native", "uvloop"])
 
 
 @pytest.fixture
 def pem(tmp_path: Path) -> Path:
-    """A certificate and its key."""
+    """Create a PEM file with a certificate and its key."""
     path = tmp_path / "server.pem"
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
     return path
@@ -36,7 +36,7 @@ def pem(tmp_path: Path) -> Path:
 
 @contextmanager
 def twist(reactor: str, *flags: object) -> Iterator[tuple[Program, int]]:
-    """Run ``twist netsvc``; gives it and its last port."""
+    """Run ``twist netsvc`` during a block. Yield the program and its last port."""
     command = [*TWIST[:-1], f"--reactor={reactor}", TWIST[-1], *flags]
     with running(*command) as server:
         server.wait_for("Starting reactor")
@@ -48,7 +48,7 @@ def connect(port: int) -> socket.socket:
 
 
 def echoes(port: int) -> bool:
-    """Whether there is an answer; without one the connection was closed, or reset."""
+    """Return whether the server echoes a byte. It may close or reset the connection instead."""
     with connect(port) as client:
         try:
             client.sendall(b"x")
@@ -58,8 +58,8 @@ def echoes(port: int) -> bool:
 
 
 @reactors
-def test_the_first_sigterm_stops_in_order_with_status_0(reactor: str) -> None:
-    with twist(reactor, "--chat", NOWHERE) as (server, port), connect(port) as client:
+def test_the_first_sigterm_stops_gracefully_with_status_0(reactor: str) -> None:
+    with twist(reactor, "--chat", ANY_PORT) as (server, port), connect(port) as client:
         client.recv(100)
         assert server.process.poll() is None
         server.process.terminate()
@@ -71,9 +71,9 @@ def test_the_first_sigterm_stops_in_order_with_status_0(reactor: str) -> None:
 
 
 @reactors
-def test_a_second_sigterm_ends_at_once(reactor: str) -> None:
-    # Its client goes on reading and never closes, so that the drain would have to wait for the linger at the least.
-    flags = ("--chat", NOWHERE, "--drain-timeout", "0", "--close-timeout", "0")
+def test_a_second_sigterm_ends_the_process_at_once(reactor: str) -> None:
+    # The client never closes, so the drain would wait for it.
+    flags = ("--chat", ANY_PORT, "--drain-timeout", "0", "--close-timeout", "0")
     with twist(reactor, *flags) as (server, port), connect(port) as client, client.makefile("rb") as lines:
         lines.readline()
         server.process.terminate()
@@ -83,8 +83,8 @@ def test_a_second_sigterm_ends_at_once(reactor: str) -> None:
 
 
 @reactors
-def test_ctrl_c_stops_in_order_too(reactor: str) -> None:
-    with twist(reactor, "--tcp", NOWHERE) as (server, port):
+def test_ctrl_c_stops_gracefully(reactor: str) -> None:
+    with twist(reactor, "--tcp", ANY_PORT) as (server, port):
         assert echoes(port)
         server.process.send_signal(signal.SIGINT)
         assert server.end() in (0, -signal.SIGINT)
@@ -93,38 +93,38 @@ def test_ctrl_c_stops_in_order_too(reactor: str) -> None:
 
 
 @reactors
-def test_who_comes_when_it_is_full_is_told_so_and_the_others_stay(reactor: str) -> None:
-    with twist(reactor, "--tcp", NOWHERE, "--max-connections", "3") as (_, port), ExitStack() as stack:
-        inside = [stack.enter_context(connect(port)) for _ in range(3)]
-        for client in inside:
+def test_a_full_server_refuses_connections_and_the_open_ones_stay(reactor: str) -> None:
+    with twist(reactor, "--tcp", ANY_PORT, "--max-connections", "3") as (_, port), ExitStack() as stack:
+        accepted = [stack.enter_context(connect(port)) for _ in range(3)]
+        for client in accepted:
             client.sendall(b"x")
             assert client.recv(1) == b"x"
         for _ in range(100):
-            with connect(port) as outside, outside.makefile("rb") as said:
-                assert said.read() == b"server full\n"
-        inside.pop().close()
+            with connect(port) as refused, refused.makefile("rb") as notice:
+                assert notice.read() == b"server full\n"
+        accepted.pop().close()
         while not echoes(port):
-            pass  # until the server has heard of it
+            pass  # until the server has processed the close
 
 
 @reactors
-def test_more_connections_than_files_hurt_nobody(reactor: str) -> None:
-    limit = """
+def test_more_connections_than_files_do_not_affect_the_open_connections(reactor: str) -> None:
+    set_limit = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 os.execv(sys.argv[1], sys.argv[1:])
 """
-    command = [TWIST[0], "-c", limit, *TWIST[:-1], f"--reactor={reactor}", TWIST[-1]]
+    command = [TWIST[0], "-c", set_limit, *TWIST[:-1], f"--reactor={reactor}", TWIST[-1]]
     with (
-        running(*command, "--tcp", NOWHERE, "--max-per-host", "0", "--connect-rate", "0") as server,
-        ExitStack() as many,
+        running(*command, "--tcp", ANY_PORT, "--max-per-host", "0", "--connect-rate", "0") as server,
+        ExitStack() as stack,
     ):
         port = int(server.wait_for(r"(?:tcp|chat): listening on \S*:(\d+)\n")[1])
-        live = many.enter_context(connect(port))
+        accepted = stack.enter_context(connect(port))
         for _ in range(300):
-            many.enter_context(connect(port))
-            live.sendall(b"x")
-            assert live.recv(1) == b"x"
+            stack.enter_context(connect(port))
+            accepted.sendall(b"x")
+            assert accepted.recv(1) == b"x"
         server.process.terminate()
         server.end()
         assert "EMFILE" not in server.output
@@ -132,7 +132,8 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 @contextmanager
-def secured(reactor: str, folder: Path, *flags: object) -> Iterator[tuple[Program, int, ssl.SSLContext, trustme.CA]]:
+def tls_server(reactor: str, folder: Path, *flags: object) -> Iterator[tuple[Program, int, ssl.SSLContext, trustme.CA]]:
+    """Run ``twist netsvc --tls-cert`` during a block. Yield it, its port, the context of its clients, and the CA."""
     authority = trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
     context = ssl.create_default_context()
@@ -149,8 +150,8 @@ def serial_number(port: int, context: ssl.SSLContext) -> object:
 
 
 @reactors
-def test_a_port_speaks_tls_and_takes_a_renewed_certificate_at_sighup(reactor: str, tmp_path: Path) -> None:
-    with secured(reactor, tmp_path, "--tcp", NOWHERE) as (server, port, context, authority):
+def test_sighup_reloads_a_renewed_certificate(reactor: str, tmp_path: Path) -> None:
+    with tls_server(reactor, tmp_path, "--tcp", ANY_PORT) as (server, port, context, authority):
         first = serial_number(port, context)
         renewed = tmp_path / "renewed.pem"
         authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(renewed))
@@ -160,8 +161,8 @@ def test_a_port_speaks_tls_and_takes_a_renewed_certificate_at_sighup(reactor: st
         assert serial_number(port, context) != first
 
 
-def test_who_does_not_finish_its_handshake_is_cut(tmp_path: Path) -> None:
-    with secured("epoll", tmp_path, "--chat", NOWHERE, "--handshake-timeout", "0.2") as (server, port, _, _):
+def test_a_peer_that_does_not_complete_its_handshake_is_disconnected(tmp_path: Path) -> None:
+    with tls_server("epoll", tmp_path, "--chat", ANY_PORT, "--handshake-timeout", "0.2") as (server, port, _, _):
         with connect(port) as silent, suppress(ConnectionResetError):
             assert silent.recv(1) == b""
         server.wait_for("no complete TLS handshake in time")
@@ -177,26 +178,26 @@ def test_who_does_not_finish_its_handshake_is_cut(tmp_path: Path) -> None:
             "add one: --tcp, --chat, --daytime\n",
         ),
         (
-            ["--tls-cert", "/nowhere/c.pem", "--tcp", NOWHERE],
+            ["--tls-cert", "/nowhere/c.pem", "--tcp", ANY_PORT],
             "netsvc: --tls-cert /nowhere/c.pem: cannot be read: no such file or directory; "
             "name PEM files that belong together and that you may read\n",
         ),
     ],
 )
-def test_a_certificate_that_cannot_be_used_is_one_line(flags: list[str], line: str) -> None:
-    done = subprocess.run([*TWIST, *flags], capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert (done.returncode, done.stderr) == (1, line)
+def test_an_unusable_certificate_is_one_line_of_error(flags: list[str], line: str) -> None:
+    finished = subprocess.run([*TWIST, *flags], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (finished.returncode, finished.stderr) == (1, line)
 
 
-def test_a_network_that_is_not_allowed_is_closed_without_a_word() -> None:
-    with twist("epoll", "--tcp", NOWHERE, "--allow", "192.0.2.0/24", "--allow", "tcp=198.51.100.7") as (server, port):
+def test_a_peer_from_a_network_that_is_not_allowed_is_closed_without_a_message() -> None:
+    with twist("epoll", "--tcp", ANY_PORT, "--allow", "192.0.2.0/24", "--allow", "tcp=198.51.100.7") as (server, port):
         with suppress(ConnectionResetError), connect(port) as client:
             assert client.recv(1) == b""
         server.wait_for("refused 127.0.0.1: the address is not allowed")
 
 
 def page(port: str, path: str) -> tuple[int, str]:
-    """Return status and body of a page."""
+    """Return the status and the body of a page."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=SECONDS) as answer:
             return answer.status, answer.read().decode()
@@ -205,28 +206,28 @@ def page(port: str, path: str) -> tuple[int, str]:
 
 
 @reactors
-def test_numbers_and_health_are_served_until_the_drain_is_over(reactor: str) -> None:
-    flags = ("--tcp", NOWHERE, "--drain-timeout", "0", "--close-timeout", "0", "--stall-timeout", "0")
-    with twist(reactor, "--metrics", NOWHERE, *flags) as (server, port), connect(port) as stuck:
-        pages = server.wait_for(r"metrics: listening on 127.0.0.1:(\d+)")[1]
+def test_metrics_and_health_are_served_until_the_drain_ends(reactor: str) -> None:
+    flags = ("--tcp", ANY_PORT, "--drain-timeout", "0", "--close-timeout", "0", "--stall-timeout", "0")
+    with twist(reactor, "--metrics", ANY_PORT, *flags) as (server, port), connect(port) as stalled:
+        metrics_port = server.wait_for(r"metrics: listening on 127.0.0.1:(\d+)")[1]
         assert echoes(port)
-        assert page(pages, "/readyz") == (200, "ready\n")
-        assert 'netsvc_connections_opened_total{service="tcp"} 2.0' in page(pages, "/metrics")[1]
-        stuck.setblocking(False)
+        assert page(metrics_port, "/readyz") == (200, "ready\n")
+        assert 'netsvc_connections_opened_total{service="tcp"} 2.0' in page(metrics_port, "/metrics")[1]
+        stalled.setblocking(False)
         with suppress(BlockingIOError):
-            while True:  # until nobody reads any more; so the drain has to wait
-                stuck.send(bytes(65_536))
+            while True:  # until the server stops reading; the drain then waits for this connection
+                stalled.send(bytes(65_536))
         server.process.terminate()
-        while page(pages, "/readyz") != (503, "not ready\n"):
+        while page(metrics_port, "/readyz") != (503, "not ready\n"):
             pass
-        assert page(pages, "/healthz") == (200, "ok\n")
-        stuck.close()
+        assert page(metrics_port, "/healthz") == (200, "ok\n")
+        stalled.close()
         assert server.end() == 0
 
 
 @reactors
-def test_sigusr1_logs_the_numbers_and_so_does_the_end(reactor: str) -> None:
-    with twist(reactor, "--tcp", NOWHERE) as (server, port):
+def test_sigusr1_and_the_stop_log_the_counters(reactor: str) -> None:
+    with twist(reactor, "--tcp", ANY_PORT) as (server, port):
         assert echoes(port)
         server.process.send_signal(signal.SIGUSR1)
         server.wait_for("tcp: connections: . open, 1 in all; bytes: 1 received, 1 sent, 0 dropped; replies: 1")
@@ -237,15 +238,19 @@ def test_sigusr1_logs_the_numbers_and_so_does_the_end(reactor: str) -> None:
 
 
 @reactors
-@pytest.mark.parametrize("where", ["127.0.0.1:0", "ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}"])
-def test_who_is_refused_over_tls_is_closed_and_leaves_nothing(reactor: str, where: str, pem: Path) -> None:
-    flags = ("--tls-cert", pem, "--tcp", where.format(pem=pem), "--deny", "127.0.0.0/8")
+@pytest.mark.parametrize(
+    "listening_string", ["127.0.0.1:0", "ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}"]
+)
+def test_a_peer_that_is_refused_over_tls_is_closed_and_leaves_no_open_file(
+    reactor: str, listening_string: str, pem: Path
+) -> None:
+    flags = ("--tls-cert", pem, "--tcp", listening_string.format(pem=pem), "--deny", "127.0.0.0/8")
     with twist(reactor, *flags) as (server, port):
         files = 1_000
         for number in range(40):
             with suppress(ConnectionResetError), connect(port) as client:
                 assert client.recv(1) == b""
-            if number == 10:  # by then it has opened what it opens once
+            if number == 10:  # by then the server has opened all files that it keeps open
                 files = len(os.listdir(f"/proc/{server.process.pid}/fd"))
         while len(os.listdir(f"/proc/{server.process.pid}/fd")) > files:
             pass
@@ -255,16 +260,16 @@ def test_who_is_refused_over_tls_is_closed_and_leaves_nothing(reactor: str, wher
 
 
 def over_tls(port: int) -> ssl.SSLSocket:
-    """Connect to a port, whoever it says it is."""
+    """Connect to a port over TLS without verifying its certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context.wrap_socket(connect(port))
 
 
 @reactors
-def test_who_reads_all_the_time_has_everything_echoed_over_tls(reactor: str, pem: Path) -> None:
+def test_a_peer_that_reads_while_it_sends_gets_every_byte_echoed_over_tls(reactor: str, pem: Path) -> None:
     size = 4_000_000
-    with twist(reactor, "--tls-cert", pem, "--tcp", NOWHERE) as (_, port), over_tls(port) as client:
+    with twist(reactor, "--tls-cert", pem, "--tcp", ANY_PORT) as (_, port), over_tls(port) as client:
         client.setblocking(False)
         to_send, received = memoryview(bytes(size)), 0
         while received < size:
@@ -278,8 +283,8 @@ def test_who_reads_all_the_time_has_everything_echoed_over_tls(reactor: str, pem
 
 
 @reactors
-def test_a_member_who_ends_tls_when_it_is_told_to_is_not_cut(reactor: str, pem: Path) -> None:
-    with twist(reactor, "--tls-cert", pem, "--chat", NOWHERE) as (server, port), over_tls(port) as member:
+def test_a_member_that_closes_tls_in_reply_to_the_server_is_not_aborted(reactor: str, pem: Path) -> None:
+    with twist(reactor, "--tls-cert", pem, "--chat", ANY_PORT) as (server, port), over_tls(port) as member:
         member.recv(100)
         server.process.terminate()
         while member.recv(100):
@@ -289,14 +294,14 @@ def test_a_member_who_ends_tls_when_it_is_told_to_is_not_cut(reactor: str, pem: 
         assert "not finished" not in server.output
 
 
-def test_a_systemd_socket_or_a_tcp_endpoint_speaks_tls_too(pem: Path) -> None:
+def test_a_tcp_endpoint_uses_the_tls_certificate(pem: Path) -> None:
     with twist("epoll", "--tls-cert", pem, "--tcp", "tcp:0:interface=127.0.0.1") as (_, port), over_tls(port) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
 
 
-def test_an_interrupt_that_is_ignored_stays_so() -> None:
-    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *TWIST, "--tcp", NOWHERE]
+def test_an_ignored_sigint_stays_ignored() -> None:
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *TWIST, "--tcp", ANY_PORT]
     with running(*ignoring) as server:
         server.wait_for("Starting reactor")
         port = int(server.wait_for(r"tcp: listening on \S*:(\d+)\n")[1])
@@ -308,10 +313,23 @@ def test_an_interrupt_that_is_ignored_stays_so() -> None:
         assert "Traceback" not in server.output
 
 
-def test_twistd_begins_a_new_log_file_at_sigusr1_as_ever(tmp_path: Path) -> None:
+def test_the_log_names_services_and_not_the_classes_inside(tmp_path: Path, pem: Path) -> None:
+    twistd = Path(sys.executable).with_name("twistd")
+    ports = ("--tcp", ANY_PORT, "--chat", ANY_PORT, "--chat", f"unix:{tmp_path}/chat.sock", "--udp", ANY_PORT)
+    flags = (*ports, "--metrics", ANY_PORT, "--tls-cert", pem, "--proxy-from", "127.0.0.1")
+    with running(twistd, "-n", "--pidfile=", "netsvc", *flags) as server:
+        metrics_port = server.wait_for(r"metrics: listening on 127.0.0.1:(\d+)")[1]
+        assert page(metrics_port, "/readyz") == (200, "ready\n")
+        server.process.terminate()
+        assert server.end() == 0
+        names = set(re.findall(r"[A-Za-z_]+(?:Factory|Site|Protocol|Port|Socket)\b", server.output))
+        assert not names, server.output
+
+
+def test_twistd_rotates_its_log_file_at_sigusr1(tmp_path: Path) -> None:
     log = tmp_path / "netsvc.log"
     twistd = Path(sys.executable).with_name("twistd")
-    with running(twistd, "-n", "--pidfile=", "-l", log, "netsvc", "--tcp", NOWHERE) as server:
+    with running(twistd, "-n", "--pidfile=", "-l", log, "netsvc", "--tcp", ANY_PORT) as server:
         while not log.exists() or "listening on" not in log.read_text():
             assert server.process.poll() is None
         port = int(re.findall(r"listening on \S*:(\d+)", log.read_text())[0])

@@ -32,38 +32,38 @@ HEADERS = [
     (b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n", None),
     (v2(0x21, 0x11, addresses(socket.AF_INET, "192.0.2.1", 40_000)), ("192.0.2.1", 40_000)),
     (v2(0x21, 0x21, addresses(socket.AF_INET6, "2001:db8::1", 1)), ("2001:db8::1", 1)),
-    (v2(0x21, 0x11, addresses(socket.AF_INET, "192.0.2.1", 7) + b"\x04\x00\x01x"), ("192.0.2.1", 7)),  # an extension
+    (v2(0x21, 0x11, addresses(socket.AF_INET, "192.0.2.1", 7) + b"\x04\x00\x01x"), ("192.0.2.1", 7)),  # and a TLV
     (v2(0x20, 0x00, b""), None),  # the proxy's own health check
     (v2(0x20, 0x11, addresses(socket.AF_INET, "192.0.2.1", 7)), None),
     (v2(0x21, 0x31, bytes(216)), None),  # a UNIX socket
 ]
 
 
-@given(said=st.sampled_from(HEADERS), cuts=st.lists(st.integers(0, 250)).map(sorted), rest=st.binary(max_size=20))
-def test_a_header_is_read_however_it_is_cut(
-    said: tuple[bytes, tuple[str, int] | None], cuts: list[int], rest: bytes
+@given(st.sampled_from(HEADERS), st.lists(st.integers(0, 250)).map(sorted), st.binary(max_size=20))
+def test_a_header_is_parsed_correctly_at_every_split(
+    header_and_source: tuple[bytes, tuple[str, int] | None], places: list[int], rest: bytes
 ) -> None:
-    header, source = said
+    header, source = header_and_source
     stream = header + rest
-    reader = ProxyHeaderParser()
-    seen: ProxyHeader | None = None
-    behind = b""
-    for start, end in pairwise([0, *cuts, len(stream)]):
+    parser = ProxyHeaderParser()
+    parsed: ProxyHeader | None = None
+    payload = b""
+    for start, end in pairwise([0, *places, len(stream)]):
         piece = stream[start:end]
-        if seen is None:
-            seen = reader.receive(piece)
-            assert (seen is None) == (end < len(header))
-            behind += seen.rest if seen else b""
+        if parsed is None:
+            parsed = parser.receive(piece)
+            assert (parsed is None) == (end < len(header))
+            payload += parsed.rest if parsed else b""
         else:
-            behind += piece
-    assert seen is not None
-    assert (seen.source, behind) == (source, rest)
+            payload += piece
+    assert parsed is not None
+    assert (parsed.source, payload) == (source, rest)
 
 
-def read_byte_by_byte(stream: bytes) -> None:
-    reader = ProxyHeaderParser()
+def parse_byte_by_byte(stream: bytes) -> None:
+    parser = ProxyHeaderParser()
     for byte in stream:
-        assert reader.receive(bytes([byte])) is None
+        assert parser.receive(bytes([byte])) is None
 
 
 @pytest.mark.parametrize(
@@ -92,22 +92,22 @@ def read_byte_by_byte(stream: bytes) -> None:
         v2(0x21, 0x11, b"x" * V2_MAX),
     ],
 )
-def test_what_is_no_header_is_refused(stream: bytes) -> None:
+def test_an_invalid_header_is_refused(stream: bytes) -> None:
     with pytest.raises(ProxyHeaderError):
         ProxyHeaderParser().receive(stream)
     with pytest.raises(ProxyHeaderError):
-        read_byte_by_byte(stream)
+        parse_byte_by_byte(stream)
 
 
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([b"PROXY ", b"TCP4 ", b"\r\n", SIGNATURE, b"\x21\x11"])))
-def test_whatever_comes_is_read_refused_or_waited_for(pieces: list[bytes]) -> None:
-    reader = ProxyHeaderParser()
-    held = 0
+def test_any_input_is_parsed_or_refused_within_the_maximum_header_size(pieces: list[bytes]) -> None:
+    parser = ProxyHeaderParser()
+    received = 0
     for piece in pieces:
-        held += len(piece)
+        received += len(piece)
         try:
-            if reader.receive(piece) is not None:
+            if parser.receive(piece) is not None:
                 return
         except ProxyHeaderError:
             return
-        assert held <= V2_MAX
+        assert received <= V2_MAX

@@ -24,7 +24,8 @@ def test_pieces_are_written_in_order_until_the_transport_is_full() -> None:
 
 
 def test_the_size_counts_the_bytes_in_the_transport() -> None:
-    queue = SendQueue(0, in_transport=70 * KIB)
+    queue = SendQueue(0)
+    queue.size = 70 * KIB
     queue.append(b"x" * 10)
     assert queue.size == 70 * KIB + 10
     queue.flush(lambda _: None, lambda: True)  # the transport is full again after nothing was written

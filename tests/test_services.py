@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from prometheus_client import CollectorRegistry
+from twisted.internet.task import Clock
 
-from netsvc import Config, netsvc_service
+from netsvc import Config, StreamFactory, Terms, netsvc_service
 from netsvc.errors import flag_of
 from netsvc.limits.cause import Cause
-from netsvc.server.config import DATAGRAM_SERVICES, DEFAULTS, SERVICE_NAMES, SETTINGS
+from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS
 from netsvc.server.metrics import ServiceCollector
 from netsvc.server.services import SERVICES, ServiceRow
 from netsvc.server.tap import Options
@@ -36,8 +38,10 @@ def test_each_row_has_a_field_with_listening_strings_and_each_such_field_a_row()
     assert {row.name for row in SERVICES} == set(SERVICE_NAMES)
 
 
-def test_the_transports_of_the_rows_are_those_that_config_knows() -> None:
-    assert {row.name for row in SERVICES if row.transport == "datagram"} == set(DATAGRAM_SERVICES)
+@pytest.mark.parametrize("row", SERVICES, ids=lambda row: row.name)
+def test_a_row_builds_what_its_transport_needs(row: ServiceRow) -> None:
+    built = row.build(Terms.on(Clock()), Config())
+    assert isinstance(built, StreamFactory) == (SETTINGS[row.name].transport == "stream")
 
 
 def test_the_settings_of_a_row_exist_and_belong_to_no_other_row() -> None:
@@ -53,7 +57,7 @@ def test_each_setting_has_a_flag_with_its_meaning_and_each_flag_a_setting() -> N
     for name, setting in SETTINGS.items():
         assert flag_of(name) in text
         assert setting.meaning in text
-    flags = {line.split()[0].rstrip("=") for line in str(Options()).splitlines() if line.strip().startswith("--")}
+    flags = set(re.findall(r"^ {6}(--[a-z-]+)", str(Options()), re.MULTILINE))
     assert flags == {flag_of(name) for name in SETTINGS} | {"--help", "--version"}
 
 
@@ -76,7 +80,7 @@ def test_the_generated_page_is_up_to_date(generator: ModuleType, page: str) -> N
     assert (REFERENCE / page).read_text() == generator.page(page), "run python docs/generate.py"
 
 
-def test_the_default_in_words_stands_where_the_value_does_not_say_it() -> None:
+def test_default_text_is_set_if_the_default_is_none_or_empty() -> None:
     for name, setting in SETTINGS.items():
         assert setting.default_text or DEFAULTS[name] not in (None, ()), name
 

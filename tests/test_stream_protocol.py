@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, IPushProducer
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from netsvc.echo.reply_template import ReplyTemplate
 from netsvc.echo.server import AcknowledgeFactory, EchoFactory, EchoProtocol
+from netsvc.limits.admission import Admission, ConnectionCounter
 from netsvc.net.message_protocol import MESSAGES_PER_ITERATION
 from netsvc.net.stream_protocol import LINGER, StreamProtocol
-from tests.connections import TCPTransport, connect, lose, taken, terms
+from tests.connections import TCPTransport, attach, connect, lose, taken, terms
 
 KIB = 1024
 
@@ -306,11 +309,78 @@ def test_draining_ends_even_if_a_connection_never_reports_its_loss(clock: Clock)
     assert drained.called
 
 
+class ClosesWhenMade(EchoProtocol):
+    """A subclass that ends its connection before the base class has seen it."""
+
+    abort_it: bool
+
+    def connectionMade(self) -> None:
+        self.abort() if self.abort_it else self.finish()
+        super().connectionMade()
+
+
+@pytest.mark.parametrize("abort", [False, True])
+def test_a_subclass_may_end_its_connection_before_the_base_class_has_seen_it(
+    clock: Clock, factory: EchoFactory, abort: bool
+) -> None:
+    protocol = ClosesWhenMade()
+    protocol.factory, protocol.terms, protocol.abort_it = factory, factory.terms, abort
+    transport = attach(protocol)
+    assert (transport.aborted, transport.write_closed) == (abort, not abort)
+    protocol.dataReceived(b"too late")
+    assert transport.value() == b""
+    lose(protocol)
+    assert not factory.connections
+    assert not clock.getDelayedCalls()
+
+
+@implementer(INegotiated)
+class HandshakingTransport(TCPTransport):
+    """Claims to be a TLS transport whose handshake is not complete."""
+
+    negotiatedProtocol = None
+
+    def getPeerCertificate(self) -> None: ...
+
+
+def test_a_peer_that_does_not_read_during_its_handshake_is_not_read_from_and_keeps_its_deadline(clock: Clock) -> None:
+    factory = EchoFactory(terms(clock, handshake_timeout=10, stall_timeout=1))
+    protocol, transport = connect(factory, transport=HandshakingTransport())
+    protocol.pauseProducing()
+    assert transport.producerState == "paused"
+    protocol.resumeProducing()
+    assert transport.producerState == "producing"
+    protocol.pauseProducing()
+    clock.advance(9.9)
+    assert not transport.aborted
+    clock.advance(0.1)
+    assert transport.aborted
+    lose(protocol)
+
+
+class FaultyTransport(TCPTransport):
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_connection_whose_start_fails_leaves_its_place_to_another_one(clock: Clock) -> None:
+    counter = ConnectionCounter(1)
+    factory = EchoFactory(terms(clock, Admission(counter, connect_rate=0)))
+    protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
+    assert isinstance(protocol, EchoProtocol)
+    with pytest.raises(ZeroDivisionError):
+        attach(protocol, FaultyTransport())
+    lose(protocol)
+    again, _ = connect(factory)
+    lose(again)
+
+
 def test_messages_that_were_read_are_answered_before_the_drain_ends(clock: Clock) -> None:
     factory = AcknowledgeFactory(terms(clock), ReplyTemplate("{message}"), "line")
     protocol, transport = connect(factory)
     protocol.dataReceived(b"\n" * 200)
     factory.drain(5.0)
+    protocol.drain()  # a second time changes nothing
     assert not transport.write_closed
     clock.advance(0)
     assert transport.value() == b"\n" * 200

@@ -93,14 +93,14 @@ def test_every_field_has_a_flag_that_sets_it() -> None:
         (["1314"], "netsvc: unexpected argument '1314'; twist netsvc --help"),
     ],
 )
-def test_wrong_flags_are_one_line(flags: list[str], line: str) -> None:
+def test_invalid_flags_are_one_line_of_error(flags: list[str], line: str) -> None:
     with pytest.raises(StartRefused) as refusal:
         parse(*flags)
     assert str(refusal.value).startswith(line)
     assert "\n" not in str(refusal.value)
 
 
-def test_help_names_every_flag_with_its_meaning_and_default() -> None:
+def test_help_describes_the_flags_with_their_defaults() -> None:
     text = " ".join(str(Options()).split())
     for flag in ("--tcp=", "--udp=", "--chat=", "--reply=", "--framing=", "--queue-max=", "--udp-max-size="):
         assert flag in text
@@ -109,21 +109,21 @@ def test_help_names_every_flag_with_its_meaning_and_default() -> None:
     assert "Without any of these flags: --tcp 1314 --udp 520" in text
 
 
-def test_the_version_is_netsvcs(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
+def test_the_version_flag_prints_the_version_of_netsvc(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
         parse("--version")
-    assert end.value.code == 0
+    assert exit_.value.code == 0
     assert capsys.readouterr().out == f"netsvc {__version__}\n"
 
 
-def test_a_bad_listening_string_is_one_line_at_the_start() -> None:
+def test_an_invalid_listening_string_is_one_line_of_error() -> None:
     options = Options()
     options.parseOptions(["--tcp", "nosuch:1"])
     with pytest.raises(StartRefused, match="--tcp nosuch:1: 'nosuch' is neither"):
         makeService(options)
 
 
-def test_a_refused_port_is_one_line_at_both_starts() -> None:
+def test_a_port_that_cannot_be_opened_is_one_line_of_error_at_both_start_phases() -> None:
     options = Options()
     options.parseOptions(["--tcp", "203.0.113.1:0"])
     service = makeService(options)
@@ -132,11 +132,11 @@ def test_a_refused_port_is_one_line_at_both_starts() -> None:
             start()
 
 
-def test_a_refusal_ends_the_process_and_is_an_exception_for_twistd() -> None:
-    with pytest.raises(SystemExit) as end:
+def test_refuse_start_raises_a_system_exit_that_is_also_an_exception() -> None:
+    with pytest.raises(SystemExit) as exit_:
         refuse_start("no")
-    assert isinstance(end.value, Exception)
-    assert (str(end.value), end.value.code) == ("no", 1)
+    assert isinstance(exit_.value, Exception)
+    assert (str(exit_.value), exit_.value.code) == ("no", 1)
 
 
 def test_twist_finds_the_plugin() -> None:

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netsvc.wire.text import clean, split_incomplete
-from tests.strategies import cut, cuts
+from tests.strategies import split, split_places
 
-# Format characters that are seen: Arabic and Syriac number and verse signs.
+# Format characters that are visible: Arabic and Syriac number and verse signs.
 VISIBLE_FORMATS = set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 
 
-def test_clean_text_holds_no_control_format_or_separator_of_unicode() -> None:
+def test_clean_text_contains_no_unicode_control_format_or_line_separator_character() -> None:
     unsafe = {
         character
         for character in map(chr, range(sys.maxunicode + 1))
@@ -24,7 +24,7 @@ def test_clean_text_holds_no_control_format_or_separator_of_unicode() -> None:
     assert kept == set()
 
 
-def test_clean_keeps_letters_marks_emoji_and_blanks_of_every_language() -> None:
+def test_clean_keeps_letters_marks_emoji_and_spaces_of_every_language() -> None:
     text = "añ 收到 שלום नमस्ते 👍\ufe0f \u00a0 ..."
     assert clean(text) == text
 
@@ -34,28 +34,28 @@ def test_a_tab_or_a_line_end_becomes_a_space(end: str) -> None:
     assert clean(f"a{end}b") == "a b"
 
 
-@pytest.mark.parametrize("trick", ["\x1b[31m", "\x9b31m", "\r", "\b\b", "\u202egnp.exe", "\u200b", "\x07", "\x00"])
-def test_terminal_tricks_lose_what_makes_them_work(trick: str) -> None:
-    assert not any(unicodedata.category(character).startswith("C") for character in clean(f"a{trick}b"))
+@pytest.mark.parametrize("escape", ["\x1b[31m", "\x9b31m", "\r", "\b\b", "\u202egnp.exe", "\u200b", "\x07", "\x00"])
+def test_clean_removes_the_control_characters_of_terminal_escapes(escape: str) -> None:
+    assert not any(unicodedata.category(character).startswith("C") for character in clean(f"a{escape}b"))
 
 
-@given(st.text(), cuts)
-def test_text_cut_anywhere_comes_out_whole(text: str, places: list[int]) -> None:
+@given(st.text(), split_places)
+def test_text_is_decoded_correctly_at_every_split(text: str, places: list[int]) -> None:
     whole, rest = [], b""
-    for piece in cut(text.encode(), places):
-        done, rest = split_incomplete(rest + piece)
-        whole.append(done.decode())  # raises if a character is cut
+    for piece in split(text.encode(), places):
+        complete, rest = split_incomplete(rest + piece)
+        whole.append(complete.decode())  # raises if a character is incomplete
     assert "".join(whole) == text
     assert rest == b""
 
 
 @given(st.binary())
-def test_any_bytes_are_split_without_loss_and_at_most_three_wait(data: bytes) -> None:
+def test_any_bytes_are_split_without_loss_and_at_most_three_are_incomplete(data: bytes) -> None:
     whole, rest = split_incomplete(data)
     assert whole + rest == data
     assert len(rest) <= 3
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x80\x80\x80\x80", b"abc\xfe", b"\xc0"])
-def test_bytes_that_nothing_could_complete_do_not_wait(data: bytes) -> None:
+def test_invalid_bytes_are_not_kept_as_an_incomplete_character(data: bytes) -> None:
     assert split_incomplete(data) == (data, b"")

@@ -8,58 +8,59 @@ from netsvc.limits.token_bucket import TABLE_SIZE, SourceBuckets, TokenBucket, s
 
 
 def never() -> float:
+    """Return a random number with which no source above its rate is answered."""
     return 1.0
 
 
-def buckets(rate: float = 10, burst: float = 5, total: float = 0) -> SourceBuckets:
+def source_buckets(rate: float = 10, burst: float = 5, total: float = 0) -> SourceBuckets:
     return SourceBuckets(rate, burst, total, never)
 
 
-def admitted(source: SourceBuckets, host: str, times: int, now: float) -> int:
-    return sum(source.admits(host, now) for _ in range(times))
+def admitted(buckets: SourceBuckets, host: str, times: int, now: float) -> int:
+    return sum(buckets.admits(host, now) for _ in range(times))
 
 
-def test_a_source_may_burst_and_then_has_its_rate() -> None:
-    source = buckets()
-    assert admitted(source, "192.0.2.1", 100, 0.0) == 5
-    assert admitted(source, "192.0.2.1", 100, 0.2) == 2
-    assert admitted(source, "192.0.2.1", 100, 100.0) == 5
+def test_a_source_may_send_a_burst_and_is_then_limited_to_its_rate() -> None:
+    buckets = source_buckets()
+    assert admitted(buckets, "192.0.2.1", 100, 0.0) == 5
+    assert admitted(buckets, "192.0.2.1", 100, 0.2) == 2
+    assert admitted(buckets, "192.0.2.1", 100, 100.0) == 5
 
 
-def test_one_source_does_not_use_up_anothers_tokens() -> None:
-    source = buckets()
-    admitted(source, "192.0.2.1", 100, 0.0)
-    assert source.admits("192.0.2.2", 0.0)
+def test_one_source_does_not_use_the_tokens_of_another() -> None:
+    buckets = source_buckets()
+    admitted(buckets, "192.0.2.1", 100, 0.0)
+    assert buckets.admits("192.0.2.2", 0.0)
 
 
-def test_all_sources_together_have_a_total() -> None:
-    source = buckets(total=20)
-    assert sum(source.admits(f"192.0.2.{n}", 0.0) for n in range(100)) == 20
-    assert sum(source.admits(f"192.0.3.{n}", 0.5) for n in range(100)) == 10
+def test_all_sources_together_are_limited_to_the_total() -> None:
+    buckets = source_buckets(total=20)
+    assert sum(buckets.admits(f"192.0.2.{n}", 0.0) for n in range(100)) == 20
+    assert sum(buckets.admits(f"192.0.3.{n}", 0.5) for n in range(100)) == 10
 
 
-def test_a_limited_source_is_answered_now_and_then_at_random() -> None:
-    chances = iter([0.9, 0.01, 0.9])
-    source = SourceBuckets(10, 1, 0, lambda: next(chances))
-    assert [source.admits("192.0.2.1", 0.0) for _ in range(4)] == [True, False, True, False]
+def test_a_source_above_its_rate_is_answered_at_random() -> None:
+    random_numbers = iter([0.9, 0.01, 0.9])
+    buckets = SourceBuckets(10, 1, 0, lambda: next(random_numbers))
+    assert [buckets.admits("192.0.2.1", 0.0) for _ in range(4)] == [True, False, True, False]
 
 
-def test_the_leak_does_not_go_beyond_the_total() -> None:
-    source = SourceBuckets(10, 1, 3, lambda: 0.0)
-    assert admitted(source, "192.0.2.1", 100, 0.0) == 3
+def test_random_answers_do_not_exceed_the_total() -> None:
+    buckets = SourceBuckets(10, 1, 3, lambda: 0.0)
+    assert admitted(buckets, "192.0.2.1", 100, 0.0) == 3
 
 
-def test_zero_is_no_limit() -> None:
-    for source in (SourceBuckets(0, 5, 0, never), SourceBuckets(10, 0, 0, never)):
-        assert admitted(source, "192.0.2.1", 1000, 0.0) == 1000
+def test_zero_means_no_limit() -> None:
+    for buckets in (SourceBuckets(0, 5, 0, never), SourceBuckets(10, 0, 0, never)):
+        assert admitted(buckets, "192.0.2.1", 1000, 0.0) == 1000
 
 
-def test_a_burst_is_at_least_one_and_so_is_a_total() -> None:
+def test_a_burst_and_a_total_are_at_least_one() -> None:
     assert admitted(SourceBuckets(0.5, 0.5, 0.5, never), "192.0.2.1", 10, 0.0) == 1
     assert admitted(SourceBuckets(0, 0, 0.5, never), "192.0.2.1", 10, 0.0) == 1
 
 
-def test_a_clock_that_was_set_back_neither_adds_a_token_nor_takes_one_away() -> None:
+def test_a_clock_that_is_set_back_neither_adds_nor_removes_tokens() -> None:
     bucket = TokenBucket(rate=5, burst=2, now=7200.0)
     assert bucket.take(3600.0)
     assert [bucket.take(3600.0) for _ in range(2)] == [True, False]
@@ -69,7 +70,7 @@ def test_a_clock_that_was_set_back_neither_adds_a_token_nor_takes_one_away() -> 
 
 
 @given(rate=st.floats(1, 1e7), burst=st.integers(1, 10_000))
-def test_a_burst_is_whole_and_no_more_at_a_time_since_1970(rate: float, burst: int) -> None:
+def test_a_burst_is_exact_with_the_clock_at_seconds_since_1970(rate: float, burst: int) -> None:
     now = 1.8e9
     bucket = TokenBucket(rate, burst, now)
     assert sum(bucket.take(now) for _ in range(burst + 10)) == burst
@@ -77,7 +78,7 @@ def test_a_burst_is_whole_and_no_more_at_a_time_since_1970(rate: float, burst: i
     assert sum(bucket.take(later) for _ in range(burst + 10)) == burst
 
 
-def test_the_wait_for_a_token_is_as_long_as_it_takes() -> None:
+def test_wait_returns_the_time_until_the_next_token() -> None:
     bucket = TokenBucket(rate=5, burst=2, now=0.0)
     assert bucket.wait(0.0) == 0.0
     assert bucket.take(0.0)
@@ -88,19 +89,19 @@ def test_the_wait_for_a_token_is_as_long_as_it_takes() -> None:
     assert bucket.take(wait)
 
 
-def test_the_table_is_bounded_and_forgets_who_was_silent_longest() -> None:
-    source = buckets(burst=1)
-    source.admits("first", 0.0)
+def test_the_table_is_bounded_and_drops_the_least_recently_active_source() -> None:
+    buckets = source_buckets(burst=1)
+    buckets.admits("first", 0.0)
     for n in range(TABLE_SIZE - 1):
-        source.admits(f"other-{n}", 0.0)
-    assert not source.admits("first", 0.0)  # remembered, and no longer the most silent
-    source.admits("one more", 0.0)
-    assert len(source) == TABLE_SIZE
-    assert not source.admits("first", 0.0)
-    assert source.admits("other-0", 0.0)  # forgotten
+        buckets.admits(f"other-{n}", 0.0)
+    assert not buckets.admits("first", 0.0)  # kept, and no longer the least recently active
+    buckets.admits("one more", 0.0)
+    assert len(buckets) == TABLE_SIZE
+    assert not buckets.admits("first", 0.0)
+    assert buckets.admits("other-0", 0.0)  # dropped, so its bucket is full again
 
 
-def test_a_clock_that_is_set_back_adds_nothing() -> None:
+def test_a_clock_that_is_set_back_adds_no_tokens() -> None:
     bucket = TokenBucket(1, 1, 100.0)
     assert bucket.take(100.0)
     assert not bucket.take(50.0)
@@ -119,5 +120,5 @@ def test_a_clock_that_is_set_back_adds_nothing() -> None:
         ("fe80::1%eth0", "fe80::2", True),
     ],
 )
-def test_who_shares_a_prefix(one: str, other: str, same: bool) -> None:
+def test_hosts_share_a_bucket_if_their_source_prefix_is_the_same(one: str, other: str, same: bool) -> None:
     assert (source_prefix(one) == source_prefix(other)) is same

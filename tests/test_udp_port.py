@@ -17,7 +17,7 @@ from twisted.internet.error import CannotListenError
 from netsvc.net.datagram_protocol import DATAGRAMS_PER_ITERATION, ConnectedDatagramProtocol, DatagramService, listen_for
 from netsvc.net.listening import Listener, datagram_listener
 from netsvc.net.shared_ports import SharedPorts
-from netsvc.net.udp_socket import TELLS_LOCAL_ADDRESS, open_udp_socket
+from netsvc.net.udp_socket import TELLS_LOCAL_ADDRESS, KernelUdpSocket, open_udp_socket
 from netsvc.testing import Network
 from netsvc.timestamp.client import ask_timestamp
 from netsvc.timestamp.server import TimestampProtocol
@@ -159,6 +159,36 @@ async def iteration() -> None:
     await done
 
 
+class FailsForOne(DatagramService):
+    """Fails for the datagram ``bad``."""
+
+    def __init__(self) -> None:
+        super().__init__(reactor)
+        self.payloads: list[bytes] = []
+
+    def received(self, datagram: Datagram) -> None:
+        if datagram.payload == b"bad":
+            raise ValueError("a fault of the service")
+        self.payloads.append(datagram.payload)
+
+
+@pytest.mark.logs_failure("ValueError")
+@ensureDeferred
+async def test_the_failure_for_one_datagram_does_not_lose_the_others_of_its_batch() -> None:
+    service = FailsForOne()
+    listener, port = serve(reactor, "127.0.0.1:0", lambda: service)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port))
+        for payload in (b"one", b"bad", b"two"):
+            client.send(payload)
+        while len(service.payloads) < 2:
+            await iteration()
+    await stop(listener)
+    assert service.payloads == [b"one", b"two"]
+    service.pauseProducing()  # after the port is closed
+    service.resumeProducing()
+
+
 class Collector(DatagramService):
     """Keeps the sizes of the batches."""
 
@@ -246,6 +276,44 @@ def test_a_datagram_carries_its_peer_its_local_address_and_its_metadata(
     assert server.fileno() == -1
 
 
+def test_a_broadcast_datagram_has_another_destination_than_the_address_to_reply_from(network: Network) -> None:
+    server = network.host("server", "10.0.0.1")
+    client = network.host("client", "10.0.0.2")
+    receiving = open_udp_socket(server.reactor, "0.0.0.0", 7, 1000)
+    sending = client.reactor.listenUDP(0, DatagramService(client.reactor))
+    sending.setBroadcastAllowed(True)  # type: ignore[attr-defined]
+    sending.write(b"anybody?", ("255.255.255.255", 7))  # type: ignore[attr-defined]
+    [datagram] = receive(receiving, network)
+    assert datagram.destination == b"\xff\xff\xff\xff"
+    assert datagram.local == b"\x0a\0\0\x01"
+    assert receiving.send_batch([Datagram(b"here", datagram.peer, datagram.local)]) == []
+
+
+@linux
+def test_a_real_broadcast_datagram_has_another_destination_than_the_address_to_reply_from(network: Network) -> None:
+    server = open_udp_socket(reactor, "0.0.0.0", 0, 1000)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        client.sendto(b"anybody?", ("127.255.255.255", server.getsockname()[1]))
+        [datagram] = receive(server, network)
+    assert datagram.destination == socket.inet_aton("127.255.255.255")
+    assert datagram.local == socket.inet_aton("127.0.0.1")
+    server.close()
+
+
+@linux
+def test_an_inherited_socket_may_have_other_ancillary_data(network: Network) -> None:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.setsockopt(socket.SOL_SOCKET, 29, 1)  # SO_TIMESTAMP, whose data comes first
+    bound.bind(("0.0.0.0", 0))
+    server = KernelUdpSocket(bound, 1000)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"x", ("127.0.0.77", server.getsockname()[1]))
+        [datagram] = receive(server, network)
+    assert datagram.local in (socket.inet_aton("127.0.0.77"), None)
+    server.close()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the options of Linux")
 def test_the_metadata_of_ipv6_and_the_dscp_are_read(network: Network) -> None:
     server = open_udp_socket(reactor, "::1", 0, 1000, metadata=True)
@@ -277,7 +345,7 @@ def test_a_datagram_that_cannot_be_sent_does_not_stop_the_others(kind: str, netw
 
 
 @kinds
-def test_a_longer_datagram_is_cut_and_a_batch_has_a_maximum(kind: str, network: Network) -> None:
+def test_a_longer_datagram_is_truncated_and_a_batch_has_a_maximum(kind: str, network: Network) -> None:
     host, first, _ = hosts(kind, network)
     server = open_udp_socket(host, first, 0, 4)
     client = open_udp_socket(host, first, 0, 1000)

@@ -1,6 +1,6 @@
-/* Load for chats: N members, K lines of SIZE bytes in flight, said by one member after another. A delivery is one line
-   at one of the others. What comes before the first line, greetings say, is read until all have got a line of the last
-   member's, in which there is a mark; it is said again whenever it is quiet before that.
+/* Load generator for chats: MEMBERS members send one after another, with IN_FLIGHT lines of SIZE bytes in flight. A
+   delivery is one line that one other member receives. Before the first round, all greetings are read: the last member
+   sends a line with the mark ~ until each other member has received one.
    usage: chat PORT MEMBERS SIZE IN_FLIGHT */
 #include "load.h"
 
@@ -10,14 +10,14 @@ int main(int argc, char **argv) {
     int count = atoi(argv[2]), flight = atoi(argv[4]), *fds = calloc((size_t)count, sizeof *fds);
     size_t size = (size_t)atol(argv[3]);
     char *line = malloc(size), *buffer = malloc(1 << 20);
-    uint64_t *said = calloc((size_t)flight, sizeof *said);
+    uint64_t *sent = calloc((size_t)flight, sizeof *sent);
     memset(line, 'x', size);
     line[size - 1] = '\n';
     int poll = epoll_create1(0);
     struct epoll_event events[256];
     char *marked = calloc((size_t)count, 1);
     int present = 0, unmarked = count - 1, n = 0;
-    while (present < count || unmarked || n) { /* reads meanwhile, so that nobody's queue overflows */
+    while (present < count || unmarked || n) { /* read while members connect, so that no send queue overflows */
         if (present < count) {
             watch(poll, fds[present] = connected(&to), &fds[present]);
             present++;
@@ -33,28 +33,31 @@ int main(int argc, char **argv) {
     }
     ready();
     uint64_t start, end, others = (uint64_t)count - 1;
-    int speaker = 0;
-    while ((end = next_turn(&start))) {
-        uint64_t deliveries = 0, owed = 0, done = 0;
-        for (int i = 0; i < flight; i++, owed += others) {
-            said[i] = now();
-            send_all(fds[speaker++ % count], line, size);
+    int sender = 0;
+    while ((end = next_round(&start))) {
+        uint64_t deliveries = 0, expected = 0, done = 0;
+        for (int i = 0; i < flight; i++, expected += others) {
+            sent[i] = now();
+            send_all(fds[sender++ % count], line, size);
         }
-        while (deliveries < owed) {
+        while (deliveries < expected) {
             int n = epoll_wait(poll, events, 256, 5000);
-            if (n <= 0) { fprintf(stderr, "chat: %llu deliveries are missing\n", (unsigned long long)(owed - deliveries)); return 1; }
+            if (n <= 0) {
+                fprintf(stderr, "chat: %llu deliveries are missing\n", (unsigned long long)(expected - deliveries));
+                return 1;
+            }
             for (int i = 0; i < n; i++) {
                 ssize_t r = read(*(int *)events[i].data.ptr, buffer, 1 << 20);
                 if (r < 0) { if (errno == EAGAIN) continue; die("read"); }
                 if (r == 0) { fprintf(stderr, "chat: the server closed\n"); return 1; }
                 for (char *at = buffer; (at = memchr(at, '\n', (size_t)(buffer + r - at))); at++) deliveries++;
             }
-            for (; deliveries >= (done + 1) * others; done++) { /* as many as one line makes have come */
-                took(said[done % (uint64_t)flight]);
+            for (; deliveries >= (done + 1) * others; done++) { /* all deliveries of one line have arrived */
+                record(sent[done % (uint64_t)flight]);
                 if (now() < end) {
-                    said[done % (uint64_t)flight] = now();
-                    send_all(fds[speaker++ % count], line, size);
-                    owed += others;
+                    sent[done % (uint64_t)flight] = now();
+                    send_all(fds[sender++ % count], line, size);
+                    expected += others;
                 }
             }
         }

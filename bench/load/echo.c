@@ -1,15 +1,15 @@
-/* Load for echo servers: N connections, each with K messages of SIZE bytes in flight, and IDLE more that say nothing;
-   with K of 0, a new connection for each message, one after another.
+/* Load generator for echo servers: CONNECTIONS connections, each with IN_FLIGHT messages of SIZE bytes in flight, and
+   IDLE more connections that send nothing. If IN_FLIGHT is 0, each message has a new connection, one after another.
    usage: echo PORT CONNECTIONS SIZE IN_FLIGHT IDLE */
 #include "load.h"
 
 struct conn { int fd; size_t got; uint64_t sent; };
 
-/* Connect, send one message, read it back, close: over and over. */
+/* Repeat: connect, send one message, receive its echo, close. */
 static void one_by_one(const struct sockaddr_in *to, const char *message, char *buffer, size_t size) {
     uint64_t start, end;
     ready();
-    while ((end = next_turn(&start))) {
+    while ((end = next_round(&start))) {
         while (now() < end) {
             uint64_t began = now();
             int fd = connected(to);
@@ -20,7 +20,7 @@ static void one_by_one(const struct sockaddr_in *to, const char *message, char *
                 got += (size_t)r;
             }
             close(fd);
-            took(began);
+            record(began);
         }
         report(batches, start);
     }
@@ -41,11 +41,11 @@ int main(int argc, char **argv) {
     ready();
     uint64_t start, end;
     struct epoll_event events[256];
-    while ((end = next_turn(&start))) {
+    while ((end = next_round(&start))) {
         uint64_t messages = 0;
         int open = count;
         for (int i = 0; i < count; i++) { conns[i].sent = now(); send_all(conns[i].fd, message, batch); }
-        while (open) { /* until everything is back */
+        while (open) { /* until the echoes of all connections have arrived */
             int n = epoll_wait(poll, events, 256, 5000);
             if (n <= 0) { fprintf(stderr, "echo: no answer within 5 s\n"); return 1; }
             uint64_t t = now();
@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
                 c->got += (size_t)r;
                 while (c->got >= batch) {
                     c->got -= batch;
-                    took(c->sent);
+                    record(c->sent);
                     messages += flight;
                     if (t < end) { c->sent = now(); send_all(c->fd, message, batch); } else open--;
                 }

@@ -1,4 +1,4 @@
-/* What the load programs have in common: time, round trips, connecting, and the turns they are told to take. */
+/* The common part of the load programs: clock, round-trip times, connections and rounds. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,43 +21,43 @@ static uint64_t now(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-#define BUCKETS 2000000 /* of 1 microsecond, up to 2 s */
-static uint32_t bucket[BUCKETS];
+#define BUCKETS 2000000 /* one bucket for each microsecond, up to 2 s */
+static uint32_t trips[BUCKETS];
 static uint64_t batches, worst;
 
-/* Note a round trip that began at a time. */
-static void took(uint64_t since) {
+/* Record a round trip that started at `since`. */
+static void record(uint64_t since) {
     uint64_t t = now() - since, us = t / 1000;
-    bucket[us < BUCKETS ? us : BUCKETS - 1]++;
+    trips[us < BUCKETS ? us : BUCKETS - 1]++;
     if (t > worst) worst = t;
     batches++;
 }
 
-/* Wait for the next turn on standard input, a line with its seconds. Returns its end, or 0 when there is none. */
-static uint64_t next_turn(uint64_t *start) {
+/* Wait for the next round: a line on standard input with its seconds. Returns its end, or 0 at the end of the input. */
+static uint64_t next_round(uint64_t *start) {
     char line[64];
     if (!fgets(line, sizeof line, stdin)) return 0;
-    memset(bucket, 0, sizeof bucket);
+    memset(trips, 0, sizeof trips);
     batches = worst = 0;
     *start = now();
     return *start + (uint64_t)(atof(line) * 1e9);
 }
 
-/* Tell what a turn came to: messages, seconds, and round trips in microseconds: p50 p99 p99.9 max. */
+/* Print the figures of a round: messages, seconds, and round-trip times in microseconds: p50 p99 p99.9 max. */
 static void report(uint64_t messages, uint64_t start) {
     double marks[] = {0.5, 0.99, 0.999};
     uint64_t seen = 0;
     size_t m = 0;
     printf("%llu %.6f", (unsigned long long)messages, (double)(now() - start) / 1e9);
     for (size_t i = 0; i < BUCKETS && m < 3; i++) {
-        seen += bucket[i];
+        seen += trips[i];
         while (m < 3 && (double)seen >= marks[m] * (double)batches) { printf(" %zu", i); m++; }
     }
     printf(" %llu\n", (unsigned long long)(worst / 1000));
     fflush(stdout);
 }
 
-/* Tell that all is connected. */
+/* Print that all connections are open. */
 static void ready(void) { puts("ready"); fflush(stdout); }
 
 static struct sockaddr_in address(const char *port) {

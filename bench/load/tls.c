@@ -1,5 +1,6 @@
-/* Load for TLS echo servers: N connections with one message of SIZE bytes in flight on each; with N of 0, full handshakes,
-   each with one message, one after another. The server's certificate is not checked.
+/* Load generator for TLS echo servers: CONNECTIONS connections, each with one message of SIZE bytes in flight. If
+   CONNECTIONS is 0, each message has a new connection with a full handshake, one after another. The certificate of the
+   server is not verified.
    usage: tls PORT CONNECTIONS SIZE */
 #include "load.h"
 #include <openssl/err.h>
@@ -7,16 +8,18 @@
 
 struct conn { SSL *tls; size_t got; uint64_t sent; };
 
-static SSL *shaken(SSL_CTX *context, const struct sockaddr_in *to) {
+static SSL *connected_tls(SSL_CTX *context, const struct sockaddr_in *to) {
     SSL *tls = SSL_new(context);
     SSL_set_fd(tls, connected(to));
     if (SSL_connect(tls) != 1) { ERR_print_errors_fp(stderr); exit(1); }
     return tls;
 }
 
-static void say(SSL *tls, const char *message, size_t size) {
-    for (int r; (r = SSL_write(tls, message, (int)size)) != (int)size;)
-        if (SSL_get_error(tls, r) != SSL_ERROR_WANT_WRITE && SSL_get_error(tls, r) != SSL_ERROR_WANT_READ) die("SSL_write");
+static void send_tls(SSL *tls, const char *message, size_t size) {
+    for (int r; (r = SSL_write(tls, message, (int)size)) != (int)size;) {
+        int error = SSL_get_error(tls, r);
+        if (error != SSL_ERROR_WANT_WRITE && error != SSL_ERROR_WANT_READ) die("SSL_write");
+    }
 }
 
 int main(int argc, char **argv) {
@@ -31,11 +34,11 @@ int main(int argc, char **argv) {
     uint64_t start, end;
     if (!count) {
         ready();
-        while ((end = next_turn(&start))) {
+        while ((end = next_round(&start))) {
             while (now() < end) {
                 uint64_t began = now();
-                SSL *tls = shaken(context, &to);
-                say(tls, message, size);
+                SSL *tls = connected_tls(context, &to);
+                send_tls(tls, message, size);
                 for (size_t got = 0; got < size;) {
                     int r = SSL_read(tls, buffer, 1 << 20);
                     if (r <= 0) die("SSL_read");
@@ -44,7 +47,7 @@ int main(int argc, char **argv) {
                 SSL_shutdown(tls);
                 close(SSL_get_fd(tls));
                 SSL_free(tls);
-                took(began);
+                record(began);
             }
             report(batches, start);
         }
@@ -53,14 +56,14 @@ int main(int argc, char **argv) {
     struct conn *conns = calloc((size_t)count, sizeof *conns);
     int poll = epoll_create1(0);
     for (int i = 0; i < count; i++) {
-        conns[i].tls = shaken(context, &to);
+        conns[i].tls = connected_tls(context, &to);
         watch(poll, SSL_get_fd(conns[i].tls), &conns[i]);
     }
     ready();
     struct epoll_event events[256];
-    while ((end = next_turn(&start))) {
+    while ((end = next_round(&start))) {
         int open = count;
-        for (int i = 0; i < count; i++) { conns[i].sent = now(); say(conns[i].tls, message, size); }
+        for (int i = 0; i < count; i++) { conns[i].sent = now(); send_tls(conns[i].tls, message, size); }
         while (open) {
             int n = epoll_wait(poll, events, 256, 5000);
             if (n <= 0) { fprintf(stderr, "tls: no answer within 5 s\n"); return 1; }
@@ -69,11 +72,14 @@ int main(int argc, char **argv) {
                 struct conn *c = events[i].data.ptr;
                 int r;
                 while ((r = SSL_read(c->tls, buffer, 1 << 20)) > 0) c->got += (size_t)r;
-                if (SSL_get_error(c->tls, r) != SSL_ERROR_WANT_READ) { fprintf(stderr, "tls: the server closed\n"); return 1; }
+                if (SSL_get_error(c->tls, r) != SSL_ERROR_WANT_READ) {
+                    fprintf(stderr, "tls: the server closed\n");
+                    return 1;
+                }
                 if (c->got < size) continue;
                 c->got -= size;
-                took(c->sent);
-                if (t < end) { c->sent = now(); say(c->tls, message, size); } else open--;
+                record(c->sent);
+                if (t < end) { c->sent = now(); send_tls(c->tls, message, size); } else open--;
             }
         }
         report(batches, start);

@@ -1,5 +1,5 @@
-/* Load for timestamp servers: SOURCES sockets, each bound to an address of its own (127.0.1.1 and on), each with one
-   question of SIZE bytes in flight.
+/* Load generator for timestamp servers: SOURCES sockets, each with its own source address (127.0.1.1 and following) and
+   one request of SIZE bytes in flight.
    usage: udp PORT SOURCES SIZE */
 #include "load.h"
 
@@ -10,8 +10,8 @@ int main(int argc, char **argv) {
     struct sockaddr_in to = address(argv[1]);
     int count = atoi(argv[2]), poll = epoll_create1(0);
     size_t size = (size_t)atol(argv[3]);
-    char *question = malloc(size), buffer[65536];
-    memset(question, 'x', size);
+    char *request = malloc(size), buffer[65536];
+    memset(request, 'x', size);
     struct source *sources = calloc((size_t)count, sizeof *sources);
     for (int i = 0; i < count; i++) {
         struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000101u + (uint32_t)i)};
@@ -23,11 +23,11 @@ int main(int argc, char **argv) {
     ready();
     uint64_t start, end;
     struct epoll_event events[256];
-    while ((end = next_turn(&start))) {
+    while ((end = next_round(&start))) {
         int open = count;
         for (int i = 0; i < count; i++) {
             sources[i].sent = now();
-            if (send(sources[i].fd, question, size, 0) < 0) die("send");
+            if (send(sources[i].fd, request, size, 0) < 0) die("send");
         }
         while (open) {
             int n = epoll_wait(poll, events, 256, 5000);
@@ -36,10 +36,10 @@ int main(int argc, char **argv) {
             for (int i = 0; i < n; i++) {
                 struct source *s = events[i].data.ptr;
                 if (recv(s->fd, buffer, sizeof buffer, 0) < 0) { if (errno == EAGAIN) continue; die("recv"); }
-                took(s->sent);
+                record(s->sent);
                 if (t >= end) { open--; continue; }
                 s->sent = now();
-                if (send(s->fd, question, size, 0) < 0) die("send");
+                if (send(s->fd, request, size, 0) < 0) die("send");
             }
         }
         report(batches, start);

@@ -1,1 +1,1 @@
-"""The servers that are compared. Each prints the port it serves on, a free one of 127.0.0.1."""
+"""The servers that are measured. Each listens on a free port of 127.0.0.1 and prints the port."""

@@ -1,4 +1,4 @@
-"""Chat servers: ``python -m bench.servers.chat NAME``. The naive ones write each line to all others."""
+"""Chat servers: ``python -m bench.servers.chat NAME``. The naive ones write each line to all other members."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
 
-from bench.servers.run import on_loop, on_reactor, serve_streams
+from bench.servers.run import run_on_loop, run_on_reactor, serve_streams
 
 
-class Naive(LineOnlyReceiver):
-    """The chat of the tutorials."""
+class NaiveChat(LineOnlyReceiver):
+    """The chat of many tutorials: without limits."""
 
     delimiter = b"\n"
     transport: Any
@@ -23,22 +23,22 @@ class Naive(LineOnlyReceiver):
     def connectionMade(self) -> None:
         self.factory.members.add(self)
         self.name = b"guest-%d" % len(self.factory.members)
-        self.transport.setTcpNoDelay(True)  # or it idles for 40 ms after each line, as all other servers here do not
+        self.transport.setTcpNoDelay(True)  # without this, a line may wait 40 ms; the other servers set it, too
 
     def connectionLost(self, reason: object = None) -> None:
         self.factory.members.discard(self)
 
     def lineReceived(self, line: bytes) -> None:
-        told = b"<%b> %b\n" % (self.name, line)
+        message = b"<%b> %b\n" % (self.name, line)
         for member in self.factory.members:
             if member is not self:
-                member.transport.write(told)
+                member.transport.write(message)
 
 
-class LoopNaive(asyncio.Protocol):
-    """The same of asyncio's."""
+class AsyncioNaiveChat(asyncio.Protocol):
+    """The same chat on asyncio."""
 
-    members: set[LoopNaive] = set()  # noqa: RUF012  of all connections
+    members: set[AsyncioNaiveChat] = set()  # noqa: RUF012  all connections share it
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -52,20 +52,20 @@ class LoopNaive(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *lines, self.buffer = (self.buffer + data).split(b"\n")
         for line in lines:
-            told = b"<%b> %b\n" % (self.name, line)
+            message = b"<%b> %b\n" % (self.name, line)
             for member in self.members:
                 if member is not self:
-                    member.transport.write(told)
+                    member.transport.write(message)
 
 
-def naive(reactor: Any) -> Any:
-    factory: Any = Factory.forProtocol(Naive)
+def listen_naive(reactor: Any) -> Any:
+    factory: Any = Factory.forProtocol(NaiveChat)
     factory.members = set()
     return reactor.listenTCP(0, factory, 1024, "127.0.0.1")
 
 
-def netsvc_chat(reactor: Any) -> Any:
-    """netsvc's, with all limits of a connection on. The rate of a member is so high that it is never reached."""
+def listen_netsvc(reactor: Any) -> Any:
+    """Listen with netsvc's chat and all its limits of a connection. No member reaches its rate limit."""
     from netsvc import Admission, ChatFactory, Terms
 
     factory = ChatFactory(Terms.on(reactor, admission=Admission.unlimited()), rate=1e9, burst=10**9)
@@ -75,11 +75,11 @@ def netsvc_chat(reactor: Any) -> Any:
 def main(name: str) -> None:
     if name.startswith("netsvc_chat_"):
         reactor = name.removeprefix("netsvc_chat_")
-        on_reactor("twisted_epoll" if reactor == "epoll" else f"netsvc_{reactor}", netsvc_chat)
+        run_on_reactor("twisted_epoll" if reactor == "epoll" else f"netsvc_{reactor}", listen_netsvc)
     elif name.endswith("_protocol"):
-        on_loop(name, partial(serve_streams, LoopNaive))
+        run_on_loop(name, partial(serve_streams, AsyncioNaiveChat))
     else:
-        on_reactor(name, naive)
+        run_on_reactor(name, listen_naive)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-/* An echo server with epoll and nothing else: what the kernel alone costs. Prints its port. */
+/* An echo server on epoll, without any library: its cost is that of the kernel. Prints its port. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

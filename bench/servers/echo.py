@@ -1,8 +1,12 @@
-"""Echo servers: ``python -m bench.servers.echo NAME [HOW]``; what a server does with what it reads is its HOW.
+"""Echo servers: ``python -m bench.servers.echo NAME [MODE]``.
 
-HOW is ``at_once``, ``later`` (``callLater(0, ...)``, ``call_soon``), ``partner`` (to the connection that came before or
-after) or ``pieces`` (in 16 writes), and ``tls=FILE`` for an echo at once under TLS with the key and certificate in that
-file.
+The modes are:
+
+- ``immediate``: write the received data at once;
+- ``later``: write it in a later call (``callLater(0, ...)``, ``call_soon``);
+- ``partner``: write it to another connection. The first and the second connection are partners, and so on;
+- ``pieces``: write it in 16 pieces;
+- ``tls=FILE``: write it at once, over TLS. The file has the key and the certificate.
 """
 
 from __future__ import annotations
@@ -18,13 +22,13 @@ from typing import Any
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
 
-from bench.servers.run import REACTORS, on_loop, on_reactor, said, serve_streams
+from bench.servers.run import REACTORS, print_port, run_on_loop, run_on_reactor, serve_streams
 
 PIECES = 16
 
 
 class Echo(Protocol):
-    """The plainest echo of Twisted's."""
+    """The simplest echo on Twisted."""
 
     transport: Any
     factory: Any
@@ -33,12 +37,12 @@ class Echo(Protocol):
         self.transport.write(data)
 
 
-class Later(Echo):
+class LaterEcho(Echo):
     def dataReceived(self, data: bytes) -> None:
         self.factory.reactor.callLater(0, self.transport.write, data)
 
 
-class Partner(Echo):
+class PartnerEcho(Echo):
     partner: Any
 
     def connectionMade(self) -> None:
@@ -52,17 +56,17 @@ class Partner(Echo):
         self.partner.write(data)
 
 
-class Pieces(Echo):
+class PiecesEcho(Echo):
     def dataReceived(self, data: bytes) -> None:
         size = len(data) // PIECES
         for start in range(0, len(data), size):
             self.transport.write(data[start : start + size])
 
 
-class LoopEcho(asyncio.Protocol):
-    """The plainest echo of asyncio's."""
+class AsyncioEcho(asyncio.Protocol):
+    """The simplest echo on asyncio."""
 
-    partners: list[Any] = []  # noqa: RUF012  of all connections
+    partners: list[Any] = []  # noqa: RUF012  all connections share it
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -71,12 +75,12 @@ class LoopEcho(asyncio.Protocol):
         self.transport.write(data)
 
 
-class LoopLater(LoopEcho):
+class AsyncioLaterEcho(AsyncioEcho):
     def data_received(self, data: bytes) -> None:
         asyncio.get_running_loop().call_soon(self.transport.write, data)
 
 
-class LoopPartner(LoopEcho):
+class AsyncioPartnerEcho(AsyncioEcho):
     partner: Any
 
     def connection_made(self, transport: Any) -> None:
@@ -91,53 +95,53 @@ class LoopPartner(LoopEcho):
         self.partner.write(data)
 
 
-class LoopPieces(LoopEcho):
+class AsyncioPiecesEcho(AsyncioEcho):
     def data_received(self, data: bytes) -> None:
         size = len(data) // PIECES
         for start in range(0, len(data), size):
             self.transport.write(data[start : start + size])
 
 
-HOWS: dict[str, tuple[type[Protocol], type[asyncio.Protocol]]] = {
-    "at_once": (Echo, LoopEcho),
-    "later": (Later, LoopLater),
-    "partner": (Partner, LoopPartner),
-    "pieces": (Pieces, LoopPieces),
+MODES: dict[str, tuple[type[Protocol], type[asyncio.Protocol]]] = {
+    "immediate": (Echo, AsyncioEcho),
+    "later": (LaterEcho, AsyncioLaterEcho),
+    "partner": (PartnerEcho, AsyncioPartnerEcho),
+    "pieces": (PiecesEcho, AsyncioPiecesEcho),
 }
 
 
-def listen(protocol: type[Protocol], key: str, reactor: Any) -> Any:
+def listen_naive(protocol: type[Protocol], key: str, reactor: Any) -> Any:
     factory: Any = Factory.forProtocol(protocol)
     factory.reactor, factory.partners = reactor, []
-    return listen_for(factory, key, reactor)
+    return listen_plain_or_tls(factory, key, reactor)
 
 
-def listen_for(factory: Any, key: str, reactor: Any) -> Any:
+def listen_plain_or_tls(factory: Any, key: str, reactor: Any) -> Any:
     if key:
-        context = PrivateCertificate.loadPEM(Path(key).read_bytes()).options()  # as the endpoint ssl: has it
+        context = PrivateCertificate.loadPEM(Path(key).read_bytes()).options()  # the options of the endpoint ssl:
         return reactor.listenSSL(0, factory, context, 1024, "127.0.0.1")
     return reactor.listenTCP(0, factory, 1024, "127.0.0.1")
 
 
-def netsvc_echo(key: str, reactor: Any) -> Any:
+def listen_netsvc(key: str, reactor: Any) -> Any:
     from netsvc import Admission, EchoFactory, Terms
 
-    return listen_for(EchoFactory(Terms.on(reactor, admission=Admission.unlimited())), key, reactor)
+    return listen_plain_or_tls(EchoFactory(Terms.on(reactor, admission=Admission.unlimited())), key, reactor)
 
 
-async def _streams() -> None:
+async def serve_asyncio_streams() -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
             writer.write(data)
             await writer.drain()
 
     server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=1024)
-    said(server.sockets[0].getsockname()[1])
+    print_port(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-def threads() -> None:
-    class Handler(socketserver.BaseRequestHandler):
+def serve_threads() -> None:
+    class ThreadedEcho(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             while data := self.request.recv(65_536):
                 self.request.sendall(data)
@@ -146,42 +150,42 @@ def threads() -> None:
         daemon_threads = True
         request_queue_size = 1024
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        said(server.server_address[1])
+    with Server(("127.0.0.1", 0), ThreadedEcho) as server:
+        print_port(server.server_address[1])
         server.serve_forever()
 
 
-def gevent() -> None:
+def serve_gevent() -> None:
     from gevent.server import StreamServer
 
-    def echo(connected: Any, _address: Any) -> None:
-        while data := connected.recv(65_536):
-            connected.sendall(data)
+    def echo(connection: Any, _address: Any) -> None:
+        while data := connection.recv(65_536):
+            connection.sendall(data)
 
     server = StreamServer(("127.0.0.1", 0), echo, backlog=1024)
     server.start()
-    said(server.server_port)
+    print_port(server.server_port)
     server.serve_forever()
 
 
-def main(name: str, how: str = "at_once") -> None:
-    how, _, key = how.partition("=")
-    twisted, loop = HOWS["at_once" if key else how]
+def main(name: str, mode: str = "immediate") -> None:
+    mode, _, key = mode.partition("=")
+    twisted, asyncio_ = MODES["immediate" if key else mode]
     if name in REACTORS:
-        on_reactor(name, partial(listen, twisted, key))
-    elif name.startswith("netsvc_echo_"):  # netsvc's own, with all its bounds
+        run_on_reactor(name, partial(listen_naive, twisted, key))
+    elif name.startswith("netsvc_echo_"):  # netsvc's service, with all its limits
         reactor = name.removeprefix("netsvc_echo_")
-        on_reactor("twisted_epoll" if reactor == "epoll" else f"netsvc_{reactor}", partial(netsvc_echo, key))
+        run_on_reactor("twisted_epoll" if reactor == "epoll" else f"netsvc_{reactor}", partial(listen_netsvc, key))
     elif name.endswith("_protocol"):
         context = None
         if key:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(key)
-        on_loop(name, partial(serve_streams, loop, context))
+        run_on_loop(name, partial(serve_streams, asyncio_, context))
     elif name.endswith("_streams"):
-        on_loop(name, _streams)
+        run_on_loop(name, serve_asyncio_streams)
     else:
-        {"threads": threads, "gevent": gevent}[name]()
+        {"threads": serve_threads, "gevent": serve_gevent}[name]()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-// Go's servers of the comparison: peers echo|chat|stamp|tls FILE. Prints its port.
+// The Go servers of the benchmark: peers echo|chat|timestamp|tls FILE. Prints its port.
 package main
 
 import (
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func said(address net.Addr) {
+func printPort(address net.Addr) {
 	_, port, _ := net.SplitHostPort(address.String())
 	fmt.Println(port)
 }
@@ -30,7 +30,7 @@ func echo(c net.Conn) {
 	c.Close()
 }
 
-// A member's lines wait in a channel; who is too slow loses them.
+// The lines for a member are queued in a channel. If the channel is full, a line is dropped.
 type member struct{ lines chan []byte }
 
 var (
@@ -53,12 +53,12 @@ func chat(c net.Conn) {
 		c.Close()
 	}()
 	for lines := bufio.NewScanner(c); lines.Scan(); {
-		told := []byte(name + lines.Text() + "\n")
+		message := []byte(name + lines.Text() + "\n")
 		lock.Lock()
 		for other := range members {
 			if other != m {
 				select {
-				case other.lines <- told:
+				case other.lines <- message:
 				default:
 				}
 			}
@@ -71,29 +71,29 @@ func chat(c net.Conn) {
 	lock.Unlock()
 }
 
-func serve(l net.Listener, err error, each func(net.Conn)) {
+func serve(l net.Listener, err error, serveConnection func(net.Conn)) {
 	if err != nil {
 		panic(err)
 	}
-	said(l.Addr())
+	printPort(l.Addr())
 	for {
 		if c, err := l.Accept(); err == nil {
-			go each(c)
+			go serveConnection(c)
 		}
 	}
 }
 
-func stamp() {
+func timestamp() {
 	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		panic(err)
 	}
-	said(c.LocalAddr())
+	printPort(c.LocalAddr())
 	buffer := make([]byte, 65536)
-	const stamp = 27 // [Sat Nov 21 00:33:33 2026] and a space
+	const prefix = 27 // the length of "[Sat Nov 21 00:33:33 2026] "
 	second := int64(0)
 	for {
-		n, from, err := c.ReadFromUDPAddrPort(buffer[stamp:])
+		n, from, err := c.ReadFromUDPAddrPort(buffer[prefix:])
 		if err != nil {
 			continue
 		}
@@ -101,14 +101,14 @@ func stamp() {
 			second = now.Unix()
 			copy(buffer, "["+now.Format(time.ANSIC)+"] ")
 		}
-		c.WriteToUDPAddrPort(buffer[:stamp+n], from)
+		c.WriteToUDPAddrPort(buffer[:prefix+n], from)
 	}
 }
 
 func main() {
 	switch os.Args[1] {
-	case "stamp":
-		stamp()
+	case "timestamp":
+		timestamp()
 	case "tls":
 		key, err := tls.LoadX509KeyPair(os.Args[2], os.Args[2])
 		if err != nil {

@@ -1,4 +1,4 @@
-"""How a server of the comparison is run: on one of Twisted's reactors or on an event loop."""
+"""Run a server of the benchmark on a reactor or on an event loop."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ REACTORS = {
 }
 
 
-def said(port: int) -> None:
-    """Print the port, for whoever started this."""
+def print_port(port: int) -> None:
+    """Print the port for the benchmark, which reads it from this process."""
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
 
 
-def on_reactor(name: str, listen: Callable[[Any], Any]) -> None:
-    """Run the reactor of that name; ``listen`` opens a port with it and returns the port."""
+def run_on_reactor(name: str, listen: Callable[[Any], Any]) -> None:
+    """Run the reactor ``name``. ``listen`` opens a port on it and returns the port."""
     reactor = namedAny(REACTORS[name])()
     installReactor(reactor)
-    # What is logged is formatted and written, as it is by twist.
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(open(os.devnull, "w"))], redirectStandardIO=False)  # noqa: SIM115  until the end
+    # Log events are formatted and written, as twist does.
+    log = open(os.devnull, "w")  # noqa: SIM115  open until the process exits
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(log)], redirectStandardIO=False)
     port = listen(reactor)
-    reactor.callWhenRunning(said, port.getHost().port)
+    reactor.callWhenRunning(print_port, port.getHost().port)
     reactor.run()
 
 
-def on_loop(name: str, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run ``serve`` on the standard library's event loop or on uvloop's, whichever the name begins with."""
+def run_on_loop(name: str, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run ``serve`` on uvloop if ``name`` begins with it, and on the event loop of the standard library if not."""
     if name.startswith("uvloop"):
         import uvloop
 
@@ -48,8 +49,8 @@ def on_loop(name: str, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 async def serve_streams(protocol: Callable[[], asyncio.Protocol], context: Any = None) -> None:
-    """Serve a protocol of asyncio's for ever."""
+    """Serve an asyncio protocol for ever."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(protocol, "127.0.0.1", 0, backlog=1024, ssl=context)
-    said(server.sockets[0].getsockname()[1])
+    print_port(server.sockets[0].getsockname()[1])
     await server.serve_forever()

@@ -48,7 +48,7 @@ class ChatProtocol(MessageProtocol):
         if not (self.has_waiting_messages and self.pace()):
             self._throttled_since = now
         elif 0 < limit <= 2 * (now - self._throttled_since):
-            # A peer that is not read from may be gone without a sign. Two writes to it show that.
+            # A peer that is not read from may have disconnected unnoticed. Two writes to it reveal that.
             self._throttled_since = now
             rate = f"{self.factory.rate:g} lines per second"
             self.tell(Notice(f"slow down: at most {rate} are accepted; your other lines wait"))
@@ -66,7 +66,7 @@ class ChatProtocol(MessageProtocol):
 
     def message_received(self, message: bytes) -> None:
         self._warned = False
-        self._pay()
+        self._charge_line()
         try:
             request = decode_request(message, self.factory.room.names)
         except MessageError as e:
@@ -79,7 +79,7 @@ class ChatProtocol(MessageProtocol):
             self.finish()
 
     def message_refused(self, reason: str) -> None:
-        self._pay()
+        self._charge_line()
         self.tell(Notice(f"{reason}; the line was not sent"))
 
     def drained(self) -> None:
@@ -100,7 +100,7 @@ class ChatProtocol(MessageProtocol):
         """Send one event to this member."""
         self.send(self.framing.encode(encode_event(event)))
 
-    def _pay(self) -> None:
+    def _charge_line(self) -> None:
         """Take the cost of a line out of the bucket."""
         self._bucket.take(self.terms.monotonic(), self.factory.cost(self.host))
 

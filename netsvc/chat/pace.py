@@ -1,4 +1,4 @@
-"""How much a chat member may say, and how long it may be silent: the defaults."""
+"""The default rate and idle limits of chat members."""
 
 from __future__ import annotations
 

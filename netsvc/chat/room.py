@@ -110,13 +110,13 @@ class Room(Generic[M]):
             case Quit():
                 return [Delivery((member,), Notice("bye")), *self.leave(member)]
 
-    def leave(self, member: M, why: str = "left") -> list[Delivery[M]]:
+    def leave(self, member: M, reason: str = "left") -> list[Delivery[M]]:
         """Remove a member and tell the room. A member who is not present is ignored."""
         if member not in self._nicks:
             return []
         nick = self._nicks[member]
         self._set_nick(member, None)
-        return self._tell(self._take_out(member), f"{nick} {why}")
+        return self._tell(self._take_out(member), f"{nick} {reason}")
 
     def _say(self, member: M, text: str) -> list[Delivery[M]]:
         others = self._others(member)

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from netsvc.errors import NetsvcError
-from netsvc.net.reactors import Clock
+from netsvc.net.reactors import Clock, monotonic_of
 
 
 class EchoError(NetsvcError):
@@ -36,7 +36,7 @@ class EchoClient(Protocol):
     transport: Any
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._monotonic = monotonic_of(clock)
         self._requests: deque[tuple[bytes, float, Deferred[Echo]]] = deque()
         self._received = bytearray()
         self._lost: Failure | None = None
@@ -54,7 +54,7 @@ class EchoClient(Protocol):
         if self._lost is not None:
             return fail(self._lost)
         echo: Deferred[Echo] = Deferred(lambda _: self.transport.abortConnection())
-        self._requests.append((data, self._clock.seconds(), echo))
+        self._requests.append((data, self._monotonic(), echo))
         self.transport.write(data)
         return echo
 
@@ -65,7 +65,7 @@ class EchoClient(Protocol):
             returned = bytes(self._received[: len(sent)])
             del self._received[: len(sent)]
             if returned == sent:
-                self._fire(echo.callback, echo, Echo(returned, self._clock.seconds() - began))
+                self._fire(echo.callback, echo, Echo(returned, self._monotonic() - began))
             else:
                 error = EchoError(f"sent {sent[:64]!r}, received {returned[:64]!r}")
                 self._fire(echo.errback, echo, error)

@@ -22,6 +22,8 @@ class ReplyTemplate:
     """
 
     def __init__(self, template: str) -> None:
+        if not isinstance(template, str):
+            raise TemplateError(f"a template is a string, not {template!r}")
         self.template = template
         self._parts: list[bytes | str] = []  # literal bytes, or the name of a field
         try:

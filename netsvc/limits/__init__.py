@@ -1,1 +1,1 @@
-"""Who may do how much: causes, networks, token buckets, admission, the datagram guard, limits of a stream. Pure."""
+"""Limits: causes of refusals, networks, token buckets, admission, the datagram guard, the limits of a stream. Pure."""

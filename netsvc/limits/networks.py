@@ -7,14 +7,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from netsvc.errors import NetsvcError
 
-Network = IPv4Network | IPv6Network
+IPNetwork = IPv4Network | IPv6Network
 
 
 class InvalidNetworkError(NetsvcError, ValueError):
     """The text is not a network; the message says why."""
 
 
-def parse_network(text: str) -> Network:
+def parse_network(text: str) -> IPNetwork:
     """Return the network that ``text`` names. An address is a network of one host.
 
     An IPv4 network inside IPv6 (``::ffff:192.0.2.0/120``) is returned as the IPv4 network.
@@ -39,15 +39,21 @@ class NetworkRules:
     :raises InvalidNetworkError: for a text that is not a network, and for a single text instead of a list.
     """
 
-    def __init__(self, allow: Iterable[str | Network] = (), deny: Iterable[str | Network] = ()) -> None:
+    def __init__(self, allow: Iterable[str | IPNetwork] = (), deny: Iterable[str | IPNetwork] = ()) -> None:
         self._allow = _parsed("allow", allow)
         self._deny = _parsed("deny", deny)
 
     def allows(self, host: str) -> bool:
-        """Whether the IP address ``host`` is allowed. An IPv4 address inside IPv6 counts as the IPv4 address."""
+        """Whether the IP address ``host`` is allowed. An IPv4 address inside IPv6 counts as the IPv4 address.
+
+        :raises InvalidNetworkError: for a text that is not an IP address.
+        """
         if not self._allow and not self._deny:
             return True
-        address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+        try:
+            address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+        except ValueError:
+            raise InvalidNetworkError(f"{host!r} is not an IP address") from None
         if isinstance(address, IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
         if any(address in network for network in self._deny):
@@ -55,7 +61,7 @@ class NetworkRules:
         return not self._allow or any(address in network for network in self._allow)
 
 
-def _parsed(name: str, networks: Iterable[str | Network]) -> tuple[Network, ...]:
-    if isinstance(networks, str):
+def _parsed(name: str, networks: Iterable[str | IPNetwork]) -> tuple[IPNetwork, ...]:
+    if isinstance(networks, str) or not isinstance(networks, Iterable):
         raise InvalidNetworkError(f'{name} takes a list of networks; write {name}=["{networks}"]')
     return tuple(parse_network(network) if isinstance(network, str) else network for network in networks)

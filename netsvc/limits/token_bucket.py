@@ -65,7 +65,7 @@ class TokenBucket:
             return 0.0
         self._tokens = tokens = _filled(self._tokens, now - self._updated, self._rate, self._burst)
         self._updated = now
-        # Rounded up. Otherwise the caller could wait again and again for the last fraction of a token.
+        # Rounded up, so that one wait is enough.
         return 0.0 if tokens >= 1 else (1 - tokens) / self._rate + 1e-6
 
 

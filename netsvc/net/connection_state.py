@@ -9,7 +9,8 @@ class ConnectionState(Enum):
     """The state of a connection.
 
     :cvar NEW: there is no transport yet.
-    :cvar HANDSHAKE: the TLS handshake is not complete. Nothing is sent, because it would be queued without a bound.
+    :cvar HANDSHAKE: the TLS handshake is not complete. A service waits: data that it sends now is queued without a
+        bound.
     :cvar OPEN: input is processed and output is sent.
     :cvar DRAINING: the server stops. What was read is still processed.
     :cvar FINISHING: input is discarded. What is queued is sent, then the connection is closed.
@@ -49,7 +50,7 @@ SENDING = frozenset({_S.NEW, _S.HANDSHAKE, _S.OPEN, _S.DRAINING})
 
 #: The states that may follow each state.
 TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
-    _S.NEW: frozenset({_S.HANDSHAKE, _S.OPEN}),
+    _S.NEW: frozenset({_S.HANDSHAKE, _S.OPEN, _S.FINISHING, _S.ABORTED, _S.CLOSED}),
     _S.HANDSHAKE: frozenset({_S.OPEN, _S.FINISHING, _S.ABORTED, _S.CLOSED}),
     _S.OPEN: frozenset({_S.DRAINING, _S.FINISHING, _S.ABORTED, _S.CLOSED}),
     _S.DRAINING: frozenset({_S.FINISHING, _S.ABORTED, _S.CLOSED}),

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorUDP
 from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
 
 from netsvc.net.reactors import Clock, Reactor
 from netsvc.net.socket_errors import close_reason
@@ -30,6 +31,7 @@ class DatagramService(DatagramProtocol):
     :param clock: a reactor, or a ``Clock`` in a test.
     """
 
+    log = Logger()
     noisy = False
     transport: Any
 
@@ -39,9 +41,16 @@ class DatagramService(DatagramProtocol):
         self._next_iteration: IDelayedCall | None = None
 
     def batch_received(self, batch: Sequence[Datagram]) -> Sequence[Datagram]:
-        """Process datagrams and return the replies. By default, call :meth:`received` for each and reply to none."""
+        """Process datagrams and return the replies. By default, call :meth:`received` for each and reply to none.
+
+        An exception of :meth:`received` is logged, and the other datagrams are processed. An override that raises loses
+        the batch.
+        """
         for datagram in batch:
-            self.received(datagram)
+            try:
+                self.received(datagram)
+            except Exception:  # a fault of the service's; it must not hurt other peers
+                self.log.failure("{service} failed", service=type(self).__name__)
         return ()
 
     def received(self, datagram: Datagram) -> None:
@@ -53,11 +62,13 @@ class DatagramService(DatagramProtocol):
 
     def pauseProducing(self) -> None:
         """Stop receiving. The system drops what arrives meanwhile and does not fit in its buffer."""
-        self.transport.stopReading()
+        if self.transport is not None:  # the port may be closed already
+            self.transport.stopReading()
 
     def resumeProducing(self) -> None:
         """Receive again."""
-        self.transport.startReading()
+        if self.transport is not None:
+            self.transport.startReading()
 
     # Called by the port of reactor.listenUDP
 

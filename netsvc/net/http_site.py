@@ -14,11 +14,11 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from netsvc.limits.cause import Cause
-from netsvc.net.reactors import cancel
-from netsvc.net.terms import Terms
+from netsvc.net.counters import Counters
+from netsvc.net.reactors import Clock, cancel
 from netsvc.wire.address import format_host, format_peer
 
-#: Seconds that a connection may last, and connections at a time.
+#: Seconds that a connection may last, and the maximum number of concurrent connections.
 REQUEST_TIMEOUT = 10.0
 MAX_CLIENTS = 16
 
@@ -27,22 +27,27 @@ class BoundedSite(WrappingFactory):
     """Serves pages to few clients at a time.
 
     :param root: the resource at ``/``.
-    :param terms: the terms of the site. Their limits of streams and their admission do not apply.
+    :param clock: a reactor, or a ``Clock`` in a test.
+    :param counters: where the site counts.
     """
 
     noisy = False
 
-    def __init__(self, root: Resource, terms: Terms) -> None:
-        clock: Any = terms.clock
-        super().__init__(_QuietSite(root, requestFactory=_SingleRequest, timeout=REQUEST_TIMEOUT, reactor=clock))
+    def __init__(self, root: Resource, clock: Clock, counters: Counters) -> None:
+        reactor: Any = clock
+        super().__init__(_QuietSite(root, requestFactory=_SingleRequest, timeout=REQUEST_TIMEOUT, reactor=reactor))
         self.protocol = _BoundedConnection
-        self.terms = terms
+        self.clock = clock
+        self.counters = counters
+
+    def logPrefix(self) -> str:
+        return self.counters.service
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         if len(self.protocols) < MAX_CLIENTS:
             return super().buildProtocol(addr)
         host = getattr(addr, "host", None)
-        self.terms.counters.refuse(Cause.SERVER_FULL, "a UNIX socket" if host is None else format_host(host))
+        self.counters.refuse(Cause.SERVER_FULL, "a UNIX socket" if host is None else format_host(host))
         return None
 
     def stopFactory(self) -> None:
@@ -124,8 +129,8 @@ class _BoundedConnection(ProtocolWrapper):
     _deadline: IDelayedCall
 
     def connectionMade(self) -> None:
-        self._deadline = self.factory.terms.clock.callLater(REQUEST_TIMEOUT, self._timed_out)
-        self.factory.terms.counters.opened += 1
+        self._deadline = self.factory.clock.callLater(REQUEST_TIMEOUT, self._timed_out)
+        self.factory.counters.opened += 1
         super().connectionMade()
 
     def readConnectionLost(self) -> None:
@@ -136,10 +141,10 @@ class _BoundedConnection(ProtocolWrapper):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         cancel(self._deadline)
-        self.factory.terms.counters.closed += 1
+        self.factory.counters.closed += 1
         super().connectionLost(reason)
 
     def _timed_out(self) -> None:
         peer = format_peer(self.transport.getPeer())
-        self.factory.terms.counters.disconnect(Cause.REQUEST_TIMEOUT, peer)
+        self.factory.counters.disconnect(Cause.REQUEST_TIMEOUT, peer)
         self.transport.abortConnection()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, execute, maybeDeferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from netsvc.errors import ConfigError, ListenError
 from netsvc.net.datagram_protocol import DATAGRAM_MAX, DatagramService
 from netsvc.net.reactors import Reactor
+from netsvc.net.stream_factory import wrapped_log_prefix
 from netsvc.net.udp_port import UdpPort
 from netsvc.net.udp_socket import KernelUdpSocket, open_udp_socket
 from netsvc.wire.address import HostPort, format_address
@@ -92,10 +93,7 @@ class Listener(Service):
 
     def where(self) -> str:
         """Return the local addresses as they would be typed."""
-        return ", ".join(
-            format_address(at.host, at.port) if isinstance(at, IPv4Address | IPv6Address) else str(at)
-            for at in self.addresses()
-        )
+        return ", ".join(map(_format_local, self.addresses()))
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
@@ -118,9 +116,7 @@ class Listener(Service):
     def _open(self) -> None:
         self._stopped = False
         for opener in self._openers:
-            # Twisted logs each port as well, with the class of its factory. That goes to the debug level.
-            quiet = {log.ILogContext: {"isError": 0, "system": "-", "log_level": LogLevel.debug}}
-            opened: Deferred[Any] = context.call(quiet, opener).addCallback(self._opened)
+            opened: Deferred[Any] = opener().addCallback(self._opened)
             self._opening.append(opened)
             if isinstance(opened.result if opened.called else None, Failure):
                 refusal: list[Failure] = []
@@ -139,7 +135,8 @@ class Listener(Service):
             listening = getattr(port, "socket", None)
             if self._send_buffer and listening is not None:  # accepted connections inherit it
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
-        self.log.info("{setting}: listening on {where}", setting=self._setting or "listening", where=self.where())
+        service = f"{self._setting}: " if self._setting else ""
+        self.log.info("{service}listening on {where}", service=service, where=self.where())
 
     def _failed_late(self, failure: Failure) -> None:
         """A slow endpoint has failed: the caller of ``startService`` cannot get the exception any more."""
@@ -185,17 +182,27 @@ def stream_listener(
         factory = wrap(factory)
     if isinstance(where, EndpointDescription):
         endpoint = _endpoint(reactor, setting, where)
-        never_none = factory if kind in _UNWRAPPED else _AbortRefused(factory)
-        opener = partial(_listen, endpoint, never_none, 0 if where.sets_backlog else BACKLOG)
+        wrapped = factory if kind in _UNWRAPPED else _AbortRefused(factory)
+        opener = partial(_listen, endpoint, wrapped, 0 if where.sets_backlog else BACKLOG)
         return Listener(setting, text, [opener], send_buffer)
-    open_on = partial(reactor.listenTCP, where.port, factory, BACKLOG)
+    open_on = partial(_quietly, reactor.listenTCP, where.port, factory, BACKLOG)
     return Listener(setting, text, [partial(execute, _open_addresses, where, open_on)], send_buffer)
+
+
+def _format_local(address: Any) -> str:
+    """Return a local address as it would be typed."""
+    if isinstance(address, UNIXAddress):
+        return f"unix:{os.fsdecode(address.name or b'')}"
+    return format_address(address.host, address.port)
 
 
 class _AbortRefused(WrappingFactory):
     """Aborts a connection that the wrapped factory refuses. Twisted's own wrappers would wrap None instead."""
 
     noisy = False
+
+    def logPrefix(self) -> str:
+        return wrapped_log_prefix(self)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         protocol = self.wrappedFactory.buildProtocol(addr)
@@ -240,6 +247,13 @@ def datagram_listener(
         number = where.port
         opener = partial(execute, _open_addresses, where, lambda at: listen(open_udp_socket(reactor, at, number, size)))
     return Listener(setting, text, [opener])
+
+
+def _quietly(open_port: Callable[..., IListeningPort], *args: Any) -> IListeningPort:
+    """Open a port of Twisted's, whose own log line goes to the debug level: :class:`Listener` logs the address."""
+    quiet = {log.ILogContext: {"isError": 0, "system": "-", "log_level": LogLevel.debug}}
+    port: IListeningPort = context.call(quiet, open_port, *args)
+    return port
 
 
 def _all(deferreds: Iterable[Deferred[Any]]) -> Deferred[None]:

@@ -81,6 +81,8 @@ class MessageProtocol(StreamProtocol):
 
     def drain(self) -> None:
         """The server stops: process what was read, then close."""
+        if self.state is ConnectionState.DRAINING:
+            return
         if self.state is not ConnectionState.OPEN:
             self.finish()
             return

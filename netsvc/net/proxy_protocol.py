@@ -19,6 +19,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 from netsvc.limits.cause import Cause
 from netsvc.limits.networks import NetworkRules
 from netsvc.net.reactors import cancel
+from netsvc.net.stream_factory import wrapped_log_prefix
 from netsvc.net.terms import Terms
 from netsvc.wire.address import format_host
 from netsvc.wire.proxy_header import ProxyHeaderError, ProxyHeaderParser
@@ -42,6 +43,9 @@ class ProxyProtocolFactory(WrappingFactory):
         super().__init__(factory)
         self.terms = terms
         self._proxies = proxies
+
+    def logPrefix(self) -> str:
+        return wrapped_log_prefix(self)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         host = getattr(addr, "host", None)

@@ -7,9 +7,11 @@ properties because Twisted's reactors name the parameters differently.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
+from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IConnector, IDelayedCall, IListeningPort
 
 
@@ -50,6 +52,16 @@ class Reactor(Clock, Protocol):
     @property
     def callWhenRunning(self) -> Callable[..., object]:
         """``callWhenRunning(function, *args)`` calls ``function`` once the reactor runs."""
+
+
+def monotonic_of(clock: Clock) -> Callable[[], float]:
+    """Return a function that measures durations in seconds and that no change of the system's time affects.
+
+    Twisted's reactors tell the wall time. For them this is ``time.monotonic``. A clock in a test, or a reactor of the
+    simulated network, measures durations itself.
+    """
+    is_wall = isinstance(clock, ReactorBase) and type(clock).seconds is ReactorBase.seconds
+    return time.monotonic if is_wall else clock.seconds
 
 
 def cancel(call: IDelayedCall | None) -> None:

@@ -19,13 +19,13 @@ class SendQueue:
     empty one would take 0.7 KiB.
 
     :param limit: bytes that may be queued, those in the transport included; 0 for no limit.
-    :param in_transport: bytes that the transport holds.
+    :ivar size: queued bytes, those in the transport included.
     """
 
     __slots__ = ("_limit", "_over_limit_since", "_pieces", "size")
 
-    def __init__(self, limit: int, in_transport: int = 0) -> None:
-        self.size = in_transport
+    def __init__(self, limit: int) -> None:
+        self.size = 0
         self._limit = limit
         self._pieces: deque[bytes] = deque()
         self._over_limit_since: float | None = None

@@ -15,7 +15,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from netsvc.errors import NetsvcError
-from netsvc.net.reactors import Clock
+from netsvc.net.reactors import Clock, monotonic_of
 
 #: Seconds between two checks whether the files have changed. The check happens at a new connection.
 CHECK_INTERVAL = 1.0
@@ -52,10 +52,11 @@ class ServerTLS:
 
     def __init__(self, clock: Clock, certificate: str, key: str = "", client_ca: str = "") -> None:
         self._clock = clock
+        self._monotonic = monotonic_of(clock)
         self._certificate = certificate
         self._key = key or certificate
         self._client_ca = client_ca
-        self._checked = clock.seconds()
+        self._checked = self._monotonic()
         self._files_read = self._state()
         self._options = self._load()
 
@@ -65,8 +66,8 @@ class ServerTLS:
         return _SecuredFactory(self, False, factory, clock)
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
-        now = self._clock.seconds()
-        if not 0 <= now - self._checked < CHECK_INTERVAL:
+        now = self._monotonic()
+        if now - self._checked >= CHECK_INTERVAL:
             self._checked = now
             if self._state() != self._files_read:
                 self.reload()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
@@ -12,9 +11,6 @@ from netsvc.net.listening import BACKLOG
 from netsvc.net.reactors import Reactor
 from netsvc.net.udp_socket import open_udp_socket
 from netsvc.wire.datagram import UdpSocket
-
-#: Whether the kernel distributes what arrives. Other systems know the option and give everything to one socket.
-SUPPORTED = sys.platform == "linux"
 
 
 class SharedPorts:
@@ -49,4 +45,5 @@ class SharedPorts:
     def open_udp_socket(
         self, interface: str, port: int, max_size: int, *, metadata: bool = False, reuse_port: bool = False
     ) -> UdpSocket:
+        """Open a socket that is shared, whatever ``reuse_port`` is."""
         return open_udp_socket(self._reactor, interface, port, max_size, metadata=metadata, reuse_port=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, INegotiated
 from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.policies import WrappingFactory
 
 from netsvc.limits.cause import Cause
 from netsvc.net.reactors import cancel
@@ -48,8 +49,12 @@ class StreamFactory(_Factory):
         self._idle_check: IDelayedCall | None = None
         self._notices = 0  # in this reactor iteration
 
+    def logPrefix(self) -> str:
+        """Return the name of the service: Twisted logs it when the port opens."""
+        return self.terms.counters.service or type(self).__name__
+
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        """Return the protocol of a new connection, or one that refuses it. None closes it without a word."""
+        """Return the protocol of a new connection, or one that refuses it. None closes it without a message."""
         if self._drained:
             return None
         host = getattr(addr, "host", None)
@@ -116,7 +121,7 @@ class StreamFactory(_Factory):
             drained.callback(None)
 
     def _refusal(self, cause: Cause) -> Protocol | None:
-        """Return a protocol that tells a peer why it is refused; None to close without a word."""
+        """Return a protocol that tells a peer why it is refused; None to close without a message."""
         if cause is Cause.NOT_ALLOWED or self._notices >= NOTICES_PER_ITERATION:
             return None
         self._notices += 1
@@ -155,6 +160,12 @@ class StreamFactory(_Factory):
     def _remove_all(self) -> None:
         for connection in tuple(self.connections):
             self.connection_closed(connection)
+
+
+def wrapped_log_prefix(wrapper: WrappingFactory) -> str:
+    """Return the log prefix of the factory inside a wrapper. The name of the wrapper means nothing to a user."""
+    factory: Any = wrapper.wrappedFactory
+    return str(factory.logPrefix()) if hasattr(factory, "logPrefix") else type(factory).__name__
 
 
 class RefusalProtocol(Protocol):

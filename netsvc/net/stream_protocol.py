@@ -45,7 +45,7 @@ class ConnectionOwner(Interface):
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class StreamProtocol(Protocol):
-    """One connection with bounded cost and a certain end.
+    """One connection whose cost is bounded and that always ends.
 
     A subclass overrides :meth:`received`, and where it needs them :meth:`connection_ready`, :meth:`input_ended`,
     :meth:`resume_processing`, :meth:`drain`, :meth:`idle` and ``connectionLost``. It sends with :meth:`send` and closes
@@ -75,7 +75,7 @@ class StreamProtocol(Protocol):
 
     _idle_since = 0.0
     _deadline: IDelayedCall | None = None  # of the handshake, the stall or the closing: there is never more than one
-    _queue: SendQueue | None = None  # while the transport is full
+    _queue: SendQueue | None = None  # None unless the transport is full
 
     @property
     def peer(self) -> str:
@@ -94,10 +94,15 @@ class StreamProtocol(Protocol):
 
     # Called by Twisted
 
+    def makeConnection(self, transport: Any) -> None:
+        transport.registerProducer(self, True)  # before any code of a subclass, which may close at once
+        super().makeConnection(transport)
+
     def connectionMade(self) -> None:
         self.factory.connection_opened(self)
         self.log.info("{peer} connected", peer=self.peer)
-        self.transport.registerProducer(self, True)
+        if self.state is not ConnectionState.NEW:
+            return  # the subclass has closed it already
         # TLS claims to be TCP even on a UNIX socket. So ask for the method, not for the interface.
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
@@ -151,7 +156,9 @@ class StreamProtocol(Protocol):
         limits = self.terms.limits
         self._queue = SendQueue(limits.queue_max)
         self.terms.counters.stalls += 1
-        if self.state is ConnectionState.FINISHING:
+        if self.state is ConnectionState.HANDSHAKE:
+            self.pause_reading()  # the deadline of the handshake stays
+        elif self.state is ConnectionState.FINISHING:
             self._set_deadline(limits.close_timeout, Cause.CLOSE_TIMEOUT)
         else:
             self.pause_reading()
@@ -168,6 +175,9 @@ class StreamProtocol(Protocol):
                 return
         if self.state is ConnectionState.FINISHING:
             self._close()
+            return
+        if self.state is ConnectionState.HANDSHAKE:
+            self.resume_reading()
             return
         self._cancel_deadline()
         if self._is_tls():

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from twisted.internet.base import ReactorBase
 
 from netsvc.limits.admission import Admission
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.net.blocking import RunBlocking, blocking_runner
 from netsvc.net.counters import Counters
-from netsvc.net.reactors import Clock
+from netsvc.net.reactors import Clock, monotonic_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +50,7 @@ class Terms:
         :param clock: a reactor, or ``twisted.internet.task.Clock`` in a test.
         :param service: the name of the service in the log and the metrics.
         """
-        real = isinstance(clock, ReactorBase) and type(clock).seconds is ReactorBase.seconds
-        monotonic = time.monotonic if real else clock.seconds
+        monotonic = monotonic_of(clock)
         return cls(
             clock=clock,
             monotonic=monotonic,

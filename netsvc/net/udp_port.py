@@ -33,7 +33,8 @@ class UdpPort:
         self._reactor = reactor
         self._service = service
         self.socket = udp_socket
-        self._closed: Deferred[None] | None = None
+        self._closed: Deferred[None] = Deferred()
+        self._stopping = False
 
     # IListeningPort
 
@@ -43,8 +44,8 @@ class UdpPort:
 
     def stopListening(self) -> Deferred[None]:
         """Close the port. The Deferred fires when it is closed: in the next reactor iteration, as Twisted's does."""
-        if self._closed is None:
-            self._closed = Deferred()
+        if not self._stopping:
+            self._stopping = True
             self.stopReading()
             self._reactor.callLater(0, self.connectionLost, Failure(ConnectionDone()))
         return self._closed
@@ -73,7 +74,7 @@ class UdpPort:
 
     def startReading(self) -> None:
         """Receive again."""
-        if self._closed is None:
+        if not self._stopping:
             self._reactor.addReader(self)
 
     # Called by the reactor
@@ -90,20 +91,18 @@ class UdpPort:
             return
         try:
             replies = self._service.batch_received(batch)
-            for reply, error in self.socket.send_batch(replies):
-                self._service.not_sent(reply, error)
         except Exception:  # a fault of the service's; the port stays open
             self.log.failure("{service} failed", service=type(self._service).__name__)
+            return
+        for reply, error in self.socket.send_batch(replies):
+            self._service.not_sent(reply, error)
 
     def connectionLost(self, reason: Any) -> None:
         """Close the socket, and tell the service."""
         if self.socket.fileno() == -1:
             return
+        self._stopping = True
         self.stopReading()
         self.socket.close()
         self._service.doStop()
-        self._service.transport = None
-        closed, self._closed = self._closed, Deferred()
-        if closed is not None:
-            closed.callback(None)
         self._closed.callback(None)

@@ -27,6 +27,9 @@ _SO_TIMESTAMPNS = 35
 
 _WILDCARDS = ("", "0.0.0.0", "::")
 _LINK_LOCAL = b"\xfe\x80"
+_MULTICAST = b"\xff"
+_PKTINFO_4 = (socket.IPPROTO_IP, _IP_PKTINFO)
+_PKTINFO_6 = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
 _LOCAL_ADDRESS_SPACE = socket.CMSG_SPACE(20)  # of the longer of the two: struct in6_pktinfo
 _METADATA_SPACE = socket.CMSG_SPACE(16) + 2 * socket.CMSG_SPACE(4)  # a struct timespec and two integers
 
@@ -157,10 +160,10 @@ class KernelUdpSocket:
         self._space += _LOCAL_ADDRESS_SPACE
         if self._ipv6:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-            self._parse = _local_6
+            self._parse = _addresses_6
         else:
             self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-            self._parse = _local_4
+            self._parse = _addresses_4
 
     def _ask_for_metadata(self) -> None:
         self._space += _METADATA_SPACE
@@ -178,30 +181,40 @@ class KernelUdpSocket:
 
 
 def _nothing(_ancillary: _Ancillary) -> tuple[Any, ...]:
-    return None, None, None, None
+    return None, None, None, None, None
 
 
-def _local_4(ancillary: _Ancillary) -> tuple[Any, ...]:
-    local = ancillary[0][2][4:8] if ancillary else None  # ipi_spec_dst of struct in_pktinfo
-    return local, None, None, None
-
-
-def _local_6(ancillary: _Ancillary) -> tuple[Any, ...]:
-    if not ancillary:
+def _addresses_4(ancillary: _Ancillary) -> tuple[Any, ...]:
+    data = ancillary[0][2] if ancillary and ancillary[0][:2] == _PKTINFO_4 else _data_of(_PKTINFO_4, ancillary)
+    if data is None:
         return _nothing(ancillary)
-    data = ancillary[0][2]
-    # A link-local address has no meaning without its interface. A reply to any other leaves by whichever one.
-    return (data if data.startswith(_LINK_LOCAL) else data[:16]), None, None, None
+    return data[4:8], data[8:12], None, None, None  # ipi_spec_dst and ipi_addr of struct in_pktinfo
+
+
+def _addresses_6(ancillary: _Ancillary) -> tuple[Any, ...]:
+    data = ancillary[0][2] if ancillary and ancillary[0][:2] == _PKTINFO_6 else _data_of(_PKTINFO_6, ancillary)
+    if data is None:
+        return _nothing(ancillary)
+    destination = data[:16]
+    if destination.startswith(_MULTICAST):
+        return None, destination, None, None, None
+    # A link-local address has no meaning without its interface. A reply from any other may leave by any interface.
+    return (data if data.startswith(_LINK_LOCAL) else destination), destination, None, None, None
+
+
+def _data_of(kind: tuple[int, int], ancillary: _Ancillary) -> bytes | None:
+    """Return the data of one kind. An inherited socket may have asked for other kinds as well."""
+    return next((data for level, number, data in ancillary if (level, number) == kind), None)
 
 
 def _with_metadata(ancillary: _Ancillary) -> tuple[Any, ...]:
-    local = kernel_time = ttl = dscp = None
-    for level, kind, data in ancillary:
-        match level, kind:
+    local = destination = kernel_time = ttl = dscp = None
+    for level, number, data in ancillary:
+        match level, number:
             case socket.IPPROTO_IP, 8:  # IP_PKTINFO
-                local = _local_4([(level, kind, data)])[0]
+                local, destination = _addresses_4([(level, number, data)])[:2]
             case socket.IPPROTO_IPV6, socket.IPV6_PKTINFO:
-                local = _local_6([(level, kind, data)])[0]
+                local, destination = _addresses_6([(level, number, data)])[:2]
             case socket.SOL_SOCKET, 35:  # SO_TIMESTAMPNS
                 seconds, nanoseconds = struct.unpack("ll", data)
                 kernel_time = seconds + nanoseconds / 1e9
@@ -209,7 +222,7 @@ def _with_metadata(ancillary: _Ancillary) -> tuple[Any, ...]:
                 [ttl] = struct.unpack("i", data)
             case (socket.IPPROTO_IP, socket.IP_TOS) | (socket.IPPROTO_IPV6, socket.IPV6_TCLASS):
                 dscp = (data[0] if len(data) == 1 else struct.unpack("i", data)[0]) >> 2
-    return local, kernel_time, ttl, dscp
+    return local, destination, kernel_time, ttl, dscp
 
 
 def _pktinfo_4(local: bytes) -> _Ancillary:

@@ -1,6 +1,6 @@
 """Twisted reactors on which a connection costs little more than on the event loop itself.
 
-``AsyncioReactor`` needs the standard library only. ``UvloopReactor`` needs uvloop, which ``pip install netsvc[fast]``
+``AsyncioReactor`` needs the standard library only. ``UvloopReactor`` needs uvloop, which the extra ``netsvc[fast]``
 installs. Both run every Twisted application: ``twist --reactor=asyncio-native`` or ``twist --reactor=uvloop``.
 
 Importing this package installs no reactor. To install one, call ``UvloopReactor.install()`` before any module imports

@@ -273,7 +273,7 @@ class UvloopReactor(LoopReactor):
         try:
             import uvloop
         except ImportError:
-            raise ImportError("uvloop is not installed; install it with: pip install 'netsvc[fast]'") from None
+            raise ImportError("uvloop is not installed; run pip install '.[fast]' in netsvc's source folder") from None
         loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         return loop
 

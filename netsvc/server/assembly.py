@@ -17,7 +17,7 @@ from netsvc.limits.numbers import check_number
 from netsvc.net.counters import Counters
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
 from netsvc.net.proxy_protocol import ProxyProtocolFactory
-from netsvc.net.reactors import Reactor
+from netsvc.net.reactors import Reactor, monotonic_of
 from netsvc.net.server_tls import CertificateError, ServerTLS
 from netsvc.net.shared_ports import SharedPorts
 from netsvc.net.stream_factory import StreamFactory
@@ -89,9 +89,9 @@ def _pages(reactor: Reactor, where: str, service: NetsvcService) -> Listener:
         from netsvc.server.metrics import metrics_site  # late: twisted.web takes longer to import than all the rest
     except ImportError as e:
         raise missing_extra("metrics", where, e, "metrics") from None
-    terms = Terms.on(reactor, service="metrics")
-    service.counters.append(terms.counters)
-    site = metrics_site(service.counters, lambda: bool(service.running), terms)
+    own = Counters(monotonic_of(reactor), "metrics")
+    service.counters.append(own)
+    site = metrics_site(service.counters, lambda: bool(service.running), reactor, own)
     return stream_listener(reactor, "metrics", f"127.0.0.1:{where}" if where.isdecimal() else where, site)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from netsvc.chat.pace import CHAT_BURST, CHAT_IDLE_TIMEOUT, CHAT_RATE
 from netsvc.echo.reply_template import ReplyTemplate, TemplateError
 from netsvc.errors import ConfigError, flag_of
 from netsvc.limits.admission import CONNECT_RATE, MAX_PER_HOST
 from netsvc.limits.datagram_guard import MAX_SIZE
-from netsvc.limits.networks import InvalidNetworkError, Network, NetworkRules, parse_network
+from netsvc.limits.networks import InvalidNetworkError, IPNetwork, NetworkRules, parse_network
 from netsvc.limits.numbers import check_number
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.limits.token_bucket import BURST, RATE, TOTAL
@@ -25,6 +25,7 @@ DEFAULT_UDP = ("520",)
 
 #: What a setting is. ``listen`` and ``networks`` are lists, whose flags may be repeated.
 Kind = Literal["listen", "networks", "number", "whole number", "text", "switch"]
+Transport = Literal["stream", "datagram"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Setting:
     :param group: the heading of the reference page.
     :param default_text: the default in words, if the value itself does not say it.
     :param choices: the values that are allowed, if they are few.
+    :param transport: for listening strings, what the service serves.
     """
 
     kind: Kind
@@ -45,14 +47,15 @@ class Setting:
     group: str
     default_text: str = ""
     choices: tuple[str, ...] = ()
+    transport: Transport | None = None
 
 
 def _setting(default: Any, kind: Kind, metavar: str, group: str, meaning: str, **more: Any) -> Any:
     return field(default=default, metadata={"setting": Setting(kind, meaning, metavar, group, **more)})
 
 
-def _listen(meaning: str, default_text: str = "off") -> Any:
-    return _setting((), "listen", "WHERE", "Services", meaning, default_text=default_text)
+def _listen(meaning: str, default_text: str = "off", transport: Transport = "stream") -> Any:
+    return _setting((), "listen", "WHERE", "Services", meaning, default_text=default_text, transport=transport)
 
 
 def _networks(meaning: str, default_text: str) -> Any:
@@ -81,14 +84,18 @@ class Config:
     """
 
     tcp: Sequence[str] = _listen(
-        "Echo streams (RFC 862) there. With --reply, acknowledge each message instead.",
+        "Echo streams (RFC 862) on this port or address. With --reply, acknowledge each message instead.",
         "without any service flag: 1314",
     )
     udp: Sequence[str] = _listen(
-        "Answer each datagram there with '[ctime] ' and its bytes.", "without any service flag: 520"
+        "Answer each datagram on this port or address with '[ctime] ' and the bytes of the datagram.",
+        "without any service flag: 520",
+        transport="datagram",
     )
-    chat: Sequence[str] = _listen("Serve chat rooms there. All --chat ports are one chat.")
-    daytime: Sequence[str] = _listen("Send the date and time there and close (RFC 867, on TCP).")
+    chat: Sequence[str] = _listen("Serve chat rooms on this port or address. All --chat ports are one chat.")
+    daytime: Sequence[str] = _listen(
+        "Send the date and time to each connection on this port or address, and close it (RFC 867)."
+    )
     reply: str | None = _setting(
         None,
         "text",
@@ -185,7 +192,7 @@ class Config:
         "number",
         "N",
         "Connection limits",
-        f"New connections per second of one host; ten times as many at once. {_NO_LIMIT}",
+        f"New connections per second of one host, with a burst of ten times this number. {_NO_LIMIT}",
     )
     queue_max: int = _setting(
         StreamLimits.queue_max,
@@ -203,7 +210,8 @@ class Config:
         f"Seconds from the first byte of a line to its end. Then the peer is closed. {_NO_LIMIT}",
     )
     idle_timeout: float = _seconds(
-        StreamLimits.idle_timeout, f"Seconds without input from a peer of --tcp. Then it is closed. {_NO_LIMIT}"
+        StreamLimits.idle_timeout,
+        f"Seconds without input from a peer. Then it is closed. The chat has a limit of its own. {_NO_LIMIT}",
     )
     chat_idle_timeout: float = _seconds(
         CHAT_IDLE_TIMEOUT,
@@ -226,8 +234,8 @@ class Config:
         "number",
         "N",
         "Rate limits",
-        "Lines per second of one chat member; all members of one host together 8 times as many. Further lines are "
-        f"processed later, and none is lost. {_NO_LIMIT}",
+        "Lines per second of one chat member. All members of one host together may send 8 times as many. Further lines "
+        f"are processed later, and none is lost. {_NO_LIMIT}",
     )
     chat_burst: int = _setting(
         CHAT_BURST,
@@ -265,7 +273,7 @@ class Config:
         f"Bytes of the longest datagram that is answered. Longer ones are counted. {_NO_LIMIT}",
     )
 
-    _parsed: _Parsed = field(init=False, repr=False, compare=False)
+    _parsed: ClassVar[_Parsed]  # set on each instance; it is no field
 
     def __post_init__(self) -> None:
         for name, setting in SETTINGS.items():
@@ -293,6 +301,8 @@ class Config:
                 if value is not None or name != "max_connections":
                     check_number(name, value, whole=setting.kind == "whole number")
             case "text":
+                if value is not None and not isinstance(value, str):
+                    raise ConfigError(name, repr(value), "a string is needed", f'write "{value}"')
                 if setting.choices and value not in setting.choices:
                     names = " and ".join(setting.choices)
                     raise ConfigError(name, value, f"the choices are {names}", "choose one of them")
@@ -307,10 +317,9 @@ class Config:
         for name in ("tls_key", "tls_client_ca"):
             if getattr(self, name) is not None and self.tls_cert is None:
                 raise ConfigError(name, getattr(self, name), "there is no certificate", "add --tls-cert")
-        streams = [name for name in SERVICE_NAMES if name not in DATAGRAM_SERVICES]
         for name, value in (("tls_cert", self.tls_cert), ("proxy_from", ", ".join(self.proxy_from))):
-            if value and not any(getattr(self, stream) for stream in streams):
-                flags = ", ".join(map(flag_of, streams))
+            if value and not any(getattr(self, stream) for stream in STREAM_SERVICES):
+                flags = ", ".join(map(flag_of, STREAM_SERVICES))
                 raise ConfigError(name, value, "it applies to stream services, and none is served", f"add one: {flags}")
         if self.unicode_nicks and not self.chat:
             raise ConfigError("unicode_nicks", "", "there is no chat", "add --chat")
@@ -334,7 +343,7 @@ class Config:
         )
         return _Parsed(tuple(allow), tuple(deny), proxies, self._template(), limits)
 
-    def _scoped(self, name: str, text: str) -> tuple[str, Network]:
+    def _scoped(self, name: str, text: str) -> tuple[str, IPNetwork]:
         """Parse ``NETWORK``, or ``SERVICE=NETWORK``. The service is empty for all of them."""
         service, equals, network = text.rpartition("=")
         if equals and service not in SERVICE_NAMES:
@@ -385,9 +394,9 @@ class Config:
 class _Parsed:
     """The values that :class:`Config` has parsed from its texts."""
 
-    allow: tuple[tuple[str, Network], ...]
-    deny: tuple[tuple[str, Network], ...]
-    proxies: tuple[Network, ...]
+    allow: tuple[tuple[str, IPNetwork], ...]
+    deny: tuple[tuple[str, IPNetwork], ...]
+    proxies: tuple[IPNetwork, ...]
     reply_template: ReplyTemplate | None
     limits: StreamLimits
 
@@ -408,11 +417,11 @@ DEFAULTS: dict[str, Any] = {known.name: known.default for known in fields(Config
 #: The names of the services. Each is a field with listening strings, a flag, a scope of ``--allow``, and a label.
 SERVICE_NAMES = tuple(name for name, setting in SETTINGS.items() if setting.kind == "listen")
 
-#: Those of them that serve datagrams. A test compares them with the table of services.
-DATAGRAM_SERVICES = ("udp",)
+#: Those of them that serve streams.
+STREAM_SERVICES = tuple(name for name in SERVICE_NAMES if SETTINGS[name].transport == "stream")
 
 
-def _network(setting: str, text: str, network: str) -> Network:
+def _network(setting: str, text: str, network: str) -> IPNetwork:
     try:
         return parse_network(network)
     except InvalidNetworkError as e:

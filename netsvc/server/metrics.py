@@ -17,7 +17,7 @@ from twisted.web.server import Request
 
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import BoundedSite, ReadablePage, TextPage
-from netsvc.net.terms import Terms
+from netsvc.net.reactors import Clock
 
 #: The metrics of each service: name, meaning, and attribute of :class:`~netsvc.net.counters.Counters`.
 TOTALS = (
@@ -36,12 +36,15 @@ BY_CAUSE = (
 CONNECTIONS = ("netsvc_connections", "Open connections.")
 
 
-def metrics_site(counters: Iterable[Counters], is_ready: Callable[[], bool], terms: Terms) -> IProtocolFactory:
+def metrics_site(
+    counters: Iterable[Counters], is_ready: Callable[[], bool], clock: Clock, own_counters: Counters
+) -> IProtocolFactory:
     """Return a site with ``/metrics``, ``/healthz`` (200 while the reactor runs) and ``/readyz`` (200 or 503).
 
     :param counters: of each service.
     :param is_ready: whether the services accept new peers.
-    :param terms: the terms of the site itself.
+    :param clock: a reactor, or a ``Clock`` in a test.
+    :param own_counters: where the site itself counts.
     """
     registry = CollectorRegistry()
     registry.register(ServiceCollector(counters))
@@ -51,7 +54,7 @@ def metrics_site(counters: Iterable[Counters], is_ready: Callable[[], bool], ter
     root.putChild(b"metrics", _MetricsPage(registry))
     root.putChild(b"healthz", TextPage(lambda: (200, "ok\n")))
     root.putChild(b"readyz", TextPage(lambda: (200, "ready\n") if is_ready() else (503, "not ready\n")))
-    return BoundedSite(root, terms)
+    return BoundedSite(root, clock, own_counters)
 
 
 class ServiceCollector(Collector):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from netsvc.chat.lines import ChatFactory
 from netsvc.chat.names import ASCII_NAMES, Names
@@ -36,7 +36,6 @@ class ServiceRow:
 
     :param name: its flag, its ``Config`` field of listening strings, its scope in ``--allow``, its label in the
         metrics.
-    :param transport: what it serves.
     :param build: makes its factory, or for datagrams a function that makes a protocol for each port.
     :param settings: the ``Config`` fields that only this service reads.
     :param idle_timeout: the field with its idle timeout.
@@ -46,7 +45,6 @@ class ServiceRow:
     """
 
     name: str
-    transport: Literal["stream", "datagram"]
     build: Callable[[Terms, Config], StreamFactory | Callable[[], DatagramService]]
     settings: tuple[str, ...] = ()
     idle_timeout: str = "idle_timeout"
@@ -86,10 +84,9 @@ def _daytime(terms: Terms, _config: Config) -> StreamFactory:
 
 
 SERVICES = (
-    ServiceRow(name="tcp", transport="stream", build=_echo, settings=("reply", "framing", "idle_timeout")),
+    ServiceRow(name="tcp", build=_echo, settings=("reply", "framing")),
     ServiceRow(
         name="chat",
-        transport="stream",
         build=_chat,
         settings=("chat_rate", "chat_burst", "chat_idle_timeout", "unicode_nicks"),
         idle_timeout="chat_idle_timeout",
@@ -99,12 +96,11 @@ SERVICES = (
     ),
     ServiceRow(
         name="udp",
-        transport="datagram",
         build=_timestamps,
         settings=("udp_rate", "udp_burst", "udp_total", "udp_max_size"),
         max_size="udp_max_size",
     ),
-    ServiceRow(name="daytime", transport="stream", build=_daytime),
+    ServiceRow(name="daytime", build=_daytime),
 )
 
 

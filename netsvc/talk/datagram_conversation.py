@@ -44,7 +44,7 @@ class DatagramConversation(BaseConversation, DatagramService):
         DatagramService.__init__(self, clock)
         self._is_client = peer is not None
         self._peer = peer
-        self._last_stranger: tuple[str, int] | None = None
+        self._last_other_sender: tuple[str, int] | None = None
 
     def send(self, message: bytes) -> None:
         """Send one message. If it is a bye word, the conversation ends.
@@ -99,7 +99,7 @@ class DatagramConversation(BaseConversation, DatagramService):
             self._peer = sender
             self.notice(f"talking to {format_address(host, port)}")
         elif (peer[0].partition("%")[0], peer[1]) != sender:
-            self._report_stranger(sender, peer)
+            self._report_other_sender(sender, peer)
             return
         if self._is_client and self.sending_ended:
             self._wait_for_silence()
@@ -117,9 +117,9 @@ class DatagramConversation(BaseConversation, DatagramService):
     def _wait_for_silence(self) -> None:
         self.silence.restart(PEER_SILENCE, self.finish)
 
-    def _report_stranger(self, stranger: tuple[str, int], peer: tuple[str, int]) -> None:
-        if self._last_stranger != stranger:
-            self._last_stranger = stranger
+    def _report_other_sender(self, stranger: tuple[str, int], peer: tuple[str, int]) -> None:
+        if self._last_other_sender != stranger:
+            self._last_other_sender = stranger
             self.notice(
                 f"a datagram from {format_address(*stranger)} was ignored, "
                 f"because the conversation is with {format_address(*peer)}"

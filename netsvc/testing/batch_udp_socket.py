@@ -40,6 +40,7 @@ class SimulatedUdpSocket:
         reuse_port: bool = False,
     ) -> None:
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        self._stack = stack
         self._max_size = max_size
         self._metadata = metadata
         self._socket = DatagramSocket(stack, family)
@@ -60,8 +61,11 @@ class SimulatedUdpSocket:
                 data, source, destination, time = self._socket.receive_with_metadata()
             except BlockingIOError:
                 break
+            local = destination if self._stack.is_local(destination) else self._reply_address(source)
+            packed_local = None if local is None else ip_address(local).packed
             metadata = (time, TTL, 0) if self._metadata else ()
-            batch.append(Datagram(data[: self._max_size], source, ip_address(destination).packed, *metadata))
+            datagram = Datagram(data[: self._max_size], source, packed_local, ip_address(destination).packed, *metadata)
+            batch.append(datagram)
         return batch
 
     def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
@@ -75,6 +79,11 @@ class SimulatedUdpSocket:
             except OSError as e:
                 not_sent.append((datagram, e))
         return not_sent
+
+    def _reply_address(self, source: SocketAddress) -> str | None:
+        """Return the address from which a broadcast or multicast datagram is answered; None for IPv6."""
+        host = source[0].removeprefix("::ffff:")
+        return None if ":" in host else self._stack.source_address(host)
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from netsvc.net.datagram_protocol import ConnectedDatagramProtocol, listen_for
 from netsvc.net.host_names import resolve
-from netsvc.net.reactors import Clock, Reactor, cancel
+from netsvc.net.reactors import Clock, Reactor, cancel, monotonic_of
 from netsvc.timestamp.format import TimestampFormatError, parse_timestamp_reply
 
 
@@ -59,6 +59,7 @@ class TimestampClient(ConnectedDatagramProtocol):
         super().__init__(host, port)
         self.sent = self.lost = self.late = self.duplicates = self.ignored = 0
         self._clock = clock
+        self._monotonic = monotonic_of(clock)
         self._timeout = timeout
         self._tries = tries
         self._open: dict[bytes, _Request] = {}
@@ -75,7 +76,7 @@ class TimestampClient(ConnectedDatagramProtocol):
             return fail(error.ConnectionDone())
         if payload in self._open:
             raise ValueError("a request with this payload is already open; the answers would look the same")
-        request = _Request(payload, self._clock.seconds(), Deferred(partial(self._cancelled, payload)))
+        request = _Request(payload, self._monotonic(), Deferred(partial(self._cancelled, payload)))
         self._open[payload] = request
         self._send(request)
         return request.answer
@@ -95,7 +96,7 @@ class TimestampClient(ConnectedDatagramProtocol):
             return
         request.answers = 1
         self._close(reply.payload)
-        round_trip = self._clock.seconds() - request.began
+        round_trip = self._monotonic() - request.began
         request.answer.callback(TimestampAnswer(reply.time, reply.payload, round_trip, request.tries))
 
     def closed(self, reason: Exception) -> None:

@@ -52,7 +52,7 @@ class TimestampProtocol(DatagramService):
         return replies
 
     def not_sent(self, reply: Datagram, failure: Exception) -> None:
-        """Count it. An unreachable peer or a full buffer is nothing that another try would mend."""
+        """Count it. A retry would not help: the peer is unreachable, or the send buffer is full."""
         number = failure.errno if isinstance(failure, OSError) else errno.EMSGSIZE
         self._terms.counters.unsent[errno.errorcode.get(number or 0, "unknown")] += 1
         self._terms.counters.replies -= 1

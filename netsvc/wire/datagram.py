@@ -14,9 +14,11 @@ class Datagram(NamedTuple):
 
     :ivar payload: its bytes.
     :ivar peer: the source of a received datagram, the destination of one to be sent: an address and a port.
-    :ivar local: the destination of a received datagram, the source of one to be sent: 4 or 16 bytes of an IP address,
-        and for a link-local address its interface. A reply takes it over as it is. None if the socket is bound to one
-        address, or if the system does not tell.
+    :ivar local: the address of this host to reply from, or to send from: 4 or 16 bytes of an IP address, and for a
+        link-local address its interface. A reply takes it over as it is. None if the socket is bound to one address, if
+        the system does not tell, or if there is no such address (IPv6 multicast).
+    :ivar destination: the address that a received datagram was sent to, 4 or 16 bytes. It differs from ``local`` for
+        broadcast and multicast. None if the socket is bound to one address, or if the system does not tell.
     :ivar kernel_time: when the kernel received it, in seconds since the epoch; None unless asked for.
     :ivar ttl: its time to live or hop limit on arrival; None unless asked for.
     :ivar dscp: its differentiated services code point, 0 to 63; None unless asked for.
@@ -25,6 +27,7 @@ class Datagram(NamedTuple):
     payload: bytes
     peer: SocketAddress
     local: bytes | None = None
+    destination: bytes | None = None
     kernel_time: float | None = None
     ttl: int | None = None
     dscp: int | None = None

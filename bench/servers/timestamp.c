@@ -1,4 +1,4 @@
-/* A UDP timestamp server and nothing else. The time is formatted once a second. Prints its port. */
+/* A UDP timestamp server without any limit. It formats the time once a second. Prints its port. */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,10 +15,10 @@ int main(void) {
     fflush(stdout);
     static char answer[66000];
     time_t second = 0;
-    size_t stamp = 27; /* [Sat Nov 21 00:33:33 2026] and a space */
+    size_t prefix = 27; /* the length of "[Sat Nov 21 00:33:33 2026] " */
     for (;;) {
         length = sizeof from;
-        ssize_t n = recvfrom(fd, answer + stamp, 65507, 0, (struct sockaddr *)&from, &length);
+        ssize_t n = recvfrom(fd, answer + prefix, 65507, 0, (struct sockaddr *)&from, &length);
         if (n < 0) continue;
         time_t t = time(0);
         if (t != second) {
@@ -29,6 +29,6 @@ int main(void) {
             memcpy(answer + 25, "] ", 2);
             second = t;
         }
-        sendto(fd, answer, stamp + (size_t)n, 0, (struct sockaddr *)&from, length);
+        sendto(fd, answer, prefix + (size_t)n, 0, (struct sockaddr *)&from, length);
     }
 }
