@@ -31,7 +31,7 @@ class ClientOptions(VersionedOptions):
         "or the peer failed, 64 for wrong usage, 130 after Ctrl-C. For the servers, see twist netsvc --help."
     )
     subCommands = [  # noqa: RUF012  Twisted's own convention
-        ["talk", None, talk.Talk, "Talk with a peer with a peer, as the client or as the server."],
+        ["talk", None, talk.Talk, "Talk with a peer, as the client or as the server."],
         ["timestamp", None, timestamp.Timestamp, "Ask a timestamp server for the time."],
         ["send", None, send.Send, "Send text or standard input to a peer."],
         ["receive", None, receive.Receive, "Print the messages that arrive at a port."],
