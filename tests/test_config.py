@@ -43,7 +43,7 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
         ({"tcp": "1314"}, """--tcp '1314': a list of strings is needed; write ["1314"]"""),
         ({"framing": "line"}, "--framing line: an echo has no messages to frame; add --reply"),
         ({"reply": "x", "chat": ["1"]}, "--reply 'x': no service acknowledges messages; add --tcp"),
-        ({"queue_max": 65_535}, "--queue-max 65535: the transport alone may hold more; give 65536 or more, or 0"),
+        ({"queue_max": 65_535}, "--queue-max 65535: smaller than the transport's own buffer; give 65536 or more, or 0"),
         ({"reply": 5}, '--reply 5: a string is needed; write "5"'),
         ({"metrics": 9100}, '--metrics 9100: a string is needed; write "9100"'),
         ({"tcp": [1314]}, """--tcp [1314]: a list of strings is needed; write ["1314"]"""),

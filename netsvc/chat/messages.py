@@ -105,9 +105,7 @@ class Notice:
 
 Event = Said | Whispered | Notice
 
-HELP = (
-    "/nick NAME, /join ROOM, /leave, /rooms, /who, /msg NICK TEXT, /help, /quit; //TEXT says a text that begins with /"
-)
+HELP = "/nick NAME, /join ROOM, /leave, /rooms, /who, /msg NICK TEXT, /help, /quit; //TEXT sends /TEXT"
 
 _Bare = Leave | ListRooms | Who | Help | Quit
 _BARE: dict[str, type[_Bare]] = {"leave": Leave, "rooms": ListRooms, "who": Who, "help": Help, "quit": Quit}

@@ -19,7 +19,7 @@ class StreamLimits:
         disconnected. At least 65,536.
     :param stall_timeout: time for which more than 64 KiB may be queued without being read; then the peer is
         disconnected.
-    :param close_timeout: time that closing may make no progress; then the connection is aborted.
+    :param close_timeout: time that a closing connection may make no progress; then the connection is aborted.
     :param handshake_timeout: time for a TLS handshake.
     :param line_timeout: time from the first byte of a line to its end, for services that read lines.
     :param idle_timeout: time without input; then the connection is closed.
@@ -38,5 +38,5 @@ class StreamLimits:
         for limit in fields(self):
             check_number(limit.name, getattr(self, limit.name), whole=limit.name == "queue_max")
         if 0 < self.queue_max < TRANSPORT_BUFFER:
-            problem = "the transport alone may hold more"
+            problem = "smaller than the transport's own buffer"
             raise ConfigError("queue_max", self.queue_max, problem, f"give {TRANSPORT_BUFFER} or more, or 0")

@@ -80,16 +80,16 @@ class Config:
 
     Sizes are bytes, times are seconds, and 0 means no limit.
 
-    :raises ConfigError: for a value that has no meaning.
+    :raises ConfigError: for an invalid value.
     """
 
     tcp: Sequence[str] = _listen(
         "Echo streams (RFC 862) on this port or address. With --reply, acknowledge each message instead.",
-        "without any service flag: 1314",
+        "1314 if no service flag is given",
     )
     udp: Sequence[str] = _listen(
         "Answer each datagram on this port or address with '[ctime] ' and the bytes of the datagram.",
-        "without any service flag: 520",
+        "520 if no service flag is given",
         transport="datagram",
     )
     chat: Sequence[str] = _listen("Serve chat rooms on this port or address. All --chat ports are one chat.")
@@ -109,7 +109,7 @@ class Config:
         "text",
         "raw|line",
         "Services",
-        "What --reply takes as a message: raw (each piece that arrives) or line.",
+        "How --reply divides a stream into messages: raw (each piece that arrives) or line (each line).",
         choices=("raw", "line"),
     )
     unicode_nicks: bool = _setting(
@@ -215,16 +215,17 @@ class Config:
     )
     chat_idle_timeout: float = _seconds(
         CHAT_IDLE_TIMEOUT,
-        f"Seconds without a line from a chat member. The member is warned 30 s before it is closed. {_NO_LIMIT}",
+        "Seconds without a line from a chat member. Then it is closed. The member is warned 30 s before (half the time "
+        f"before, if the limit is below 60). {_NO_LIMIT}",
     )
     stall_timeout: float = _seconds(
         StreamLimits.stall_timeout,
-        "Seconds that a peer may take to read its queue, if that is more than 64 KiB. Then it is disconnected. "
+        "If more than 64 KiB are queued for a peer, seconds that it may take to read them. Then it is disconnected. "
         f"{_NO_LIMIT}",
     )
     close_timeout: float = _seconds(
         StreamLimits.close_timeout,
-        f"Seconds that closing a connection may make no progress. Then it is aborted. {_NO_LIMIT}",
+        f"Seconds that a closing connection may make no progress. Then it is aborted. {_NO_LIMIT}",
     )
     drain_timeout: float = _seconds(
         5.0, f"Seconds for sending what is queued when the server stops. Then connections are aborted. {_NO_LIMIT}"
@@ -270,7 +271,7 @@ class Config:
         "whole number",
         "BYTES",
         "Rate limits",
-        f"Bytes of the longest datagram that is answered. Longer ones are counted. {_NO_LIMIT}",
+        f"Bytes of the longest datagram that is answered. Longer ones are not answered, only counted. {_NO_LIMIT}",
     )
 
     _parsed: ClassVar[_Parsed]  # set on each instance; it is no field
