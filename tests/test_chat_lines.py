@@ -4,11 +4,14 @@ import pytest
 from hypothesis import given
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.test.iosim import connectedServerAndClient
 
 from netsvc.chat.client import ChatClient
 from netsvc.chat.lines import ChatFactory, ChatProtocol
 from netsvc.chat.messages import Event, Join, MessageError, Notice, Rename, Said, Say, Whisper, Whispered
+from netsvc.net.drain import CHECK_INTERVAL, SILENCE
+from netsvc.net.message_protocol import DRAIN_INPUT_MAX
 from netsvc.net.send_queue import OVER_LIMIT_SECONDS
 from tests.connections import TCPTransport, attach, connect, lose, taken, terms
 from tests.strategies import split, split_places
@@ -132,19 +135,131 @@ def test_a_lost_connection_leaves_no_member_and_no_timer(factory: ChatFactory, c
     assert not clock.getDelayedCalls()
 
 
-def test_lines_before_an_orderly_close_are_delivered(factory: ChatFactory) -> None:
+def test_lines_before_an_orderly_close_are_delivered(factory: ChatFactory, clock: Clock) -> None:
     ann, _ = member(factory, "ann")
     _, to_bob = member(factory, "bob")
     ann.dataReceived(b"x\n" * 100)  # more than one iteration processes
     lose(ann, ConnectionDone)
+    clock.advance(0)
     assert taken(to_bob) == b"<ann> x\n" * 100 + b"* ann left\n"
 
 
-def test_lines_after_a_quit_are_discarded_even_at_an_orderly_close(factory: ChatFactory) -> None:
+@pytest.mark.parametrize("reason", [ConnectionDone, ConnectionLost])
+def test_lines_that_were_read_are_delivered_at_the_usual_rate_after_a_close_or_a_reset(
+    clock: Clock, reason: type[Exception]
+) -> None:
+    factory = ChatFactory(terms(clock))
+    ann, _ = member(factory, "ann")
+    bob, to_bob = member(factory, "bob")
+    clock.advance(10)
+    ann.dataReceived(b"".join(b"%d\n" % number for number in range(30)))
+    lose(ann, reason)
+    bob.dataReceived(b"/who\n")
+    assert taken(to_bob).endswith(b"* 2 in #lobby: ann, bob\n")
+    clock.pump([0.21] * 10)
+    assert taken(to_bob).count(b"\n") == 10
+    clock.pump([0.21] * 10)
+    assert taken(to_bob).splitlines() == [*(b"<ann> %d" % number for number in range(20, 30)), b"* ann left"]
+    assert factory.connections == {bob}
+    assert factory.terms.counters.dropped_lines == 0
+
+
+def test_lines_that_cannot_be_delivered_before_the_idle_timeout_are_counted_and_logged_once(clock: Clock) -> None:
+    factory = ChatFactory(terms(clock, idle_timeout=2.0))
+    members = [member(factory, nick)[0] for nick in ("ann", "bob")]
+    _, to_cy = member(factory, "cy")
+    with capturedLogs() as events:
+        for protocol in members:
+            protocol.dataReceived(b"x\n" * 100)
+            lose(protocol, ConnectionLost)
+        clock.pump([0.01] * 220)
+    delivered = taken(to_cy).count(b"> x\n")
+    assert factory.terms.counters.dropped_lines == 200 - delivered > 100
+    assert [formatEvent(event) for event in events if "dropped" in formatEvent(event)] == [
+        "dropped 91 lines of 192.0.2.1:40000 (91 in all): the connection ended before their time"
+    ]
+    assert not [protocol for protocol in members if protocol in factory.room]
+
+
+def test_a_member_that_pastes_is_told_how_many_of_its_lines_wait_and_for_how_long(clock: Clock) -> None:
+    factory = ChatFactory(terms(clock, idle_timeout=0, line_timeout=0))
+    ann, to_ann = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    clock.advance(10)
+    taken(to_ann)
+    ann.dataReceived(b"".join(b"%d\n" % number for number in range(200)))
+    assert taken(to_ann) == b"* 190 of your lines wait for their turn: they are sent in 38 seconds\n"
+    clock.pump([0.21] * 190)
+    assert taken(to_bob).splitlines() == [b"<ann> %d" % number for number in range(200)]
+    assert taken(to_ann) == b""
+
+
+def test_a_member_whose_lines_wait_for_less_than_a_second_is_not_told(clock: Clock) -> None:
+    factory = ChatFactory(terms(clock))
+    ann, to_ann = member(factory, "ann")
+    clock.advance(10)
+    ann.dataReceived(b"x\n" * 14)
+    assert to_ann.producerState == "paused"
+    assert taken(to_ann) == b""
+
+
+@pytest.mark.parametrize("count", [30, 60, 200, 2_000])
+def test_every_line_from_just_before_the_stop_reaches_every_listener_in_order(clock: Clock, count: int) -> None:
+    factory = ChatFactory(terms(clock))
+    ann, _ = member(factory, "ann")
+    listeners = [member(factory, f"listener-{number}")[1] for number in range(20)]
+    lines = [b"line %d" % number for number in range(count)]
+    half = count // 2
+    ann.dataReceived(b"".join(line + b"\n" for line in lines[:half]))
+    for listener in listeners:
+        taken(listener)
+    factory.drain(5.0)
+    clock.pump([0.0] * 20)
+    ann.dataReceived(b"".join(line + b"\n" for line in lines[half:]))  # was still on its way
+    clock.pump([CHECK_INTERVAL] * 40)
+    received = [taken(listener).splitlines() for listener in listeners]
+    assert len({tuple(lines) for lines in received}) == 1
+    told = [line for line in received[0] if line.startswith(b"<ann>")]
+    assert told == [b"<ann> " + line for line in lines][-len(told) :]
+    assert len(told) >= count - 1  # the first line was delivered before the listeners' output was emptied
+    assert received[0][-1] == b"* the server stops; bye"
+    assert all(listener.write_closed for listener in listeners)
+
+
+def test_a_member_that_floods_while_the_server_stops_is_read_no_further_than_a_bound(clock: Clock) -> None:
+    factory = ChatFactory(terms(clock))
+    ann, to_ann = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    factory.drain(5.0)
+    clock.advance(0)
+    sent = 0
+    while to_ann.producerState == "producing" and sent < 2 * DRAIN_INPUT_MAX:
+        ann.dataReceived(b"x" * 99 + b"\n")
+        sent += 100
+        clock.advance(0)
+    assert DRAIN_INPUT_MAX <= sent < DRAIN_INPUT_MAX + 200
+    assert taken(to_bob).count(b"x\n") == sent // 100
+    clock.pump([CHECK_INTERVAL] * 20)
+    assert to_ann.write_closed
+
+
+def test_a_lost_member_does_not_delay_the_stop_by_its_rate(clock: Clock) -> None:
+    factory = ChatFactory(terms(clock))
+    ann, _ = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    ann.dataReceived(b"x\n" * 100)
+    lose(ann, ConnectionLost)
+    factory.drain(5.0)
+    clock.pump([0.0, 0.0, SILENCE, CHECK_INTERVAL])
+    assert taken(to_bob) == b"<ann> x\n" * 100 + b"* the server stops; bye\n"
+
+
+def test_lines_after_a_quit_are_discarded_even_at_an_orderly_close(factory: ChatFactory, clock: Clock) -> None:
     ann, _ = member(factory, "ann")
     _, to_bob = member(factory, "bob")
     ann.dataReceived(b"\n" * 300 + b"/quit\nfoo\nbar")
     lose(ann, ConnectionDone)
+    clock.pump([0.0] * 5)
     assert taken(to_bob) == b"* ann left\n"
     assert len(factory.connections) == 1
 
@@ -163,9 +278,11 @@ def test_a_member_above_its_rate_is_throttled_and_loses_nothing(clock: Clock) ->
     assert taken(to_bob).count(b"\n") == 9
     clock.advance(0.21)
     assert to_ann.producerState == "producing"
+    taken(to_bob)
     ann.dataReceived(b"x\n" * 20)
     factory.drain(5.0)  # what was read is now processed
-    clock.advance(0)
+    clock.pump([0.0, 0.0, SILENCE])
+    assert taken(to_bob) == b"<ann> x\n" * 20 + b"* the server stops; bye\n"
     assert to_ann.write_closed
     lose(ann)
 
@@ -191,6 +308,8 @@ def lines_in_10_seconds(clock: Clock, members: int, hosts: int) -> int:
     for _ in range(1_000):
         clock.advance(0.01)
     received = taken(to_bob).count(b"> x\n")
+    factory.drain(0)
+    clock.pump([SILENCE, *[0.0] * 100])
     for protocol in (bob, *others):
         lose(protocol)
     assert not factory._members_of_host._counts
@@ -234,11 +353,12 @@ def test_many_private_messages_at_once_do_not_disconnect_their_recipient(clock: 
         lose(protocol)
 
 
-def test_members_are_told_that_the_server_stops(factory: ChatFactory) -> None:
+def test_members_are_told_that_the_server_stops(factory: ChatFactory, clock: Clock) -> None:
     ann, to_ann = member(factory, "ann")
     bob, to_bob = member(factory, "bob")
     taken(to_ann)
     drained = factory.drain(5.0)
+    clock.advance(SILENCE)
     assert taken(to_ann) == taken(to_bob) == b"* the server stops; bye\n"
     assert to_ann.write_closed
     lose(ann)
@@ -252,8 +372,9 @@ def test_a_peer_that_is_not_a_member_is_closed_without_a_notice(factory: ChatFac
     transport = attach(protocol)
     factory.room.leave(protocol)
     taken(transport)
-    protocol.drain()
+    protocol.end_drain()
     assert taken(transport) == b""
+    assert transport.write_closed
     lose(protocol)
 
 

@@ -72,7 +72,7 @@ def metrics_of(text: str) -> dict[str, float]:
 def test_every_counter_is_a_prometheus_metric(pages: Pages) -> None:
     counters = pages.counters
     counters.opened, counters.closed, counters.received_bytes, counters.sent_bytes = 5, 2, 100, 200
-    counters.dropped_bytes, counters.replies, counters.stalls = 7, 11, 13
+    counters.dropped_bytes, counters.replies, counters.stalls, counters.dropped_lines = 7, 11, 13, 17
     counters.refuse(Cause.SERVER_FULL, "192.0.2.1")
     counters.disconnect(Cause.SEND_QUEUE_FULL, "192.0.2.1")
     counters.unsent["EHOSTUNREACH"] += 2
@@ -84,6 +84,7 @@ def test_every_counter_is_a_prometheus_metric(pages: Pages) -> None:
         "netsvc_received_bytes_total": 100,
         "netsvc_sent_bytes_total": 200,
         "netsvc_dropped_bytes_total": 7,
+        "netsvc_dropped_lines_total": 17,
         "netsvc_replies_total": 11,
         "netsvc_stalls_total": 13,
         "netsvc_refused_total server_full": 1,

@@ -294,6 +294,39 @@ def test_a_member_that_closes_tls_in_reply_to_the_server_is_not_aborted(reactor:
         assert "not finished" not in server.output
 
 
+@reactors
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+def test_every_line_from_just_before_sigterm_reaches_every_listener_in_order(
+    reactor: str, tls: bool, pem: Path
+) -> None:
+    certificate = ("--tls-cert", pem) if tls else ()
+    with twist(reactor, *certificate, "--chat", ANY_PORT) as (server, port), ExitStack() as members:
+
+        def member() -> socket.socket:
+            joined = members.enter_context(over_tls(port) if tls else connect(port))
+            joined.settimeout(SECONDS)
+            assert joined.recv(10_000)
+            return joined
+
+        listeners = [member() for _ in range(20)]
+        for count in (30, 60, 200, 2_000):
+            speaker = member()
+            lines = b"".join(b"%d of %d\n" % (number, count) for number in range(count))
+            speaker.sendall(lines)
+        server.process.terminate()
+        for listener in listeners:
+            received = b""
+            while piece := listener.recv(100_000):
+                received += piece
+            for count in (30, 60, 200, 2_000):
+                numbers = [int(number) for number in re.findall(rb"> (\d+) of %d\n" % count, received)]
+                assert numbers == list(range(count))
+            assert received.endswith(b"* the server stops; bye\n")
+        members.close()
+        assert server.end() == 0
+        assert "not finished" not in server.output
+
+
 def test_a_tcp_endpoint_uses_the_tls_certificate(pem: Path) -> None:
     with twist("epoll", "--tls-cert", pem, "--tcp", "tcp:0:interface=127.0.0.1") as (_, port), over_tls(port) as client:
         client.sendall(b"x")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, IPushProducer
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -10,10 +10,12 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from netsvc.echo.reply_template import ReplyTemplate
-from netsvc.echo.server import AcknowledgeFactory, EchoFactory, EchoProtocol
+from netsvc.echo.server import AcknowledgeFactory, AcknowledgeProtocol, EchoFactory, EchoProtocol
 from netsvc.limits.admission import Admission, ConnectionCounter
+from netsvc.net.drain import CHECK_INTERVAL, SILENCE
 from netsvc.net.message_protocol import MESSAGES_PER_ITERATION
 from netsvc.net.stream_protocol import LINGER, StreamProtocol
+from netsvc.wire.framing import LineFraming
 from tests.connections import TCPTransport, attach, connect, lose, taken, terms
 
 KIB = 1024
@@ -380,12 +382,57 @@ def test_messages_that_were_read_are_answered_before_the_drain_ends(clock: Clock
     protocol, transport = connect(factory)
     protocol.dataReceived(b"\n" * 200)
     factory.drain(5.0)
-    protocol.drain()  # a second time changes nothing
+    factory.drain(5.0)  # a second time changes nothing
     assert not transport.write_closed
-    clock.advance(0)
+    clock.pump([0.0, 0.0, SILENCE, CHECK_INTERVAL])
     assert transport.value() == b"\n" * 200
     assert transport.write_closed
     lose(protocol)
+
+
+def test_a_drain_reads_on_until_every_peer_has_been_silent(clock: Clock, factory: EchoFactory) -> None:
+    (talker, to_talker), (_, to_other) = connect(factory), connect(factory)
+    factory.drain(5.0)
+    for _ in range(10):
+        talker.dataReceived(b"x")
+        clock.advance(SILENCE - CHECK_INTERVAL)
+    assert to_talker.value() == b"x" * 10
+    assert not to_other.write_closed
+    clock.pump([CHECK_INTERVAL] * 11)
+    assert to_talker.write_closed
+    assert to_other.write_closed
+
+
+@pytest.mark.parametrize("timeout", [2.0, 5.0])
+def test_a_drain_reads_for_at_most_half_of_its_timeout(clock: Clock, factory: EchoFactory, timeout: float) -> None:
+    talker, to_talker = connect(factory)
+    factory.drain(timeout)
+    began = clock.seconds()
+    while not to_talker.write_closed:
+        talker.dataReceived(b"x")
+        clock.advance(CHECK_INTERVAL)
+    assert clock.seconds() - began == pytest.approx(timeout / 2, abs=2 * CHECK_INTERVAL)
+    assert to_talker.producerState == "producing"  # to see the peer close its side
+    lose(talker)
+
+
+def test_a_message_that_fails_after_the_connection_was_lost_ends_the_connection(clock: Clock) -> None:
+    class Failing(AcknowledgeProtocol):
+        def message_received(self, message: bytes) -> None:
+            raise ZeroDivisionError
+
+    class FailingFactory(AcknowledgeFactory):
+        def build_connection(self) -> Failing:
+            return Failing(LineFraming())
+
+    factory = FailingFactory(terms(clock), ReplyTemplate("x"), "line")
+    protocol, _ = connect(factory)
+    assert isinstance(protocol, Failing)
+    protocol.framing.receive(b"x\n")
+    with pytest.raises(ZeroDivisionError):
+        lose(protocol)
+    assert not factory.connections
+    assert not clock.getDelayedCalls()
 
 
 def test_many_messages_in_one_read_are_processed_in_several_iterations(clock: Clock) -> None:
@@ -414,7 +461,8 @@ def test_messages_wait_while_the_peer_does_not_read_their_answers(clock: Clock) 
 def test_a_lost_connection_leaves_no_scheduled_messages(clock: Clock) -> None:
     protocol, _ = connect(AcknowledgeFactory(terms(clock), ReplyTemplate("{message}"), "line"))
     protocol.dataReceived(b"\n" * 1000)
-    lose(protocol, ConnectionAborted)
+    lose(protocol, ConnectionLost)
+    clock.pump([0.0] * 20)
     assert not clock.getDelayedCalls()
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
-
 from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
-from netsvc.chat.pace import CHAT_BURST, CHAT_RATE, FULL_RATE_MEMBERS, WARNING_TIME
+from netsvc.chat.pace import CHAT_BURST, CHAT_RATE, FULL_RATE_MEMBERS, MENTIONED_DELAY, WARNING_TIME
 from netsvc.chat.room import Delivery, Room
 from netsvc.limits.admission import HostCounter
 from netsvc.limits.cause import Cause
@@ -31,6 +28,7 @@ class ChatProtocol(MessageProtocol):
 
     _warned = False
     _throttled_since = 0.0
+    _told_of_delay = False
 
     def __init__(self, bucket: TokenBucket) -> None:
         super().__init__(LineFraming())
@@ -43,10 +41,20 @@ class ChatProtocol(MessageProtocol):
     def pace(self) -> float:
         return self._bucket.wait(self.terms.monotonic())
 
+    def delayed(self) -> None:
+        if self._told_of_delay:
+            return
+        lines = self.framing.waiting()
+        seconds = lines * self.factory.cost(self.host) / self.factory.rate
+        if seconds >= MENTIONED_DELAY:
+            self._told_of_delay = True
+            self.tell(Notice(f"{lines} of your lines wait for their turn: they are sent in {seconds:.0f} seconds"))
+
     def check_idle(self, now: float) -> bool:
         limit = self.terms.limits.idle_timeout
-        if not (self.has_waiting_messages and self.pace()):
+        if not (self.has_unprocessed_input and self.pace()):
             self._throttled_since = now
+            self._told_of_delay = False
         elif 0 < limit <= 2 * (now - self._throttled_since):
             # A peer that is not read from may have disconnected unnoticed. Two writes to it reveal that.
             self._throttled_since = now
@@ -92,8 +100,8 @@ class ChatProtocol(MessageProtocol):
         # The member leaves the room before the connection is closed: it can neither say nor be told anything more.
         self._leave()
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
+    def closed(self) -> None:
+        super().closed()
         self._leave()
 
     def tell(self, event: Event) -> None:

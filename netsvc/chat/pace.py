@@ -12,6 +12,9 @@ CHAT_BURST = 10
 #: much.
 FULL_RATE_MEMBERS = 8
 
+#: Seconds that the lines of a member must wait at its rate for the member to be told.
+MENTIONED_DELAY = 1.0
+
 #: Seconds without a line after which a member is disconnected, and seconds before that at which it is warned.
 CHAT_IDLE_TIMEOUT = 150.0
 WARNING_TIME = 30.0

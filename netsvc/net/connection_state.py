@@ -12,7 +12,7 @@ class ConnectionState(Enum):
     :cvar HANDSHAKE: the TLS handshake is not complete. A service waits: data that it sends now is queued without a
         bound.
     :cvar OPEN: input is processed and output is sent.
-    :cvar DRAINING: the server stops. What was read is still processed.
+    :cvar LOST: the connection is lost. What was read before is still processed.
     :cvar FINISHING: input is discarded. What is queued is sent, then the connection is closed.
     :cvar ABORTED: the connection was aborted; the transport has not confirmed it yet.
     :cvar CLOSED: the connection is lost.
@@ -21,7 +21,7 @@ class ConnectionState(Enum):
     NEW = auto()
     HANDSHAKE = auto()
     OPEN = auto()
-    DRAINING = auto()
+    LOST = auto()
     FINISHING = auto()
     ABORTED = auto()
     CLOSED = auto()
@@ -35,25 +35,27 @@ class InputState(Enum):
 
     :cvar READING: it does.
     :cvar PAUSED: the protocol has paused it.
+    :cvar STOPPED: the server stops; nothing more is read.
     :cvar ENDED: the peer has closed its sending side; there is nothing left to read.
     """
 
     READING = auto()
     PAUSED = auto()
+    STOPPED = auto()
     ENDED = auto()
 
 
 _S = ConnectionState
 
 #: The states in which data may still be sent.
-SENDING = frozenset({_S.NEW, _S.HANDSHAKE, _S.OPEN, _S.DRAINING})
+SENDING = frozenset({_S.NEW, _S.HANDSHAKE, _S.OPEN})
 
 #: The states that may follow each state.
 TRANSITIONS: dict[ConnectionState, frozenset[ConnectionState]] = {
     _S.NEW: frozenset({_S.HANDSHAKE, _S.OPEN, _S.FINISHING, _S.ABORTED, _S.CLOSED}),
     _S.HANDSHAKE: frozenset({_S.OPEN, _S.FINISHING, _S.ABORTED, _S.CLOSED}),
-    _S.OPEN: frozenset({_S.DRAINING, _S.FINISHING, _S.ABORTED, _S.CLOSED}),
-    _S.DRAINING: frozenset({_S.FINISHING, _S.ABORTED, _S.CLOSED}),
+    _S.OPEN: frozenset({_S.LOST, _S.FINISHING, _S.ABORTED, _S.CLOSED}),
+    _S.LOST: frozenset({_S.CLOSED}),
     _S.FINISHING: frozenset({_S.ABORTED, _S.CLOSED}),
     _S.ABORTED: frozenset({_S.CLOSED}),
     _S.CLOSED: frozenset(),

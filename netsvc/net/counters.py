@@ -25,6 +25,7 @@ class Counters:
     :ivar received_bytes: bytes that were read from peers.
     :ivar sent_bytes: bytes that were written to a transport or are queued for a peer.
     :ivar dropped_bytes: bytes that were queued for a peer when its connection was aborted, as far as is known.
+    :ivar dropped_lines: lines that were read and not processed, because a deadline ended their connection.
     :ivar replies: replies, echoed pieces and chat lines, one for each receiving peer.
     :ivar stalls: how often more than 64 KiB were queued for a peer.
     :ivar refused: connections, datagrams, lines and names that were refused, by cause.
@@ -38,13 +39,14 @@ class Counters:
         self.service = service
         self.opened = self.closed = 0
         self.received_bytes = self.sent_bytes = self.dropped_bytes = 0
-        self.replies = self.stalls = 0
+        self.dropped_lines = self.replies = self.stalls = 0
         self.refused: Counter[Cause] = Counter()
         self.disconnected: Counter[Cause] = Counter()
         self.unsent: Counter[str] = Counter()
         self._monotonic = monotonic
         self._quiet_until: dict[Cause, float] = {}
         self._logged: dict[Cause, int] = {}  # the count at the last log line
+        self._drops_quiet_until = 0.0
 
     def summary(self) -> str:
         """Return all counters on one line."""
@@ -59,6 +61,7 @@ class Counters:
                 f"bytes: {self.received_bytes:,} received, {self.sent_bytes:,} sent, {self.dropped_bytes:,} dropped",
                 f"replies: {self.replies:,}",
                 f"stalls: {self.stalls:,}",
+                *([f"lines: {self.dropped_lines:,} dropped"] if self.dropped_lines else []),
                 *(f"{name}: {_listed(tally)}" for name, tally in tallies if tally),
             ]
         )
@@ -78,6 +81,24 @@ class Counters:
         self.disconnected[cause] += 1
         if self._monotonic() >= self._quiet_until.get(cause, 0.0):
             self._log("disconnected", cause, peer, self.disconnected[cause])
+
+    def drop_lines(self, count: int, peer: str) -> None:
+        """Count lines that were read and will not be processed. Log it, unless this was logged within the last second.
+
+        :param count: the number of lines.
+        :param peer: the address of the peer that sent them.
+        """
+        self.dropped_lines += count
+        now = self._monotonic()
+        if now >= self._drops_quiet_until:
+            self._drops_quiet_until = now + LOG_INTERVAL
+            self.log.info(
+                "{service}dropped {count:,} lines of {peer} ({total:,} in all): the connection ended before their time",
+                service=f"{self.service}: " if self.service else "",
+                count=count,
+                peer=peer,
+                total=self.dropped_lines,
+            )
 
     def _log(self, action: str, cause: Cause, peer: str, count: int, detail: str = "") -> None:
         unlogged = count - self._logged.get(cause, 0) - 1

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
 
 from netsvc.limits.cause import Cause
-from netsvc.net.connection_state import ConnectionState, InputState, check_transition
+from netsvc.net.connection_state import ConnectionState, InputState
 from netsvc.net.reactors import cancel
 from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.wire.framing import Framing, FramingError
@@ -16,6 +13,9 @@ from netsvc.wire.framing import Framing, FramingError
 #: Messages of one peer per reactor iteration. Without this bound 65,536 empty lines in one read would delay all other
 #: connections.
 MESSAGES_PER_ITERATION = 64
+
+#: Bytes that are read from one peer after the server began to stop. Rate limits no longer apply then.
+DRAIN_INPUT_MAX = 65_536
 
 
 class MessageProtocol(StreamProtocol):
@@ -28,6 +28,7 @@ class MessageProtocol(StreamProtocol):
 
     _next_batch: IDelayedCall | None = None
     _line_since = 0.0
+    _drain_input_left = DRAIN_INPUT_MAX
 
     def __init__(self, framing: Framing) -> None:
         super().__init__()
@@ -46,19 +47,25 @@ class MessageProtocol(StreamProtocol):
         """Return the seconds until the next message may be processed; 0 for now."""
         return 0.0
 
+    def delayed(self) -> None:
+        """The next message waits for :meth:`pace`."""
+
     def drained(self) -> None:
         """The server stops, and everything that was read is processed. By default, close."""
         self.finish()
 
     @property
-    def has_waiting_messages(self) -> bool:
-        """Whether messages that were read wait for a later reactor iteration or for :meth:`pace`."""
+    def has_unprocessed_input(self) -> bool:
         return self._next_batch is not None
 
     # Called by the base class
 
     def received(self, data: bytes) -> None:
         self.framing.receive(data)
+        if self.factory.draining:
+            self._drain_input_left -= len(data)
+            if self._drain_input_left <= 0:
+                self.stop_reading()
         self._process_unless_scheduled()
 
     def input_ended(self) -> None:
@@ -68,7 +75,7 @@ class MessageProtocol(StreamProtocol):
         self._process_unless_scheduled()
 
     def check_idle(self, now: float) -> bool:
-        waiting = self.has_waiting_messages or self.output_blocked or self.input is InputState.PAUSED
+        waiting = self.has_unprocessed_input or self.output_blocked or self.input is InputState.PAUSED
         limit = self.terms.limits.line_timeout
         if self.active or waiting or not self.framing.has_partial():
             self._line_since = now
@@ -79,29 +86,26 @@ class MessageProtocol(StreamProtocol):
             return True
         return super().check_idle(now)
 
-    def drain(self) -> None:
-        """The server stops: process what was read, then close."""
-        if self.state is ConnectionState.DRAINING:
-            return
-        if self.state is not ConnectionState.OPEN:
-            self.finish()
-            return
-        self.pause_reading()
-        self.state = check_transition(self.state, ConnectionState.DRAINING)
+    def begin_drain(self) -> None:
+        """The server stops: process what was read, and what is still read, without a limit of the rate."""
+        super().begin_drain()
         if self._next_batch is not None:
             self._next_batch.reset(0)
-        else:
-            self._process()
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def end_drain(self) -> None:
+        if not self.output_blocked:  # else messages may wait until the peer reads; this is called again
+            self.drained()
+
+    def lost(self) -> None:
+        self._process_unless_scheduled()
+
+    def abort(self) -> None:
+        self._count_dropped()
+        super().abort()
+
+    def closed(self) -> None:
         cancel(self._next_batch)
         self._next_batch = None
-        try:
-            if reason.check(ConnectionDone):
-                # TLS has no half-close. What was read before its orderly end was accepted all the same.
-                self._process_remaining()
-        finally:
-            super().connectionLost(reason)
 
     # Internal
 
@@ -111,12 +115,14 @@ class MessageProtocol(StreamProtocol):
 
     def _process(self) -> None:
         """Process messages until none is left, the peer must read first, or this iteration's bound is reached."""
+        draining = self.factory.draining
         for _ in range(MESSAGES_PER_ITERATION):
             if self.output_blocked or not self.accepts_input:
                 return
-            wait = 0.0 if self.state is ConnectionState.DRAINING else self.pace()
+            wait = 0.0 if draining else self.pace()
             if wait:
                 self._schedule(wait)
+                self.delayed()
                 return
             if not self._process_one():
                 self._all_processed()
@@ -124,12 +130,12 @@ class MessageProtocol(StreamProtocol):
         self._schedule(0)
 
     def _all_processed(self) -> None:
-        """Every complete message is processed: go on as the input and the server's state say."""
+        """Every complete message is processed: read on, or close if the input has ended."""
         if self.input is InputState.ENDED:
             self._process_end()
             self.finish()
-        elif self.state is ConnectionState.DRAINING:
-            self.drained()
+        elif self.state is ConnectionState.LOST:
+            self.finish()
         else:
             self.resume_reading()
 
@@ -140,7 +146,12 @@ class MessageProtocol(StreamProtocol):
 
     def _process_scheduled(self) -> None:
         self._next_batch = None
-        self._process()
+        try:
+            self._process()
+        except Exception:
+            if self.state is ConnectionState.LOST:
+                self.finish()  # nothing else would end it
+            raise
 
     def _process_one(self) -> bool:
         """Process one message or refusal. Return whether there was one."""
@@ -157,14 +168,10 @@ class MessageProtocol(StreamProtocol):
         self.message_received(message)
         return True
 
-    def _process_remaining(self) -> None:
-        """Process what was read before the connection was lost: no more than one batch, and no faster than usual."""
-        for _ in range(MESSAGES_PER_ITERATION):
-            if not self.accepts_input or self.pace():
-                return
-            if not self._process_one():
-                self._process_end()
-                return
+    def _count_dropped(self) -> None:
+        """Count the messages that were read and will not be processed."""
+        if self.accepts_input and (waiting := self.framing.waiting()):
+            self.terms.counters.drop_lines(waiting, self.peer)
 
     def _process_end(self) -> None:
         """Process the message that the end of the stream completes."""

@@ -10,6 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import WrappingFactory
 
 from netsvc.limits.cause import Cause
+from netsvc.net.drain import Drain
 from netsvc.net.reactors import cancel
 from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.net.terms import Terms
@@ -45,7 +46,7 @@ class StreamFactory(_Factory):
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self.connections: set[StreamProtocol] = set()
-        self._drained: Deferred[None] | None = None  # while draining
+        self._drain: Drain | None = None  # while draining
         self._idle_check: IDelayedCall | None = None
         self._notices = 0  # in this reactor iteration
 
@@ -55,7 +56,7 @@ class StreamFactory(_Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         """Return the protocol of a new connection, or one that refuses it. None closes it without a message."""
-        if self._drained:
+        if self._drain:
             return None
         host = getattr(addr, "host", None)
         terms = self.terms
@@ -75,28 +76,24 @@ class StreamFactory(_Factory):
 
     @property
     def draining(self) -> bool:
-        """Whether the connections are being finished."""
-        return self._drained is not None
+        """Whether the server stops."""
+        return self._drain is not None
 
     def drain(self, timeout: float) -> Deferred[None]:
-        """Finish every connection: process what was read, send what is queued, close. Refuse new ones meanwhile.
+        """Process what the peers have sent, send what is queued, and close. Refuse new connections meanwhile.
 
         :param timeout: seconds after which the remaining connections are aborted; 0 waits for as long as it takes.
         :return: fires with None when the last connection is closed.
         """
-        if self._drained:
-            also: Deferred[None] = Deferred()
-            self._drained.chainDeferred(also)
-            return also
+        done: Deferred[None] = Deferred()
+        if self._drain:
+            self._drain.done.chainDeferred(done)
+            return done
         if not self.connections:
             return succeed(None)
-        drained = self._drained = Deferred()
-        if timeout:
-            deadline = self.terms.clock.callLater(timeout, self._abort_all)
-            drained.addCallback(lambda _: cancel(deadline))
-        for connection in tuple(self.connections):
-            connection.drain()
-        return drained
+        self._drain = Drain(self, timeout, done)
+        self._drain.begin()
+        return done
 
     def connection_opened(self, connection: StreamProtocol) -> None:
         """Add a connection. Its protocol calls this."""
@@ -116,9 +113,9 @@ class StreamFactory(_Factory):
         if self._idle_check is not None and not self.connections:
             cancel(self._idle_check)
             self._idle_check = None
-        if self._drained and not self.connections:
-            drained, self._drained = self._drained, None
-            drained.callback(None)
+        if self._drain and not self.connections:
+            drain, self._drain = self._drain, None
+            drain.end()
 
     def _refusal(self, cause: Cause) -> Protocol | None:
         """Return a protocol that tells a peer why it is refused; None to close without a message."""
@@ -150,16 +147,6 @@ class StreamFactory(_Factory):
             self._idle_check = self.terms.clock.callLater(0, self._check, remaining)
         else:
             self._idle_check = self.terms.clock.callLater(IDLE_CHECK_INTERVAL, self._check_all)
-
-    def _abort_all(self) -> None:
-        for connection in tuple(self.connections):
-            connection.disconnect(Cause.DRAIN_TIMEOUT)
-        # By the next iteration each has called connection_closed. Remove one whose own code failed before that.
-        self.terms.clock.callLater(0, self._remove_all)
-
-    def _remove_all(self) -> None:
-        for connection in tuple(self.connections):
-            self.connection_closed(connection)
 
 
 def wrapped_log_prefix(wrapper: WrappingFactory) -> str:

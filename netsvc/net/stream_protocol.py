@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 from typing import Protocol as Interface
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -36,6 +37,10 @@ LINGER = 1.0
 class ConnectionOwner(Interface):
     """Is told which connections there are: the factory."""
 
+    @property
+    def draining(self) -> bool:
+        """Whether the server stops."""
+
     def connection_opened(self, connection: StreamProtocol) -> None:
         """The connection is established."""
 
@@ -48,8 +53,8 @@ class StreamProtocol(Protocol):
     """One connection whose cost is bounded and that always ends.
 
     A subclass overrides :meth:`received`, and where it needs them :meth:`connection_ready`, :meth:`input_ended`,
-    :meth:`resume_processing`, :meth:`drain`, :meth:`idle` and ``connectionLost``. It sends with :meth:`send` and closes
-    with :meth:`finish`.
+    :meth:`resume_processing`, :meth:`end_drain`, :meth:`idle`, :meth:`lost` and :meth:`closed`.
+    It sends with :meth:`send` and closes with :meth:`finish`.
 
     The protocol is the producer of its own transport. While the peer does not read, it is not read from either.
 
@@ -90,7 +95,12 @@ class StreamProtocol(Protocol):
     @property
     def accepts_input(self) -> bool:
         """Whether input is processed: the connection is neither finishing nor closed."""
-        return self.state in (ConnectionState.OPEN, ConnectionState.DRAINING)
+        return self.state in (ConnectionState.OPEN, ConnectionState.LOST)
+
+    @property
+    def has_unprocessed_input(self) -> bool:
+        """Whether something that was read waits for a later reactor iteration."""
+        return False
 
     # Called by Twisted
 
@@ -144,9 +154,19 @@ class StreamProtocol(Protocol):
         if self.state is ConnectionState.HANDSHAKE:
             self.terms.counters.refuse(Cause.HANDSHAKE_FAILED, self.peer)
         self._drop_queue()
-        if self.state is not ConnectionState.CLOSED:
-            self.state = check_transition(self.state, ConnectionState.CLOSED)
-        self.factory.connection_closed(self)
+        if self.state is not ConnectionState.OPEN:
+            self._end()
+            return
+        if reason.check(ConnectionDone):
+            self.input = InputState.ENDED  # TLS has no half-close: it reports only this
+        self.state = check_transition(self.state, ConnectionState.LOST)
+        try:
+            self.lost()
+        except Exception:
+            self._end()
+            raise
+        if self.state is ConnectionState.LOST:
+            self._set_deadline(self.terms.limits.idle_timeout, Cause.IDLE_TIMEOUT)
 
     # Called by the transport, whose producer this protocol is
 
@@ -206,9 +226,16 @@ class StreamProtocol(Protocol):
         """The peer has read what was queued for it. By default, read from it again."""
         self.resume_reading()
 
-    def drain(self) -> None:
-        """The server stops. By default, send what is queued and close."""
+    def end_drain(self) -> None:
+        """The server stops, and what every peer sent is processed. By default, send what is queued and close."""
         self.finish()
+
+    def lost(self) -> None:
+        """The connection is lost. Process what was read before, then :meth:`finish`. By default, finish at once."""
+        self.finish()
+
+    def closed(self) -> None:
+        """The connection is closed, and nothing more is processed."""
 
     def idle(self, seconds: float) -> None:
         """There was no activity for ``seconds``. By default, close when the idle timeout is over."""
@@ -246,7 +273,8 @@ class StreamProtocol(Protocol):
         :param now: the monotonic time in seconds.
         :return: whether the connection was closed for it.
         """
-        if self.active or self.input is InputState.PAUSED or self.state is ConnectionState.HANDSHAKE:
+        waits = self.state in (ConnectionState.HANDSHAKE, ConnectionState.LOST)  # these have a deadline
+        if self.active or self.input is InputState.PAUSED or waits:
             self.active = False
             self._idle_since = now
         elif self.accepts_input and self.terms.limits.idle_timeout:
@@ -266,11 +294,24 @@ class StreamProtocol(Protocol):
             self.input = InputState.READING
             self.transport.resumeProducing()
 
+    def begin_drain(self) -> None:
+        """The server stops. A connection that cannot be used yet is closed; another one is still read from."""
+        if self.state in (ConnectionState.NEW, ConnectionState.HANDSHAKE):
+            self.finish()
+
+    def stop_reading(self) -> None:
+        """Read nothing more from the peer, whatever is processed or sent."""
+        self.pause_reading()
+        if self.input is InputState.PAUSED:
+            self.input = InputState.STOPPED
+
     def finish(self, cause: Cause | None = None) -> None:
         """Process no more input, send what is queued, and close. Abort if that makes no progress in time.
 
         :param cause: counts the connection as disconnected for this cause.
         """
+        if self.state is ConnectionState.LOST:
+            self._end()
         if self.state not in SENDING:
             return
         if cause is not None:
@@ -289,6 +330,8 @@ class StreamProtocol(Protocol):
 
     def abort(self) -> None:
         """End the connection now. What is queued is dropped."""
+        if self.state is ConnectionState.LOST:
+            self._end()
         if self.state in (ConnectionState.ABORTED, ConnectionState.CLOSED):
             return
         self.state = check_transition(self.state, ConnectionState.ABORTED)
@@ -306,6 +349,16 @@ class StreamProtocol(Protocol):
         self.state = check_transition(self.state, ConnectionState.OPEN)
         self.connection_ready()
 
+    def _end(self) -> None:
+        """The connection is lost, and nothing more is to be processed."""
+        if self.state is not ConnectionState.CLOSED:
+            self._cancel_deadline()
+            self.state = check_transition(self.state, ConnectionState.CLOSED)
+        try:
+            self.closed()
+        finally:
+            self.factory.connection_closed(self)
+
     def _close(self) -> None:
         """Close the connection. The transport holds everything that is to be sent."""
         self._set_deadline(self.terms.limits.close_timeout, Cause.CLOSE_TIMEOUT)
@@ -314,6 +367,8 @@ class StreamProtocol(Protocol):
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
+        if self.input is InputState.STOPPED:
+            self.input = InputState.PAUSED
         self.resume_reading()  # to see the peer close its side; with TLS, to see its answer to our close
 
     def _drop_queue(self) -> None:

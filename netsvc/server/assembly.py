@@ -112,7 +112,7 @@ class StreamService(MultiService):
     :param reactor: opens the ports.
     :param where: listening strings, as in :class:`~netsvc.server.config.Config`.
     :param factory: builds the protocols.
-    :param drain_timeout: seconds for sending what is queued when the service stops; 0 for no limit.
+    :param drain_timeout: seconds that a stop may take, see :meth:`StreamFactory.drain`; 0 for no limit.
     :param setting: the setting that holds the listening strings, for error messages and the log.
     :param send_buffer: bytes that the kernel may queue for each connection; 0 leaves it to the kernel.
     :param wrap: wraps the factory, in TLS for example. Not for ``ssl:`` and ``tls:``, which have TLS of their own.

@@ -228,7 +228,9 @@ class Config:
         f"Seconds that a closing connection may make no progress. Then it is aborted. {_NO_LIMIT}",
     )
     drain_timeout: float = _seconds(
-        5.0, f"Seconds for sending what is queued when the server stops. Then connections are aborted. {_NO_LIMIT}"
+        5.0,
+        "Seconds that a stop may take. At most half of them is for reading what peers are still sending. Then "
+        f"connections are aborted. {_NO_LIMIT}",
     )
     chat_rate: float = _setting(
         CHAT_RATE,

@@ -25,6 +25,7 @@ TOTALS = (
     ("netsvc_received_bytes", "Bytes that were read from peers.", "received_bytes"),
     ("netsvc_sent_bytes", "Bytes that were sent to peers or are queued for them.", "sent_bytes"),
     ("netsvc_dropped_bytes", "Bytes that were queued for a peer when its connection was aborted.", "dropped_bytes"),
+    ("netsvc_dropped_lines", "Lines that were read and not processed before their connection ended.", "dropped_lines"),
     ("netsvc_replies", "Replies, echoed pieces and chat lines, one for each receiving peer.", "replies"),
     ("netsvc_stalls", "How often more than 64 KiB were queued for a peer.", "stalls"),
 )

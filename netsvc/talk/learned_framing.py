@@ -42,6 +42,9 @@ class LearnedFraming:
             self._framing.receive(incomplete_character)
         return message
 
+    def waiting(self) -> int:
+        return self._framing.waiting()
+
     def has_partial(self) -> bool:
         return self._framing.has_partial()
 

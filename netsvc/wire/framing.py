@@ -34,6 +34,9 @@ class Framing(Protocol):
         :raises FramingError: once for each message that is refused. Call again for the next one.
         """
 
+    def waiting(self) -> int:
+        """Return how many complete messages were not returned yet."""
+
     def has_partial(self) -> bool:
         """Whether a message has begun and has not ended. Call it after ``next_message`` returned None."""
 
@@ -72,6 +75,9 @@ class PieceFraming:
 
     def next_message(self) -> bytes | None:
         return self._pieces.popleft() if self._pieces else None
+
+    def waiting(self) -> int:
+        return len(self._pieces)
 
     def has_partial(self) -> bool:
         return False
@@ -140,6 +146,9 @@ class LineFraming:
                 raise self._too_long()
             else:
                 return line.removesuffix(b"\r")
+
+    def waiting(self) -> int:
+        return self._buffer.count(b"\n", self._start)
 
     def has_partial(self) -> bool:
         return self._skipping or len(self._buffer) > self._start
