@@ -105,6 +105,21 @@ def test_networks_are_allowed_and_denied(
     assert connect(admission, None) is None
 
 
+@pytest.mark.parametrize(
+    "host", ["::192.0.2.1", "::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "2002:c000:201::1", "2002:c000:201:ff::9"]
+)
+def test_an_ipv4_address_inside_ipv6_meets_the_rules_for_ipv4(host: str) -> None:
+    assert not NetworkRules(deny=["192.0.2.0/24"]).allows(host)
+    assert NetworkRules(allow=["192.0.2.0/24"]).allows(host)
+    assert NetworkRules(deny=["192.0.3.0/24"]).allows(host)
+    assert not NetworkRules(deny=["::/0"], allow=["192.0.2.0/24"]).allows(host)
+
+
+@pytest.mark.parametrize("host", ["::", "::1", "2001:db8::192.0.2.1", "64:ff9b:1::192.0.2.1"])
+def test_another_ipv6_address_contains_no_ipv4_address(host: str) -> None:
+    assert NetworkRules(deny=["0.0.0.0/0"]).allows(host)
+
+
 def test_an_ipv4_network_written_as_ipv6_is_the_ipv4_network() -> None:
     networks = NetworkRules(deny=["::ffff:192.0.2.0/120"])
     assert not networks.allows("192.0.2.5")

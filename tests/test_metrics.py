@@ -76,6 +76,7 @@ def test_every_counter_is_a_prometheus_metric(pages: Pages) -> None:
     counters.refuse(Cause.SERVER_FULL, "192.0.2.1")
     counters.disconnect(Cause.SEND_QUEUE_FULL, "192.0.2.1")
     counters.unsent["EHOSTUNREACH"] += 2
+    counters.unreceived["ENOMEM"] += 3
     status, body = pages.get("/metrics")
     assert status == 200
     assert metrics_of(body) == {
@@ -90,6 +91,7 @@ def test_every_counter_is_a_prometheus_metric(pages: Pages) -> None:
         "netsvc_refused_total server_full": 1,
         "netsvc_disconnected_total send_queue_full": 1,
         "netsvc_unsent_total EHOSTUNREACH": 2,
+        "netsvc_unreceived_total ENOMEM": 3,
     }
 
 

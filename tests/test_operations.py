@@ -107,16 +107,29 @@ def test_a_full_server_refuses_connections_and_the_open_ones_stay(reactor: str) 
             pass  # until the server has processed the close
 
 
-@reactors
-def test_more_connections_than_files_do_not_affect_the_open_connections(reactor: str) -> None:
-    set_limit = """
+def with_file_limits(soft: int, hard: int, reactor: str) -> list[str]:
+    """Return the command that runs ``twist netsvc`` with these limits of open files."""
+    set_limits = f"""
 import os, resource, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 os.execv(sys.argv[1], sys.argv[1:])
 """
-    command = [TWIST[0], "-c", set_limit, *TWIST[:-1], f"--reactor={reactor}", TWIST[-1]]
+    return [TWIST[0], "-c", set_limits, *TWIST[:-1], f"--reactor={reactor}", TWIST[-1]]
+
+
+@pytest.mark.parametrize(("reactor", "files"), [("epoll", 500), ("uvloop", 500), ("select", 128)])
+def test_the_soft_limit_of_open_files_is_raised_to_the_hard_limit(reactor: str, files: int) -> None:
+    with running(*with_file_limits(128, 500, reactor), "--tcp", ANY_PORT, "--metrics", ANY_PORT) as server:
+        port = server.wait_for(r"metrics: listening on 127.0.0.1:(\d+)")[1]
+        server.wait_for("Starting reactor")
+        assert f"process_max_fds {files}.0" in page(port, "/metrics")[1]
+
+
+@reactors
+def test_more_connections_than_files_do_not_affect_the_open_connections(reactor: str) -> None:
+    flags = ("--tcp", ANY_PORT, "--max-per-host", "0", "--connect-rate", "0")
     with (
-        running(*command, "--tcp", ANY_PORT, "--max-per-host", "0", "--connect-rate", "0") as server,
+        running(*with_file_limits(128, 128, reactor), *flags) as server,
         ExitStack() as stack,
     ):
         port = int(server.wait_for(r"(?:tcp|chat): listening on \S*:(\d+)\n")[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 import time
@@ -14,9 +15,11 @@ from twisted.internet import reactor  # noqa: TID251  real sockets
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 
+from netsvc.limits.cause import Cause
 from netsvc.net.datagram_protocol import DATAGRAMS_PER_ITERATION, ConnectedDatagramProtocol, DatagramService, listen_for
 from netsvc.net.listening import Listener, datagram_listener
 from netsvc.net.shared_ports import SharedPorts
+from netsvc.net.udp_port import UdpPort
 from netsvc.net.udp_socket import TELLS_LOCAL_ADDRESS, KernelUdpSocket, open_udp_socket
 from netsvc.testing import Network
 from netsvc.timestamp.client import ask_timestamp
@@ -286,19 +289,82 @@ def test_a_broadcast_datagram_has_another_destination_than_the_address_to_reply_
     [datagram] = receive(receiving, network)
     assert datagram.destination == b"\xff\xff\xff\xff"
     assert datagram.local == b"\x0a\0\0\x01"
+    assert datagram.sent_to_group
     assert receiving.send_batch([Datagram(b"here", datagram.peer, datagram.local)]) == []
 
 
 @linux
-def test_a_real_broadcast_datagram_has_another_destination_than_the_address_to_reply_from(network: Network) -> None:
-    server = open_udp_socket(reactor, "0.0.0.0", 0, 1000)
+@pytest.mark.parametrize("metadata", [False, True])
+@pytest.mark.parametrize(("interface", "prefix"), [("0.0.0.0", b""), ("::", b"\0" * 10 + b"\xff\xff")])
+def test_a_real_broadcast_datagram_has_another_destination_than_the_address_to_reply_from(
+    network: Network, interface: str, prefix: bytes, metadata: bool
+) -> None:
+    server = open_udp_socket(reactor, interface, 0, 1000, metadata=metadata)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         client.sendto(b"anybody?", ("127.255.255.255", server.getsockname()[1]))
         [datagram] = receive(server, network)
-    assert datagram.destination == socket.inet_aton("127.255.255.255")
-    assert datagram.local == socket.inet_aton("127.0.0.1")
+    assert datagram.destination == prefix + socket.inet_aton("127.255.255.255")
+    assert datagram.local == prefix + socket.inet_aton("127.0.0.1")
+    assert datagram.sent_to_group
     server.close()
+
+
+@linux
+@pytest.mark.parametrize("where", ["0", "0.0.0.0:0"])
+@ensureDeferred
+async def test_a_datagram_to_a_broadcast_address_is_not_answered(where: str) -> None:
+    service = terms(reactor)
+    listener, port = serve(reactor, where, lambda: TimestampProtocol(service))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        client.sendto(b"anybody?", ("127.255.255.255", port))
+        answer = await Deferred.fromCoroutine(ask_timestamp(reactor, "127.0.0.1", port, b"you"))
+        assert answer.payload == b"you"
+        with pytest.raises(BlockingIOError):
+            client.recv(100, socket.MSG_DONTWAIT)
+    assert service.counters.refused == {Cause.SENT_TO_GROUP: 1}
+    assert service.counters.replies == 1
+    await stop(listener)
+
+
+class FailingSocket:
+    """A real socket whose system calls fail at first."""
+
+    def __init__(self, udp_socket: UdpSocket, failures: list[OSError]) -> None:
+        self._socket = udp_socket
+        self._failures = failures
+
+    def receive_batch(self, maximum: int) -> list[Datagram]:
+        if self._failures:
+            raise self._failures.pop()
+        return self._socket.receive_batch(maximum)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+
+@ensureDeferred
+async def test_a_failed_receive_is_counted_and_the_port_lives_on() -> None:
+    service = terms(reactor)
+    failing: Any = FailingSocket(
+        open_udp_socket(reactor, "127.0.0.1", 0, 1000), [OSError(errno.ENOMEM, ""), OSError(errno.EIO, "")]
+    )
+    port = UdpPort(reactor, TimestampProtocol(service), failing)
+    port.startListening()
+    answer = await Deferred.fromCoroutine(ask_timestamp(reactor, "127.0.0.1", port.getHost().port, b"hello"))
+    assert answer.payload == b"hello"
+    assert service.counters.unreceived == {"EIO": 1, "ENOMEM": 1}
+    await port.stopListening()
+
+
+@ensureDeferred
+async def test_a_port_may_be_closed_after_a_failed_receive() -> None:
+    failing: Any = FailingSocket(open_udp_socket(reactor, "127.0.0.1", 0, 1000), [OSError(errno.ENOMEM, "")])
+    port = UdpPort(reactor, TimestampProtocol(terms(reactor)), failing)
+    port.startListening()
+    port.doRead()
+    await port.stopListening()
 
 
 @linux

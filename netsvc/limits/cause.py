@@ -27,6 +27,7 @@ class Cause(Enum):
     DATAGRAM_TOO_LONG = "datagram_too_long", "the datagram is too long"
     PRIVILEGED_PORT = "privileged_port", "sent from a privileged port"
     OWN_PORT = "own_port", "sent from the service's own port number"
+    SENT_TO_GROUP = "sent_to_group", "sent to a broadcast or multicast address"
     OWN_REPLY = "own_reply", "the datagram is a reply of this service"
     DATAGRAM_RATE = "datagram_rate", "too many datagrams per second"
 

@@ -9,6 +9,8 @@ from netsvc.errors import NetsvcError
 
 IPNetwork = IPv4Network | IPv6Network
 
+_NAT64 = IPv6Network("64:ff9b::/96")
+
 
 class InvalidNetworkError(NetsvcError, ValueError):
     """The text is not a network; the message says why."""
@@ -44,7 +46,10 @@ class NetworkRules:
         self._deny = _parsed("deny", deny)
 
     def allows(self, host: str) -> bool:
-        """Whether the IP address ``host`` is allowed. An IPv4 address inside IPv6 counts as the IPv4 address.
+        """Whether the IP address ``host`` is allowed.
+
+        An IPv4 address inside IPv6 meets the rules for IPv4 as well. It may be mapped or compatible (RFC 4291,
+        2.5.5), translated (``64:ff9b::/96``, RFC 6052) or 6to4 (``2002::/16``, RFC 3056).
 
         :raises InvalidNetworkError: for a text that is not an IP address.
         """
@@ -54,11 +59,28 @@ class NetworkRules:
             address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
         except ValueError:
             raise InvalidNetworkError(f"{host!r} is not an IP address") from None
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        if any(address in network for network in self._deny):
+        addresses = (address, *_embedded(address))
+        if _any_in(addresses, self._deny):
             return False
-        return not self._allow or any(address in network for network in self._allow)
+        return not self._allow or _any_in(addresses, self._allow)
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    """Return the IPv4 address inside an IPv6 address, if there is one."""
+    if isinstance(address, IPv4Address):
+        return []
+    number = int(address)
+    if address.ipv4_mapped:
+        return [address.ipv4_mapped]
+    if address.sixtofour:
+        return [address.sixtofour]
+    if number >> 32 == int(_NAT64.network_address) >> 32 or (number >> 32 == 0 and number > 1):
+        return [IPv4Address(number & 0xFFFFFFFF)]
+    return []
+
+
+def _any_in(addresses: Iterable[IPv4Address | IPv6Address], networks: Iterable[IPNetwork]) -> bool:
+    return any(address in network for network in networks for address in addresses)
 
 
 def _parsed(name: str, networks: Iterable[str | IPNetwork]) -> tuple[IPNetwork, ...]:

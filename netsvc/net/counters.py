@@ -31,6 +31,7 @@ class Counters:
     :ivar refused: connections, datagrams, lines and names that were refused, by cause.
     :ivar disconnected: connections that were ended because of what the peer did or failed to do, by cause.
     :ivar unsent: datagrams that the system did not send, by the name of the error (``EHOSTUNREACH``).
+    :ivar unreceived: how often the system failed to return a datagram, by the name of the error (``ENOMEM``).
     """
 
     log = Logger()
@@ -43,6 +44,7 @@ class Counters:
         self.refused: Counter[Cause] = Counter()
         self.disconnected: Counter[Cause] = Counter()
         self.unsent: Counter[str] = Counter()
+        self.unreceived: Counter[str] = Counter()
         self._monotonic = monotonic
         self._quiet_until: dict[Cause, float] = {}
         self._logged: dict[Cause, int] = {}  # the count at the last log line
@@ -54,6 +56,7 @@ class Counters:
             ("refused", _by_label(self.refused)),
             ("disconnected", _by_label(self.disconnected)),
             ("unsent", self.unsent),
+            ("unreceived", self.unreceived),
         )
         return "; ".join(
             [

@@ -57,6 +57,9 @@ class DatagramService(DatagramProtocol):
         """Process one datagram."""
         raise NotImplementedError
 
+    def not_received(self, failure: OSError) -> None:
+        """The system failed to return a datagram. The port tries again."""
+
     def not_sent(self, reply: Datagram, failure: Exception) -> None:
         """The system did not send a reply. ``failure`` is an ``OSError`` or Twisted's ``MessageLengthError``."""
 

@@ -8,14 +8,17 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IListeningPort, IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsvc.net.datagram_protocol import DATAGRAMS_PER_ITERATION, DatagramService
-from netsvc.net.reactors import Reactor
+from netsvc.net.reactors import Reactor, cancel
 from netsvc.wire.datagram import Datagram, UdpSocket
+
+#: Seconds after a failed receive until the next one.
+RETRY_INTERVAL = 0.1
 
 
 @implementer(IListeningPort, IReadDescriptor)
@@ -35,6 +38,7 @@ class UdpPort:
         self.socket = udp_socket
         self._closed: Deferred[None] = Deferred()
         self._stopping = False
+        self._retry: IDelayedCall | None = None
 
     # IListeningPort
 
@@ -86,7 +90,13 @@ class UdpPort:
         return type(self._service).__name__
 
     def doRead(self) -> None:
-        batch = self.socket.receive_batch(DATAGRAMS_PER_ITERATION)
+        try:
+            batch = self.socket.receive_batch(DATAGRAMS_PER_ITERATION)
+        except OSError as e:  # such as ENOMEM; the port lives on
+            self._service.not_received(e)
+            self.stopReading()  # the reactor would call again at once
+            self._retry = self._reactor.callLater(RETRY_INTERVAL, self.startReading)
+            return
         if not batch:
             return
         try:
@@ -102,6 +112,7 @@ class UdpPort:
         if self.socket.fileno() == -1:
             return
         self._stopping = True
+        cancel(self._retry)
         self.stopReading()
         self.socket.close()
         self._service.doStop()

@@ -33,6 +33,7 @@ BY_CAUSE = (
     ("netsvc_refused", "Connections, datagrams, lines and names that were refused, by cause.", "refused"),
     ("netsvc_disconnected", "Connections that were ended because of the peer, by cause.", "disconnected"),
     ("netsvc_unsent", "Datagrams that the system did not send, by error.", "unsent"),
+    ("netsvc_unreceived", "How often the system failed to return a datagram, by error.", "unreceived"),
 )
 CONNECTIONS = ("netsvc_connections", "Open connections.")
 

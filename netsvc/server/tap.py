@@ -14,6 +14,7 @@ from twisted.python.usage import UsageError
 
 from netsvc import __version__
 from netsvc.errors import ConfigError, SettingError, flag_of
+from netsvc.limits.admission import raise_file_limit
 from netsvc.net.reactors import Reactor
 from netsvc.server.assembly import NetsvcService, netsvc_service
 from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS, Config, Setting
@@ -165,7 +166,10 @@ class _CommandLineService(MultiService):
 def makeService(options: Options) -> IService:
     """Called by ``twist`` and ``twistd`` after they have installed the reactor."""
     from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
+    from twisted.internet.selectreactor import SelectReactor
 
+    if not isinstance(reactor, SelectReactor):  # select() fails for files above 1,023
+        raise_file_limit()
     try:
         serving = netsvc_service(reactor, options.config())
         signals = Signals(cast(StoppableReactor, reactor), serving.reload, serving.log_counters)

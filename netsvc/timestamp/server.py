@@ -37,11 +37,16 @@ class TimestampProtocol(DatagramService):
         counters, check, reply = terms.counters, self._guard.check, self._formatter.reply
         replies = []
         for datagram in batch:
-            payload, peer, local = datagram[:3]
+            payload, peer, local, destination = datagram[:4]
             size = len(payload)
             counters.received_bytes += size
             host, port = peer[0], peer[1]
-            cause = Cause.OWN_REPLY if is_timestamp_reply(payload) else check(size, host, port, self._own_port, now)
+            if destination != local and datagram.sent_to_group:
+                cause: Cause | None = Cause.SENT_TO_GROUP
+            elif is_timestamp_reply(payload):
+                cause = Cause.OWN_REPLY
+            else:
+                cause = check(size, host, port, self._own_port, now)
             if cause is not None:
                 counters.refuse(cause, format_host(host))
                 continue
@@ -50,6 +55,9 @@ class TimestampProtocol(DatagramService):
             replies.append(Datagram(answer, peer, local))
         counters.replies += len(replies)
         return replies
+
+    def not_received(self, failure: OSError) -> None:
+        self._terms.counters.unreceived[errno.errorcode.get(failure.errno or 0, "unknown")] += 1
 
     def not_sent(self, reply: Datagram, failure: Exception) -> None:
         """Count it. A retry would not help: the peer is unreachable, or the send buffer is full."""

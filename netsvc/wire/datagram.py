@@ -32,12 +32,20 @@ class Datagram(NamedTuple):
     ttl: int | None = None
     dscp: int | None = None
 
+    @property
+    def sent_to_group(self) -> bool:
+        """Whether it was sent to a broadcast or multicast address, as far as the system tells."""
+        return self.destination is not None and (self.local is None or self.local[:16] != self.destination)
+
 
 class UdpSocket(Protocol):
     """A bound UDP socket that does not block."""
 
     def receive_batch(self, maximum: int) -> list[Datagram]:
-        """Return the datagrams that have arrived, at most ``maximum``; an empty list if there is none."""
+        """Return the datagrams that have arrived, at most ``maximum``; an empty list if there is none.
+
+        :raises OSError: if the system fails. The socket may work again later.
+        """
 
     def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
         """Send datagrams. Return those that the system did not send, each with its error."""
