@@ -136,7 +136,7 @@ def idle_members(serving: Serving, seconds: float) -> Iterator[Finding]:
                 before = target.memory()
             opened.append(connect(target.ports[0], number))
             opened[-1].sendall(b"/join #r%d\n" % (number // 10))
-            while b"you are in #r" not in opened[-1].recv(10_000):
+            while b" in #r" not in opened[-1].recv(10_000):
                 pass
         yield Finding("memory for each", (target.memory() - before) / members / 1024, 6, "KiB")
         yield from quiet(target)

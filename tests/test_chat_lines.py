@@ -164,6 +164,17 @@ def test_lines_that_were_read_are_delivered_at_the_usual_rate_after_a_close_or_a
     assert factory.terms.counters.dropped_lines == 0
 
 
+@pytest.mark.parametrize("rest", [b"", b"unfinished", b"x" * 2000])
+def test_a_member_without_a_waiting_line_leaves_at_once(clock: Clock, rest: bytes) -> None:
+    factory = ChatFactory(terms(clock))
+    ann, _ = member(factory, "ann")  # this used the one line that a new member has
+    _, to_bob = member(factory, "bob")
+    ann.dataReceived(rest)
+    lose(ann, ConnectionLost)
+    assert taken(to_bob).endswith(b"* ann left\n")
+    assert ann not in factory.connections
+
+
 def test_lines_that_cannot_be_delivered_before_the_idle_timeout_are_counted_and_logged_once(clock: Clock) -> None:
     factory = ChatFactory(terms(clock, idle_timeout=2.0))
     members = [member(factory, nick)[0] for nick in ("ann", "bob")]

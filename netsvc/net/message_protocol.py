@@ -97,6 +97,8 @@ class MessageProtocol(StreamProtocol):
             self.drained()
 
     def lost(self) -> None:
+        if not self.framing.waiting():
+            self._cancel_batch()  # nothing waits for the rate
         self._process_unless_scheduled()
 
     def abort(self) -> None:
@@ -104,10 +106,13 @@ class MessageProtocol(StreamProtocol):
         super().abort()
 
     def closed(self) -> None:
-        cancel(self._next_batch)
-        self._next_batch = None
+        self._cancel_batch()
 
     # Internal
+
+    def _cancel_batch(self) -> None:
+        cancel(self._next_batch)
+        self._next_batch = None
 
     def _process_unless_scheduled(self) -> None:
         if self._next_batch is None:
@@ -120,7 +125,7 @@ class MessageProtocol(StreamProtocol):
             if self.output_blocked or not self.accepts_input:
                 return
             wait = 0.0 if draining else self.pace()
-            if wait:
+            if wait and (self.state is not ConnectionState.LOST or self.framing.waiting()):
                 self._schedule(wait)
                 self.delayed()
                 return
