@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError, ConnectionRefusedError  # noqa: A004
 from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
 
 from netsvc import Config, ConfigError, EchoClient, ListenError, ask_timestamp, netsvc_service
 from netsvc.net.listening import Listener
@@ -53,6 +55,23 @@ class Collector(Protocol):
 async def connected(port: int, protocol: Any) -> Any:
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
     return await connectProtocol(endpoint, protocol).addTimeout(SECONDS, reactor)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@ensureDeferred
+async def test_a_service_is_ready_while_every_port_is_open(lost: int) -> None:
+    service = netsvc_service(reactor, Config(tcp=["127.0.0.1:0"], udp=["127.0.0.1:0"]))
+    assert not service.is_ready()
+    service.startService()
+    assert service.is_ready()
+    [port] = listeners(service)[lost].ports
+    port.connectionLost(Failure(OSError(errno.EIO, "")))  # type: ignore[attr-defined]  # as the reactor does
+    assert not service.is_ready()
+    await service.stopService()
+    service.startService()
+    assert service.is_ready()
+    await service.stopService()
+    assert not service.is_ready()
 
 
 def test_metrics_without_their_extra_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

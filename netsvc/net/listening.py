@@ -95,6 +95,11 @@ class Listener(Service):
         """Return the local addresses as they would be typed."""
         return ", ".join(map(_format_local, self.addresses()))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether every port is open. The reactor closes a port whose system calls fail."""
+        return bool(self.ports) and all(_is_open(port) for port in self.ports)
+
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
         self._open()
@@ -187,6 +192,10 @@ def stream_listener(
         return Listener(setting, text, [opener], send_buffer)
     open_on = partial(_quietly, reactor.listenTCP, where.port, factory, BACKLOG)
     return Listener(setting, text, [partial(execute, _open_addresses, where, open_on)], send_buffer)
+
+
+def _is_open(port: Any) -> bool:
+    return not hasattr(port, "fileno") or port.fileno() != -1
 
 
 def _format_local(address: Any) -> str:

@@ -91,7 +91,7 @@ def _pages(reactor: Reactor, where: str, service: NetsvcService) -> Listener:
         raise missing_extra("metrics", where, e, "metrics") from None
     own = Counters(monotonic_of(reactor), "metrics")
     service.counters.append(own)
-    site = metrics_site(service.counters, lambda: bool(service.running), reactor, own)
+    site = metrics_site(service.counters, service.is_ready, reactor, own)
     return stream_listener(reactor, "metrics", f"127.0.0.1:{where}" if where.isdecimal() else where, site)
 
 
@@ -160,6 +160,14 @@ class NetsvcService(MultiService):
         self.tls = tls
         self.counters: list[Counters] = []
         self.pages: Listener | None = None
+
+    def is_ready(self) -> bool:
+        """Whether the services run and every port is open."""
+        listeners = [
+            *self,
+            *(listener for service in self if isinstance(service, MultiService) for listener in service),
+        ]
+        return bool(self.running) and all(part.is_open for part in listeners if isinstance(part, Listener))
 
     def log_counters(self) -> None:
         """Log the counters, one line for each service."""
