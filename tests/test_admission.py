@@ -105,14 +105,25 @@ def test_networks_are_allowed_and_denied(
     assert connect(admission, None) is None
 
 
-@pytest.mark.parametrize(
-    "host", ["::192.0.2.1", "::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "2002:c000:201::1", "2002:c000:201:ff::9"]
-)
-def test_an_ipv4_address_inside_ipv6_meets_the_rules_for_ipv4(host: str) -> None:
+@pytest.mark.parametrize("host", ["::192.0.2.1", "64:ff9b::192.0.2.1", "2002:c000:201::1", "2002:c000:201:ff::9"])
+def test_an_ipv4_address_inside_ipv6_is_denied_by_the_rules_for_ipv4(host: str) -> None:
     assert not NetworkRules(deny=["192.0.2.0/24"]).allows(host)
-    assert NetworkRules(allow=["192.0.2.0/24"]).allows(host)
+    assert not NetworkRules(deny=["::/0"]).allows(host)
     assert NetworkRules(deny=["192.0.3.0/24"]).allows(host)
-    assert not NetworkRules(deny=["::/0"], allow=["192.0.2.0/24"]).allows(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"), [("::192.0.2.1", False), ("2002:c000:201::1", False), ("64:ff9b::192.0.2.1", True)]
+)
+def test_only_a_translated_ipv4_address_is_allowed_by_the_rules_for_ipv4(host: str, allowed: bool) -> None:
+    assert NetworkRules(allow=["192.0.2.0/24"]).allows(host) == allowed
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "::ffff:192.0.2.1"])
+def test_a_mapped_address_is_the_ipv4_address(host: str) -> None:
+    assert NetworkRules(deny=["::/0"]).allows(host)
+    assert not NetworkRules(allow=["::/0"]).allows(host)
+    assert NetworkRules(allow=["192.0.2.0/24"]).allows(host)
 
 
 @pytest.mark.parametrize("host", ["::", "::1", "2001:db8::192.0.2.1", "64:ff9b:1::192.0.2.1"])

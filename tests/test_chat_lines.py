@@ -164,6 +164,18 @@ def test_lines_that_were_read_are_delivered_at_the_usual_rate_after_a_close_or_a
     assert factory.terms.counters.dropped_lines == 0
 
 
+@pytest.mark.parametrize(("reason", "said"), [(ConnectionDone, b"<ann> unfinished\n"), (ConnectionLost, b"")])
+def test_an_unfinished_line_is_delivered_after_an_orderly_close_only(
+    factory: ChatFactory, reason: type[Exception], said: bytes
+) -> None:
+    ann, _ = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    taken(to_bob)
+    ann.dataReceived(b"unfinished")
+    lose(ann, reason)
+    assert taken(to_bob) == said + b"* ann left\n"
+
+
 @pytest.mark.parametrize("rest", [b"", b"unfinished", b"x" * 2000])
 def test_a_member_without_a_waiting_line_leaves_at_once(clock: Clock, rest: bytes) -> None:
     factory = ChatFactory(terms(clock))
@@ -199,10 +211,12 @@ def test_a_member_that_pastes_is_told_how_many_of_its_lines_wait_and_for_how_lon
     clock.advance(10)
     taken(to_ann)
     ann.dataReceived(b"".join(b"%d\n" % number for number in range(200)))
-    assert taken(to_ann) == b"* 190 of your lines wait for their turn: they are sent in 38 seconds\n"
-    clock.pump([0.21] * 190)
+    assert taken(to_ann) == b"* 190 lines wait; the last is sent in 38 s\n"
+    clock.pump([0.21] * 191)
     assert taken(to_bob).splitlines() == [b"<ann> %d" % number for number in range(200)]
     assert taken(to_ann) == b""
+    ann.dataReceived(b"x\n" * 50)
+    assert taken(to_ann).endswith(b"* 40 lines wait; the last is sent in 8 s\n")
 
 
 def test_a_member_whose_lines_wait_for_less_than_a_second_is_not_told(clock: Clock) -> None:

@@ -435,6 +435,32 @@ def test_a_message_that_fails_after_the_connection_was_lost_ends_the_connection(
     assert not clock.getDelayedCalls()
 
 
+def test_a_message_that_fails_in_a_later_iteration_aborts_the_connection(clock: Clock) -> None:
+    class FailingLater(AcknowledgeProtocol):
+        def message_received(self, message: bytes) -> None:
+            if message:
+                raise ZeroDivisionError
+
+    class FailingFactory(AcknowledgeFactory):
+        def build_connection(self) -> FailingLater:
+            return FailingLater(LineFraming())
+
+    protocol, transport = connect(FailingFactory(terms(clock), ReplyTemplate("x"), "line"))
+    protocol.dataReceived(b"\n" * MESSAGES_PER_ITERATION + b"x\n")
+    with pytest.raises(ZeroDivisionError):
+        clock.advance(0)
+    assert transport.aborted
+    lose(protocol)
+
+
+def test_a_connection_in_its_handshake_is_closed_when_the_server_stops(clock: Clock) -> None:
+    factory = AcknowledgeFactory(terms(clock), ReplyTemplate("x"))
+    protocol, transport = connect(factory, transport=HandshakingTransport())
+    factory.drain(5.0)
+    assert transport.disconnecting
+    lose(protocol)
+
+
 def test_many_messages_in_one_read_are_processed_in_several_iterations(clock: Clock) -> None:
     protocol, transport = connect(AcknowledgeFactory(terms(clock), ReplyTemplate("{message}"), "line"))
     protocol.dataReceived(b"".join(b"%d\n" % n for n in range(3 * MESSAGES_PER_ITERATION)))

@@ -104,7 +104,7 @@ def test_help_describes_the_flags_with_their_defaults() -> None:
     text = " ".join(str(Options()).split())
     for flag in ("--tcp=", "--udp=", "--chat=", "--reply=", "--framing=", "--queue-max=", "--udp-max-size="):
         assert flag in text
-    assert "Seconds that a stop may take." in text
+    assert "Seconds that a stop may take; then connections are aborted." in text
     assert "0: no limit. [default: 5.0]" in text
     assert "Without any of these flags: --tcp 1314 --udp 520" in text
 

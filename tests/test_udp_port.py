@@ -358,6 +358,40 @@ async def test_a_failed_receive_is_counted_and_the_port_lives_on() -> None:
     await port.stopListening()
 
 
+def test_a_service_that_pauses_after_a_failed_receive_stays_paused(network: Network) -> None:
+    host = network.host("server", "10.0.0.1")
+    failing: Any = FailingSocket(open_udp_socket(host.reactor, "10.0.0.1", 7, 1000), [OSError(errno.ENOMEM, "")])
+    service = TimestampProtocol(terms(host.reactor))
+    port = UdpPort(host.reactor, service, failing)
+    port.startListening()
+    port.doRead()
+    service.pauseProducing()
+    network.advance(1.0)
+    assert port not in host.reactor.getReaders()
+    service.resumeProducing()
+    assert port in host.reactor.getReaders()
+    port.stopListening()
+    network.advance(1.0)
+
+
+def test_datagrams_that_arrived_before_a_failed_receive_are_returned_first() -> None:
+    received: list[Any] = [(b"one", [], 0, ("192.0.2.1", 4000)), (b"two", [], 0, ("192.0.2.1", 4000))]
+
+    class Socket(socket.socket):
+        def recvmsg(self, *_: int) -> Any:
+            if not received:
+                raise OSError(errno.ENOMEM, "")
+            return received.pop(0)
+
+    bound = Socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0))
+    udp_socket = KernelUdpSocket(bound, 1000)
+    assert [datagram.payload for datagram in udp_socket.receive_batch(64)] == [b"one", b"two"]
+    with pytest.raises(OSError, match="12"):
+        udp_socket.receive_batch(64)
+    udp_socket.close()
+
+
 @ensureDeferred
 async def test_a_port_may_be_closed_after_a_failed_receive() -> None:
     failing: Any = FailingSocket(open_udp_socket(reactor, "127.0.0.1", 0, 1000), [OSError(errno.ENOMEM, "")])

@@ -42,19 +42,21 @@ class ChatProtocol(MessageProtocol):
         return self._bucket.wait(self.terms.monotonic())
 
     def delayed(self) -> None:
+        lines = self.framing.waiting()
+        self._told_of_delay = self._told_of_delay and lines > 0
         if self._told_of_delay:
             return
-        lines = self.framing.waiting()
         seconds = lines * self.factory.cost(self.host) / self.factory.rate
         if seconds >= MENTIONED_DELAY:
             self._told_of_delay = True
-            self.tell(Notice(f"{lines} of your lines wait for their turn: they are sent in {seconds:.0f} seconds"))
+            self.tell(
+                Notice(f"{lines} {'line waits' if lines == 1 else 'lines wait'}; the last is sent in {seconds:.0f} s")
+            )
 
     def check_idle(self, now: float) -> bool:
         limit = self.terms.limits.idle_timeout
         if not (self.has_unprocessed_input and self.pace()):
             self._throttled_since = now
-            self._told_of_delay = False
         elif 0 < limit <= 2 * (now - self._throttled_since):
             # A peer that is not read from may have disconnected unnoticed. Two writes to it reveal that.
             self._throttled_since = now

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
+from contextlib import suppress
 
 from netsvc.limits.cause import Cause
 from netsvc.limits.networks import NetworkRules
@@ -33,7 +34,8 @@ def raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        with suppress(OSError, ValueError):  # some systems allow fewer than their hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def default_max_connections() -> int:

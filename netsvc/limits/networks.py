@@ -48,8 +48,9 @@ class NetworkRules:
     def allows(self, host: str) -> bool:
         """Whether the IP address ``host`` is allowed.
 
-        An IPv4 address inside IPv6 meets the rules for IPv4 as well. It may be mapped or compatible (RFC 4291,
-        2.5.5), translated (``64:ff9b::/96``, RFC 6052) or 6to4 (``2002::/16``, RFC 3056).
+        A mapped IPv4 address (``::ffff:192.0.2.1``) counts as the IPv4 address. Other IPv4 addresses inside IPv6 meet
+        the rules for IPv4 as well: translated ones (``64:ff9b::/96``, RFC 6052) all rules; compatible ones
+        (RFC 4291, 2.5.5.1) and 6to4 (``2002::/16``, RFC 3056) only ``deny``, because anybody can send from them.
 
         :raises InvalidNetworkError: for a text that is not an IP address.
         """
@@ -59,28 +60,25 @@ class NetworkRules:
             address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
         except ValueError:
             raise InvalidNetworkError(f"{host!r} is not an IP address") from None
-        addresses = (address, *_embedded(address))
-        if _any_in(addresses, self._deny):
+        forgeable: IPv4Address | None = None
+        translated: IPv4Address | None = None
+        if isinstance(address, IPv6Address):
+            number = int(address)
+            if address.ipv4_mapped:
+                address = address.ipv4_mapped
+            elif address in _NAT64:
+                translated = IPv4Address(number & 0xFFFFFFFF)
+            elif number >> 32 == 0 and number > 1:
+                forgeable = IPv4Address(number)
+            else:
+                forgeable = address.sixtofour
+        if _any_in((address, translated, forgeable), self._deny):
             return False
-        return not self._allow or _any_in(addresses, self._allow)
+        return not self._allow or _any_in((address, translated), self._allow)
 
 
-def _embedded(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
-    """Return the IPv4 address inside an IPv6 address, if there is one."""
-    if isinstance(address, IPv4Address):
-        return []
-    number = int(address)
-    if address.ipv4_mapped:
-        return [address.ipv4_mapped]
-    if address.sixtofour:
-        return [address.sixtofour]
-    if number >> 32 == int(_NAT64.network_address) >> 32 or (number >> 32 == 0 and number > 1):
-        return [IPv4Address(number & 0xFFFFFFFF)]
-    return []
-
-
-def _any_in(addresses: Iterable[IPv4Address | IPv6Address], networks: Iterable[IPNetwork]) -> bool:
-    return any(address in network for network in networks for address in addresses)
+def _any_in(addresses: Iterable[IPv4Address | IPv6Address | None], networks: Iterable[IPNetwork]) -> bool:
+    return any(address in network for address in addresses if address is not None for network in networks)
 
 
 def _parsed(name: str, networks: Iterable[str | IPNetwork]) -> tuple[IPNetwork, ...]:

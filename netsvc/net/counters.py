@@ -25,7 +25,7 @@ class Counters:
     :ivar received_bytes: bytes that were read from peers.
     :ivar sent_bytes: bytes that were written to a transport or are queued for a peer.
     :ivar dropped_bytes: bytes that were queued for a peer when its connection was aborted, as far as is known.
-    :ivar dropped_lines: lines that were read and not processed, because a deadline ended their connection.
+    :ivar dropped_lines: lines that were read and not processed, because a limit or a deadline ended their connection.
     :ivar replies: replies, echoed pieces and chat lines, one for each receiving peer.
     :ivar stalls: how often more than 64 KiB were queued for a peer.
     :ivar refused: connections, datagrams, lines and names that were refused, by cause.

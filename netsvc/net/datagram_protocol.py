@@ -58,7 +58,8 @@ class DatagramService(DatagramProtocol):
         raise NotImplementedError
 
     def not_received(self, failure: OSError) -> None:
-        """The system failed to return a datagram. The port tries again."""
+        """The system failed to return a datagram. The port tries again after 100 ms. By default, log it."""
+        self.log.error("{service}: a receive failed: {failure}", service=type(self).__name__, failure=failure)
 
     def not_sent(self, reply: Datagram, failure: Exception) -> None:
         """The system did not send a reply. ``failure`` is an ``OSError`` or Twisted's ``MessageLengthError``."""

@@ -51,11 +51,13 @@ class MessageProtocol(StreamProtocol):
         """The next message waits for :meth:`pace`."""
 
     def drained(self) -> None:
-        """The server stops, and everything that was read is processed. By default, close."""
+        """The server stops, and everything that every peer sent is processed. By default, close."""
         self.finish()
 
     @property
     def has_unprocessed_input(self) -> bool:
+        if self.output_blocked:  # the messages that were read wait until the peer reads
+            return self.accepts_input and self.framing.waiting() > 0
         return self._next_batch is not None
 
     # Called by the base class
@@ -93,8 +95,7 @@ class MessageProtocol(StreamProtocol):
             self._next_batch.reset(0)
 
     def end_drain(self) -> None:
-        if not self.output_blocked:  # else messages may wait until the peer reads; this is called again
-            self.drained()
+        self.drained()
 
     def lost(self) -> None:
         if not self.framing.waiting():
@@ -154,8 +155,11 @@ class MessageProtocol(StreamProtocol):
         try:
             self._process()
         except Exception:
+            # Nothing else would end it.
             if self.state is ConnectionState.LOST:
-                self.finish()  # nothing else would end it
+                self.finish()
+            else:
+                self.abort()
             raise
 
     def _process_one(self) -> bool:

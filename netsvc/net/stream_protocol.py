@@ -33,6 +33,9 @@ from netsvc.wire.address import format_peer
 #: still sends would reset the connection, and the bytes under way to the peer would be lost.
 LINGER = 1.0
 
+#: Seconds for which what was read is still processed after a connection is lost, if its idle timeout is not shorter.
+LOST_MAX = 150.0
+
 
 class ConnectionOwner(Interface):
     """Is told which connections there are: the factory."""
@@ -166,7 +169,7 @@ class StreamProtocol(Protocol):
             self._end()
             raise
         if self.state is ConnectionState.LOST:
-            self._set_deadline(self.terms.limits.idle_timeout, Cause.IDLE_TIMEOUT)
+            self._set_deadline(min(self.terms.limits.idle_timeout or LOST_MAX, LOST_MAX), Cause.IDLE_TIMEOUT)
 
     # Called by the transport, whose producer this protocol is
 
@@ -273,8 +276,7 @@ class StreamProtocol(Protocol):
         :param now: the monotonic time in seconds.
         :return: whether the connection was closed for it.
         """
-        waits = self.state in (ConnectionState.HANDSHAKE, ConnectionState.LOST)  # these have a deadline
-        if self.active or self.input is InputState.PAUSED or waits:
+        if self.active or self.input is InputState.PAUSED or self.state is ConnectionState.HANDSHAKE:
             self.active = False
             self._idle_since = now
         elif self.accepts_input and self.terms.limits.idle_timeout:

@@ -74,10 +74,12 @@ class UdpPort:
 
     def stopReading(self) -> None:
         """Stop receiving."""
+        cancel(self._retry)
         self._reactor.removeReader(self)
 
     def startReading(self) -> None:
         """Receive again."""
+        cancel(self._retry)
         if not self._stopping:
             self._reactor.addReader(self)
 
@@ -112,7 +114,6 @@ class UdpPort:
         if self.socket.fileno() == -1:
             return
         self._stopping = True
-        cancel(self._retry)
         self.stopReading()
         self.socket.close()
         self._service.doStop()

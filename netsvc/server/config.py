@@ -229,8 +229,8 @@ class Config:
     )
     drain_timeout: float = _seconds(
         5.0,
-        "Seconds that a stop may take. At most half of them is for reading what peers are still sending. Then "
-        f"connections are aborted. {_NO_LIMIT}",
+        "Seconds that a stop may take; then connections are aborted. Reading from peers takes at most half of them. "
+        f"{_NO_LIMIT}",
     )
     chat_rate: float = _setting(
         CHAT_RATE,
