@@ -372,7 +372,8 @@ def anchors_of(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
     names = re.findall(r"`((?:\w+/)+[\w@.-]+\.(?:py|md|service|socket|tac|txt))`", page.read_text())
-    assert [name for name in names if not (PROJECT / name).exists()] == []
+    installed = Path(netsvc.__file__).parent.parent  # the package may be elsewhere than the rest: in a wheel
+    assert [name for name in names if not (PROJECT / name).exists() and not (installed / name).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

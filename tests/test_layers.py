@@ -166,7 +166,7 @@ def test_the_type_checker_accepts_each_way_to_import_a_public_name(tmp_path: Pat
         "reveal_type(Config())\nreveal_type(EchoClient)\nreveal_type(netsvc.Cause.SERVER_FULL.label)\n"
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT.parent, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout
     assert all(text in done.stdout for text in ("server.config.Config", "echo.client.EchoClient")), done.stdout
     assert "Any" not in done.stdout
