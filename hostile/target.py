@@ -317,7 +317,7 @@ def beside(attack: Callable[..., None], *args: object) -> Iterator[None]:
 
 
 def closed(peers: list[socket.socket], seconds: float) -> float:
-    """Wait until the server has closed or reset every peer. Nothing is read.
+    """Wait until the server has closed or reset every peer. This reads no data.
 
     :return: the seconds that took; more than ``seconds`` if some are still open.
     """

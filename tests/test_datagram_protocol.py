@@ -21,7 +21,7 @@ PEER = ("192.0.2.1", 40_000)
 
 
 class Port:
-    """What a service calls of the port of ``reactor.listenUDP``."""
+    """The part of a ``reactor.listenUDP`` port that a service calls."""
 
     maxThroughput = 256 * 1024
 

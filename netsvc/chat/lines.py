@@ -92,7 +92,7 @@ class ChatProtocol(MessageProtocol):
         self._charge_line()
         self.tell(Notice(f"{reason}; the line was not sent"))
 
-    def drained(self) -> None:
+    def end_drain(self) -> None:
         if self in self.factory.room:
             self.tell(Notice("the server stops; bye"))
         self.finish()

@@ -159,7 +159,7 @@ class _LineReceiver(Protocol):
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Nothing was written."""
+        """This side sends no data."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._streams.connections.discard(self)

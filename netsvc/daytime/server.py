@@ -8,7 +8,7 @@ from netsvc.net.stream_protocol import StreamProtocol
 
 
 class DaytimeProtocol(StreamProtocol):
-    """Sends the time and closes. What the peer sends is discarded, as RFC 867 demands."""
+    """Sends the time and closes. It discards what the peer sends, as RFC 867 demands."""
 
     def connection_ready(self) -> None:
         self.send(daytime_line(self.terms.wall()))

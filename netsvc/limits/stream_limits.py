@@ -1,4 +1,4 @@
-"""What one stream connection may cost."""
+"""The limits of one stream connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRANSPORT_BUFFER = 65_536
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """What one stream connection may cost. Sizes are bytes, times are seconds, and 0 means no limit.
+    """The limits of one stream connection. Sizes are bytes, times are seconds, and 0 means no limit.
 
     :param queue_max: bytes that may be queued for the peer. If the queue stays above this for 0.5 s, the peer is
         disconnected. At least 65,536.

@@ -12,10 +12,10 @@ class ConnectionState(Enum):
     :cvar HANDSHAKE: the TLS handshake is not complete. A service waits: data that it sends now is queued without a
         bound.
     :cvar OPEN: input is processed and output is sent.
-    :cvar LOST: the connection is lost. What was read before is still processed.
-    :cvar FINISHING: input is discarded. What is queued is sent, then the connection is closed.
+    :cvar LOST: the connection is lost. The protocol still processes what it read before.
+    :cvar FINISHING: the protocol discards input, sends its queue, and closes the connection.
     :cvar ABORTED: the connection was aborted; the transport has not confirmed it yet.
-    :cvar CLOSED: the connection is lost.
+    :cvar CLOSED: the connection is lost, and no input waits.
     """
 
     NEW = auto()

@@ -16,7 +16,7 @@ LOG_INTERVAL = 1.0
 class Counters:
     """Counts what happens in one service. Hot paths increment the counters directly.
 
-    Nothing that a peer sends becomes a key or a log line. It could fill the memory, the metrics and the log.
+    No bytes of a peer become a key or a log line. They could fill the memory, the metrics and the log.
 
     :param monotonic: returns the time in seconds.
     :param service: the name of the service in the log and the metrics.

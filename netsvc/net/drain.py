@@ -1,4 +1,4 @@
-"""The end of all connections of a service, in phases, so that nothing that a peer has sent is lost."""
+"""Ends all connections of a service in phases, so that the server loses no data that peers have sent."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ class Drain:
         if received != self._received or self._has_unprocessed_input():  # what is not read cannot be silent
             self._received = received
             self._silent_since = now
-        self._check_later(self._read)
-        if now >= self._silent_since + SILENCE or now >= self._read_until:
-            self._for_each(lambda connection: connection.stop_reading())
-            cancel(self._check)
-            self._process()
+        if now < self._silent_since + SILENCE and now < self._read_until:
+            self._check_later(self._read)
+            return
+        self._for_each(lambda connection: connection.stop_reading())
+        self._process()
 
     def _process(self) -> None:
         if self._has_unprocessed_input() and self._terms.monotonic() < self._process_until:

@@ -50,10 +50,6 @@ class MessageProtocol(StreamProtocol):
     def delayed(self) -> None:
         """The next message waits for :meth:`pace`."""
 
-    def drained(self) -> None:
-        """The server stops, and everything that every peer sent is processed. By default, close."""
-        self.finish()
-
     @property
     def has_unprocessed_input(self) -> bool:
         if self.output_blocked:  # the messages that were read wait until the peer reads
@@ -93,9 +89,6 @@ class MessageProtocol(StreamProtocol):
         super().begin_drain()
         if self._next_batch is not None:
             self._next_batch.reset(0)
-
-    def end_drain(self) -> None:
-        self.drained()
 
     def lost(self) -> None:
         if not self.framing.waiting():
@@ -155,7 +148,7 @@ class MessageProtocol(StreamProtocol):
         try:
             self._process()
         except Exception:
-            # Nothing else would end it.
+            # No later event would end the connection.
             if self.state is ConnectionState.LOST:
                 self.finish()
             else:

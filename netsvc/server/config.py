@@ -30,7 +30,7 @@ Transport = Literal["stream", "datagram"]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of one field of :class:`Config`.
+    """The metadata of one field of :class:`Config`.
 
     :param kind: what its value is.
     :param meaning: one or two sentences for ``--help`` and the reference page.
@@ -373,7 +373,7 @@ class Config:
 
     @property
     def limits(self) -> StreamLimits:
-        """What one stream connection may cost."""
+        """The limits of one stream connection."""
         return self._parsed.limits
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 
 class StoppableReactor(Protocol):
-    """What signals need of a reactor."""
+    """A reactor that a signal can stop."""
 
     @property
     def callFromThread(self) -> Callable[..., object]:

@@ -1,4 +1,4 @@
-"""What a conversation on a stream and one in datagrams have in common: the state, the bye words and the end."""
+"""The common part of conversations on streams and in datagrams: the state, the bye words and the end."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class ConversationState(Enum):
 
 
 class ConversationEvent(Enum):
-    """What changes the state.
+    """An event that changes the state.
 
     :cvar CONNECTED: the connection and its TLS handshake are complete.
     :cvar INPUT_ENDED: this side has nothing more to send.
@@ -50,7 +50,7 @@ class ConversationEvent(Enum):
 
 
 class PeerInput(Enum):
-    """What is known of the peer's input. It is independent of the state, which describes this side.
+    """The state of the peer's input, as far as this side knows. The other state describes this side.
 
     :cvar OPEN: more may arrive.
     :cvar ENDED: the peer has ended its input.

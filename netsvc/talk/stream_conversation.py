@@ -122,7 +122,7 @@ class Conversation(BaseConversation, Protocol):
         """Read from the peer again."""
         self.transport.resumeProducing()
 
-    # What Twisted calls
+    # Called by Twisted
 
     def connectionMade(self) -> None:
         self.connection_opened()
