@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostile.finding import Attack
 from hostile.floods import endless_line, line_flood, spoofed_sources, udp_flood, udp_loops
-from hostile.readers import stop_under_load, stuck_echoes, stuck_member, stuck_readers
+from hostile.readers import kernel_memory, stop_under_load, stuck_echoes, stuck_member, stuck_readers
 from hostile.silence import file_limit, idle_members, idle_tls, late_peers, silent_handshakes
 
 ATTACKS: dict[str, Attack] = {
@@ -19,6 +19,7 @@ ATTACKS: dict[str, Attack] = {
         spoofed_sources,
         stuck_member,
         stuck_readers,
+        kernel_memory,
         file_limit,
         silent_handshakes,
         late_peers,

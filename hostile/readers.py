@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import signal
 import socket
@@ -132,6 +133,37 @@ def stuck_echoes(serving: Serving, seconds: float) -> Iterator[Finding]:
         # In each reactor iteration, 64 KiB of each of 500 peers are read and echoed. That takes a while.
         yield Finding("p99 of an honest echo", honest.at(0.99), 250, "ms")
         yield from quiet(target)
+
+
+def kernel_memory(serving: Serving, seconds: float) -> Iterator[Finding]:
+    """64 echo peers of one host that never read: 32 send as fast as they can, 32 send little."""
+    with serving("--tcp", ANY) as target, many() as opened, honest_client(target.ports[0]) as honest:
+        before = peak = target.memory() + target.kernel_memory()
+        for number in range(64):
+            opened.append(connect(target.ports[0], 1, buffer=0 if number < 32 else 4096))
+            opened[-1].setblocking(False)
+        began = looked = time.monotonic()
+        left, budget = set(opened), dict.fromkeys(opened[32:], 96 * 1024)
+        while left and (now := time.monotonic()) < began + 80:
+            for peer in tuple(left):
+                try:
+                    sent = peer.send(bytes(min(65_536, budget.get(peer, 65_536))))
+                    if peer in budget:
+                        budget[peer] -= sent
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    left.discard(peer)
+            if now - looked > 0.2:
+                looked = now
+                peak = max(peak, target.memory() + target.kernel_memory())
+            time.sleep(0.02)
+        took = time.monotonic() - began
+        disconnects = target.disconnects()
+    yield Finding("more memory, that of the kernel included", (peak - before) / MIB, 24, "MiB")
+    yield Finding("all are disconnected after", took if not left else math.inf, 75, "s")
+    yield Finding("not counted", 64 - disconnects, 0, "")
+    yield Finding("p99 of an honest echo", honest.at(0.99), 250, "ms")
 
 
 def stop_under_load(serving: Serving, seconds: float) -> Iterator[Finding]:

@@ -98,6 +98,10 @@ class Target:
         """Return its resident memory in bytes."""
         return memory_of(self.pid) if self.pid else math.nan
 
+    def kernel_memory(self) -> float:
+        """Return the bytes that the kernel keeps for the connections of its ports."""
+        return float(sum(map(kernel_memory_of, self.ports)))
+
     def files(self) -> float:
         """Return the number of its open files."""
         return len(os.listdir(f"/proc/{self.pid}/fd")) if self.pid else math.nan
@@ -214,6 +218,17 @@ def memory_of(process: int | str) -> int:
     match = re.search(r"RssAnon:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
     assert match
     return int(match[1]) * 1024
+
+
+def kernel_memory_of(port: int) -> int:
+    """Return the bytes that the kernel keeps for the connections that a local TCP port has accepted (ss(8), skmem)."""
+    command = ["ss", "-tmnH", "state", "connected", "sport", "=", f":{port}"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as e:
+        raise NotPossibleError(f"it needs the program ss: {e}") from None
+    found = re.findall(r"skmem:\(r(\d+),rb\d+,t\d+,tb\d+,f\d+,w(\d+)", listed)
+    return sum(int(received) + int(queued) for received, queued in found)
 
 
 def connect(port: int, number: int = 1, *, buffer: int = 0) -> socket.socket:

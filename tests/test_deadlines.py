@@ -44,8 +44,8 @@ def test_a_peer_that_sends_within_the_idle_timeout_stays_connected(clock: Clock)
 def test_zero_means_no_limit(clock: Clock) -> None:
     protocol, transport = connect(EchoFactory(terms(clock, idle_timeout=0, line_timeout=0)))
     assert seconds_until_closed(clock, transport, 5_000) is None
-    assert not clock.getDelayedCalls()
     lose(protocol)
+    assert not clock.getDelayedCalls()
 
 
 def test_no_timer_is_left_when_the_last_connection_is_closed(clock: Clock) -> None:

@@ -235,7 +235,7 @@ def test_a_fault_of_our_own_is_not_reported_as_a_refusal() -> None:
 @ensureDeferred
 async def test_a_listener_can_be_started_again_after_a_stop() -> None:
     for listener in (
-        stream_listener(reactor, "tcp", "127.0.0.1:0", factory, send_buffer=4096),
+        stream_listener(reactor, "tcp", "127.0.0.1:0", factory),
         datagram_listener(reactor, "udp", "127.0.0.1:0", service),
     ):
         for _ in range(3):

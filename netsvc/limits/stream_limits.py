@@ -7,6 +7,10 @@ from dataclasses import dataclass, fields
 from netsvc.errors import ConfigError
 from netsvc.limits.numbers import check_number
 
+#: Seconds for which a peer may acknowledge nothing of what is sent, if its ``stall_timeout`` is not longer. Of such a
+#: peer too little may be queued for the stall timeout.
+ACKNOWLEDGE_TIMEOUT = 60.0
+
 #: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
 TRANSPORT_BUFFER = 65_536
 
@@ -23,6 +27,7 @@ class StreamLimits:
     :param handshake_timeout: time for a TLS handshake.
     :param line_timeout: time from the first byte of a line to its end, for services that read lines.
     :param idle_timeout: time without input; then the connection is closed.
+    :param receive_buffer: bytes that the kernel keeps until they are read. Here 0 leaves the size to the kernel.
     :raises ConfigError: for a value that is negative, not finite or not a number, and for a ``queue_max`` from 1 to
         65,535.
     """
@@ -33,10 +38,16 @@ class StreamLimits:
     handshake_timeout: float = 10.0
     line_timeout: float = 30.0
     idle_timeout: float = 600.0
+    receive_buffer: int = 65_536
 
     def __post_init__(self) -> None:
         for limit in fields(self):
-            check_number(limit.name, getattr(self, limit.name), whole=limit.name == "queue_max")
+            check_number(limit.name, getattr(self, limit.name), whole=limit.type == "int")
         if 0 < self.queue_max < TRANSPORT_BUFFER:
             problem = "smaller than the transport's own buffer"
             raise ConfigError("queue_max", self.queue_max, problem, f"give {TRANSPORT_BUFFER} or more, or 0")
+
+    @property
+    def acknowledge_timeout(self) -> float:
+        """Seconds for which a peer may acknowledge nothing of what is sent; 0 for no limit, as for ``stall_timeout``."""
+        return max(self.stall_timeout, ACKNOWLEDGE_TIMEOUT) if self.stall_timeout else 0.0

@@ -24,7 +24,9 @@ from twisted.python import context, log
 from twisted.python.failure import Failure
 
 from netsvc.errors import ConfigError, ListenError
+from netsvc.limits.stream_limits import StreamLimits
 from netsvc.net.datagram_protocol import DATAGRAM_MAX, DatagramService
+from netsvc.net.kernel_buffers import bound_kernel_buffers
 from netsvc.net.reactors import Reactor
 from netsvc.net.stream_factory import wrapped_log_prefix
 from netsvc.net.udp_port import UdpPort
@@ -72,17 +74,16 @@ class Listener(Service):
     :param setting: the setting that holds the listening string, for error messages and the log.
     :param text: the listening string.
     :param openers: open the ports.
-    :param send_buffer: bytes that the kernel may queue for each connection (Linux doubles the number). 0 leaves it to
-        the kernel, which queues about 2 MiB for a peer that does not read before this process notices.
+    :param limits: of each connection. They bound what the kernel keeps for it (:mod:`netsvc.net.kernel_buffers`).
     """
 
     log = Logger()
 
-    def __init__(self, setting: str, text: str, openers: Sequence[Opener], send_buffer: int = 0) -> None:
+    def __init__(self, setting: str, text: str, openers: Sequence[Opener], limits: StreamLimits | None = None) -> None:
         self._setting = setting
         self._text = text
         self._openers = openers
-        self._send_buffer = send_buffer
+        self._limits = StreamLimits() if limits is None else limits
         self.ports: list[IListeningPort] = []
         self._stopped = True
         self._opening: list[Deferred[Any]] = []
@@ -138,8 +139,8 @@ class Listener(Service):
         self.ports += ports
         for port in ports:
             listening = getattr(port, "socket", None)
-            if self._send_buffer and listening is not None:  # accepted connections inherit it
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
+            if isinstance(listening, socket.socket) and listening.type == socket.SOCK_STREAM:
+                bound_kernel_buffers(listening, self._limits)
         service = f"{self._setting}: " if self._setting else ""
         self.log.info("{service}listening on {where}", service=service, where=self.where())
 
@@ -169,12 +170,12 @@ def stream_listener(
     setting: str,
     text: str,
     factory: IProtocolFactory,
-    send_buffer: int = 0,
+    limits: StreamLimits | None = None,
     wrap: Callable[[IProtocolFactory], IProtocolFactory] | None = None,
 ) -> Listener:
     """Return a listener that passes the streams of the listening string ``text`` to ``factory``.
 
-    :param send_buffer: see :class:`Listener`.
+    :param limits: see :class:`Listener`.
     :param wrap: wraps the factory, in TLS for example. Not for ``ssl:`` and ``tls:``, which have TLS of their own.
     :raises ConfigError: for a text that is not a listening string, or that names a file that cannot be read.
     """
@@ -189,9 +190,9 @@ def stream_listener(
         endpoint = _endpoint(reactor, setting, where)
         wrapped = factory if kind in _UNWRAPPED else _AbortRefused(factory)
         opener = partial(_listen, endpoint, wrapped, 0 if where.sets_backlog else BACKLOG)
-        return Listener(setting, text, [opener], send_buffer)
+        return Listener(setting, text, [opener], limits)
     open_on = partial(_quietly, reactor.listenTCP, where.port, factory, BACKLOG)
-    return Listener(setting, text, [partial(execute, _open_addresses, where, open_on)], send_buffer)
+    return Listener(setting, text, [partial(execute, _open_addresses, where, open_on)], limits)
 
 
 def _is_open(port: Any) -> bool:

@@ -19,6 +19,9 @@ from netsvc.wire.address import format_host
 #: Seconds between two checks for idle peers. An idle peer may be closed that much later than its time.
 IDLE_CHECK_INTERVAL = 1.0
 
+#: How many of these checks pass between two checks of what the peer has acknowledged. Each takes a system call.
+CHECKS_PER_ACKNOWLEDGE_CHECK = 5
+
 #: Connections that are checked, and that are closed, per reactor iteration. When 2,000 members of a chat become idle at
 #: the same time and each other member is told of each that leaves, closing all of them at once takes 1.4 s.
 CHECKS_PER_ITERATION = 512
@@ -48,6 +51,7 @@ class StreamFactory(_Factory):
         self.connections: set[StreamProtocol] = set()
         self._drain: Drain | None = None  # while draining
         self._idle_check: IDelayedCall | None = None
+        self._checks = 0  # of all connections, modulo CHECKS_PER_ACKNOWLEDGE_CHECK
         self._notices = 0  # in this reactor iteration
 
     def logPrefix(self) -> str:
@@ -100,8 +104,7 @@ class StreamFactory(_Factory):
         self.connections.add(connection)
         self.terms.counters.opened += 1
         self.terms.admission.connections.connection_opened(connection.host)
-        limits = self.terms.limits
-        if self._idle_check is None and (limits.idle_timeout or limits.line_timeout):
+        if self._idle_check is None:
             self._idle_check = self.terms.clock.callLater(IDLE_CHECK_INTERVAL, self._check_all)
 
     def connection_closed(self, connection: StreamProtocol) -> None:
@@ -131,6 +134,7 @@ class StreamFactory(_Factory):
 
     def _check_all(self) -> None:
         """Check every connection. There is one timer for all connections, not one for each."""
+        self._checks = (self._checks + 1) % CHECKS_PER_ACKNOWLEDGE_CHECK
         self._check(list(self.connections))
 
     def _check(self, remaining: list[StreamProtocol]) -> None:
@@ -140,7 +144,10 @@ class StreamFactory(_Factory):
         for _ in range(CHECKS_PER_ITERATION):
             if not remaining or closed == CLOSES_PER_ITERATION:
                 break
-            closed += remaining.pop().check_idle(now)
+            connection = remaining.pop()
+            closed += connection.check_idle(now)
+            if not self._checks:
+                connection.check_acknowledged(now)
         if not self.connections:
             self._idle_check = None
         elif remaining:

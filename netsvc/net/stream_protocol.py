@@ -24,8 +24,9 @@ from zope.interface import implementer
 from netsvc.limits.cause import Cause
 from netsvc.limits.stream_limits import TRANSPORT_BUFFER
 from netsvc.net.connection_state import SENDING, ConnectionState, InputState, check_transition
+from netsvc.net.kernel_buffers import acknowledged_bytes, innermost_transport
 from netsvc.net.reactors import cancel
-from netsvc.net.send_queue import SendQueue
+from netsvc.net.send_queue import SendQueue, join_small_pieces
 from netsvc.net.terms import Terms
 from netsvc.wire.address import format_peer
 
@@ -35,6 +36,10 @@ LINGER = 1.0
 
 #: Seconds for which what was read is still processed after a connection is lost, if its idle timeout is not shorter.
 LOST_MAX = 150.0
+
+#: Number of pieces after which small ones that wait for the peer are joined: 64 KiB in pieces of 2 bytes would take
+#: 1.9 MiB.
+JOIN_INTERVAL = 1024
 
 
 class ConnectionOwner(Interface):
@@ -84,6 +89,9 @@ class StreamProtocol(Protocol):
     _idle_since = 0.0
     _deadline: IDelayedCall | None = None  # of the handshake, the stall or the closing: there is never more than one
     _queue: SendQueue | None = None  # None unless the transport is full
+    _unjoined = 0  # pieces since small ones were last joined
+    _acknowledged = 0  # bytes, at the last check
+    _unacknowledged_since: float | None = None  # None if everything is acknowledged
 
     @property
     def peer(self) -> str:
@@ -257,6 +265,9 @@ class StreamProtocol(Protocol):
         counters = self.terms.counters
         counters.replies += 1
         counters.sent_bytes += len(data)
+        self._unjoined += 1
+        if self._unjoined == JOIN_INTERVAL:
+            self._join_small_pieces()
         queue = self._queue
         if queue is not None:
             queue.append(data)
@@ -283,6 +294,23 @@ class StreamProtocol(Protocol):
             self.idle(now - self._idle_since)
             return not self.accepts_input
         return False
+
+    def check_acknowledged(self, now: float) -> None:
+        """Disconnect the peer if it acknowledges nothing, although something is sent, for 60 s or the stall timeout.
+
+        Such a peer does not read, or its host is gone. The factory calls this every few seconds.
+
+        :param now: the monotonic time in seconds.
+        """
+        limit = self.terms.limits.acknowledge_timeout
+        acknowledged = acknowledged_bytes(self.transport) if limit and self.state in SENDING else None
+        if acknowledged is None:
+            self._unacknowledged_since = None
+        elif self._unacknowledged_since is None or acknowledged != self._acknowledged:
+            self._acknowledged = acknowledged
+            self._unacknowledged_since = now
+        elif now - self._unacknowledged_since >= limit:
+            self.disconnect(Cause.STALL_TIMEOUT)
 
     def pause_reading(self) -> None:
         """Stop reading from the peer."""
@@ -372,6 +400,14 @@ class StreamProtocol(Protocol):
         if self.input is InputState.STOPPED:
             self.input = InputState.PAUSED
         self.resume_reading()  # to see the peer close its side; with TLS, to see its answer to our close
+
+    def _join_small_pieces(self) -> None:
+        """Join what waits for the peer, here and in the transport."""
+        self._unjoined = 0
+        # Twisted has no public name for the pieces that a transport keeps.
+        join_small_pieces(getattr(innermost_transport(self.transport), "_tempDataBuffer", []))
+        if self._queue is not None:
+            self._queue.join_small_pieces()
 
     def _drop_queue(self) -> None:
         if self._queue is not None:

@@ -78,9 +78,7 @@ def _add(
         secured = factory if tls is None else tls.wrap(factory)
         return secured if proxies is None else ProxyProtocolFactory(secured, proxies, terms)
 
-    StreamService(
-        ports, where, built, config.drain_timeout, setting=row.name, send_buffer=row.send_buffer, wrap=wrap
-    ).setServiceParent(service)
+    StreamService(ports, where, built, config.drain_timeout, setting=row.name, wrap=wrap).setServiceParent(service)
 
 
 def _pages(reactor: Reactor, where: str, service: NetsvcService) -> Listener:
@@ -114,7 +112,6 @@ class StreamService(MultiService):
     :param factory: builds the protocols.
     :param drain_timeout: seconds that a stop may take, see :meth:`StreamFactory.drain`; 0 for no limit.
     :param setting: the setting that holds the listening strings, for error messages and the log.
-    :param send_buffer: bytes that the kernel may queue for each connection; 0 leaves it to the kernel.
     :param wrap: wraps the factory, in TLS for example. Not for ``ssl:`` and ``tls:``, which have TLS of their own.
     :raises ConfigError: for a text that is not a listening string, a single text instead of a list, and a timeout that
         is negative or not a number.
@@ -128,7 +125,6 @@ class StreamService(MultiService):
         drain_timeout: float = 5.0,
         *,
         setting: str = "",
-        send_buffer: int = 0,
         wrap: Callable[[IProtocolFactory], IProtocolFactory] | None = None,
     ) -> None:
         super().__init__()
@@ -138,7 +134,7 @@ class StreamService(MultiService):
         if isinstance(where, str):
             raise ConfigError(setting, repr(where), "a list of strings is needed", f'write ["{where}"]')
         for text in where:
-            stream_listener(reactor, setting, text, factory, send_buffer, wrap).setServiceParent(self)
+            stream_listener(reactor, setting, text, factory, factory.terms.limits, wrap).setServiceParent(self)
 
     def stopService(self) -> Deferred[Any]:
         """Close the ports. Fires when every connection is drained and closed."""

@@ -202,6 +202,14 @@ class Config:
         "Bytes that may be queued for a peer, at least 65536. If the queue stays above this for 0.5 s, the peer is "
         f"disconnected. {_NO_LIMIT}",
     )
+    receive_buffer: int = _setting(
+        StreamLimits.receive_buffer,
+        "whole number",
+        "BYTES",
+        "Connection limits",
+        "Bytes that the kernel keeps for a connection until they are read (Linux doubles the number). A peer sends at "
+        "most about this much per round trip. 0: the kernel decides.",
+    )
     handshake_timeout: float = _seconds(
         StreamLimits.handshake_timeout, f"Seconds that a TLS handshake, or a PROXY header, may take. {_NO_LIMIT}"
     )
@@ -343,6 +351,7 @@ class Config:
             handshake_timeout=self.handshake_timeout,
             line_timeout=self.line_timeout,
             idle_timeout=self.idle_timeout,
+            receive_buffer=self.receive_buffer,
         )
         return _Parsed(tuple(allow), tuple(deny), proxies, self._template(), limits)
 

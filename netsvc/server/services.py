@@ -25,10 +25,6 @@ from netsvc.net.terms import Terms
 from netsvc.server.config import Config
 from netsvc.timestamp.server import TimestampProtocol
 
-#: Bytes that the kernel may queue for a chat member before netsvc's own bound counts. Echo streams leave this to the
-#: kernel, for their throughput.
-CHAT_SEND_BUFFER = 65_536
-
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceRow:
@@ -41,7 +37,6 @@ class ServiceRow:
     :param idle_timeout: the field with its idle timeout.
     :param connect_rates: the fields of which the lowest, other than 0, limits its new connections.
     :param max_size: for datagrams, the field with the longest size.
-    :param send_buffer: bytes that the kernel may queue for each connection; 0 leaves it to the kernel.
     """
 
     name: str
@@ -50,7 +45,6 @@ class ServiceRow:
     idle_timeout: str = "idle_timeout"
     connect_rates: tuple[str, ...] = ("connect_rate",)
     max_size: str | None = None
-    send_buffer: int = 0
 
 
 def _echo(terms: Terms, config: Config) -> StreamFactory:
@@ -92,7 +86,6 @@ SERVICES = (
         idle_timeout="chat_idle_timeout",
         # All members of the lobby are told of each one that joins. So that is limited as what a member says.
         connect_rates=("connect_rate", "chat_rate"),
-        send_buffer=CHAT_SEND_BUFFER,
     ),
     ServiceRow(
         name="udp",
