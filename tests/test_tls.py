@@ -97,7 +97,7 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @ensureDeferred
 async def test_a_peer_that_closes_tls_is_closed_once_it_has_read_its_queue(key: Path) -> None:
     factory = FlooderFactory(stall_timeout=0, close_timeout=0)  # no deadline ends the connection
-    listener = stream_listener(reactor, "t", f"ssl:0:interface=127.0.0.1:privateKey={key}/key.pem", factory, 4096)
+    listener = stream_listener(reactor, "t", f"ssl:0:interface=127.0.0.1:privateKey={key}/key.pem", factory)
     listener.startService()
     client = Client(int(listener.where().rpartition(":")[2]), key / "ca.pem")
     await deferToThread(client.shake_hands).addTimeout(SECONDS, reactor)

@@ -49,5 +49,5 @@ class StreamLimits:
 
     @property
     def acknowledge_timeout(self) -> float:
-        """Seconds for which a peer may acknowledge nothing of what is sent; 0 for no limit, as for ``stall_timeout``."""
+        """Seconds for which a peer may acknowledge nothing; 0 for no limit, as for ``stall_timeout``."""
         return max(self.stall_timeout, ACKNOWLEDGE_TIMEOUT) if self.stall_timeout else 0.0
