@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hostile.finding import Attack
-from hostile.floods import endless_line, line_flood, spoofed_sources, udp_flood, udp_loops
+from hostile.floods import empty_lines, endless_line, line_flood, spoofed_sources, udp_flood, udp_loops
+from hostile.handshakes import tls_handshakes
 from hostile.readers import kernel_memory, stop_under_load, stuck_echoes, stuck_member, stuck_readers
 from hostile.silence import file_limit, idle_members, idle_tls, late_peers, silent_handshakes
 
@@ -15,12 +16,14 @@ ATTACKS: dict[str, Attack] = {
         udp_flood,
         udp_loops,
         line_flood,
+        empty_lines,
         endless_line,
         spoofed_sources,
         stuck_member,
         stuck_readers,
         kernel_memory,
         file_limit,
+        tls_handshakes,
         silent_handshakes,
         late_peers,
         stop_under_load,

@@ -107,6 +107,29 @@ def line_flood(serving: Serving, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
+def empty_lines(serving: Serving, seconds: float) -> Iterator[Finding]:
+    """64 clients of one service that send empty lines as fast as they can."""
+    with serving("--tcp", ANY, "--reply", "{message}", "--framing", "line") as target:
+        before = target.memory()
+        with beside(flood, target.ports, 64, b"\n" * 65_536), connect(target.ports[0], 400) as other:
+            time.sleep(1)
+            target.longest_gap()
+            trips = []
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                began = time.perf_counter()
+                other.sendall(b"hello\n")
+                other.recv(100)
+                trips.append(time.perf_counter() - began)
+                time.sleep(0.005)
+            gap, memory = target.longest_gap(), target.memory() - before
+        # A timer of 10 ms is late by at most one iteration.
+        yield Finding("longest gap of a 10 ms timer", gap, 10 + 30, "ms")
+        yield Finding("p99 of an honest answer", at(0.99, trips), 100, "ms")
+        yield Finding("more memory", memory / MIB, 24, "MiB")
+        yield from quiet(target)
+
+
 def endless_line(serving: Serving, seconds: float) -> Iterator[Finding]:
     """1 GiB without a line end."""
     flags = ("--tcp", ANY, "--chat", ANY, "--line-timeout", 0)

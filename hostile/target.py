@@ -98,6 +98,13 @@ class Target:
         """Return its resident memory in bytes."""
         return memory_of(self.pid) if self.pid else math.nan
 
+    def cpu_time(self) -> float:
+        """Return the CPU time that it has used, in seconds. The resolution is 10 ms."""
+        if not self.pid:
+            return math.nan
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def kernel_memory(self) -> float:
         """Return the bytes that the kernel keeps for the connections of its ports."""
         return float(sum(map(kernel_memory_of, self.ports)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import task
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableDescriptor, ITCPTransport
@@ -18,6 +19,19 @@ from netsvc.net.reactors import Clock
 from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.net.terms import Terms
+
+
+class IterationClock(task.Clock):
+    """A clock on which a reactor iteration takes time."""
+
+    def iterate(self, seconds: float = 0.0) -> None:
+        """Let time pass, then make the calls that are due. Those that they schedule wait for the next iteration."""
+        self.rightNow += seconds
+        for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
 
 
 @implementer(ITCPTransport, IHalfCloseableDescriptor)

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.error import ConnectionLost
-from twisted.internet.task import Clock
 
 from netsvc.chat.lines import ChatFactory, ChatProtocol
 from netsvc.echo.reply_template import ReplyTemplate
 from netsvc.echo.server import AcknowledgeFactory, EchoFactory, EchoProtocol
+from netsvc.limits.message_share import MESSAGES_PER_ITERATION
 from netsvc.net.drain import CHECK_INTERVAL, READ_TIME, SILENCE
-from netsvc.net.message_protocol import MESSAGES_PER_ITERATION
-from tests.connections import TCPTransport, connect, lose, taken, terms
-
-
-class IterationClock(Clock):
-    """A clock on which a reactor iteration takes time."""
-
-    def iterate(self, seconds: float = CHECK_INTERVAL) -> None:
-        """Let time pass, then make the calls that are due. Those that they schedule wait for the next iteration."""
-        self.rightNow += seconds
-        for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
-            if call.active():
-                self.calls.remove(call)
-                call.called = 1
-                call.func(*call.args, **call.kw)
+from tests.connections import IterationClock, TCPTransport, connect, lose, taken, terms
 
 
 @pytest.fixture
@@ -55,7 +41,7 @@ def test_members_are_told_only_when_every_line_that_was_read_is_said(clock: Iter
     ann.dataReceived(b"x\n" * count)
     factory.drain(1.0)  # the time for reading is over after 0.5 s, and the lines are said after 0.6 s
     for _ in range(50):
-        clock.iterate()
+        clock.iterate(CHECK_INTERVAL)
     assert taken(to_bob) == b"<ann> x\n" * count + b"* the server stops; bye\n"
 
 
@@ -70,7 +56,7 @@ def test_a_peer_that_is_not_read_from_is_not_silent(clock: IterationClock) -> No
         clock.iterate(0.15)
     ann.dataReceived(b"the rest\n")  # waited in the kernel
     for _ in range(20):
-        clock.iterate()
+        clock.iterate(CHECK_INTERVAL)
     received = taken(to_bob)
     assert received.count(b"<ann> x\n") == count
     assert received.endswith(b"<ann> the rest\n* the server stops; bye\n")
@@ -85,11 +71,11 @@ def test_the_lines_of_a_member_that_does_not_read_are_said_when_it_reads(clock: 
     ann.dataReceived(b"x\n" * 5)
     factory.drain(5.0)
     for _ in range(100):
-        clock.iterate()
+        clock.iterate(CHECK_INTERVAL)
     assert taken(to_bob) == b""
     to_ann.read_all()
     for _ in range(15):
-        clock.iterate()
+        clock.iterate(CHECK_INTERVAL)
     assert taken(to_bob) == b"<ann> x\n" * 5 + b"* the server stops; bye\n"
 
 
@@ -101,10 +87,10 @@ def test_a_member_that_does_not_read_delays_the_others_for_a_bounded_time(clock:
     ann.dataReceived(b"x\n" * 5)
     drained = factory.drain(4.0)
     while not to_bob.write_closed:
-        clock.iterate()
+        clock.iterate(CHECK_INTERVAL)
     assert 3.0 <= clock.seconds() < 3.1
     while not to_ann.aborted:
-        clock.iterate()
+        clock.iterate(CHECK_INTERVAL)
     assert 4.0 <= clock.seconds() < 4.1
     assert factory.terms.counters.dropped_lines == 5
     for protocol in tuple(factory.connections):
@@ -119,7 +105,7 @@ def test_every_message_is_answered_if_the_peer_reads_late(clock: IterationClock)
     protocol.dataReceived(b"\n" * 1_000)
     factory.drain(5.0)
     while clock.seconds() < 4.5:
-        clock.iterate()
+        clock.iterate(CHECK_INTERVAL)
     transport.read_all()
     for _ in range(30):
         clock.iterate(0.01)
@@ -147,7 +133,7 @@ def test_nothing_of_a_drain_is_left_when_its_timeout_ends_a_lost_connection(cloc
     assert drained.called
     assert not clock.getDelayedCalls()
     late, _ = connect(factory)
-    clock.iterate()
+    clock.iterate(CHECK_INTERVAL)
     assert factory.connections == {late}
     lose(late)
 
@@ -168,7 +154,7 @@ def test_a_connection_that_fails_does_not_stop_the_drain_of_the_others(clock: It
     transports = [connect(factory)[1] for _ in range(10)]
     factory.drain(5.0)
     for _ in range(20):
-        clock.iterate()
+        clock.iterate(CHECK_INTERVAL)
     assert sum(transport.write_closed for transport in transports) == 5
     assert sum(transport.aborted for transport in transports) == 5
 

@@ -10,10 +10,6 @@ from netsvc.net.reactors import cancel
 from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.wire.framing import Framing, FramingError
 
-#: Messages of one peer per reactor iteration. Without this bound 65,536 empty lines in one read would delay all other
-#: connections.
-MESSAGES_PER_ITERATION = 64
-
 #: Bytes that are read from one peer after the server began to stop. Rate limits no longer apply then.
 DRAIN_INPUT_MAX = 65_536
 
@@ -27,6 +23,7 @@ class MessageProtocol(StreamProtocol):
     bytes_are_activity = False  # but messages are: single bytes that trickle in do not keep a connection open
 
     _next_batch: IDelayedCall | None = None
+    _busy = False  # whether the next batch is due in the next iteration
     _line_since = 0.0
     _drain_input_left = DRAIN_INPUT_MAX
 
@@ -89,6 +86,7 @@ class MessageProtocol(StreamProtocol):
         super().begin_drain()
         if self._next_batch is not None:
             self._next_batch.reset(0)
+            self._set_busy(True)
 
     def lost(self) -> None:
         if not self.framing.waiting():
@@ -107,6 +105,12 @@ class MessageProtocol(StreamProtocol):
     def _cancel_batch(self) -> None:
         cancel(self._next_batch)
         self._next_batch = None
+        self._set_busy(False)
+
+    def _set_busy(self, busy: bool) -> None:
+        if busy != self._busy:
+            self._busy = busy
+            self.terms.message_share.busy += 1 if busy else -1
 
     def _process_unless_scheduled(self) -> None:
         if self._next_batch is None:
@@ -115,7 +119,7 @@ class MessageProtocol(StreamProtocol):
     def _process(self) -> None:
         """Process messages until none is left, the peer must read first, or this iteration's bound is reached."""
         draining = self.factory.draining
-        for _ in range(MESSAGES_PER_ITERATION):
+        for _ in range(self.terms.message_share.messages()):
             if self.output_blocked or not self.accepts_input:
                 return
             wait = 0.0 if draining else self.pace()
@@ -141,10 +145,12 @@ class MessageProtocol(StreamProtocol):
     def _schedule(self, seconds: float) -> None:
         """Stop reading, and process the next messages after ``seconds``."""
         self.pause_reading()
+        self._set_busy(not seconds)
         self._next_batch = self.terms.clock.callLater(seconds, self._process_scheduled)
 
     def _process_scheduled(self) -> None:
         self._next_batch = None
+        self._set_busy(False)
         try:
             self._process()
         except Exception:

@@ -15,7 +15,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from netsvc.errors import NetsvcError
+from netsvc.limits.admission import HANDSHAKE_RATE
+from netsvc.limits.numbers import check_number
 from netsvc.net.reactors import Clock, monotonic_of
+from netsvc.net.tls_handshakes import HandshakeTurns, TurnTakingTLS
 
 #: Seconds between two checks whether the files have changed. The check happens at a new connection.
 CHECK_INTERVAL = 1.0
@@ -45,14 +48,26 @@ class ServerTLS:
     :param key: path of a PEM file; empty if the key is in the same file.
     :param client_ca: path of a PEM file with certificate authorities. A client must present a certificate that one of
         them issued. Empty for no client certificates.
+    :param handshake_rate: handshakes per second of all hosts together; 0 for no limit. Further ones wait.
     :raises CertificateError: for files that cannot be used.
+    :raises ConfigError: for a rate that is negative or not a number.
     """
 
     log = Logger()
 
-    def __init__(self, clock: Clock, certificate: str, key: str = "", client_ca: str = "") -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        certificate: str,
+        key: str = "",
+        client_ca: str = "",
+        *,
+        handshake_rate: float = HANDSHAKE_RATE,
+    ) -> None:
+        check_number("handshake_rate", handshake_rate, whole=False)
         self._clock = clock
         self._monotonic = monotonic_of(clock)
+        self._turns = HandshakeTurns(clock, self._monotonic, handshake_rate)
         self._certificate = certificate
         self._key = key or certificate
         self._client_ca = client_ca
@@ -62,8 +77,7 @@ class ServerTLS:
 
     def wrap(self, factory: IProtocolFactory) -> IProtocolFactory:
         """Return a factory that runs the protocols of ``factory`` over TLS."""
-        clock: Any = self._clock  # it provides what Twisted's TLS calls
-        return _SecuredFactory(self, False, factory, clock)
+        return _SecuredFactory(self, self._turns, self._clock, factory)
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         now = self._monotonic()
@@ -122,9 +136,17 @@ class _SecuredFactory(TLSMemoryBIOFactory):
 
     noisy = False
 
+    def __init__(self, tls: ServerTLS, turns: HandshakeTurns, clock: Any, factory: IProtocolFactory) -> None:
+        super().__init__(tls, False, factory, clock)
+        self._turns = turns
+
     def buildProtocol(self, addr: IAddress | None) -> Any:
         protocol = self.wrappedFactory.buildProtocol(addr)
-        return None if protocol is None else self.protocol(self, protocol)
+        if protocol is None:
+            return None
+        connection = TurnTakingTLS(self, protocol)
+        connection.turns = self._turns
+        return connection
 
 
 def _content(path: str) -> bytes:

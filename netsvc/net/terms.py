@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from netsvc.limits.admission import Admission
+from netsvc.limits.message_share import MessageShare
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.net.blocking import RunBlocking, blocking_runner
 from netsvc.net.counters import Counters
@@ -23,6 +24,7 @@ class Terms:
     :param admission: which connections are accepted.
     :param counters: where the service counts.
     :param run_blocking: runs a call that may block.
+    :param message_share: divides the messages of a reactor iteration among connections.
     """
 
     clock: Clock
@@ -32,6 +34,7 @@ class Terms:
     admission: Admission
     counters: Counters
     run_blocking: RunBlocking
+    message_share: MessageShare = field(default_factory=MessageShare)
 
     @classmethod
     def on(
@@ -41,6 +44,7 @@ class Terms:
         service: str = "",
         limits: StreamLimits | None = None,
         admission: Admission | None = None,
+        message_share: MessageShare | None = None,
     ) -> Terms:
         """Return the terms of a service on a reactor, with the default limits where none are given.
 
@@ -59,4 +63,5 @@ class Terms:
             admission=Admission() if admission is None else admission,
             counters=Counters(monotonic, service),
             run_blocking=blocking_runner(clock),
+            message_share=MessageShare() if message_share is None else message_share,
         )

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from netsvc.errors import ConfigError, SettingError
 from netsvc.limits.admission import Admission, ConnectionCounter
+from netsvc.limits.message_share import MessageShare
 from netsvc.limits.numbers import check_number
 from netsvc.net.counters import Counters
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
@@ -43,11 +44,12 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
     config = Config() if config is None else config
     service = NetsvcService(_server_tls(reactor, config))
     connections = ConnectionCounter(config.max_connections, config.max_per_host)
+    message_share = MessageShare()
     ports: Reactor = SharedPorts(reactor) if config.reuse_port else reactor
     for row in SERVICES:
         where: Sequence[str] = getattr(config, row.name)
         if where:
-            terms = _terms(reactor, config, row, connections)
+            terms = _terms(reactor, config, row, connections, message_share)
             service.counters.append(terms.counters)
             _add(service, ports, config, row, where, terms)
     if config.metrics is not None:
@@ -55,11 +57,13 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
     return service
 
 
-def _terms(reactor: Reactor, config: Config, row: ServiceRow, connections: ConnectionCounter) -> Terms:
+def _terms(
+    reactor: Reactor, config: Config, row: ServiceRow, connections: ConnectionCounter, message_share: MessageShare
+) -> Terms:
     rates = [rate for rate in (getattr(config, name) for name in row.connect_rates) if rate]
     admission = Admission(connections, config.networks(row.name), min(rates, default=0.0))
     limits = replace(config.limits, idle_timeout=getattr(config, row.idle_timeout))
-    return Terms.on(reactor, service=row.name, limits=limits, admission=admission)
+    return Terms.on(reactor, service=row.name, limits=limits, admission=admission, message_share=message_share)
 
 
 def _add(
@@ -97,7 +101,13 @@ def _server_tls(reactor: Reactor, config: Config) -> ServerTLS | None:
     if config.tls_cert is None:
         return None
     try:
-        return ServerTLS(reactor, config.tls_cert, config.tls_key or "", config.tls_client_ca or "")
+        return ServerTLS(
+            reactor,
+            config.tls_cert,
+            config.tls_key or "",
+            config.tls_client_ca or "",
+            handshake_rate=config.handshake_rate,
+        )
     except CertificateError as e:
         named = (name for name in ("tls_client_ca", "tls_key") if getattr(config, name) == e.path)
         remedy = "name PEM files that belong together and that you may read"

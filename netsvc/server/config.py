@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from netsvc.chat.pace import CHAT_BURST, CHAT_IDLE_TIMEOUT, CHAT_RATE
 from netsvc.echo.reply_template import ReplyTemplate, TemplateError
 from netsvc.errors import ConfigError, flag_of
-from netsvc.limits.admission import CONNECT_RATE, MAX_PER_HOST
+from netsvc.limits.admission import CONNECT_RATE, HANDSHAKE_RATE, MAX_PER_HOST
 from netsvc.limits.datagram_guard import MAX_SIZE
 from netsvc.limits.networks import InvalidNetworkError, IPNetwork, NetworkRules, parse_network
 from netsvc.limits.numbers import check_number
@@ -193,6 +193,13 @@ class Config:
         "N",
         "Connection limits",
         f"New connections per second of one host, with a burst of ten times this number. {_NO_LIMIT}",
+    )
+    handshake_rate: float = _setting(
+        HANDSHAKE_RATE,
+        "number",
+        "N",
+        "Connection limits",
+        f"TLS handshakes per second of all hosts together. Further ones wait, and hosts take turns. {_NO_LIMIT}",
     )
     queue_max: int = _setting(
         StreamLimits.queue_max,
