@@ -6,7 +6,7 @@ from hostile.finding import Attack
 from hostile.floods import empty_lines, endless_line, line_flood, spoofed_sources, udp_flood, udp_loops
 from hostile.handshakes import tls_handshakes
 from hostile.readers import kernel_memory, stop_under_load, stuck_echoes, stuck_member, stuck_readers
-from hostile.silence import file_limit, idle_members, idle_tls, late_peers, silent_handshakes
+from hostile.silence import file_limit, idle_members, idle_tls, late_peers, many_sources, silent_handshakes
 
 ATTACKS: dict[str, Attack] = {
     attack.__name__.replace("_", "-"): attack
@@ -23,6 +23,7 @@ ATTACKS: dict[str, Attack] = {
         stuck_readers,
         kernel_memory,
         file_limit,
+        many_sources,
         tls_handshakes,
         silent_handshakes,
         late_peers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -13,7 +14,7 @@ from contextlib import suppress
 import trustme
 
 from hostile.finding import MIB, Finding, quiet
-from hostile.target import ANY, HOST, Serving, closed, connect, honest_client, many, warm
+from hostile.target import ANY, HOST, Serving, beside, closed, connect, honest_client, many, until, warm
 
 
 def file_limit(serving: Serving, seconds: float) -> Iterator[Finding]:
@@ -41,6 +42,55 @@ def file_limit(serving: Serving, seconds: float) -> Iterator[Finding]:
         yield Finding("log lines about it per second", target.refusal_lines() / took, 1, "")
         yield Finding("back to normal after", normal, 1, "s")
         yield from quiet(target)
+
+
+def many_sources(serving: Serving, seconds: float) -> Iterator[Finding]:
+    """15 hosts with 64 connections each take all places of 1,024 files, and come back whenever they are closed."""
+    with serving("--tcp", ANY, "--chat", ANY, files=1024) as target, many() as opened:
+        with beside(_occupy, target.ports[0], 15, 64), connect(target.ports[0], 200) as early:
+            until(lambda: target.connections() >= 720, "the attackers get no places")
+            unserved = 0
+            for number in range(100):
+                peer = connect(target.ports[0], 300 + number)
+                opened.append(peer)
+                unserved += not _echoes(peer)
+                time.sleep(seconds / 100)
+            lost = not _echoes(early)
+            with connect(target.ports[1], 600) as member:
+                chat_refused = not member.recv(100).startswith(b"* ")
+        yield Finding("new hosts that got no place, of 100", unserved, 0, "")
+        yield Finding("connections within their share that were closed", lost, 0, "")
+        yield Finding("new chat members that got no place, of 1", chat_refused, 0, "")
+        yield from quiet(target)
+
+
+def _occupy(port: int, hosts: int, each: int) -> None:
+    """Keep ``each`` connections of each of ``hosts`` hosts open, for ever: replace those that are closed."""
+    poll = select.poll()
+    kept: dict[int, tuple[int, socket.socket]] = {}
+
+    def open_one(number: int) -> None:
+        peer = connect(port, number)
+        kept[peer.fileno()] = number, peer
+        poll.register(peer.fileno(), select.POLLIN)
+
+    for number in range(hosts):
+        for _ in range(each):
+            open_one(number)
+    while True:
+        for closed_one, _ in poll.poll():
+            number, peer = kept.pop(closed_one)
+            poll.unregister(closed_one)
+            peer.close()
+            open_one(number)
+            time.sleep(0.001)
+
+
+def _echoes(peer: socket.socket) -> bool:
+    with suppress(OSError):
+        peer.sendall(b"x")
+        return peer.recv(100) == b"x"
+    return False
 
 
 def silent_handshakes(serving: Serving, seconds: float) -> Iterator[Finding]:

@@ -67,6 +67,11 @@ class Target:
         """Return how many peers it has disconnected, for any cause."""
         return sum(sum(numbers["disconnected"].values()) for numbers in self._report()["services"].values())
 
+    def connections(self) -> float:
+        """Return how many connections are open."""
+        services = self._report()["services"].values()
+        return float(sum(numbers["opened"] - numbers["closed"] for numbers in services))
+
     def datagrams(self) -> float:
         """Return how many datagrams its UDP port has received: those that it answered and those that it refused."""
         udp = self._report()["services"]["udp"]
@@ -150,6 +155,9 @@ class ForeignServer(Target):
         return math.nan
 
     def disconnects(self) -> float:
+        return math.nan
+
+    def connections(self) -> float:
         return math.nan
 
     def datagrams(self) -> float:
@@ -239,14 +247,14 @@ def kernel_memory_of(port: int) -> int:
 
 
 def connect(port: int, number: int = 1, *, buffer: int = 0) -> socket.socket:
-    """Connect from a loopback address that depends on ``number``, so that each number is a host of its own.
+    """Connect from a loopback address that depends on ``number``. Below 50,000, each has a /24 network of its own.
 
     :param buffer: bytes of the receive buffer; 0 leaves it to the kernel.
     """
     opened = socket.socket()
     if buffer:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    opened.bind((f"127.{1 + number // 60_000}.{number // 250 % 240}.{1 + number % 250}", 0))
+    opened.bind((f"127.{1 + number // 250 % 200}.{number % 250}.{1 + number // 50_000}", 0))
     opened.settimeout(PATIENCE)
     opened.connect((HOST, port))
     return opened

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from netsvc.errors import NetsvcError as NetsvcError
     from netsvc.errors import SettingError as SettingError
     from netsvc.limits.admission import Admission as Admission
-    from netsvc.limits.admission import ConnectionCounter as ConnectionCounter
     from netsvc.limits.cause import Cause as Cause
+    from netsvc.limits.connection_counter import ConnectionCounter as ConnectionCounter
     from netsvc.limits.datagram_guard import DatagramGuard as DatagramGuard
     from netsvc.limits.networks import InvalidNetworkError as InvalidNetworkError
     from netsvc.limits.networks import NetworkRules as NetworkRules
@@ -75,7 +75,8 @@ _MODULES = {
     "netsvc.echo.reply_template": ("ReplyTemplate", "TemplateError"),
     "netsvc.echo.server": ("AcknowledgeFactory", "AcknowledgeProtocol", "EchoFactory", "EchoProtocol"),
     "netsvc.errors": ("ConfigError", "ListenError", "NetsvcError", "SettingError"),
-    "netsvc.limits.admission": ("Admission", "ConnectionCounter"),
+    "netsvc.limits.admission": ("Admission",),
+    "netsvc.limits.connection_counter": ("ConnectionCounter",),
     "netsvc.limits.cause": ("Cause",),
     "netsvc.limits.datagram_guard": ("DatagramGuard",),
     "netsvc.limits.networks": ("InvalidNetworkError", "NetworkRules"),

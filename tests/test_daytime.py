@@ -7,7 +7,8 @@ from twisted.internet.task import Clock
 
 from netsvc import DaytimeFactory
 from netsvc.daytime.format import daytime_line
-from netsvc.limits.admission import Admission, ConnectionCounter
+from netsvc.limits.admission import Admission
+from netsvc.limits.connection_counter import ConnectionCounter
 from tests.connections import connect, lose, taken, terms
 from tests.programs import SECONDS, serving
 

@@ -14,6 +14,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from netsvc.limits.cause import Cause
+from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import MAX_CLIENTS, REQUEST_TIMEOUT
 from netsvc.server.metrics import metrics_site
@@ -27,9 +28,12 @@ class Pages:
     def __init__(self) -> None:
         self.clock = Clock()
         self.counters = Counters(self.clock.seconds, "tcp")
+        self.connections = ConnectionCounter()
         self.ready = True
         self.own_counters = Counters(self.clock.seconds, "metrics")
-        self.site: IProtocolFactory = metrics_site([self.counters], lambda: self.ready, self.clock, self.own_counters)
+        self.site: IProtocolFactory = metrics_site(
+            [self.counters], self.connections, lambda: self.ready, self.clock, self.own_counters
+        )
 
     def connect(self) -> tuple[object, StringTransport] | None:
         protocol = self.site.buildProtocol(PEER)

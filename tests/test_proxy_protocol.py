@@ -12,8 +12,9 @@ from twisted.python.failure import Failure
 
 from netsvc.echo.reply_template import ReplyTemplate
 from netsvc.echo.server import AcknowledgeFactory, EchoFactory
-from netsvc.limits.admission import Admission, ConnectionCounter
+from netsvc.limits.admission import Admission
 from netsvc.limits.cause import Cause
+from netsvc.limits.connection_counter import UNKNOWN_MAX, ConnectionCounter
 from netsvc.limits.networks import NetworkRules
 from netsvc.net.proxy_protocol import ProxyProtocolFactory
 from netsvc.net.server_tls import ServerTLS
@@ -126,12 +127,11 @@ def test_a_connection_without_a_header_yet_counts_as_a_connection(clock: Clock) 
     connections = ConnectionCounter(2)
     factory = proxied_echo(clock, Admission(connections))
     first, _ = connect(factory)
-    second, _ = connect(factory)
+    others = [connect(factory)[0] for _ in range(UNKNOWN_MAX - 1)]
     assert factory.buildProtocol(PROXY) is None
     assert factory.terms.counters.refused == {Cause.SERVER_FULL: 1}
-    first.dataReceived(HEADER)
-    assert len(connections) == 2
-    for protocol in (first, second):
+    assert len(connections) == UNKNOWN_MAX
+    for protocol in (first, *others):
         lose(protocol)
     assert len(connections) == 0
 

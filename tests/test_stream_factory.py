@@ -6,13 +6,18 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from netsvc.echo.server import EchoFactory
-from netsvc.limits.admission import Admission, ConnectionCounter
+from netsvc.chat.lines import ChatFactory
+from netsvc.echo.reply_template import ReplyTemplate
+from netsvc.echo.server import AcknowledgeFactory, EchoFactory
+from netsvc.limits.admission import Admission
+from netsvc.limits.cause import Cause
+from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.limits.networks import NetworkRules
-from netsvc.net.stream_factory import NOTICES_PER_ITERATION, RefusalProtocol
-from netsvc.net.stream_protocol import StreamProtocol
+from netsvc.net.stream_factory import NOTICES_PER_ITERATION, RefusalProtocol, StreamFactory
+from netsvc.net.stream_protocol import DISPLACED_LINGER, StreamProtocol
 from netsvc.net.terms import Terms
 from tests.connections import TCPTransport, attach, lose, terms
+from tests.connections import connect as open_connection
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def factory(clock: Clock, *, maximum: int = 2, networks: NetworkRules | None = N
     return EchoFactory(terms(clock, Admission(ConnectionCounter(maximum), networks, connect_rate=0)))
 
 
-def connect(echo: EchoFactory, host: str = "192.0.2.1") -> Protocol | None:
+def connect(echo: StreamFactory, host: str = "192.0.2.1") -> Protocol | None:
     protocol = echo.buildProtocol(IPv4Address("TCP", host, 40_000))
     if isinstance(protocol, StreamProtocol):
         attach(protocol)
@@ -84,3 +89,50 @@ def test_a_factory_on_default_terms_limits_the_connections_of_a_host(clock: Cloc
     echo = EchoFactory(Terms.on(clock))
     protocols = [connect(echo) for _ in range(65)]
     assert [isinstance(protocol, StreamProtocol) for protocol in protocols] == [True] * 64 + [False]
+
+
+def full(clock: Clock, server: StreamFactory) -> tuple[StreamProtocol, TCPTransport]:
+    """Fill a server with two connections of one host, and return one that is idle for longer than the other."""
+    first, transport = open_connection(server)
+    clock.advance(2)
+    open_connection(server)
+    return first, transport
+
+
+def test_a_peer_that_is_displaced_is_told_and_closed_and_another_host_is_served(clock: Clock) -> None:
+    echo = factory(clock)
+    first, transport = full(clock, echo)
+    newcomer = connect(echo, "198.51.100.1")
+    assert isinstance(newcomer, StreamProtocol)
+    assert transport.value() == b"the server is full, and most connections are from your network\n"
+    assert transport.disconnecting
+    clock.advance(DISPLACED_LINGER)
+    assert transport.aborted
+    assert echo.terms.counters.disconnected[Cause.DISPLACED] == 1
+    lose(first)
+    assert len(echo.terms.admission.connections) == 2
+
+
+def test_a_displaced_peer_that_does_not_read_is_aborted_at_once(clock: Clock) -> None:
+    echo = factory(clock)
+    _, transport = full(clock, echo)
+    transport.reads = False
+    assert isinstance(transport.producer, StreamProtocol)
+    transport.producer.send(bytes(70_000))
+    connect(echo, "198.51.100.1")
+    assert transport.aborted
+
+
+def test_a_chat_member_is_displaced_with_a_notice(clock: Clock) -> None:
+    chat = ChatFactory(terms(clock, Admission(ConnectionCounter(2), connect_rate=0)))
+    _, transport = full(clock, chat)
+    connect(chat, "198.51.100.1")
+    assert b"* the server is full, and most connections are from your network\n" in transport.value()
+
+
+def test_a_displaced_peer_of_acknowledgements_is_told_in_their_framing(clock: Clock) -> None:
+    admission = Admission(ConnectionCounter(2), connect_rate=0)
+    acknowledge = AcknowledgeFactory(terms(clock, admission), ReplyTemplate("{message}"), "line")
+    _, transport = full(clock, acknowledge)
+    connect(acknowledge, "198.51.100.1")
+    assert transport.value() == b"the server is full, and most connections are from your network\n"

@@ -11,7 +11,8 @@ from zope.interface.verify import verifyObject
 
 from netsvc.echo.reply_template import ReplyTemplate
 from netsvc.echo.server import AcknowledgeFactory, AcknowledgeProtocol, EchoFactory, EchoProtocol
-from netsvc.limits.admission import Admission, ConnectionCounter
+from netsvc.limits.admission import Admission
+from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.limits.message_share import MESSAGES_PER_ITERATION
 from netsvc.net.drain import CHECK_INTERVAL, SILENCE
 from netsvc.net.stream_protocol import LINGER, StreamProtocol

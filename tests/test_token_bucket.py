@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.limits.token_bucket import TABLE_SIZE, SourceBuckets, TokenBucket, source_prefix
+from netsvc.limits.token_bucket import TABLE_SIZE, SourceBuckets, TokenBucket
 
 
 def never() -> float:
@@ -106,19 +105,3 @@ def test_a_clock_that_is_set_back_adds_no_tokens() -> None:
     assert bucket.take(100.0)
     assert not bucket.take(50.0)
     assert bucket.take(51.0)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("192.0.2.1", "192.0.2.1", True),
-        ("192.0.2.1", "192.0.2.2", False),
-        ("2001:db8::1", "2001:db8::ffff:1", True),
-        ("2001:db8::1", "2001:db8:0:1::1", False),
-        ("::ffff:192.0.2.1", "192.0.2.1", True),
-        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
-        ("fe80::1%eth0", "fe80::2", True),
-    ],
-)
-def test_hosts_share_a_bucket_if_their_source_prefix_is_the_same(one: str, other: str, same: bool) -> None:
-    assert (source_prefix(one) == source_prefix(other)) is same

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from netsvc.chat.messages import Event, MessageError, Notice, decode_request, encode_event
 from netsvc.chat.pace import CHAT_BURST, CHAT_RATE, FULL_RATE_MEMBERS, MENTIONED_DELAY, WARNING_TIME
 from netsvc.chat.room import Delivery, Room
-from netsvc.limits.admission import HostCounter
 from netsvc.limits.cause import Cause
+from netsvc.limits.connection_counter import HostCounter
 from netsvc.limits.numbers import check_number
 from netsvc.limits.token_bucket import TokenBucket
 from netsvc.net.message_protocol import MessageProtocol
@@ -91,6 +91,9 @@ class ChatProtocol(MessageProtocol):
     def message_refused(self, reason: str) -> None:
         self._charge_line()
         self.tell(Notice(f"{reason}; the line was not sent"))
+
+    def displaced(self) -> None:
+        self.tell(Notice(Cause.DISPLACED.sentence))
 
     def end_drain(self) -> None:
         if self in self.factory.room:

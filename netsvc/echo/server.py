@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from netsvc.echo.reply_template import ReplyTemplate
 from netsvc.errors import ConfigError
+from netsvc.limits.cause import Cause
 from netsvc.net.message_protocol import MessageProtocol
 from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.stream_protocol import StreamProtocol
@@ -44,6 +45,9 @@ class AcknowledgeProtocol(MessageProtocol):
 
     def message_refused(self, reason: str) -> None:
         self.send(self.framing.encode(reason.encode("ascii")))
+
+    def displaced(self) -> None:
+        self.message_refused(Cause.DISPLACED.sentence)
 
 
 class AcknowledgeFactory(StreamFactory):

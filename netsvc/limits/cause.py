@@ -18,7 +18,8 @@ class Cause(Enum):
     NOT_ALLOWED = "not_allowed", "the address is not allowed"
     SERVER_FULL = "server_full", "server full"
     TOO_MANY_PER_HOST = "too_many_per_host", "too many connections from one host"
-    CONNECT_RATE = "connect_rate", "too many new connections per second from one host"
+    TOO_MANY_PER_NETWORK = "too_many_per_network", "too many connections from one network"
+    CONNECT_RATE = "connect_rate", "too many new connections per second from one host or network"
     PROXY_HEADER_INVALID = "proxy_header_invalid", "invalid PROXY header"
     PROXY_HEADER_TIMEOUT = "proxy_header_timeout", "no PROXY header in time"
     HANDSHAKE_FAILED = "handshake_failed", "the TLS handshake failed"
@@ -45,6 +46,7 @@ class Cause(Enum):
     HANDSHAKE_TIMEOUT = "handshake_timeout", "no complete TLS handshake in time"
     LINE_TIMEOUT = "line_timeout", "line not ended in time"
     IDLE_TIMEOUT = "idle_timeout", "idle for too long"
+    DISPLACED = "displaced", "the server is full, and most connections are from your network"
     REQUEST_TIMEOUT = "request_timeout", "the HTTP request took too long"
 
     def __init__(self, label: str, sentence: str) -> None:

@@ -8,11 +8,11 @@ therefore not silence the victim's own requests.
 from __future__ import annotations
 
 import random
-import socket
 from collections import OrderedDict
 from collections.abc import Callable
 
 from netsvc.limits.numbers import check_number
+from netsvc.limits.prefixes import Prefix, source_prefix
 
 #: How many source prefixes are kept. The least recently used one is removed first.
 TABLE_SIZE = 4096
@@ -24,8 +24,6 @@ LEAK = 1 / 16
 RATE = 100.0
 BURST = 200
 TOTAL = 10_000.0
-
-_MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 class TokenBucket:
@@ -78,6 +76,42 @@ def _filled(tokens: float, seconds: float, rate: float, burst: float) -> float:
     return tokens
 
 
+class BucketTable:
+    """A token bucket for each key, with a bound on the number of keys.
+
+    :param rate: tokens per second for each key; 0 for no limit.
+    :param burst: the most tokens of a key; 0 for no limit.
+    """
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate if burst else 0.0
+        self._burst = max(1.0, burst)
+        # (tokens, time of that count) for each key. A pair takes half the time of a TokenBucket, and a flood of forged
+        # sources creates one for each datagram.
+        self._buckets: OrderedDict[Prefix, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of keys that are kept."""
+        return len(self._buckets)
+
+    def take(self, key: Prefix, now: float) -> bool:
+        """Take a token of one key at ``now`` (seconds). Return False if it has none."""
+        if not self._rate:
+            return True
+        buckets = self._buckets
+        known = buckets.get(key)
+        if known is None:
+            if len(buckets) >= TABLE_SIZE:
+                buckets.popitem(last=False)
+            tokens = self._burst
+        else:
+            buckets.move_to_end(key)
+            tokens = _filled(known[0], now - known[1], self._rate, self._burst)
+        taken = tokens >= 1
+        buckets[key] = (tokens - taken, now)
+        return taken
+
+
 class SourceBuckets:
     """A token bucket for each IPv4 address (/32) and each IPv6 network (/64), and one for all sources together.
 
@@ -97,14 +131,10 @@ class SourceBuckets:
     ) -> None:
         for name, number in (("udp_rate", rate), ("udp_burst", burst), ("udp_total", total)):
             check_number(name, number, whole=False)
-        self._rate = rate if burst else 0.0
-        self._burst = max(1.0, burst)
+        self._sources = BucketTable(rate, burst)
         self._total_rate = total
         self._chance = chance
         self._total: TokenBucket | None = None
-        # (tokens, time of that count) for each source. A pair takes half the time of a TokenBucket, and a flood of
-        # forged sources creates one for each datagram.
-        self._sources: OrderedDict[str | bytes, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of source prefixes that are kept."""
@@ -112,36 +142,8 @@ class SourceBuckets:
 
     def admits(self, host: str, now: float) -> bool:
         """Whether a request from the IP address ``host`` at ``now`` (seconds) may be answered."""
-        if self._rate and not self._take(source_prefix(host), now) and self._chance() >= LEAK:
+        if not self._sources.take(source_prefix(host), now) and self._chance() >= LEAK:
             return False
         if self._total is None:
             self._total = TokenBucket(self._total_rate, max(1.0, self._total_rate), now)
         return self._total.take(now)
-
-    def _take(self, prefix: str | bytes, now: float) -> bool:
-        """Take a token of one source. Return False if it has none."""
-        sources = self._sources
-        known = sources.get(prefix)
-        if known is None:
-            if len(sources) >= TABLE_SIZE:
-                sources.popitem(last=False)
-            tokens = self._burst
-        else:
-            sources.move_to_end(prefix)
-            tokens = _filled(known[0], now - known[1], self._rate, self._burst)
-        taken = tokens >= 1
-        sources[prefix] = (tokens - taken, now)
-        return taken
-
-
-def source_prefix(host: str) -> str | bytes:
-    """Return the prefix that identifies the source of ``host``: an IPv4 address, or the first 8 bytes of an IPv6 one.
-
-    An IPv4 address inside IPv6 (``::ffff:192.0.2.1``), as a dual-stack socket reports it, counts as the IPv4 address.
-    """
-    if ":" not in host:
-        return host
-    if host.startswith("::ffff:") and "." in host:  # as the kernel writes it: 0.1 us instead of 0.6
-        return host[7:]
-    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    return socket.inet_ntop(socket.AF_INET, packed[12:]) if packed.startswith(_MAPPED) else packed[:8]

@@ -51,9 +51,8 @@ class ProxyProtocolFactory(WrappingFactory):
         host = getattr(addr, "host", None)
         if host is None or not self._proxies.allows(host):
             return self.wrappedFactory.buildProtocol(addr)
-        cause = self.terms.admission.connections.check(None)
-        if cause is not None:
-            self.terms.counters.refuse(cause, format_host(host))
+        if not self.terms.admission.connections.has_room_for_unknown():
+            self.terms.counters.refuse(Cause.SERVER_FULL, format_host(host))
             return None
         factory: Any = self
         return ProxyProtocolConnection(factory, Protocol())
@@ -82,7 +81,7 @@ class ProxyProtocolConnection(ProtocolWrapper):
         self.factory.registerProtocol(self)
         self._parser = ProxyHeaderParser()
         terms = self.factory.terms
-        terms.admission.connections.connection_opened(None)
+        terms.admission.connections.unknown_opened()
         if terms.limits.handshake_timeout:
             self._deadline = terms.clock.callLater(
                 terms.limits.handshake_timeout, self._refuse, Cause.PROXY_HEADER_TIMEOUT
@@ -131,7 +130,7 @@ class ProxyProtocolConnection(ProtocolWrapper):
         cancel(self._deadline)
         if self._parser is not None:
             self._parser = None
-            self.factory.terms.admission.connections.connection_closed(None)
+            self.factory.terms.admission.connections.unknown_closed()
 
     def _begin(self, client: tuple[str, int] | None, rest: bytes) -> None:
         self._header_done()

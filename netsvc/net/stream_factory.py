@@ -64,7 +64,7 @@ class StreamFactory(_Factory):
             return None
         host = getattr(addr, "host", None)
         terms = self.terms
-        cause = terms.admission.check(host, terms.monotonic())
+        cause = terms.admission.check(host, terms.monotonic(), terms.counters.service)
         if cause is not None:
             terms.counters.refuse(cause, "a UNIX socket" if host is None else format_host(host))
             return self._refusal(cause)
@@ -103,7 +103,7 @@ class StreamFactory(_Factory):
         """Add a connection. Its protocol calls this."""
         self.connections.add(connection)
         self.terms.counters.opened += 1
-        self.terms.admission.connections.connection_opened(connection.host)
+        self.terms.admission.connections.connection_opened(connection)
         if self._idle_check is None:
             self._idle_check = self.terms.clock.callLater(IDLE_CHECK_INTERVAL, self._check_all)
 
@@ -112,7 +112,7 @@ class StreamFactory(_Factory):
         if connection in self.connections:
             self.connections.discard(connection)
             self.terms.counters.closed += 1
-            self.terms.admission.connections.connection_closed(connection.host)
+            self.terms.admission.connections.connection_closed(connection)
         if self._idle_check is not None and not self.connections:
             cancel(self._idle_check)
             self._idle_check = None

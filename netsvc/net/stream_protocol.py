@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -34,6 +35,9 @@ from netsvc.wire.address import format_peer
 #: still sends would reset the connection, and the bytes under way to the peer would be lost.
 LINGER = 1.0
 
+#: Seconds that a displaced connection may take to close.
+DISPLACED_LINGER = 0.25
+
 #: Seconds for which what was read is still processed after a connection is lost, if its idle timeout is not shorter.
 LOST_MAX = 150.0
 
@@ -61,7 +65,8 @@ class StreamProtocol(Protocol):
     """One connection whose cost is bounded and that always ends.
 
     A subclass overrides :meth:`received`, and where it needs them :meth:`connection_ready`, :meth:`input_ended`,
-    :meth:`resume_processing`, :meth:`end_drain`, :meth:`idle`, :meth:`lost` and :meth:`closed`.
+    :meth:`resume_processing`, :meth:`end_drain`, :meth:`idle`, :meth:`displaced`, :meth:`lost` and
+    :meth:`closed`.
     It sends with :meth:`send` and closes with :meth:`finish`.
 
     The protocol is the producer of its own transport. While the peer does not read, it is not read from either.
@@ -97,6 +102,16 @@ class StreamProtocol(Protocol):
     def peer(self) -> str:
         """The peer's address, as it would be typed."""
         return format_peer(self.transport.getPeer())
+
+    @property
+    def service(self) -> str:
+        """The name of the service."""
+        return self.terms.counters.service
+
+    @property
+    def idle_since(self) -> float:
+        """The monotonic time of the last activity, as far as the idle check knows it; infinite if it was just now."""
+        return math.inf if self.active else self._idle_since
 
     @property
     def output_blocked(self) -> bool:
@@ -248,6 +263,10 @@ class StreamProtocol(Protocol):
     def closed(self) -> None:
         """The connection is closed, and nothing more is processed."""
 
+    def displaced(self) -> None:
+        """The connection is about to leave for another one. By default, send the peer a line that says so."""
+        self.send(Cause.DISPLACED.sentence.encode("ascii") + b"\n")
+
     def idle(self, seconds: float) -> None:
         """There was no activity for ``seconds``. By default, close when the idle timeout is over."""
         if seconds >= self.terms.limits.idle_timeout:
@@ -357,6 +376,17 @@ class StreamProtocol(Protocol):
         if self.state not in (ConnectionState.ABORTED, ConnectionState.CLOSED):
             self.terms.counters.disconnect(cause, self.peer)
             self.abort()
+
+    def displace(self) -> None:
+        """Make room for a peer of another host: tell this one, and close without waiting for it."""
+        if self.state is ConnectionState.OPEN:
+            self.displaced()
+        if self.state is ConnectionState.OPEN and not self.output_blocked:
+            self.finish(Cause.DISPLACED)
+            self.transport.loseConnection()
+            self._call_at_deadline(DISPLACED_LINGER, self.abort)  # TLS waits for the peer all the same
+        else:
+            self.disconnect(Cause.DISPLACED)
 
     def abort(self) -> None:
         """End the connection now. What is queued is dropped."""

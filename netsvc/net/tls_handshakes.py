@@ -10,7 +10,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 
-from netsvc.limits.token_bucket import TokenBucket, source_prefix
+from netsvc.limits.prefixes import source_prefix
+from netsvc.limits.token_bucket import TokenBucket
 from netsvc.net.reactors import Clock
 
 #: Handshakes that make progress in one reactor iteration.

@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
 from netsvc.errors import ConfigError, SettingError
-from netsvc.limits.admission import Admission, ConnectionCounter
+from netsvc.limits.admission import Admission
+from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.limits.message_share import MessageShare
 from netsvc.limits.numbers import check_number
 from netsvc.net.counters import Counters
@@ -23,8 +24,11 @@ from netsvc.net.server_tls import CertificateError, ServerTLS
 from netsvc.net.shared_ports import SharedPorts
 from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.terms import Terms
-from netsvc.server.config import Config
+from netsvc.server.config import STREAM_SERVICES, Config
 from netsvc.server.services import SERVICES, ServiceRow, missing_extra
+
+#: How many networks are named of those that have the most connections.
+TOP_NETWORKS = 5
 
 
 def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcService:
@@ -43,7 +47,11 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
     """
     config = Config() if config is None else config
     service = NetsvcService(_server_tls(reactor, config))
-    connections = ConnectionCounter(config.max_connections, config.max_per_host)
+    streams = [name for name in STREAM_SERVICES if getattr(config, name)]
+    connections = ConnectionCounter(
+        config.max_connections, config.max_per_host, config.max_per_network, services=streams
+    )
+    service.connections = connections
     message_share = MessageShare()
     ports: Reactor = SharedPorts(reactor) if config.reuse_port else reactor
     for row in SERVICES:
@@ -93,7 +101,7 @@ def _pages(reactor: Reactor, where: str, service: NetsvcService) -> Listener:
         raise missing_extra("metrics", where, e, "metrics") from None
     own = Counters(monotonic_of(reactor), "metrics")
     service.counters.append(own)
-    site = metrics_site(service.counters, service.is_ready, reactor, own)
+    site = metrics_site(service.counters, service.connections, service.is_ready, reactor, own)
     return stream_listener(reactor, "metrics", f"127.0.0.1:{where}" if where.isdecimal() else where, site)
 
 
@@ -156,6 +164,7 @@ class NetsvcService(MultiService):
 
     :param tls: the certificate of the stream services.
     :ivar counters: of each service.
+    :ivar connections: of all services.
     :ivar pages: the listener of the metrics. It starts first and stops last, so that it can report both.
     """
 
@@ -165,6 +174,7 @@ class NetsvcService(MultiService):
         super().__init__()
         self.tls = tls
         self.counters: list[Counters] = []
+        self.connections = ConnectionCounter()
         self.pages: Listener | None = None
 
     def is_ready(self) -> bool:
@@ -176,9 +186,12 @@ class NetsvcService(MultiService):
         return bool(self.running) and all(part.is_open for part in listeners if isinstance(part, Listener))
 
     def log_counters(self) -> None:
-        """Log the counters, one line for each service."""
+        """Log the counters, one line for each service, and the networks with the most connections."""
         for counters in self.counters:
             self.log.info("{service}: {summary}", service=counters.service, summary=counters.summary())
+        if top := self.connections.top(TOP_NETWORKS):
+            listed = ", ".join(f"{count:,} from {network}" for network, count in top)
+            self.log.info("most connections: {listed}", listed=listed)
 
     def reload(self) -> None:
         """Read the certificate again, even if its files have not changed."""

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 from netsvc.chat.pace import CHAT_BURST, CHAT_IDLE_TIMEOUT, CHAT_RATE
 from netsvc.echo.reply_template import ReplyTemplate, TemplateError
 from netsvc.errors import ConfigError, flag_of
-from netsvc.limits.admission import CONNECT_RATE, HANDSHAKE_RATE, MAX_PER_HOST
+from netsvc.limits.admission import CONNECT_RATE, HANDSHAKE_RATE
+from netsvc.limits.connection_counter import MAX_PER_HOST, MAX_PER_NETWORK
 from netsvc.limits.datagram_guard import MAX_SIZE
 from netsvc.limits.networks import InvalidNetworkError, IPNetwork, NetworkRules, parse_network
 from netsvc.limits.numbers import check_number
@@ -187,12 +188,21 @@ class Config:
         "Connection limits",
         f"Maximum number of concurrent connections of one host (an IPv4 address or IPv6 /64). {_NO_LIMIT}",
     )
+    max_per_network: int = _setting(
+        MAX_PER_NETWORK,
+        "whole number",
+        "N",
+        "Connection limits",
+        "Maximum number of concurrent connections of one network (an IPv4 /24 or IPv6 /48). An IPv6 /56 may have half "
+        f"as many. {_NO_LIMIT}",
+    )
     connect_rate: float = _setting(
         CONNECT_RATE,
         "number",
         "N",
         "Connection limits",
-        f"New connections per second of one host, with a burst of ten times this number. {_NO_LIMIT}",
+        "New connections per second of one host, with a burst of ten times this number. A network may open four times "
+        f"as many. {_NO_LIMIT}",
     )
     handshake_rate: float = _setting(
         HANDSHAKE_RATE,

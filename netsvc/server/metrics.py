@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.server import Request
 
+from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import BoundedSite, ReadablePage, TextPage
 from netsvc.net.reactors import Clock
@@ -36,20 +37,26 @@ BY_CAUSE = (
     ("netsvc_unreceived", "How often the system failed to return a datagram, by error.", "unreceived"),
 )
 CONNECTIONS = ("netsvc_connections", "Open connections.")
+TOP_NETWORKS = ("netsvc_top_network_connections", "Open connections of the five networks that have the most.")
 
 
 def metrics_site(
-    counters: Iterable[Counters], is_ready: Callable[[], bool], clock: Clock, own_counters: Counters
+    counters: Iterable[Counters],
+    connections: ConnectionCounter,
+    is_ready: Callable[[], bool],
+    clock: Clock,
+    own_counters: Counters,
 ) -> IProtocolFactory:
     """Return a site with ``/metrics``, ``/healthz`` (200 while the reactor runs) and ``/readyz`` (200 or 503).
 
     :param counters: of each service.
+    :param connections: of all services.
     :param is_ready: whether the services accept new peers.
     :param clock: a reactor, or a ``Clock`` in a test.
     :param own_counters: where the site itself counts.
     """
     registry = CollectorRegistry()
-    registry.register(ServiceCollector(counters))
+    registry.register(ServiceCollector(counters, connections))
     ProcessCollector(registry=registry)
     root = TextPage(lambda: (200, "/metrics\n/healthz\n/readyz\n"))
     root.putChild(b"", root)
@@ -63,16 +70,22 @@ class ServiceCollector(Collector):
     """The counters of services as Prometheus metrics.
 
     :param counters: of each service.
+    :param connections: of all services.
     """
 
-    def __init__(self, counters: Iterable[Counters]) -> None:
+    def __init__(self, counters: Iterable[Counters], connections: ConnectionCounter) -> None:
         self._counters = tuple(counters)
+        self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
         connections = GaugeMetricFamily(*CONNECTIONS, labels=["service"])
         for counters in self._counters:
             connections.add_metric([counters.service], counters.opened - counters.closed)
         yield connections
+        networks = GaugeMetricFamily(*TOP_NETWORKS, labels=["network"])
+        for network, count in self._connections.top(5):
+            networks.add_metric([network], count)
+        yield networks
         for name, meaning, attribute in TOTALS:
             family = CounterMetricFamily(name, meaning, labels=["service"])
             for counters in self._counters:

@@ -1,0 +1,234 @@
+"""The open connections of a server: how many, from which hosts and networks, and which one leaves when it is full."""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Protocol
+
+from netsvc.limits.cause import Cause
+from netsvc.limits.numbers import check_number
+from netsvc.limits.prefixes import Prefix, format_prefix, prefixes, source_prefix
+from netsvc.limits.ranked_counter import RankedCounter
+
+#: Concurrent connections of one host (IPv4 /32, IPv6 /64) and of one network (IPv4 /24, IPv6 /48): the defaults. An
+#: IPv6 /56 may have half as many as a network.
+MAX_PER_HOST = 64
+MAX_PER_NETWORK = 256
+
+#: Open files that connections leave to everything else.
+SPARE_FILES = 64
+
+#: Open files to which :func:`raise_file_limit` raises the limit, if the system allows as many.
+FILES_MAX = 65_536
+
+#: Displaced connections that may still be closing. Each keeps one of the spare files for a moment.
+LEAVING_MAX = 16
+
+#: Connections that a full server accepts although their host is not known yet, because a proxy has still to name it.
+UNKNOWN_MAX = 8
+
+
+def raise_file_limit() -> None:
+    """Raise the soft limit of open files to the hard limit, but to at most 65,536. Never lower it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # some systems allow fewer than their hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def default_max_connections() -> int:
+    """Return how many connections the open-file limit of this process allows: the soft limit less 64."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000
+
+
+class HostCounter:
+    """Counts something per host. Hosts whose count is 0 take no memory. A peer without an address is not counted."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Prefix] = Counter()
+
+    def count(self, host: str | None) -> int:
+        """Return the count of ``host``."""
+        return 0 if host is None else self._counts[source_prefix(host)]
+
+    def add(self, host: str | None, number: int) -> None:
+        """Add ``number``, which may be negative, to the count of ``host``."""
+        if host is not None:
+            prefix = source_prefix(host)
+            self._counts[prefix] += number
+            if not self._counts[prefix]:
+                del self._counts[prefix]
+
+
+class CountedConnection(Protocol):
+    """What the counter knows of a connection."""
+
+    @property
+    def host(self) -> str | None:
+        """The IP address of the peer; None on a UNIX socket."""
+
+    @property
+    def service(self) -> str:
+        """The name of its service."""
+
+    @property
+    def idle_since(self) -> float:
+        """The time of its last activity, in seconds; infinite if it is active now."""
+
+    def displace(self) -> None:
+        """Tell the peer that it leaves for another one, and close the connection soon."""
+
+
+class ConnectionCounter:
+    """Counts open connections: in all, per host, per network and per service. The services of one server share it.
+
+    When the server is full, a host gets a place if its network has fewer connections than its fair share: the places
+    divided by the number of networks. The connection that leaves is the one that is idle for longest, of the host with
+    the most connections in the network with the most. A network within its fair share loses none to another one.
+
+    Half of the maximum is divided among the services and reserved for them, so that a flood of one service leaves
+    places in the others.
+
+    :param maximum: of all connections; 0 for no limit; None for what the open-file limit allows.
+    :param max_per_host: of the connections of one host; 0 for no limit.
+    :param max_per_network: of the connections of one network; 0 for no limit.
+    :param services: the names of the services; only if there are several, places are reserved.
+    :raises ConfigError: for a number that is negative or not a whole number.
+    """
+
+    def __init__(
+        self,
+        maximum: int | None = None,
+        max_per_host: int = MAX_PER_HOST,
+        max_per_network: int = MAX_PER_NETWORK,
+        services: Collection[str] = (),
+    ) -> None:
+        self._maximum = default_max_connections() if maximum is None else maximum
+        check_number("max_connections", self._maximum, whole=True)
+        check_number("max_per_host", max_per_host, whole=True)
+        check_number("max_per_network", max_per_network, whole=True)
+        self._max_per_host = max_per_host
+        self._max_per_network = max_per_network
+        self._services = tuple(services)
+        self._reserved = self._maximum // (2 * len(services)) if len(services) > 1 else 0
+        self._open = 0
+        self._unknown = 0
+        self._per_service: Counter[str] = Counter()
+        self._networks: dict[Prefix, dict[Prefix, list[CountedConnection]]] = {}  # by network and host
+        self._per_network: RankedCounter[Prefix] = RankedCounter()
+        self._per_middle: Counter[Prefix] = Counter()  # IPv6 /56
+        self._leaving: set[CountedConnection] = set()
+
+    def __len__(self) -> int:
+        """Return the number of open connections."""
+        return self._open + self._unknown
+
+    def check(self, host: str | None) -> Cause | None:
+        """Return why one more connection from ``host`` would be too many for it; None if it would not."""
+        if host is None:
+            return None
+        own_host, *middle, network = prefixes(host)
+        hosts = self._networks.get(network, {})
+        if 0 < self._max_per_host <= len(hosts.get(own_host, ())):
+            return Cause.TOO_MANY_PER_HOST
+        limit = self._max_per_network
+        if limit and (
+            self._per_network[network] >= limit or any(self._per_middle[one] >= max(1, limit // 2) for one in middle)
+        ):
+            return Cause.TOO_MANY_PER_NETWORK
+        return None
+
+    def make_room(self, host: str | None, service: str) -> bool:
+        """Return whether there is a place for one more connection. If it takes that, displace another one."""
+        available = self._available(service)
+        if not self._maximum or len(self) - len(self._leaving) < available:
+            return True
+        displaced = self._displaced_by(host, service, available)
+        if displaced is None:
+            return False
+        self._forget(displaced)
+        self._leaving.add(displaced)
+        displaced.displace()
+        return True
+
+    def connection_opened(self, connection: CountedConnection) -> None:
+        """Count a connection."""
+        self._open += 1
+        self._per_service[connection.service] += 1
+        if connection.host is not None:
+            own_host, *middle, network = prefixes(connection.host)
+            self._networks.setdefault(network, {}).setdefault(own_host, []).append(connection)
+            self._per_network.increment(network)
+            self._per_middle.update(middle)
+
+    def connection_closed(self, connection: CountedConnection) -> None:
+        """Stop counting a connection that was counted."""
+        self._open -= 1
+        self._per_service[connection.service] -= 1
+        if connection in self._leaving:
+            self._leaving.discard(connection)
+        else:
+            self._forget(connection)
+
+    def has_room_for_unknown(self) -> bool:
+        """Return whether a connection may wait for a proxy to name its host."""
+        return not self._maximum or self._unknown < UNKNOWN_MAX or len(self) < self._maximum
+
+    def unknown_opened(self) -> None:
+        """Count a connection whose host is not known yet."""
+        self._unknown += 1
+
+    def unknown_closed(self) -> None:
+        """Stop counting one. Its host is known, or it is closed."""
+        self._unknown -= 1
+
+    def top(self, number: int) -> list[tuple[str, int]]:
+        """Return the networks with the most connections, and how many; the largest first."""
+        return [(format_prefix(prefix), count) for prefix, count in self._per_network.top(number)]
+
+    def _available(self, service: str) -> int:
+        """Return how many connections there may be without the places that are reserved for other services."""
+        others = (other for other in self._services if other != service)
+        return self._maximum - sum(max(0, self._reserved - self._per_service[other]) for other in others)
+
+    def _displaced_by(self, host: str | None, service: str, available: int) -> CountedConnection | None:
+        """Return the connection that leaves if ``host`` gets a place; None if it gets none."""
+        if host is None or not len(self._per_network) or len(self._leaving) >= LEAVING_MAX:
+            return None
+        own_host, *_, network = prefixes(host)
+        largest = self._per_network.largest()
+        hosts = self._networks[largest]
+        of_largest_host = max(hosts.values(), key=len)
+        if network == largest:
+            is_fair = len(hosts.get(own_host, ())) + 1 < len(of_largest_host)
+        else:
+            share = available / (len(self._per_network) + (network not in self._per_network))
+            is_fair = self._per_network[network] + 1 <= share < self._per_network[largest]
+        candidates = of_largest_host if is_fair else []
+        return min(
+            (one for one in candidates if one.service == service or self._per_service[one.service] > self._reserved),
+            key=lambda one: one.idle_since,
+            default=None,
+        )
+
+    def _forget(self, connection: CountedConnection) -> None:
+        """Stop counting a connection for its host and network."""
+        if connection.host is None:
+            return
+        own_host, *middle, network = prefixes(connection.host)
+        hosts = self._networks[network]
+        hosts[own_host].remove(connection)
+        if not hosts[own_host]:
+            del hosts[own_host]
+        if not hosts:
+            del self._networks[network]
+        self._per_network.decrement(network)
+        for prefix in middle:
+            self._per_middle[prefix] -= 1
+            if not self._per_middle[prefix]:
+                del self._per_middle[prefix]
