@@ -62,10 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             for finding in found(name, ATTACKS[name], target, options.seconds):
                 measured += 1
                 failed += not finding.within_bound
-                out(
-                    f"| {name} | {where} | {finding.what} | {finding.figure:,.4g} {finding.unit} "
-                    f"| {finding.most:,.4g} {finding.unit} | {'passed' if finding.within_bound else '**failed**'} |\n"
-                )
+                figure = "never" if math.isinf(finding.figure) else f"{finding.figure:,.4g} {finding.unit}".strip()
+                bound = f"{finding.most:,.4g} {finding.unit}".strip()
+                result = "passed" if finding.within_bound else "**failed**"
+                out(f"| {name} | {where} | {finding.what} | {figure} | {bound} | {result} |\n")
                 sys.stdout.flush()
     return 1 if failed or not measured else 0
 

@@ -7,6 +7,7 @@ from hostile.floods import empty_lines, endless_line, line_flood, spoofed_source
 from hostile.handshakes import tls_handshakes
 from hostile.readers import kernel_memory, stop_under_load, stuck_echoes, stuck_member, stuck_readers
 from hostile.silence import file_limit, idle_members, idle_tls, late_peers, many_sources, silent_handshakes
+from hostile.system import clock_back, clock_forward
 
 ATTACKS: dict[str, Attack] = {
     attack.__name__.replace("_", "-"): attack
@@ -27,6 +28,8 @@ ATTACKS: dict[str, Attack] = {
         tls_handshakes,
         silent_handshakes,
         late_peers,
+        clock_forward,
+        clock_back,
         stop_under_load,
         idle_members,
         idle_tls,

@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 
 
 class Finding(NamedTuple):
-    """One figure of an attack.
+    """One figure of an attack. An infinite one means that what it measures never happened.
 
     :ivar most: the bound.
     """

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from netsvc.net.counters import Counters
 from netsvc.net.listening import Listener
+from netsvc.reactor.loop import LoopReactor
 from netsvc.server.assembly import NetsvcService
 from netsvc.server.tap import Options, makeService
 
@@ -95,6 +96,7 @@ def main(reactor_name: str, reports: str, *flags: str) -> None:
             "ports": [
                 at.port for listener in _listeners(serving) for at in listener.addresses() if hasattr(at, "port")
             ],
+            "shifts_timers": isinstance(reactor, LoopReactor),
             "longest_gap": watch.longest_gap(),
             "services": {counters.service: _numbers(counters) for counters in serving.counters},
         }

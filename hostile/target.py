@@ -37,6 +37,7 @@ class Target:
     :param reports: the file of its reports.
     :ivar pid: the id of its process; 0 if it is not known.
     :ivar ports: of its services, in the order of the table of services: tcp, chat, udp.
+    :ivar shifts_timers: whether its reactor shifts its timers if the clock is set.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, reports: Path) -> None:
@@ -49,7 +50,9 @@ class Target:
             if time.monotonic() > end or process.poll() is not None:
                 raise SystemExit(f"hostile: the server does not start:\n{self._log.read_text(errors='replace')}")
             time.sleep(0.01)
-        self.ports: list[int] = json.loads(self._report_lines()[0])["ports"]
+        first = json.loads(self._report_lines()[0])
+        self.ports: list[int] = first["ports"]
+        self.shifts_timers: bool = first["shifts_timers"]
 
     def log_lines(self, pattern: str) -> float:
         """Return the number of log lines that match."""
@@ -144,6 +147,7 @@ class ForeignServer(Target):
     def __init__(self, ports: list[int], pid: int) -> None:
         self.ports = ports
         self.pid = pid
+        self.shifts_timers = False
 
     def log_lines(self, pattern: str) -> float:
         return math.nan
@@ -169,7 +173,12 @@ class ForeignServer(Target):
 
 @contextmanager
 def running_already(
-    ports: Mapping[str, int], pid: int, anyway: bool, *flags: object, files: int = 0
+    ports: Mapping[str, int],
+    pid: int,
+    anyway: bool,
+    *flags: object,
+    files: int = 0,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Target]:
     """Use a :class:`ForeignServer` that has the services of the flags.
 
@@ -181,7 +190,7 @@ def running_already(
     missing = [service for service in wanted if service not in ports]
     if missing:
         raise NotPossibleError(f"it takes --at {missing[0]}=PORT")
-    if files:
+    if files or environment:
         raise NotPossibleError("it has to start the server")
     more = " ".join(f"{flag} {value}" for flag, value in asked.items() if value != ANY)
     if more and not anyway:
@@ -190,10 +199,13 @@ def running_already(
 
 
 @contextmanager
-def serving(reactor: str, *flags: object, files: int = 0) -> Iterator[Target]:
+def serving(
+    reactor: str, *flags: object, files: int = 0, environment: Mapping[str, str] | None = None
+) -> Iterator[Target]:
     """Run the services of ``twist netsvc`` with these flags for the length of a block.
 
     :param files: the maximum number of open files; 0 for that of this process.
+    :param environment: more variables of the environment.
     """
 
     def limit() -> None:
@@ -210,6 +222,7 @@ def serving(reactor: str, *flags: object, files: int = 0) -> Iterator[Target]:
                 [*command, *map(str, flags)],
                 stdout=output,
                 stderr=output,
+                env={**os.environ, **(environment or {})},
                 preexec_fn=limit,  # noqa: PLW1509  before any thread
             ) as process,
         ):
@@ -349,7 +362,7 @@ def beside(attack: Callable[..., None], *args: object) -> Iterator[None]:
 def closed(peers: list[socket.socket], seconds: float) -> float:
     """Wait until the server has closed or reset every peer. This reads no data.
 
-    :return: the seconds that took; more than ``seconds`` if some are still open.
+    :return: the seconds that took; infinite if some are still open.
     """
     began = time.monotonic()
     poll = select.poll()
@@ -360,7 +373,7 @@ def closed(peers: list[socket.socket], seconds: float) -> float:
         for number, _ in poll.poll(100):
             poll.unregister(number)
             left.discard(number)
-    return time.monotonic() - began if not left else seconds + len(left)
+    return time.monotonic() - began if not left else math.inf
 
 
 def flood(ports: list[int], clients: int, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -25,10 +26,28 @@ from tests.scenarios.protocols import RecordingDatagramProtocol, RecordingProtoc
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
+class SettableWall:
+    """A wall clock that can be set.
+
+    :ivar ahead: the seconds that it is ahead of the time of the system.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@pytest.fixture
+def wall() -> SettableWall:
+    return SettableWall()
+
+
 @pytest.fixture(params=[AsyncioReactor, UvloopReactor])
-def reactor(request: pytest.FixtureRequest) -> Iterator[LoopReactor]:
+def reactor(request: pytest.FixtureRequest, wall: SettableWall) -> Iterator[LoopReactor]:
     """A new reactor for each test."""
-    reactor: LoopReactor = request.param()
+    reactor: LoopReactor = request.param(wall=wall)
     yield reactor
     for reader in set(reactor._internalReaders):
         reactor._removeInternalReader(reader)
@@ -209,6 +228,38 @@ def test_a_call_scheduled_by_a_timer_runs_before_later_calls(reactor: LoopReacto
         late.cancel()
 
     run(scenario())
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_step_of_the_wall_clock_changes_no_delay(
+    reactor: LoopReactor, run: Run, wall: SettableWall, step: float
+) -> None:
+    async def scenario() -> None:
+        late: list[object] = []
+        reactor.callLater(3000, late.append, "too early")
+        waited = [deferLater(reactor, 0.05, time.monotonic)]
+        began = time.monotonic()
+        wall.ahead += step
+        waited.append(deferLater(reactor, 0.05, time.monotonic))  # scheduled after the step
+        for one in waited:
+            assert 0.04 < await one - began < 5
+        before = reactor.seconds()
+        step_within = deferLater(reactor, 0.05, time.monotonic)
+        reactor.callLater(0, setattr, wall, "ahead", wall.ahead - step)  # a step while timers run
+        assert 0.04 < await step_within - began < 5
+        assert reactor.seconds() - before == pytest.approx(-step, abs=5)
+        assert not late
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("ahead", [0.05, -0.05])
+def test_the_seconds_of_a_reactor_follow_a_gradual_change(
+    reactor: LoopReactor, wall: SettableWall, ahead: float
+) -> None:
+    for _ in range(10):
+        wall.ahead += ahead
+        assert reactor.seconds() == pytest.approx(wall(), abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["asyncio-native", "uvloop"])

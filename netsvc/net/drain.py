@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from netsvc.limits.cause import Cause
 from netsvc.net.connection_state import ConnectionState
+from netsvc.net.deadline import Deadline
 from netsvc.net.reactors import cancel
 from netsvc.net.stream_protocol import ConnectionOwner, StreamProtocol
 from netsvc.net.terms import Terms
@@ -57,7 +58,7 @@ class Drain:
         self._terms = factory.terms
         self._timeout = timeout
         self._check: IDelayedCall | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadline: Deadline | None = None
 
     def begin(self) -> None:
         """Begin the first phase."""
@@ -67,14 +68,15 @@ class Drain:
         self._silent_since = now
         self._received = self._terms.counters.received_bytes
         if self._timeout:
-            self._deadline = self._terms.clock.callLater(self._timeout, self._abort)
+            self._deadline = Deadline(self._terms.clock, self._terms.monotonic, self._timeout, self._abort)
         self._check_later(self._read)
         self._for_each(lambda connection: connection.begin_drain())
 
     def end(self) -> None:
         """There is no connection left."""
         cancel(self._check)
-        cancel(self._deadline)
+        if self._deadline is not None:
+            self._deadline.cancel()
         self.done.callback(None)
 
     def _check_later(self, phase: Callable[[], None]) -> None:

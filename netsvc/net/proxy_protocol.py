@@ -7,7 +7,6 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocolFactory,
 )
@@ -18,7 +17,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from netsvc.limits.cause import Cause
 from netsvc.limits.networks import NetworkRules
-from netsvc.net.reactors import cancel
+from netsvc.net.deadline import Deadline
 from netsvc.net.stream_factory import wrapped_log_prefix
 from netsvc.net.terms import Terms
 from netsvc.wire.address import format_host
@@ -72,7 +71,7 @@ class ProxyProtocolConnection(ProtocolWrapper):
     wrappedProtocol: Any
 
     _client: IAddress | None = None
-    _deadline: IDelayedCall | None = None
+    _deadline: Deadline | None = None
     _parser: ProxyHeaderParser | None = None  # until the header is complete
 
     def makeConnection(self, transport: Any) -> None:
@@ -83,8 +82,11 @@ class ProxyProtocolConnection(ProtocolWrapper):
         terms = self.factory.terms
         terms.admission.connections.unknown_opened()
         if terms.limits.handshake_timeout:
-            self._deadline = terms.clock.callLater(
-                terms.limits.handshake_timeout, self._refuse, Cause.PROXY_HEADER_TIMEOUT
+            self._deadline = Deadline(
+                terms.clock,
+                terms.monotonic,
+                terms.limits.handshake_timeout,
+                lambda: self._refuse(Cause.PROXY_HEADER_TIMEOUT),
             )
 
     def getPeer(self) -> IAddress:
@@ -127,7 +129,8 @@ class ProxyProtocolConnection(ProtocolWrapper):
         return IHalfCloseableProtocol.implementedBy(type(self.wrappedProtocol))
 
     def _header_done(self) -> None:
-        cancel(self._deadline)
+        if self._deadline is not None:
+            self._deadline.cancel()
         if self._parser is not None:
             self._parser = None
             self.factory.terms.admission.connections.unknown_closed()

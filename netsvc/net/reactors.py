@@ -57,10 +57,12 @@ class Reactor(Clock, Protocol):
 def monotonic_of(clock: Clock) -> Callable[[], float]:
     """Return a function that measures durations in seconds and that no change of the system's time affects.
 
-    Twisted's reactors tell the wall time. For them this is ``time.monotonic``. A clock in a test, or a reactor of the
-    simulated network, measures durations itself.
+    Twisted's reactors, and netsvc's, tell the wall time. For them this is ``time.monotonic``. A clock in a test, or a
+    reactor of the simulated network, measures durations itself.
     """
-    is_wall = isinstance(clock, ReactorBase) and type(clock).seconds is ReactorBase.seconds
+    is_wall = isinstance(clock, ReactorBase) and (
+        type(clock).seconds is ReactorBase.seconds or getattr(clock, "follows_wall_time", False)
+    )
     return time.monotonic if is_wall else clock.seconds
 
 

@@ -10,7 +10,6 @@ from typing import Protocol as Interface
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
     INegotiated,
@@ -25,8 +24,8 @@ from zope.interface import implementer
 from netsvc.limits.cause import Cause
 from netsvc.limits.stream_limits import TRANSPORT_BUFFER
 from netsvc.net.connection_state import SENDING, ConnectionState, InputState, check_transition
+from netsvc.net.deadline import Deadline
 from netsvc.net.kernel_buffers import acknowledged_bytes, innermost_transport
-from netsvc.net.reactors import cancel
 from netsvc.net.send_queue import SendQueue, join_small_pieces
 from netsvc.net.terms import Terms
 from netsvc.wire.address import format_peer
@@ -92,7 +91,7 @@ class StreamProtocol(Protocol):
     bytes_are_activity = True
 
     _idle_since = 0.0
-    _deadline: IDelayedCall | None = None  # of the handshake, the stall or the closing: there is never more than one
+    _deadline: Deadline | None = None  # of the handshake, the stall or the closing: there is never more than one
     _queue: SendQueue | None = None  # None unless the transport is full
     _unjoined = 0  # pieces since small ones were last joined
     _acknowledged = 0  # bytes, at the last check
@@ -451,12 +450,16 @@ class StreamProtocol(Protocol):
         """Disconnect the peer for ``cause`` after ``seconds``; 0 for no deadline. It replaces the previous deadline."""
         self._cancel_deadline()
         if seconds:
-            self._deadline = self.terms.clock.callLater(seconds, self.disconnect, cause)
+            self._deadline = self._deadline_in(seconds, lambda: self.disconnect(cause))
 
     def _call_at_deadline(self, seconds: float, function: Callable[[], object]) -> None:
         self._cancel_deadline()
-        self._deadline = self.terms.clock.callLater(seconds, function)
+        self._deadline = self._deadline_in(seconds, function)
+
+    def _deadline_in(self, seconds: float, function: Callable[[], object]) -> Deadline:
+        return Deadline(self.terms.clock, self.terms.monotonic, seconds, function)
 
     def _cancel_deadline(self) -> None:
-        cancel(self._deadline)
-        self._deadline = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Callable
 from math import inf
 from typing import Any, cast
@@ -37,18 +38,32 @@ from netsvc.reactor.native_connection import (
     NativeServer,
 )
 
+#: Seconds. If the wall time changes by more than this between two looks at it, it was set, not adjusted gradually.
+STEP = 0.1
+
+#: Seconds until the loop runs timers at the latest, as in Twisted.
+LONGEST_TIMEOUT = 2_147_483.0
+
 
 class LoopReactor(EPollReactor):
     """EPollReactor on an asyncio event loop. Active connections are handed over to the loop.
 
     :param loop: the event loop; by default a new one, which becomes the current event loop of the thread.
+    :param wall: returns the wall time in seconds.
     :cvar hand_over_at: the number of the read or write at which a connection is handed over to the loop; 0 to hand it
         over before its first read.
     """
 
     hand_over_at = 12
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    #: Its ``seconds`` are wall time, as those of Twisted's reactors.
+    follows_wall_time = True
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop | None = None,
+        wall: Callable[[], float] = time.time,  # noqa: TID251  a reactor is what others ask for the time
+    ) -> None:
         if loop is None:
             loop = self.new_loop()
             # Otherwise, a coroutine that is scheduled before the reactor runs would never run.
@@ -56,6 +71,9 @@ class LoopReactor(EPollReactor):
         self.loop = loop
         self.native_connections: set[NativeConnection] = set()
         self._to_flush: list[LoopProtocol] = []
+        self._wall = wall
+        self._wall_ahead = wall() - time.monotonic()
+        self._time_is_steady = False
         self._timer_due = inf  # the time at which the loop runs Twisted's timers
         self._timer: asyncio.Handle | None = None
         self.contexts: list[Any] = []
@@ -115,6 +133,37 @@ class LoopReactor(EPollReactor):
 
     # Time
 
+    def seconds(self) -> float:
+        """Return the wall time in seconds. While timers run, a change of the wall time waits."""
+        if not self._time_is_steady:
+            self._follow_wall()
+        return time.monotonic() + self._wall_ahead
+
+    def _follow_wall(self) -> None:
+        """Follow the wall time. If it was set, shift all pending calls by as much: their delays stay what they were."""
+        change = self._wall() - time.monotonic() - self._wall_ahead
+        self._wall_ahead += change
+        if abs(change) < STEP:
+            return
+        self._timer_due += change
+        for call in (*self._pendingTimedCalls, *self._newTimedCalls):
+            call.time += change
+
+    def runUntilCurrent(self) -> None:
+        self._follow_wall()
+        before, self._time_is_steady = self._time_is_steady, True  # it may run within itself, by iterate()
+        try:
+            super().runUntilCurrent()
+        finally:
+            self._time_is_steady = before
+
+    def timeout(self) -> float | None:
+        self._insertNewDelayedCalls()
+        now = self.seconds()  # before the time of a call is read: this may shift it
+        if not self._pendingTimedCalls:
+            return None
+        return min(max(0.0, self._pendingTimedCalls[0].time - now), LONGEST_TIMEOUT)
+
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: A002  Twisted's name
         call = super().callLater(delay, callable, *args, **kw)
         if call.time < self._timer_due:
@@ -131,7 +180,7 @@ class LoopReactor(EPollReactor):
         if self._timer is not None:
             self._timer.cancel()
         self._timer_due = due
-        delay = due - self.seconds()
+        delay = due - (time.monotonic() + self._wall_ahead)  # not seconds(), which may shift the call that is due
         self._timer = (
             self.loop.call_soon(self._run_timers) if delay <= 0 else self.loop.call_later(delay, self._run_timers)
         )
