@@ -7,7 +7,7 @@ from hostile.floods import empty_lines, endless_line, line_flood, spoofed_source
 from hostile.handshakes import tls_handshakes
 from hostile.readers import kernel_memory, stop_under_load, stuck_echoes, stuck_member, stuck_readers
 from hostile.silence import file_limit, idle_members, idle_tls, late_peers, many_sources, silent_handshakes
-from hostile.system import clock_back, clock_forward
+from hostile.system import broadcast, clock_back, clock_forward, failed_calls
 
 ATTACKS: dict[str, Attack] = {
     attack.__name__.replace("_", "-"): attack
@@ -30,6 +30,8 @@ ATTACKS: dict[str, Attack] = {
         late_peers,
         clock_forward,
         clock_back,
+        failed_calls,
+        broadcast,
         stop_under_load,
         idle_members,
         idle_tls,

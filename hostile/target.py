@@ -70,6 +70,10 @@ class Target:
         """Return how many peers it has disconnected, for any cause."""
         return sum(sum(numbers["disconnected"].values()) for numbers in self._report()["services"].values())
 
+    def refused(self, service: str, cause: str) -> float:
+        """Return how often a service has refused something for a cause, by its label."""
+        return float(self._report()["services"][service]["refused"].get(cause, 0))
+
     def connections(self) -> float:
         """Return how many connections are open."""
         services = self._report()["services"].values()
@@ -162,6 +166,9 @@ class ForeignServer(Target):
         return math.nan
 
     def connections(self) -> float:
+        return math.nan
+
+    def refused(self, service: str, cause: str) -> float:
         return math.nan
 
     def datagrams(self) -> float:

@@ -77,6 +77,7 @@ def test_every_counter_is_a_prometheus_metric(pages: Pages) -> None:
     counters = pages.counters
     counters.opened, counters.closed, counters.received_bytes, counters.sent_bytes = 5, 2, 100, 200
     counters.dropped_bytes, counters.replies, counters.stalls, counters.dropped_lines = 7, 11, 13, 17
+    counters.dropped_datagrams = 19
     counters.refuse(Cause.SERVER_FULL, "192.0.2.1")
     counters.disconnect(Cause.SEND_QUEUE_FULL, "192.0.2.1")
     counters.unsent["EHOSTUNREACH"] += 2
@@ -85,6 +86,7 @@ def test_every_counter_is_a_prometheus_metric(pages: Pages) -> None:
     assert status == 200
     assert metrics_of(body) == {
         "netsvc_connections": 3,
+        "netsvc_dropped_datagrams_total": 19,
         "netsvc_connections_opened_total": 5,
         "netsvc_received_bytes_total": 100,
         "netsvc_sent_bytes_total": 200,

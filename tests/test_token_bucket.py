@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,8 +36,34 @@ def test_one_source_does_not_use_the_tokens_of_another() -> None:
 
 def test_all_sources_together_are_limited_to_the_total() -> None:
     buckets = source_buckets(total=20)
-    assert sum(buckets.admits(f"192.0.2.{n}", 0.0) for n in range(100)) == 20
-    assert sum(buckets.admits(f"192.0.3.{n}", 0.5) for n in range(100)) == 10
+    for now, admitted_now in ((0.0, 20), (1.0, 20), (1.8, 16)):  # a quarter of them is for those that ask again
+        new = sum(buckets.admits(f"192.0.{now:.0f}.{n}", now) for n in range(100))
+        again = sum(buckets.admits(f"192.0.{now:.0f}.{n}", now) for n in range(100))
+        assert new + again == admitted_now
+        assert again == admitted_now / 4
+
+
+def test_during_a_flood_of_forged_sources_the_second_try_of_a_client_is_answered() -> None:
+    buckets = SourceBuckets(chance=never)
+    chance = random.Random(1)
+    asked_again = answered = 0
+    waiting: list[tuple[int, str]] = []
+    for number in range(120):  # 50 ms each, so 1,000 forged datagrams
+        now = number * 0.05
+        for _ in range(1000):
+            buckets.admits(f"{chance.randrange(1, 224)}.{chance.randrange(256)}.{chance.randrange(1 << 16)}", now)
+        client = f"192.0.2.{number}"
+        if not buckets.admits(client, now):
+            waiting.append((number + 20, client))  # it asks again after a second
+        if waiting and waiting[0][0] <= number:
+            asked_again += 1
+            answered += buckets.admits(waiting.pop(0)[1], now)
+    assert asked_again > 50
+    assert answered >= 0.9 * asked_again
+
+
+def test_a_total_below_four_reserves_nothing() -> None:
+    assert admitted(source_buckets(total=3), "192.0.2.1", 100, 0.0) == 3
 
 
 def test_a_source_above_its_rate_is_answered_at_random() -> None:

@@ -328,6 +328,36 @@ async def test_a_datagram_to_a_broadcast_address_is_not_answered(where: str) -> 
     await stop(listener)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+@ensureDeferred
+async def test_datagrams_that_the_kernel_drops_are_counted() -> None:
+    service = terms(reactor)
+    port = UdpPort(reactor, TimestampProtocol(service), open_udp_socket(reactor, "127.0.0.1", 0, 1000))
+    address = port.getHost()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect((address.host, address.port))
+        for _ in range(2_000):
+            client.send(bytes(1000))
+    port.startListening()
+    while not service.counters.dropped_datagrams:
+        port.doRead()
+    assert 0 < service.counters.dropped_datagrams == port.socket.dropped() < 2_000
+    await port.stopListening()
+
+
+def test_datagrams_that_a_simulated_host_drops_are_counted(network: Network) -> None:
+    server, client = network.host("server", "10.0.0.1"), network.host("client", "10.0.0.2")
+    service = terms(server.reactor)
+    port = UdpPort(server.reactor, TimestampProtocol(service), open_udp_socket(server.reactor, "10.0.0.1", 7, 1000))
+    sender = open_udp_socket(client.reactor, "10.0.0.2", 0, 1000)
+    sender.send_batch([Datagram(bytes(1000), ("10.0.0.1", 7))] * 2_000)
+    network.advance(1.0)
+    port.startListening()
+    network.advance(1.0)
+    assert 0 < service.counters.dropped_datagrams < 2_000
+    port.stopListening()
+
+
 class FailingSocket:
     """A real socket whose system calls fail at first."""
 

@@ -13,12 +13,16 @@ from collections.abc import Callable
 
 from netsvc.limits.numbers import check_number
 from netsvc.limits.prefixes import Prefix, source_prefix
+from netsvc.limits.seen_sources import SeenSources
 
 #: How many source prefixes are kept. The least recently used one is removed first.
 TABLE_SIZE = 4096
 
 #: The share of the requests above a source's limit that is answered all the same.
 LEAK = 1 / 16
+
+#: The share of the answers for all sources that is reserved for sources that were seen shortly before.
+RESERVED = 1 / 4
 
 #: Answers per second for one source, its burst, and answers per second for all sources: the defaults.
 RATE = 100.0
@@ -115,9 +119,13 @@ class BucketTable:
 class SourceBuckets:
     """A token bucket for each IPv4 address (/32) and each IPv6 network (/64), and one for all sources together.
 
+    A quarter of the total is reserved for sources that were seen shortly before. Forged sources are mostly new. So when
+    they use up the total, a client that asks again is answered.
+
     :param rate: answers per second for each source prefix; 0 for no limit.
     :param burst: answers that a source may have at once after a pause; 0 for no limit.
-    :param total: answers per second for all sources together, with a burst of one second; 0 for no limit.
+    :param total: answers per second for all sources together, with a burst of one second; 0 for no limit. Below 4,
+        nothing is reserved.
     :param chance: returns a random number from 0 to 1. It selects the requests above the limit that are answered.
     :raises ConfigError: for a number that is negative or not finite.
     """
@@ -132,9 +140,12 @@ class SourceBuckets:
         for name, number in (("udp_rate", rate), ("udp_burst", burst), ("udp_total", total)):
             check_number(name, number, whole=False)
         self._sources = BucketTable(rate, burst)
-        self._total_rate = total
+        self._total = total
         self._chance = chance
-        self._total: TokenBucket | None = None
+        self._reserved = total * RESERVED if total * RESERVED >= 1 else 0.0
+        self._for_all: TokenBucket | None = None
+        self._for_seen: TokenBucket | None = None
+        self._seen = SeenSources()
 
     def __len__(self) -> int:
         """Return the number of source prefixes that are kept."""
@@ -142,8 +153,14 @@ class SourceBuckets:
 
     def admits(self, host: str, now: float) -> bool:
         """Whether a request from the IP address ``host`` at ``now`` (seconds) may be answered."""
-        if not self._sources.take(source_prefix(host), now) and self._chance() >= LEAK:
+        prefix = source_prefix(host)
+        if not self._sources.take(prefix, now) and self._chance() >= LEAK:
             return False
-        if self._total is None:
-            self._total = TokenBucket(self._total_rate, max(1.0, self._total_rate), now)
-        return self._total.take(now)
+        if self._for_all is None or self._for_seen is None:
+            general = self._total - self._reserved
+            self._for_all = TokenBucket(general, max(1.0, general), now)
+            self._for_seen = TokenBucket(self._reserved, self._reserved, now)
+        if self._for_all.take(now):
+            return True
+        # Sources are remembered only when the rest is used up. Each takes 0.3 us.
+        return self._reserved > 0 and self._seen.add(prefix, now) and self._for_seen.take(now)

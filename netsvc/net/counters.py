@@ -26,6 +26,7 @@ class Counters:
     :ivar sent_bytes: bytes that were written to a transport or are queued for a peer.
     :ivar dropped_bytes: bytes that were queued for a peer when its connection was aborted, as far as is known.
     :ivar dropped_lines: lines that were read and not processed, because a limit or a deadline ended their connection.
+    :ivar dropped_datagrams: datagrams that the system dropped because its buffer was full.
     :ivar replies: replies, echoed pieces and chat lines, one for each receiving peer.
     :ivar stalls: how often more than 64 KiB were queued for a peer.
     :ivar refused: connections, datagrams, lines and names that were refused, by cause.
@@ -40,7 +41,7 @@ class Counters:
         self.service = service
         self.opened = self.closed = 0
         self.received_bytes = self.sent_bytes = self.dropped_bytes = 0
-        self.dropped_lines = self.replies = self.stalls = 0
+        self.dropped_lines = self.dropped_datagrams = self.replies = self.stalls = 0
         self.refused: Counter[Cause] = Counter()
         self.disconnected: Counter[Cause] = Counter()
         self.unsent: Counter[str] = Counter()
@@ -65,6 +66,7 @@ class Counters:
                 f"replies: {self.replies:,}",
                 f"stalls: {self.stalls:,}",
                 *([f"lines: {self.dropped_lines:,} dropped"] if self.dropped_lines else []),
+                *([f"datagrams: {self.dropped_datagrams:,} dropped by the system"] if self.dropped_datagrams else []),
                 *(f"{name}: {_listed(tally)}" for name, tally in tallies if tally),
             ]
         )

@@ -61,6 +61,9 @@ class DatagramService(DatagramProtocol):
         """The system failed to return a datagram. The port tries again after 100 ms. By default, log it."""
         self.log.error("{service}: a receive failed: {failure}", service=type(self).__name__, failure=failure)
 
+    def dropped(self, count: int) -> None:
+        """The system has dropped ``count`` more datagrams, because its buffer was full. By default, log nothing."""
+
     def not_sent(self, reply: Datagram, failure: Exception) -> None:
         """The system did not send a reply. ``failure`` is an ``OSError`` or Twisted's ``MessageLengthError``."""
 

@@ -38,6 +38,7 @@ class UdpPort:
         self.socket = udp_socket
         self._closed: Deferred[None] = Deferred()
         self._stopping = False
+        self._dropped = 0  # by the system, as far as the service was told
         self._retry: IDelayedCall | None = None
 
     # IListeningPort
@@ -101,6 +102,8 @@ class UdpPort:
             return
         if not batch:
             return
+        if len(batch) == DATAGRAMS_PER_ITERATION:
+            self._count_dropped()
         try:
             replies = self._service.batch_received(batch)
         except Exception:  # a fault of the service's; the port stays open
@@ -108,6 +111,13 @@ class UdpPort:
             return
         for reply, error in self.socket.send_batch(replies):
             self._service.not_sent(reply, error)
+
+    def _count_dropped(self) -> None:
+        """Tell the service what the system has dropped. After a drop, its full buffer gives a full batch."""
+        dropped = self.socket.dropped()
+        if dropped != self._dropped:
+            self._service.dropped(dropped - self._dropped & 0xFFFFFFFF)
+            self._dropped = dropped
 
     def connectionLost(self, reason: Any) -> None:
         """Close the socket, and tell the service."""

@@ -24,6 +24,8 @@ _IP_PKTINFO = 8
 _IP_RECVTTL = 12
 _IP_RECVTOS = 13
 _SO_TIMESTAMPNS = 35
+_SO_MEMINFO = 55
+_MEMINFO, _MEMINFO_DROPS = struct.Struct("@9I"), 8  # the SK_MEMINFO_ numbers of <linux/sock_diag.h>
 
 _WILDCARDS = ("", "0.0.0.0", "::")
 _LINK_LOCAL = b"\xfe\x80"
@@ -135,6 +137,13 @@ class KernelUdpSocket:
                 if error is not None:
                     errors.append((datagram, error))
         return errors
+
+    def dropped(self) -> int:
+        # Unlike SO_RXQ_OVFL, which comes with each datagram, this costs nothing until it is asked for.
+        if sys.platform != "linux":
+            return 0
+        info = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        return int(_MEMINFO.unpack(info.ljust(_MEMINFO.size, b"\0"))[_MEMINFO_DROPS])
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -27,6 +27,7 @@ TOTALS = (
     ("netsvc_sent_bytes", "Bytes that were sent to peers or are queued for them.", "sent_bytes"),
     ("netsvc_dropped_bytes", "Bytes that were queued for a peer when its connection was aborted.", "dropped_bytes"),
     ("netsvc_dropped_lines", "Lines that were read and not processed before their connection ended.", "dropped_lines"),
+    ("netsvc_dropped_datagrams", "Datagrams that the system dropped because its buffer was full.", "dropped_datagrams"),
     ("netsvc_replies", "Replies, echoed pieces and chat lines, one for each receiving peer.", "replies"),
     ("netsvc_stalls", "How often more than 64 KiB were queued for a peer.", "stalls"),
 )

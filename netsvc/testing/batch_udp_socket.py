@@ -85,6 +85,9 @@ class SimulatedUdpSocket:
         host = source[0].removeprefix("::ffff:")
         return None if ":" in host else self._stack.source_address(host)
 
+    def dropped(self) -> int:
+        return self._socket.dropped
+
     def fileno(self) -> int:
         return self._socket.fileno()
 

@@ -39,6 +39,7 @@ class DatagramSocket(Socket):
         # payload, source, destination address, time of arrival
         self._received: deque[tuple[bytes, tuple[str, int], str, float]] = deque()
         self._buffered_bytes = 0
+        self.dropped = 0  # datagrams for which the buffer had no room
         self._routes: dict[str, tuple[Stack, Link, str]] = {}  # by destination address
 
     def connect(self, address: Any) -> None:
@@ -206,6 +207,7 @@ class DatagramSocket(Socket):
         if self._buffered_bytes + len(data) + DATAGRAM_OVERHEAD > 2 * self.receive_limit:
             trace, now = self.stack.fabric.trace, self.stack.events.now
             ports = f"{source[1]}>{self.local_address[1]}"
+            self.dropped += 1
             trace.add(now, self.stack.name, "datagram", ports=ports, data=data, outcome="buffer full")
             return
         self._buffered_bytes += len(data) + DATAGRAM_OVERHEAD

@@ -59,6 +59,9 @@ class TimestampProtocol(DatagramService):
     def not_received(self, failure: OSError) -> None:
         self._terms.counters.unreceived[errno.errorcode.get(failure.errno or 0, "unknown")] += 1
 
+    def dropped(self, count: int) -> None:
+        self._terms.counters.dropped_datagrams += count
+
     def not_sent(self, reply: Datagram, failure: Exception) -> None:
         """Count it. A retry would not help: the peer is unreachable, or the send buffer is full."""
         number = failure.errno if isinstance(failure, OSError) else errno.EMSGSIZE

@@ -50,6 +50,9 @@ class UdpSocket(Protocol):
     def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
         """Send datagrams. Return those that the system did not send, each with its error."""
 
+    def dropped(self) -> int:
+        """Return how many datagrams the system has dropped because its buffer was full; 0 if it does not tell."""
+
     def fileno(self) -> int:
         """Return the descriptor to wait for; -1 after :meth:`close`."""
 
