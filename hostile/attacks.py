@@ -6,7 +6,15 @@ from hostile.finding import Attack
 from hostile.floods import empty_lines, endless_line, line_flood, spoofed_sources, udp_flood, udp_loops
 from hostile.handshakes import tls_handshakes
 from hostile.readers import kernel_memory, stop_under_load, stuck_echoes, stuck_member, stuck_readers
-from hostile.silence import file_limit, idle_members, idle_tls, late_peers, many_sources, silent_handshakes
+from hostile.silence import (
+    file_limit,
+    idle_members,
+    idle_tls,
+    late_peers,
+    many_sources,
+    silent_handshakes,
+    silent_scrapers,
+)
 from hostile.system import broadcast, clock_back, clock_forward, failed_calls
 
 ATTACKS: dict[str, Attack] = {
@@ -25,6 +33,7 @@ ATTACKS: dict[str, Attack] = {
         kernel_memory,
         file_limit,
         many_sources,
+        silent_scrapers,
         tls_handshakes,
         silent_handshakes,
         late_peers,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ def _listeners(service: Any) -> list[Listener]:
     )
 
 
+def _ports(listeners: Iterable[Listener]) -> list[int]:
+    return [at.port for listener in listeners for at in listener.addresses() if hasattr(at, "port")]
+
+
 def _numbers(counters: Counters) -> dict[str, Any]:
     """Return the counters of one service, by the names of their attributes; causes by their labels."""
     numbers: dict[str, Any] = {name: value for name, value in vars(counters).items() if isinstance(value, int)}
@@ -93,9 +98,8 @@ def main(reactor_name: str, reports: str, *flags: str) -> None:
     def report() -> None:
         line = {
             "refusal_lines": refusal_lines,
-            "ports": [
-                at.port for listener in _listeners(serving) for at in listener.addresses() if hasattr(at, "port")
-            ],
+            "ports": _ports(_listeners(serving)),
+            "pages_port": sum(_ports([serving.pages])) if serving.pages else 0,
             "shifts_timers": isinstance(reactor, LoopReactor),
             "longest_gap": watch.longest_gap(),
             "services": {counters.service: _numbers(counters) for counters in serving.counters},

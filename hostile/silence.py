@@ -13,8 +13,21 @@ from contextlib import suppress
 
 import trustme
 
-from hostile.finding import MIB, Finding, quiet
-from hostile.target import ANY, HOST, Serving, beside, closed, connect, honest_client, many, until, warm
+from hostile.finding import MIB, Finding, at, quiet
+from hostile.target import (
+    ANY,
+    HOST,
+    NotPossibleError,
+    Serving,
+    beside,
+    closed,
+    connect,
+    honest_client,
+    loopback,
+    many,
+    until,
+    warm,
+)
 
 
 def file_limit(serving: Serving, seconds: float) -> Iterator[Finding]:
@@ -91,6 +104,32 @@ def _echoes(peer: socket.socket) -> bool:
         peer.sendall(b"x")
         return peer.recv(100) == b"x"
     return False
+
+
+def silent_scrapers(serving: Serving, seconds: float) -> Iterator[Finding]:
+    """A denied address and 8 others keep 16 silent connections each to the port of /readyz, and open them again."""
+    flags = ("--tcp", ANY, "--metrics", ANY, "--deny", f"metrics={loopback(0)}")
+    with serving(*flags) as target:
+        if not target.pages_port:
+            raise NotPossibleError("it needs the port of the pages")
+        with beside(_occupy, target.pages_port, 9, 16):
+            time.sleep(1)
+            trips, failed = [], 0
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                began = time.perf_counter()
+                with connect(target.pages_port, 500) as probe:
+                    answer = b""
+                    with suppress(OSError):
+                        probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+                        while data := probe.recv(1000):
+                            answer += data
+                    failed += not answer.endswith(b"ready\n")
+                trips.append(time.perf_counter() - began)
+                time.sleep(0.05)
+        yield Finding("failed probes of /readyz", failed, 0, "")
+        yield Finding("p99 of a probe", at(0.99, trips), 100, "ms")
+        yield from quiet(target)
 
 
 def silent_handshakes(serving: Serving, seconds: float) -> Iterator[Finding]:

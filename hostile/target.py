@@ -37,6 +37,7 @@ class Target:
     :param reports: the file of its reports.
     :ivar pid: the id of its process; 0 if it is not known.
     :ivar ports: of its services, in the order of the table of services: tcp, chat, udp.
+    :ivar pages_port: the port of the metrics and health pages; 0 if it is not known.
     :ivar shifts_timers: whether its reactor shifts its timers if the clock is set.
     """
 
@@ -53,6 +54,7 @@ class Target:
         first = json.loads(self._report_lines()[0])
         self.ports: list[int] = first["ports"]
         self.shifts_timers: bool = first["shifts_timers"]
+        self.pages_port: int = first["pages_port"]
 
     def log_lines(self, pattern: str) -> float:
         """Return the number of log lines that match."""
@@ -152,6 +154,7 @@ class ForeignServer(Target):
         self.ports = ports
         self.pid = pid
         self.shifts_timers = False
+        self.pages_port = 0
 
     def log_lines(self, pattern: str) -> float:
         return math.nan
@@ -266,15 +269,20 @@ def kernel_memory_of(port: int) -> int:
     return sum(int(received) + int(queued) for received, queued in found)
 
 
+def loopback(number: int) -> str:
+    """Return a loopback address that depends on ``number``. Below 50,000, each has a /24 network of its own."""
+    return f"127.{1 + number // 250 % 200}.{number % 250}.{1 + number // 50_000}"
+
+
 def connect(port: int, number: int = 1, *, buffer: int = 0) -> socket.socket:
-    """Connect from a loopback address that depends on ``number``. Below 50,000, each has a /24 network of its own.
+    """Connect from the loopback address of ``number``.
 
     :param buffer: bytes of the receive buffer; 0 leaves it to the kernel.
     """
     opened = socket.socket()
     if buffer:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    opened.bind((f"127.{1 + number // 250 % 200}.{number % 250}.{1 + number // 50_000}", 0))
+    opened.bind((loopback(number), 0))
     opened.settimeout(PATIENCE)
     opened.connect((HOST, port))
     return opened

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,11 +14,17 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
+from netsvc.echo.server import EchoFactory
 from netsvc.limits.cause import Cause
 from netsvc.limits.connection_counter import ConnectionCounter
+from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
-from netsvc.net.http_site import MAX_CLIENTS, REQUEST_TIMEOUT
+from netsvc.net.http_site import HEAD_TIMEOUT, MAX_CLIENTS, MAX_PER_HOST, REQUEST_TIMEOUT
 from netsvc.server.metrics import metrics_site
+from tests.connections import connect, terms
+
+#: A request whose body never ends.
+UNFINISHED = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 
 PEER = IPv4Address("TCP", "192.0.2.1", 40_000)
 
@@ -25,18 +32,21 @@ PEER = IPv4Address("TCP", "192.0.2.1", 40_000)
 class Pages:
     """The metrics site of one service, "tcp", and requests to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = (), networks: NetworkRules | None = None) -> None:
         self.clock = Clock()
-        self.counters = Counters(self.clock.seconds, "tcp")
+        self.tcp = Counters(self.clock.seconds, "tcp")
+        self.counters = [self.tcp]
+        self.certificate_expires: float | None = None
         self.connections = ConnectionCounter()
         self.ready = True
         self.own_counters = Counters(self.clock.seconds, "metrics")
-        self.site: IProtocolFactory = metrics_site(
-            [self.counters], self.connections, lambda: self.ready, self.clock, self.own_counters
-        )
+        self.site: IProtocolFactory = metrics_site(self, self.clock, self.own_counters, networks, names)
 
-    def connect(self) -> tuple[object, StringTransport] | None:
-        protocol = self.site.buildProtocol(PEER)
+    def is_ready(self) -> bool:
+        return self.ready
+
+    def connect(self, host: str = "192.0.2.1") -> tuple[Any, StringTransport] | None:
+        protocol = self.site.buildProtocol(IPv4Address("TCP", host, 40_000))
         if protocol is None:
             return None
         transport = StringTransport()
@@ -74,7 +84,7 @@ def metrics_of(text: str) -> dict[str, float]:
 
 
 def test_every_counter_is_a_prometheus_metric(pages: Pages) -> None:
-    counters = pages.counters
+    counters = pages.tcp
     counters.opened, counters.closed, counters.received_bytes, counters.sent_bytes = 5, 2, 100, 200
     counters.dropped_bytes, counters.replies, counters.stalls, counters.dropped_lines = 7, 11, 13, 17
     counters.dropped_datagrams = 19
@@ -133,11 +143,11 @@ def test_a_post_request_is_refused(pages: Pages) -> None:
 
 def test_the_body_of_a_request_is_not_buffered(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
-    head = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"
-    protocol.dataReceived(head)  # type: ignore[attr-defined]
+    head = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000000\r\n\r\n"
+    protocol.dataReceived(head)
     for _ in range(100):
-        protocol.dataReceived(bytes(65_536))  # type: ignore[attr-defined]
-    [request] = protocol.wrappedProtocol._channel.requests  # type: ignore[attr-defined]
+        protocol.dataReceived(bytes(65_536))
+    [request] = protocol.wrappedProtocol._channel.requests
     assert request.content.getvalue() == b""
     pages.clock.advance(REQUEST_TIMEOUT)
     assert transport.disconnecting
@@ -145,7 +155,7 @@ def test_the_body_of_a_request_is_not_buffered(pages: Pages) -> None:
 
 def test_a_connection_answers_only_its_first_request(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
-    protocol.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1_000)  # type: ignore[attr-defined]
+    protocol.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000)
     answer = transport.value()
     assert answer.count(b"HTTP/1.1 200") == 1
     assert b"connection: close" in answer.lower()
@@ -154,7 +164,7 @@ def test_a_connection_answers_only_its_first_request(pages: Pages) -> None:
 
 def test_a_client_that_half_closes_after_its_request_is_answered(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
-    protocol.dataReceived(b"GET /healthz HTTP/1.0\r\n\r\n")  # type: ignore[attr-defined]
+    protocol.dataReceived(b"GET /healthz HTTP/1.0\r\n\r\n")
     IHalfCloseableProtocol(protocol).readConnectionLost()
     assert transport.value().endswith(b"ok\n")
     assert transport.disconnecting
@@ -164,7 +174,7 @@ def test_a_client_that_half_closes_before_its_request_is_closed(pages: Pages) ->
     protocol, transport = pages.connect() or pytest.fail("refused")
     IHalfCloseableProtocol(protocol).readConnectionLost()
     assert transport.disconnecting
-    protocol.connectionLost(Failure(ConnectionDone()))  # type: ignore[attr-defined]
+    protocol.connectionLost(Failure(ConnectionDone()))
     assert (pages.own_counters.opened, pages.own_counters.closed) == (1, 1)
 
 
@@ -185,10 +195,10 @@ def test_a_head_request_gets_the_head_and_is_not_logged(pages: Pages, path: str)
 
 def test_a_request_that_arrives_too_slowly_is_aborted_at_the_deadline(pages: Pages) -> None:
     protocol, transport = pages.connect() or pytest.fail("refused")
-    for _ in range(int(REQUEST_TIMEOUT)):
+    for _ in range(4):
         assert not transport.disconnecting
-        protocol.dataReceived(b"x")  # type: ignore[attr-defined]
-        pages.clock.advance(1)
+        protocol.dataReceived(b"x")
+        pages.clock.advance(HEAD_TIMEOUT / 4)
     assert transport.disconnecting
 
 
@@ -201,10 +211,73 @@ def test_connections_are_closed_when_the_site_stops(pages: Pages) -> None:
 
 
 def test_clients_above_the_maximum_are_refused_and_silent_clients_are_closed(pages: Pages) -> None:
-    connections = [pages.connect() for _ in range(MAX_CLIENTS + 1)]
-    assert [one is not None for one in connections] == [True] * MAX_CLIENTS + [False]
+    connections = [pages.connect(f"192.0.2.{number}") for number in range(MAX_CLIENTS)]
+    for protocol, _ in filter(None, connections):
+        protocol.dataReceived(UNFINISHED)
+    assert pages.connect("198.51.100.1") is None
+    assert pages.own_counters.refused == {Cause.SERVER_FULL: 1}
     pages.clock.advance(REQUEST_TIMEOUT)
     assert all(transport.disconnecting for _, transport in filter(None, connections))
-    assert pages.own_counters.refused == {Cause.SERVER_FULL: 1}
     assert pages.own_counters.disconnected == {Cause.REQUEST_TIMEOUT: MAX_CLIENTS}
     pages.clock.advance(60)  # so that Twisted aborts them
+
+
+def test_the_connection_that_waits_for_its_request_for_longest_makes_room(pages: Pages) -> None:
+    connections = []
+    for number in range(MAX_CLIENTS):
+        connections.append(pages.connect(f"192.0.2.{number}") or pytest.fail("refused"))
+        pages.clock.advance(0.01)
+    connections[0][0].dataReceived(UNFINISHED)
+    assert pages.connect("198.51.100.1") is not None
+    assert pages.connect("198.51.100.2") is not None
+    assert [transport.disconnecting for _, transport in connections] == [False, True, True] + [False] * 13
+    assert pages.own_counters.disconnected == {Cause.DISPLACED: 2}
+
+
+def test_a_host_has_a_maximum_of_its_own(pages: Pages) -> None:
+    connections = [pages.connect() or pytest.fail("refused") for _ in range(MAX_PER_HOST)]
+    assert pages.connect() is None
+    assert pages.connect("192.0.2.2") is not None
+    lost, _ = connections[0]
+    lost.connectionLost(Failure(ConnectionDone()))
+    assert pages.connect() is not None
+
+
+def test_a_peer_that_is_not_allowed_is_refused_and_takes_no_place() -> None:
+    pages = Pages(networks=NetworkRules(deny=["192.0.2.0/24"]))
+    assert [pages.connect() for _ in range(MAX_CLIENTS)] == [None] * MAX_CLIENTS
+    assert pages.connect("198.51.100.1") is not None
+    assert pages.own_counters.refused == {Cause.NOT_ALLOWED: MAX_CLIENTS}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:9100", 200),
+        ("127.0.0.1:9100", 200),
+        ("[::1]:9100", 200),
+        ("192.0.2.7", 200),
+        ("monitor.example.org:9100", 200),
+        ("Monitor.Example.org.", 200),
+        ("attacker.example", 403),
+        ("localhost.attacker.example", 403),
+        ("", 403),
+    ],
+)
+def test_a_request_must_name_this_server(host: str, status: int) -> None:
+    pages = Pages(names=["monitor.example.org"])
+    answer = pages.request(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert pages.own_counters.refused == ({} if status == 200 else {Cause.HOST_NAME: 1})
+
+
+def test_the_end_of_the_certificate_is_a_metric(pages: Pages) -> None:
+    assert "netsvc_certificate_expiry_seconds" not in pages.get("/metrics")[1]
+    pages.certificate_expires = 1_800_000_000.0
+    assert "\nnetsvc_certificate_expiry_seconds 1.8e+09\n" in pages.get("/metrics")[1]
+
+
+def test_the_largest_networks_are_metrics(pages: Pages) -> None:
+    pages.connections.connection_opened(connect(EchoFactory(terms(pages.clock)))[0])
+    assert 'netsvc_top_network_connections{network="192.0.2.0/24"} 1.0' in pages.get("/metrics")[1]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,9 @@ def test_the_error_says_why_a_file_cannot_be_used(
     other, empty = tmp_path / "other.pem", tmp_path / "empty.pem"
     write(other, authority)
     empty.touch()
+    fifo, long = tmp_path / "fifo", tmp_path / "long"
+    os.mkfifo(fifo)
+    long.write_bytes(path.read_bytes() * 2000)
     for files, problem in [
         ((path, tmp_path / "missing"), "cannot be read: no such file or directory"),
         ((tmp_path, ""), "cannot be read: is a directory"),
@@ -165,6 +170,9 @@ def test_the_error_says_why_a_file_cannot_be_used(
         ((path, empty), "no PEM key without a passphrase"),
         ((path, other), f"the key does not belong to the certificate in {path}"),
         ((path, path, empty), "no PEM certificate"),
+        ((fifo, ""), "not a regular file"),
+        (("/dev/zero", ""), "not a regular file"),
+        ((long, ""), "longer than 1 MiB"),
     ]:
         with pytest.raises(CertificateError) as refusal:
             ServerTLS(clock, *map(str, files))
@@ -210,3 +218,46 @@ def test_a_peer_that_closes_tls_after_its_lines_says_no_more_than_others(
     clock.advance(0)
     assert to_listener.value().count(b"> a\n") <= 2
     lose(listener)
+
+
+def write_expiring(path: Path, authority: trustme.CA, expires: datetime) -> float:
+    """Write a certificate that expires at this time. Return the time in seconds since the epoch."""
+    issued = authority.issue_cert("localhost", not_after=expires)
+    issued.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return expires.timestamp()
+
+
+EXPIRES = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_an_expired_certificate_is_refused(clock: Clock, authority: trustme.CA, path: Path) -> None:
+    clock.rightNow = write_expiring(path, authority, EXPIRES)
+    with pytest.raises(CertificateError, match=r"^the certificate expired on 2030-01-02$"):
+        ServerTLS(clock, str(path))
+    clock.rightNow -= 1
+    assert ServerTLS(clock, str(path)).expires == EXPIRES.timestamp()
+
+
+def test_a_certificate_in_use_is_not_replaced_by_an_expired_one(
+    clock: Clock, authority: trustme.CA, path: Path, tmp_path: Path
+) -> None:
+    expires = write_expiring(path, authority, EXPIRES)
+    clock.rightNow = expires - 10
+    tls = ServerTLS(clock, str(path))
+    write_expiring(path, authority, EXPIRES - timedelta(days=1))
+    tls.reload()
+    assert tls.expires == expires
+    path.unlink()
+    os.mkfifo(path)
+    tls.reload()
+    assert tls.expires == expires
+
+
+def test_many_beginnings_of_certificates_are_read_in_linear_time(
+    clock: Clock, authority: trustme.CA, path: Path
+) -> None:
+    path.write_bytes(b"-----BEGIN CERTIFICATE-----" * 38_000)
+    began = time.process_time()
+    with pytest.raises(CertificateError, match="no PEM certificate"):
+        ServerTLS(clock, str(path))
+    assert time.process_time() - began < 1

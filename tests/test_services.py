@@ -71,7 +71,7 @@ def test_each_service_is_a_scope_a_listener_and_a_label(network: Network, row: S
     assert [counters.service for counters in service.counters] == [name]
     service.counters[0].refuse(Cause.NOT_ALLOWED, "192.0.2.1")
     registry = CollectorRegistry()
-    registry.register(ServiceCollector(service.counters, service.connections))
+    registry.register(ServiceCollector(service))
     assert registry.get_sample_value("netsvc_refused_total", {"service": name, "cause": "not_allowed"}) == 1
 
 

@@ -104,7 +104,7 @@ def test_a_peer_that_is_displaced_is_told_and_closed_and_another_host_is_served(
     first, transport = full(clock, echo)
     newcomer = connect(echo, "198.51.100.1")
     assert isinstance(newcomer, StreamProtocol)
-    assert transport.value() == b"the server is full, and most connections are from your network\n"
+    assert transport.value() == b"the server is full, and another host gets the place\n"
     assert transport.disconnecting
     clock.advance(DISPLACED_LINGER)
     assert transport.aborted
@@ -127,7 +127,7 @@ def test_a_chat_member_is_displaced_with_a_notice(clock: Clock) -> None:
     chat = ChatFactory(terms(clock, Admission(ConnectionCounter(2), connect_rate=0)))
     _, transport = full(clock, chat)
     connect(chat, "198.51.100.1")
-    assert b"* the server is full, and most connections are from your network\n" in transport.value()
+    assert b"* the server is full, and another host gets the place\n" in transport.value()
 
 
 def test_a_displaced_peer_of_acknowledgements_is_told_in_their_framing(clock: Clock) -> None:
@@ -135,4 +135,4 @@ def test_a_displaced_peer_of_acknowledgements_is_told_in_their_framing(clock: Cl
     acknowledge = AcknowledgeFactory(terms(clock, admission), ReplyTemplate("{message}"), "line")
     _, transport = full(clock, acknowledge)
     connect(acknowledge, "198.51.100.1")
-    assert transport.value() == b"the server is full, and most connections are from your network\n"
+    assert transport.value() == b"the server is full, and another host gets the place\n"

@@ -37,6 +37,7 @@ class Cause(Enum):
     INVALID_MESSAGE = "invalid_message", "the line is not a valid message"
     NICK_TAKEN = "nick_taken", "the nick is taken"
     TOO_MANY_ROOMS = "too_many_rooms", "too many rooms"
+    HOST_NAME = "host_name", "the Host header names another server"
 
     # Connections that are ended because of what the peer does or fails to do
     SEND_QUEUE_FULL = "send_queue_full", "the send queue is full"
@@ -46,7 +47,7 @@ class Cause(Enum):
     HANDSHAKE_TIMEOUT = "handshake_timeout", "no complete TLS handshake in time"
     LINE_TIMEOUT = "line_timeout", "line not ended in time"
     IDLE_TIMEOUT = "idle_timeout", "idle for too long"
-    DISPLACED = "displaced", "the server is full, and most connections are from your network"
+    DISPLACED = "displaced", "the server is full, and another host gets the place"
     REQUEST_TIMEOUT = "request_timeout", "the HTTP request took too long"
 
     def __init__(self, label: str, sentence: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -14,45 +15,98 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from netsvc.limits.cause import Cause
+from netsvc.limits.networks import NetworkRules
+from netsvc.limits.prefixes import source_prefix
 from netsvc.net.counters import Counters
-from netsvc.net.reactors import Clock, cancel
+from netsvc.net.deadline import Deadline
+from netsvc.net.reactors import Clock, monotonic_of
 from netsvc.wire.address import format_host, format_peer
 
-#: Seconds that a connection may last, and the maximum number of concurrent connections.
+#: Seconds that a connection may last, and until the head of its request must have arrived.
 REQUEST_TIMEOUT = 10.0
+HEAD_TIMEOUT = 2.0
+
+#: The maximum number of concurrent connections, in all and of one host.
 MAX_CLIENTS = 16
+MAX_PER_HOST = 4
 
 
 class BoundedSite(WrappingFactory):
     """Serves pages to few clients at a time.
 
+    When there are as many as there may be, the connection that waits for its request for longest makes room.
+
+    A page of another site that an operator's browser shows may make that browser ask this one, under a name that leads
+    to this host (DNS rebinding). So a request must name this server by an IP address, by ``localhost`` or by one of its
+    names, or come without a Host header, as from no browser.
+
     :param root: the resource at ``/``.
     :param clock: a reactor, or a ``Clock`` in a test.
     :param counters: where the site counts.
+    :param networks: the networks from which the site may be reached.
+    :param names: the names of this server.
     """
 
     noisy = False
+    protocols: dict[_BoundedConnection, Any]
 
-    def __init__(self, root: Resource, clock: Clock, counters: Counters) -> None:
+    def __init__(
+        self,
+        root: Resource,
+        clock: Clock,
+        counters: Counters,
+        networks: NetworkRules | None = None,
+        names: Collection[str] = (),
+    ) -> None:
         reactor: Any = clock
         super().__init__(_QuietSite(root, requestFactory=_SingleRequest, timeout=REQUEST_TIMEOUT, reactor=reactor))
         self.protocol = _BoundedConnection
         self.clock = clock
+        self.monotonic = monotonic_of(clock)
         self.counters = counters
+        self._networks = NetworkRules() if networks is None else networks
+        self._names = {name.lower().rstrip(".") for name in names} | {"localhost"}
 
     def logPrefix(self) -> str:
         return self.counters.service
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        if len(self.protocols) < MAX_CLIENTS:
-            return super().buildProtocol(addr)
         host = getattr(addr, "host", None)
-        self.counters.refuse(Cause.SERVER_FULL, "a UNIX socket" if host is None else format_host(host))
+        cause = self._refusal(host)
+        if cause is None:
+            connection: Any = super().buildProtocol(addr)
+            connection.host = host
+            return connection
+        self.counters.refuse(cause, "a UNIX socket" if host is None else format_host(host))
         return None
 
     def stopFactory(self) -> None:
         for connection in tuple(self.protocols):
             connection.transport.abortConnection()
+
+    def is_own_name(self, name: str) -> bool:
+        """Whether a request may name this server so: by an IP address, ``localhost`` or one of its names."""
+        try:
+            ip_address(name)
+        except ValueError:
+            return name.lower().rstrip(".") in self._names
+        return True
+
+    def _refusal(self, host: str | None) -> Cause | None:
+        """Return why a connection is refused; None if it is accepted. It may take the place of another one."""
+        staying = [one for one in self.protocols if not one.leaving]
+        if host is not None:
+            if not self._networks.allows(host):
+                return Cause.NOT_ALLOWED
+            prefix = source_prefix(host)
+            if sum(one.host is not None and source_prefix(one.host) == prefix for one in staying) >= MAX_PER_HOST:
+                return Cause.TOO_MANY_PER_HOST
+        if len(staying) >= MAX_CLIENTS:
+            waiting = [one for one in staying if one.waits_for_request]
+            if not waiting:
+                return Cause.SERVER_FULL
+            min(waiting, key=lambda one: one.opened_at).displace()
+        return None
 
 
 class ReadablePage(Resource):
@@ -96,11 +150,21 @@ class _SingleRequest(Request):
     channel: Any
 
     def process(self) -> None:
+        connection: _BoundedConnection = self.channel.transport
         self.setHeader(b"connection", b"close")
         self.channel.persistent = False
-        super().process()
+        name = self.getRequestHostname().decode("latin-1")
+        if not self.requestHeaders.hasHeader(b"host") or connection.factory.is_own_name(name):
+            super().process()
+            return
+        connection.refuse_name()
+        self.setResponseCode(403)
+        self.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        self.write(b"the Host header names another server\n")
+        self.finish()
 
     def gotLength(self, length: int | None) -> None:
+        self.channel.transport.head_arrived()  # Twisted calls this when all headers have arrived
         super().gotLength(0)
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -122,14 +186,25 @@ class _QuietSite(Site):
 
 @implementer(IHalfCloseableProtocol)
 class _BoundedConnection(ProtocolWrapper):
-    """A connection with a deadline, however much is sent on it."""
+    """A connection with a deadline, however much is sent on it.
+
+    :ivar host: the peer's IP address; None on a UNIX socket.
+    :ivar opened_at: when it was opened, in seconds of monotonic time.
+    :ivar waits_for_request: whether the head of the request has not arrived yet.
+    :ivar leaving: whether it makes room for another one.
+    """
 
     factory: BoundedSite
     transport: Any
-    _deadline: IDelayedCall
+    host: str | None = None
+    opened_at = 0.0
+    waits_for_request = True
+    leaving = False
+    _deadline: Deadline
 
     def connectionMade(self) -> None:
-        self._deadline = self.factory.clock.callLater(REQUEST_TIMEOUT, self._timed_out)
+        self.opened_at = self.factory.monotonic()
+        self._deadline = self._deadline_in(HEAD_TIMEOUT)
         self.factory.counters.opened += 1
         super().connectionMade()
 
@@ -140,11 +215,30 @@ class _BoundedConnection(ProtocolWrapper):
         """This side never half-closes."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        cancel(self._deadline)
+        self._deadline.cancel()
         self.factory.counters.closed += 1
         super().connectionLost(reason)
 
-    def _timed_out(self) -> None:
-        peer = format_peer(self.transport.getPeer())
-        self.factory.counters.disconnect(Cause.REQUEST_TIMEOUT, peer)
+    def head_arrived(self) -> None:
+        """The head of the request is complete."""
+        self.waits_for_request = False
+        self._deadline.cancel()
+        self._deadline = self._deadline_in(REQUEST_TIMEOUT - HEAD_TIMEOUT)
+
+    def refuse_name(self) -> None:
+        """Count a request that names another server."""
+        self.factory.counters.refuse(Cause.HOST_NAME, format_peer(self.transport.getPeer()))
+
+    def displace(self) -> None:
+        """Make room for another connection."""
+        self.leaving = True
+        self._disconnect(Cause.DISPLACED)
+
+    def _deadline_in(self, seconds: float) -> Deadline:
+        return Deadline(
+            self.factory.clock, self.factory.monotonic, seconds, lambda: self._disconnect(Cause.REQUEST_TIMEOUT)
+        )
+
+    def _disconnect(self, cause: Cause) -> None:
+        self.factory.counters.disconnect(cause, format_peer(self.transport.getPeer()))
         self.transport.abortConnection()

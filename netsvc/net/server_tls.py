@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from OpenSSL import SSL, crypto
@@ -23,7 +24,10 @@ from netsvc.net.tls_handshakes import HandshakeTurns, TurnTakingTLS
 #: Seconds between two checks whether the files have changed. The check happens at a new connection.
 CHECK_INTERVAL = 1.0
 
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+#: Bytes of the longest file that is read.
+FILE_MAX = 1024 * 1024
+
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 
 class CertificateError(NetsvcError, ValueError):
@@ -41,7 +45,8 @@ class CertificateError(NetsvcError, ValueError):
 class ServerTLS:
     """TLS 1.2 or newer, with a certificate that is read again when its files change.
 
-    If changed files cannot be used, that is logged and the previous certificate stays: a file may be half-written.
+    If changed files cannot be used, that is logged and the previous certificate stays: a file may be half-written, or
+    its certificate may have expired. If the certificate in use expires, it stays as well.
 
     :param clock: a reactor, or a ``Clock`` in a test.
     :param certificate: path of a PEM file with the certificate, followed by its chain.
@@ -49,7 +54,8 @@ class ServerTLS:
     :param client_ca: path of a PEM file with certificate authorities. A client must present a certificate that one of
         them issued. Empty for no client certificates.
     :param handshake_rate: handshakes per second of all hosts together; 0 for no limit. Further ones wait.
-    :raises CertificateError: for files that cannot be used.
+    :ivar expires: when the certificate in use expires, in seconds since the epoch.
+    :raises CertificateError: for files that cannot be used, and for a certificate that has expired.
     :raises ConfigError: for a rate that is negative or not a number.
     """
 
@@ -111,6 +117,9 @@ class ServerTLS:
 
     def _load(self) -> CertificateOptions:
         chain = _certificates(self._certificate)
+        expires = _end_of_validity(chain[0])
+        if expires <= self._clock.seconds():
+            raise CertificateError(self._certificate, f"the certificate expired on {format_date(expires)}")
         try:
             key = KeyPair.load(_content(self._key), crypto.FILETYPE_PEM)
         except crypto.Error:
@@ -128,7 +137,13 @@ class ServerTLS:
             raise CertificateError(
                 self._key, f"the key does not belong to the certificate in {self._certificate}"
             ) from None
+        self.expires = expires
         return options
+
+    @property
+    def path(self) -> str:
+        """The path of the file with the certificate."""
+        return self._certificate
 
 
 class _SecuredFactory(TLSMemoryBIOFactory):
@@ -149,16 +164,46 @@ class _SecuredFactory(TLSMemoryBIOFactory):
         return connection
 
 
+def format_date(seconds: float) -> str:
+    """Return the day of a time in seconds since the epoch, in UTC: ``2026-11-24``."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+
+
+def _end_of_validity(certificate: Certificate) -> float:
+    """Return when a certificate expires, in seconds since the epoch."""
+    text = certificate.original.get_notAfter().decode("ascii")  # YYYYMMDDhhmmssZ
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
 def _content(path: str) -> bytes:
+    """Return the content of a regular file. Opening a FIFO or a device must not block the server."""
     try:
-        return Path(path).read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise CertificateError(path, "not a regular file")
+            content = file.read(FILE_MAX + 1)
     except OSError as e:
         raise CertificateError(path, f"cannot be read: {(e.strerror or str(e)).lower()}") from None
+    if len(content) > FILE_MAX:
+        raise CertificateError(path, "longer than 1 MiB")
+    return content
+
+
+def _pem_blocks(content: bytes) -> Iterator[bytes]:
+    """Find the certificates of a PEM file, in linear time."""
+    begin = content.find(_BEGIN)
+    while begin >= 0 and (end := content.find(_END, begin)) >= 0:
+        end += len(_END)
+        yield content[begin:end] + b"\n"
+        begin = content.find(_BEGIN, end)
 
 
 def _certificates(path: str) -> list[Any]:
+    content = _content(path)
     try:
-        found = [Certificate.loadPEM(pem) for pem in _CERTIFICATE.findall(_content(path))]
+        found = [Certificate.loadPEM(pem) for pem in _pem_blocks(content)]
     except crypto.Error:
         found = []
     if not found:

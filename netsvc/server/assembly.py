@@ -24,6 +24,7 @@ from netsvc.net.server_tls import CertificateError, ServerTLS
 from netsvc.net.shared_ports import SharedPorts
 from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.terms import Terms
+from netsvc.server.certificate_watch import CertificateWatch
 from netsvc.server.config import STREAM_SERVICES, Config
 from netsvc.server.services import SERVICES, ServiceRow, missing_extra
 
@@ -47,6 +48,8 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
     """
     config = Config() if config is None else config
     service = NetsvcService(_server_tls(reactor, config))
+    if service.tls is not None:
+        CertificateWatch(reactor, service.tls).setServiceParent(service)
     streams = [name for name in STREAM_SERVICES if getattr(config, name)]
     connections = ConnectionCounter(
         config.max_connections, config.max_per_host, config.max_per_network, services=streams
@@ -61,7 +64,7 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
             service.counters.append(terms.counters)
             _add(service, ports, config, row, where, terms)
     if config.metrics is not None:
-        service.pages = _pages(reactor, config.metrics, service)
+        service.pages = _pages(reactor, config, config.metrics, service)
     return service
 
 
@@ -93,7 +96,7 @@ def _add(
     StreamService(ports, where, built, config.drain_timeout, setting=row.name, wrap=wrap).setServiceParent(service)
 
 
-def _pages(reactor: Reactor, where: str, service: NetsvcService) -> Listener:
+def _pages(reactor: Reactor, config: Config, where: str, service: NetsvcService) -> Listener:
     """Return the listener of the metrics. A bare port is opened on the loopback address."""
     try:
         from netsvc.server.metrics import metrics_site  # late: twisted.web takes longer to import than all the rest
@@ -101,7 +104,7 @@ def _pages(reactor: Reactor, where: str, service: NetsvcService) -> Listener:
         raise missing_extra("metrics", where, e, "metrics") from None
     own = Counters(monotonic_of(reactor), "metrics")
     service.counters.append(own)
-    site = metrics_site(service.counters, service.connections, service.is_ready, reactor, own)
+    site = metrics_site(service, reactor, own, config.networks("metrics"), config.metrics_host)
     return stream_listener(reactor, "metrics", f"127.0.0.1:{where}" if where.isdecimal() else where, site)
 
 
@@ -176,6 +179,11 @@ class NetsvcService(MultiService):
         self.counters: list[Counters] = []
         self.connections = ConnectionCounter()
         self.pages: Listener | None = None
+
+    @property
+    def certificate_expires(self) -> float | None:
+        """When the certificate in use expires, in seconds since the epoch; None without TLS."""
+        return None if self.tls is None else self.tls.expires
 
     def is_ready(self) -> bool:
         """Whether the services run and every port is open."""

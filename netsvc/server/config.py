@@ -24,8 +24,8 @@ from netsvc.limits.token_bucket import BURST, RATE, TOTAL
 DEFAULT_TCP = ("1314",)
 DEFAULT_UDP = ("520",)
 
-#: What a setting is. ``listen`` and ``networks`` are lists, whose flags may be repeated.
-Kind = Literal["listen", "networks", "number", "whole number", "text", "switch"]
+#: What a setting is. ``listen``, ``networks`` and ``names`` are lists, whose flags may be repeated.
+Kind = Literal["listen", "networks", "number", "whole number", "text", "switch", "names"]
 Transport = Literal["stream", "datagram"]
 
 
@@ -128,6 +128,15 @@ class Config:
         "Serve /metrics (Prometheus), /healthz and /readyz on this port of 127.0.0.1, or on this ADDRESS:PORT. Needs "
         "the extra 'metrics'.",
         default_text="off",
+    )
+    metrics_host: Sequence[str] = _setting(
+        (),
+        "names",
+        "NAME",
+        "Services",
+        "Answer requests to the --metrics port whose Host header has this name. IP addresses and localhost are always "
+        "answered.",
+        default_text="no name",
     )
     reuse_port: bool = _setting(
         False,
@@ -315,12 +324,13 @@ class Config:
     def _check_type(self, name: str, setting: Setting) -> None:
         value = getattr(self, name)
         match setting.kind:
-            case "listen" | "networks":
+            case "listen" | "networks" | "names":
                 if isinstance(value, str):
                     raise ConfigError(name, repr(value), "a list of strings is needed", f'write ["{value}"]')
                 if not isinstance(value, Iterable) or not all(isinstance(text, str) for text in value):
-                    example = "1314" if setting.kind == "listen" else "192.0.2.0/24"
-                    raise ConfigError(name, repr(value), "a list of strings is needed", f'write ["{example}"]')
+                    examples = {"listen": "1314", "networks": "192.0.2.0/24", "names": "monitor.example.org"}
+                    remedy = f'write ["{examples[setting.kind]}"]'
+                    raise ConfigError(name, repr(value), "a list of strings is needed", remedy)
                 object.__setattr__(self, name, tuple(value))
             case "switch":
                 if not isinstance(value, bool):
@@ -349,6 +359,8 @@ class Config:
             if value and not any(getattr(self, stream) for stream in STREAM_SERVICES):
                 flags = ", ".join(map(flag_of, STREAM_SERVICES))
                 raise ConfigError(name, value, "it applies to stream services, and none is served", f"add one: {flags}")
+        if self.metrics_host and self.metrics is None:
+            raise ConfigError("metrics_host", ", ".join(self.metrics_host), "there are no metrics", "add --metrics")
         if self.unicode_nicks and not self.chat:
             raise ConfigError("unicode_nicks", "", "there is no chat", "add --chat")
         if self.reuse_port and self.chat:
@@ -375,10 +387,8 @@ class Config:
     def _scoped(self, name: str, text: str) -> tuple[str, IPNetwork]:
         """Parse ``NETWORK``, or ``SERVICE=NETWORK``. The service is empty for all of them."""
         service, equals, network = text.rpartition("=")
-        if equals and service not in SERVICE_NAMES:
-            raise ConfigError(
-                name, text, f"there is no service {service!r}", f"the services are {_listed(SERVICE_NAMES)}"
-            )
+        if equals and service not in SCOPES:
+            raise ConfigError(name, text, f"there is no service {service!r}", f"the services are {_listed(SCOPES)}")
         if service and not getattr(self, service):
             raise ConfigError(name, text, f"{service} is not served", f"add {flag_of(service)}, or remove this flag")
         return service, _network(name, text, network)
@@ -410,7 +420,7 @@ class Config:
     def networks(self, service: str) -> NetworkRules:
         """Return the networks from which a service may be reached.
 
-        :param service: its name, such as ``tcp``.
+        :param service: its name, such as ``tcp``, or ``metrics``.
         """
         allow, deny = (
             [network for scope, network in scoped if scope in ("", service)]
@@ -446,7 +456,10 @@ DEFAULTS: dict[str, Any] = {known.name: known.default for known in fields(Config
 #: The names of the services. Each is a field with listening strings, a flag, a scope of ``--allow``, and a label.
 SERVICE_NAMES = tuple(name for name, setting in SETTINGS.items() if setting.kind == "listen")
 
-#: Those of them that serve streams.
+#: What ``--allow`` and ``--deny`` may be about.
+SCOPES = (*SERVICE_NAMES, "metrics")
+
+#: Those services that serve streams.
 STREAM_SERVICES = tuple(name for name in SERVICE_NAMES if SETTINGS[name].transport == "stream")
 
 

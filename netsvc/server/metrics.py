@@ -6,7 +6,8 @@ registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,6 +17,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.server import Request
 
 from netsvc.limits.connection_counter import ConnectionCounter
+from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import BoundedSite, ReadablePage, TextPage
 from netsvc.net.reactors import Clock
@@ -41,60 +43,82 @@ CONNECTIONS = ("netsvc_connections", "Open connections.")
 TOP_NETWORKS = ("netsvc_top_network_connections", "Open connections of the five networks that have the most.")
 
 
+CERTIFICATE = ("netsvc_certificate_expiry_seconds", "When the certificate in use expires, in seconds since the epoch.")
+
+
+class ReportedServer(Protocol):
+    """What the pages report."""
+
+    @property
+    def counters(self) -> Sequence[Counters]:
+        """The counters of each service."""
+
+    @property
+    def connections(self) -> ConnectionCounter:
+        """The connections of all services."""
+
+    @property
+    def certificate_expires(self) -> float | None:
+        """When the certificate in use expires, in seconds since the epoch; None without TLS."""
+
+    def is_ready(self) -> bool:
+        """Whether the services accept new peers."""
+
+
 def metrics_site(
-    counters: Iterable[Counters],
-    connections: ConnectionCounter,
-    is_ready: Callable[[], bool],
+    server: ReportedServer,
     clock: Clock,
     own_counters: Counters,
+    networks: NetworkRules | None = None,
+    names: Collection[str] = (),
 ) -> IProtocolFactory:
     """Return a site with ``/metrics``, ``/healthz`` (200 while the reactor runs) and ``/readyz`` (200 or 503).
 
-    :param counters: of each service.
-    :param connections: of all services.
-    :param is_ready: whether the services accept new peers.
+    :param server: what the pages report.
     :param clock: a reactor, or a ``Clock`` in a test.
     :param own_counters: where the site itself counts.
+    :param networks: the networks from which the pages may be reached.
+    :param names: names that the Host header of a request may have, besides IP addresses and ``localhost``.
     """
     registry = CollectorRegistry()
-    registry.register(ServiceCollector(counters, connections))
+    registry.register(ServiceCollector(server))
     ProcessCollector(registry=registry)
     root = TextPage(lambda: (200, "/metrics\n/healthz\n/readyz\n"))
     root.putChild(b"", root)
     root.putChild(b"metrics", _MetricsPage(registry))
     root.putChild(b"healthz", TextPage(lambda: (200, "ok\n")))
-    root.putChild(b"readyz", TextPage(lambda: (200, "ready\n") if is_ready() else (503, "not ready\n")))
-    return BoundedSite(root, clock, own_counters)
+    root.putChild(b"readyz", TextPage(lambda: (200, "ready\n") if server.is_ready() else (503, "not ready\n")))
+    return BoundedSite(root, clock, own_counters, networks, names)
 
 
 class ServiceCollector(Collector):
-    """The counters of services as Prometheus metrics.
+    """The counters of a server as Prometheus metrics.
 
-    :param counters: of each service.
-    :param connections: of all services.
+    :param server: has them.
     """
 
-    def __init__(self, counters: Iterable[Counters], connections: ConnectionCounter) -> None:
-        self._counters = tuple(counters)
-        self._connections = connections
+    def __init__(self, server: ReportedServer) -> None:
+        self._server = server
 
     def collect(self) -> Iterator[Metric]:
         connections = GaugeMetricFamily(*CONNECTIONS, labels=["service"])
-        for counters in self._counters:
+        for counters in self._server.counters:
             connections.add_metric([counters.service], counters.opened - counters.closed)
         yield connections
         networks = GaugeMetricFamily(*TOP_NETWORKS, labels=["network"])
-        for network, count in self._connections.top(5):
+        for network, count in self._server.connections.top(5):
             networks.add_metric([network], count)
         yield networks
+        if self._server.certificate_expires is not None:
+            yield GaugeMetricFamily(*CERTIFICATE, value=self._server.certificate_expires)
         for name, meaning, attribute in TOTALS:
             family = CounterMetricFamily(name, meaning, labels=["service"])
-            for counters in self._counters:
+            for counters in self._server.counters:
                 family.add_metric([counters.service], getattr(counters, attribute))
             yield family
         for name, meaning, attribute in BY_CAUSE:
             family = CounterMetricFamily(name, meaning, labels=["service", "cause"])
-            for counters in self._counters:
+            for counters in self._server.counters:
                 for cause, count in getattr(counters, attribute).items():
                     family.add_metric([counters.service, getattr(cause, "label", cause)], count)
             yield family

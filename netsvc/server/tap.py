@@ -40,7 +40,7 @@ def refuse_start(line: str) -> NoReturn:
 
 
 def _is_list(setting: Setting) -> bool:
-    return setting.kind in ("listen", "networks")
+    return setting.kind in ("listen", "networks", "names")
 
 
 def _help(name: str, setting: Setting) -> str:
