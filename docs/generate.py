@@ -9,7 +9,7 @@ from pathlib import Path
 
 from netsvc.errors import flag_of
 from netsvc.server.config import DEFAULTS, SETTINGS, Setting
-from netsvc.server.metrics import BY_CAUSE, CERTIFICATE, CONNECTIONS, TOP_NETWORKS, TOTALS
+from netsvc.server.metrics import BY_CAUSE, CERTIFICATE, CONNECTIONS, LOG_LINES, TOP_NETWORKS, TOTALS
 from netsvc.server.services import SERVICES
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -56,6 +56,7 @@ def metrics() -> str:
     rows.append("| `{}{{network}}` | gauge | {} |\n".format(*TOP_NETWORKS))
     rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in TOTALS]
     rows += [f"| `{name}_total{{service,cause}}` | counter | {meaning} |\n" for name, meaning, _ in BY_CAUSE]
+    rows.append("| `{}_total` | counter | {} |\n".format(*LOG_LINES))
     rows.append("| `{}` | gauge | {} |\n".format(*CERTIFICATE))
     rows.append("| `process_...` | | Memory, CPU time and open files of the process. |\n")
     return "\n| metric | type | meaning |\n|---|---|---|\n" + "".join(rows) + "\n"

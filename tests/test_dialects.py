@@ -180,11 +180,11 @@ def test_10_netsvc_replaces_the_receiver_of_one_datagram() -> None:
 
 
 def test_11_netsvc_replaces_the_acknowledging_server_that_logs_its_clients() -> None:
-    with serving("--tcp", NOWHERE, "--reply", RECEIVED) as (server, [port]):
+    with serving("--tcp", NOWHERE, "--reply", RECEIVED, "--log-connections") as (server, [port]):
         with connect(port) as client:
             client.sendall(b"hello")
             assert client.recv(1024).decode() == RECEIVED
-            where = f"127.0.0.1:{port_of(client)} connected"
+            where = f"tcp: 127.0.0.1:{port_of(client)} connected"
         server.stop()
         assert where in server.output
 

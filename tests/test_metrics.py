@@ -37,6 +37,7 @@ class Pages:
         self.tcp = Counters(self.clock.seconds, "tcp")
         self.counters = [self.tcp]
         self.certificate_expires: float | None = None
+        self.dropped_log_lines = 0
         self.connections = ConnectionCounter()
         self.ready = True
         self.own_counters = Counters(self.clock.seconds, "metrics")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import select
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.programs import SECONDS, TWIST, Program, running
+from tests.programs import SECONDS, TWIST, Program, running, started
 
 ANY_PORT = "127.0.0.1:0"
 
@@ -384,3 +385,36 @@ def test_twistd_rotates_its_log_file_at_sigusr1(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGUSR1)
         while not log.with_name("netsvc.log.1").exists():
             assert server.process.poll() is None
+
+
+@reactors
+def test_a_log_that_nobody_reads_stops_neither_the_service_nor_the_end(reactor: str) -> None:
+    source, entry = os.pipe()
+    fcntl.fcntl(entry, fcntl.F_SETPIPE_SZ, 4096)
+    command = [*TWIST[:-1], f"--reactor={reactor}", TWIST[-1], "--tcp", ANY_PORT, "--log-connections"]
+    with started(*command, stdout=entry) as server:
+        os.close(entry)
+        output = b""
+        while b"Starting reactor" not in output:
+            output += os.read(source, 4096)
+        [port] = re.findall(rb"listening on 127.0.0.1:(\d+)", output)
+        assert all(echoes(int(port)) for _ in range(150))  # each connection is a line of about 100 bytes
+        server.terminate()
+        assert server.wait(SECONDS) == 0
+    os.close(source)
+
+
+@reactors
+def test_a_full_disk_stops_neither_the_service_nor_the_end(reactor: str, tmp_path: Path) -> None:
+    path = tmp_path / "echo"
+    command = [*TWIST[:-1], f"--reactor={reactor}", TWIST[-1], "--tcp", f"unix:{path}", "--log-connections"]
+    with Path("/dev/full").open("wb") as full, started(*command, stdout=full) as server:
+        for _ in range(50):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(SECONDS)
+                while client.connect_ex(str(path)):
+                    assert server.poll() is None
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
+        server.terminate()
+        assert server.wait(SECONDS) == 0

@@ -135,7 +135,8 @@ class StreamProtocol(Protocol):
 
     def connectionMade(self) -> None:
         self.factory.connection_opened(self)
-        self.log.info("{peer} connected", peer=self.peer)
+        if self.terms.log_connections:
+            self.log.info("{service}: {peer} connected", service=self.service, peer=self.peer)
         if self.state is not ConnectionState.NEW:
             return  # the subclass has closed it already
         # TLS claims to be TCP even on a UNIX socket. So ask for the method, not for the interface.

@@ -24,6 +24,7 @@ class Terms:
     :param admission: which connections are accepted.
     :param counters: where the service counts.
     :param run_blocking: runs a call that may block.
+    :param log_connections: whether each connection is logged.
     :param message_share: divides the messages of a reactor iteration among connections.
     """
 
@@ -34,6 +35,7 @@ class Terms:
     admission: Admission
     counters: Counters
     run_blocking: RunBlocking
+    log_connections: bool = False
     message_share: MessageShare = field(default_factory=MessageShare)
 
     @classmethod
@@ -45,6 +47,7 @@ class Terms:
         limits: StreamLimits | None = None,
         admission: Admission | None = None,
         message_share: MessageShare | None = None,
+        log_connections: bool = False,
     ) -> Terms:
         """Return the terms of a service on a reactor, with the default limits where none are given.
 
@@ -63,5 +66,6 @@ class Terms:
             admission=Admission() if admission is None else admission,
             counters=Counters(monotonic, service),
             run_blocking=blocking_runner(clock),
+            log_connections=log_connections,
             message_share=MessageShare() if message_share is None else message_share,
         )

@@ -26,6 +26,7 @@ from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.terms import Terms
 from netsvc.server.certificate_watch import CertificateWatch
 from netsvc.server.config import STREAM_SERVICES, Config
+from netsvc.server.log_relay import LogRelay
 from netsvc.server.services import SERVICES, ServiceRow, missing_extra
 
 #: How many networks are named of those that have the most connections.
@@ -74,7 +75,14 @@ def _terms(
     rates = [rate for rate in (getattr(config, name) for name in row.connect_rates) if rate]
     admission = Admission(connections, config.networks(row.name), min(rates, default=0.0))
     limits = replace(config.limits, idle_timeout=getattr(config, row.idle_timeout))
-    return Terms.on(reactor, service=row.name, limits=limits, admission=admission, message_share=message_share)
+    return Terms.on(
+        reactor,
+        service=row.name,
+        limits=limits,
+        admission=admission,
+        message_share=message_share,
+        log_connections=config.log_connections,
+    )
 
 
 def _add(
@@ -168,6 +176,7 @@ class NetsvcService(MultiService):
     :param tls: the certificate of the stream services.
     :ivar counters: of each service.
     :ivar connections: of all services.
+    :ivar log_relay: passes the log on; None if it is written directly.
     :ivar pages: the listener of the metrics. It starts first and stops last, so that it can report both.
     """
 
@@ -179,6 +188,7 @@ class NetsvcService(MultiService):
         self.counters: list[Counters] = []
         self.connections = ConnectionCounter()
         self.pages: Listener | None = None
+        self.log_relay: LogRelay | None = None
 
     @property
     def certificate_expires(self) -> float | None:
@@ -197,9 +207,20 @@ class NetsvcService(MultiService):
         """Log the counters, one line for each service, and the networks with the most connections."""
         for counters in self.counters:
             self.log.info("{service}: {summary}", service=counters.service, summary=counters.summary())
+        if self.dropped_log_lines:
+            self.log_dropped_lines()
         if top := self.connections.top(TOP_NETWORKS):
             listed = ", ".join(f"{count:,} from {network}" for network, count in top)
             self.log.info("most connections: {listed}", listed=listed)
+
+    @property
+    def dropped_log_lines(self) -> int:
+        """How many lines of the log were dropped because it was not read."""
+        return 0 if self.log_relay is None else self.log_relay.dropped
+
+    def log_dropped_lines(self) -> None:
+        """Log how many lines of the log were dropped."""
+        self.log.warn("{count:,} lines of the log were dropped: it was not read in time", count=self.dropped_log_lines)
 
     def reload(self) -> None:
         """Read the certificate again, even if its files have not changed."""

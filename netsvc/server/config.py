@@ -145,6 +145,9 @@ class Config:
         "Services",
         "Share the ports (SO_REUSEPORT) with other processes of the same user that also set this flag.",
     )
+    log_connections: bool = _setting(
+        False, "switch", "", "Services", "Log each connection that is accepted, with the address of the peer."
+    )
     tls_cert: str | None = _setting(
         None,
         "text",

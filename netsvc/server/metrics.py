@@ -43,6 +43,7 @@ CONNECTIONS = ("netsvc_connections", "Open connections.")
 TOP_NETWORKS = ("netsvc_top_network_connections", "Open connections of the five networks that have the most.")
 
 
+LOG_LINES = ("netsvc_dropped_log_lines", "Lines of the log that were dropped because it was not read.")
 CERTIFICATE = ("netsvc_certificate_expiry_seconds", "When the certificate in use expires, in seconds since the epoch.")
 
 
@@ -60,6 +61,10 @@ class ReportedServer(Protocol):
     @property
     def certificate_expires(self) -> float | None:
         """When the certificate in use expires, in seconds since the epoch; None without TLS."""
+
+    @property
+    def dropped_log_lines(self) -> int:
+        """How many lines of the log were dropped because it was not read."""
 
     def is_ready(self) -> bool:
         """Whether the services accept new peers."""
@@ -109,6 +114,7 @@ class ServiceCollector(Collector):
         for network, count in self._server.connections.top(5):
             networks.add_metric([network], count)
         yield networks
+        yield CounterMetricFamily(*LOG_LINES, value=self._server.dropped_log_lines)
         if self._server.certificate_expires is not None:
             yield GaugeMetricFamily(*CERTIFICATE, value=self._server.certificate_expires)
         for name, meaning, attribute in TOTALS:

@@ -12,6 +12,14 @@ class StoppableReactor(Protocol):
     """A reactor that a signal can stop."""
 
     @property
+    def addSystemEventTrigger(self) -> Callable[..., object]:
+        """``addSystemEventTrigger(phase, event, function)`` calls ``function`` at an event such as the shutdown."""
+
+    @property
+    def callWhenRunning(self) -> Callable[..., object]:
+        """``callWhenRunning(function, *args)`` calls ``function`` once the reactor runs."""
+
+    @property
     def callFromThread(self) -> Callable[..., object]:
         """``callFromThread(function, *args)`` calls ``function`` in the reactor's thread."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
@@ -15,9 +16,9 @@ from twisted.python.usage import UsageError
 from netsvc import __version__
 from netsvc.errors import ConfigError, SettingError, flag_of
 from netsvc.limits.connection_counter import raise_file_limit
-from netsvc.net.reactors import Reactor
 from netsvc.server.assembly import NetsvcService, netsvc_service
 from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS, Config, Setting
+from netsvc.server.log_relay import LogRelay
 from netsvc.server.signals import Signals, StoppableReactor
 
 
@@ -132,25 +133,49 @@ for _name, _known in SETTINGS.items():
         _add_repeatable_flag(_name, _known)
 
 
-class _CommandLineService(MultiService):
-    """Handles signals, and turns a refusal of the system into one line and the end of the process."""
+#: The descriptor of standard output.
+STDOUT = 1
 
-    def __init__(self, reactor: Reactor, signals: Signals, serving: NetsvcService) -> None:
+
+def _is_log_output(descriptor: int) -> bool:
+    """Whether the descriptor is open, and neither a terminal nor /dev/null."""
+    try:
+        return not os.isatty(descriptor) and not os.path.samestat(os.fstat(descriptor), os.stat(os.devnull))
+    except OSError:
+        return False
+
+
+class _CommandLineService(MultiService):
+    """Handles signals and the log, and turns a refusal of the system into one line and the end of the process."""
+
+    def __init__(self, reactor: StoppableReactor, signals: Signals, serving: NetsvcService) -> None:
         super().__init__()
         self._reactor = reactor
         self._signals = signals
+        self._serving = serving
         serving.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
         self._start(super().privilegedStartService)
 
     def startService(self) -> None:
+        self._relay_log()  # not earlier: twistd forks before this, and threads do not survive that
         self._start(super().startService)
         self._reactor.callWhenRunning(self._signals.install)
 
     def stopService(self) -> Deferred[Any]:
         stopped: Deferred[Any] = maybeDeferred(super().stopService)
         return stopped.addBoth(self._restore_signals)
+
+    def _relay_log(self) -> None:
+        """Let no reader of standard output delay the server. On a terminal, Ctrl-S may."""
+        if self._serving.log_relay is not None or not _is_log_output(STDOUT):
+            return
+        relay = LogRelay(STDOUT, lambda: self._reactor.callFromThread(self._serving.log_dropped_lines))
+        self._serving.log_relay = relay
+        relay.start()
+        # The last of Twisted's own lines follow these triggers.
+        self._reactor.addSystemEventTrigger("after", "shutdown", relay.stop)
 
     def _restore_signals(self, result: Any) -> Any:
         self._signals.restore()
@@ -172,7 +197,8 @@ def makeService(options: Options) -> IService:
         raise_file_limit()
     try:
         serving = netsvc_service(reactor, options.config())
-        signals = Signals(cast(StoppableReactor, reactor), serving.reload, serving.log_counters)
-        return _CommandLineService(reactor, signals, serving)
+        stoppable = cast(StoppableReactor, reactor)
+        signals = Signals(stoppable, serving.reload, serving.log_counters)
+        return _CommandLineService(stoppable, signals, serving)
     except SettingError as e:
         refuse_start(f"netsvc: {e}")
