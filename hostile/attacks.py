@@ -5,7 +5,7 @@ from __future__ import annotations
 from hostile.finding import Attack
 from hostile.floods import empty_lines, endless_line, line_flood, spoofed_sources, udp_flood, udp_loops
 from hostile.handshakes import tls_handshakes
-from hostile.readers import kernel_memory, stop_under_load, stuck_echoes, stuck_member, stuck_readers
+from hostile.readers import kernel_memory, stop_under_load, stop_with_lines, stuck_echoes, stuck_member, stuck_readers
 from hostile.silence import (
     file_limit,
     idle_members,
@@ -42,6 +42,7 @@ ATTACKS: dict[str, Attack] = {
         failed_calls,
         broadcast,
         stop_under_load,
+        stop_with_lines,
         idle_members,
         idle_tls,
         stuck_echoes,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 import select
 import signal
 import socket
+import ssl
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import NamedTuple
+
+import trustme
 
 from hostile.finding import MIB, Finding, at, quiet
 from hostile.target import ANY, Serving, Target, beside, connect, flood, honest_client, many, refuses, until
@@ -200,6 +205,42 @@ def stop_under_load(serving: Serving, seconds: float) -> Iterator[Finding]:
         target.signal(signal.SIGTERM)
         target.ended(20)
         yield Finding("ended by a second SIGTERM after", time.monotonic() - began, 1, "s")
+
+
+def stop_with_lines(serving: Serving, seconds: float) -> Iterator[Finding]:
+    """SIGTERM while 4 chat members have just sent up to 2,000 lines each, over TCP and TLS, to 20 listeners."""
+    counts = (30, 60, 200, 2_000)
+    with tempfile.NamedTemporaryFile(suffix=".pem") as pem:
+        trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(pem.name)
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # any certificate
+        for name, flags in (("TCP", ()), ("TLS", ("--tls-cert", pem.name))):
+            with serving("--chat", ANY, *flags) as target, many() as opened:
+                for number in range(20 + len(counts)):
+                    opened.append(connect(target.ports[0], number))
+                    if flags:
+                        opened[-1] = context.wrap_socket(opened[-1])
+                    opened[-1].recv(10_000)
+                listeners, speakers = opened[:20], opened[20:]
+                for count, speaker in zip(counts, speakers, strict=True):
+                    speaker.sendall(b"".join(b"%d of %d\n" % (number, count) for number in range(count)))
+                began = time.monotonic()
+                target.signal(signal.SIGTERM)
+                wrong = 0
+                for listener in listeners:
+                    heard = b""
+                    with suppress(OSError):
+                        while piece := listener.recv(100_000):
+                            heard += piece
+                    for count in counts:
+                        numbers = [int(number) for number in re.findall(rb"> (\d+) of %d\n" % count, heard)]
+                        wrong += numbers != list(range(count))
+                for peer in opened:
+                    peer.close()
+                status = target.ended(20)
+                yield Finding(f"blocks of lines that did not arrive as they were sent, of 80, {name}", wrong, 0, "")
+                yield Finding(f"stopped after, {name}", time.monotonic() - began if status == 0 else math.inf, 5, "s")
+                yield from quiet(target)
 
 
 def _stick(opened: list[socket.socket], port: int) -> None:
