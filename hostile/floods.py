@@ -35,10 +35,14 @@ def udp_flood(serving: Serving, seconds: float) -> Iterator[Finding]:
                 for _ in range(2):
                     stack.enter_context(beside(_flood, target.ports[1], size))
                 with honest_client(target.ports[0]) as honest:
+                    time.sleep(0.2)
+                    used, received = target.cpu_time(), target.datagrams()
                     time.sleep(seconds / 3)
+                    each = (target.cpu_time() - used) / max(1, target.datagrams() - received)
                 gap = target.longest_gap()
             yield Finding(f"p99 of an honest echo, {size:,} bytes", honest.at(0.99), 50, "ms")
             yield Finding(f"longest gap of a 10 ms timer, {size:,} bytes", gap, 50, "ms")
+            yield Finding(f"CPU time for each datagram, {size:,} bytes", each * 1e6, 30, "us")
         yield from quiet(target)
 
 
@@ -115,6 +119,7 @@ def empty_lines(serving: Serving, seconds: float) -> Iterator[Finding]:
             time.sleep(1)
             target.longest_gap()
             trips = []
+            used, answered = target.cpu_time(), target.replies()
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 began = time.perf_counter()
@@ -122,9 +127,11 @@ def empty_lines(serving: Serving, seconds: float) -> Iterator[Finding]:
                 other.recv(100)
                 trips.append(time.perf_counter() - began)
                 time.sleep(0.005)
+            each = (target.cpu_time() - used) / max(1, target.replies() - answered)
             gap, memory = target.longest_gap(), target.memory() - before
         # A timer of 10 ms is late by at most one iteration.
         yield Finding("longest gap of a 10 ms timer", gap, 10 + 30, "ms")
+        yield Finding("CPU time for each line", each * 1e6, 30, "us")
         yield Finding("p99 of an honest answer", at(0.99, trips), 100, "ms")
         yield Finding("more memory", memory / MIB, 24, "MiB")
         yield from quiet(target)

@@ -72,6 +72,10 @@ class Target:
         """Return how many peers it has disconnected, for any cause."""
         return sum(sum(numbers["disconnected"].values()) for numbers in self._report()["services"].values())
 
+    def replies(self) -> float:
+        """Return how many replies it has sent."""
+        return float(sum(numbers["replies"] for numbers in self._report()["services"].values()))
+
     def refused(self, service: str, cause: str) -> float:
         """Return how often a service has refused something for a cause, by its label."""
         return float(self._report()["services"][service]["refused"].get(cause, 0))
@@ -169,6 +173,9 @@ class ForeignServer(Target):
         return math.nan
 
     def connections(self) -> float:
+        return math.nan
+
+    def replies(self) -> float:
         return math.nan
 
     def refused(self, service: str, cause: str) -> float:
