@@ -8,7 +8,8 @@ import pytest
 
 from netsvc.limits.admission import Admission
 from netsvc.limits.cause import Cause
-from netsvc.limits.connection_counter import LEAVING_MAX, UNKNOWN_MAX, ConnectionCounter, default_max_connections
+from netsvc.limits.connection_counter import LEAVING_MAX, UNKNOWN_MAX, ConnectionCounter
+from netsvc.limits.file_limit import default_max_connections
 from netsvc.limits.networks import InvalidNetworkError, NetworkRules, parse_network
 
 

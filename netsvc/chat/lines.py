@@ -8,7 +8,7 @@ from netsvc.chat.messages import Event, MessageError, Notice, decode_request, en
 from netsvc.chat.pace import CHAT_BURST, CHAT_RATE, FULL_RATE_MEMBERS, MENTIONED_DELAY, WARNING_TIME
 from netsvc.chat.room import Delivery, Room
 from netsvc.limits.cause import Cause
-from netsvc.limits.connection_counter import HostCounter
+from netsvc.limits.host_counter import HostCounter
 from netsvc.limits.numbers import check_number
 from netsvc.limits.token_bucket import TokenBucket
 from netsvc.net.message_protocol import MessageProtocol

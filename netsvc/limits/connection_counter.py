@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 from collections import Counter
 from collections.abc import Collection
-from contextlib import suppress
 from typing import Protocol
 
 from netsvc.limits.cause import Cause
+from netsvc.limits.file_limit import default_max_connections
 from netsvc.limits.numbers import check_number
-from netsvc.limits.prefixes import Prefix, format_prefix, prefixes, source_prefix
+from netsvc.limits.prefixes import Prefix, format_prefix, prefixes
 from netsvc.limits.ranked_counter import RankedCounter
 
 #: Concurrent connections of one host (IPv4 /32, IPv6 /64) and of one network (IPv4 /24, IPv6 /48): the defaults. An
@@ -18,51 +17,11 @@ from netsvc.limits.ranked_counter import RankedCounter
 MAX_PER_HOST = 64
 MAX_PER_NETWORK = 256
 
-#: Open files that connections leave to everything else.
-SPARE_FILES = 64
-
-#: Open files to which :func:`raise_file_limit` raises the limit, if the system allows as many.
-FILES_MAX = 65_536
-
 #: Displaced connections that may still be closing. Each keeps one of the spare files for a moment.
 LEAVING_MAX = 16
 
 #: Connections that a full server accepts although their host is not known yet, because a proxy has still to name it.
 UNKNOWN_MAX = 8
-
-
-def raise_file_limit() -> None:
-    """Raise the soft limit of open files to the hard limit, but to at most 65,536. Never lower it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # some systems allow fewer than their hard limit
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def default_max_connections() -> int:
-    """Return how many connections the open-file limit of this process allows: the soft limit less 64."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, soft - SPARE_FILES) if soft != resource.RLIM_INFINITY else 1_000_000
-
-
-class HostCounter:
-    """Counts something per host. Hosts whose count is 0 take no memory. A peer without an address is not counted."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[Prefix] = Counter()
-
-    def count(self, host: str | None) -> int:
-        """Return the count of ``host``."""
-        return 0 if host is None else self._counts[source_prefix(host)]
-
-    def add(self, host: str | None, number: int) -> None:
-        """Add ``number``, which may be negative, to the count of ``host``."""
-        if host is not None:
-            prefix = source_prefix(host)
-            self._counts[prefix] += number
-            if not self._counts[prefix]:
-                del self._counts[prefix]
 
 
 class CountedConnection(Protocol):

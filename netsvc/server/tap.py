@@ -15,7 +15,7 @@ from twisted.python.usage import UsageError
 
 from netsvc import __version__
 from netsvc.errors import ConfigError, SettingError, flag_of
-from netsvc.limits.connection_counter import raise_file_limit
+from netsvc.limits.file_limit import raise_file_limit
 from netsvc.server.assembly import NetsvcService, netsvc_service
 from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS, Config, Setting
 from netsvc.server.log_relay import LogRelay
