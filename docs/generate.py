@@ -9,7 +9,7 @@ from pathlib import Path
 
 from netsvc.errors import flag_of
 from netsvc.server.config import DEFAULTS, SETTINGS, Setting
-from netsvc.server.metrics import BY_CAUSE, CERTIFICATE, CONNECTIONS, LOG_LINES, TOP_NETWORKS, TOTALS
+from netsvc.server.metrics import BY_CAUSE, CERTIFICATE, CONNECTIONS, LOG_LINES, OF_NETWORKS, TOTALS
 from netsvc.server.services import SERVICES
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -53,7 +53,7 @@ def metrics() -> str:
     """Return the table of metrics."""
     name, meaning = CONNECTIONS
     rows = [f"| `{name}{{service}}` | gauge | {meaning} |\n"]
-    rows.append("| `{}{{network}}` | gauge | {} |\n".format(*TOP_NETWORKS))
+    rows.append("| `{}{{network}}` | gauge | {} |\n".format(*OF_NETWORKS))
     rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in TOTALS]
     rows += [f"| `{name}_total{{service,cause}}` | counter | {meaning} |\n" for name, meaning, _ in BY_CAUSE]
     rows.append("| `{}_total` | counter | {} |\n".format(*LOG_LINES))

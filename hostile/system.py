@@ -25,11 +25,14 @@ def clock_forward(serving: Serving, seconds: float) -> Iterator[Finding]:
 
 
 def clock_back(serving: Serving, seconds: float) -> Iterator[Finding]:
-    """The wall clock is set back by an hour, twice. Only netsvc's own reactors are expected to bear that."""
-    yield from _set_clock(serving, ["-3600", "-7200"], own_reactor=True)
+    """The wall clock is set back by an hour, twice. The attack is for netsvc's own reactors."""
+    with serving("--tcp", ANY) as target:
+        if not target.shifts_timers:
+            raise NotPossibleError("the timers of Twisted's own reactors wait until the clock is where it was")
+    yield from _set_clock(serving, ["-3600", "-7200"])
 
 
-def _set_clock(serving: Serving, steps: list[str], own_reactor: bool = False) -> Iterator[Finding]:
+def _set_clock(serving: Serving, steps: list[str]) -> Iterator[Finding]:
     with tempfile.NamedTemporaryFile("w", suffix=".time") as offset, many() as opened:
         offset.write("+0")
         offset.flush()
@@ -41,8 +44,6 @@ def _set_clock(serving: Serving, steps: list[str], own_reactor: bool = False) ->
         }
         flags = ("--tcp", ANY, "--chat", ANY, "--chat-rate", 2, "--chat-burst", 1)
         with serving(*flags, environment=environment) as target:
-            if own_reactor and not target.shifts_timers:
-                raise NotPossibleError("the timers of Twisted's own reactors wait until the clock is where it was")
             for number in range(40):
                 opened.append(connect(target.ports[number % 2], number))
             speaker, listener = opened[1], opened[3]
@@ -98,7 +99,7 @@ def failed_calls(serving: Serving, seconds: float) -> Iterator[Finding]:
 
 
 def _answers(client: socket.socket) -> bool:
-    """Whether the server answers a datagram, of which late answers to others are told apart."""
+    """Whether the server answers a datagram. Late answers to earlier ones do not count."""
     question = b"%d" % time.monotonic_ns()
     with suppress(OSError):
         client.send(question)
@@ -129,7 +130,8 @@ def broadcast(serving: Serving, seconds: float) -> Iterator[Finding]:
 
 def _ask_groups(serving: Serving, where: str, answers: multiprocessing.Queue[tuple[int, int, int]]) -> None:
     """Enter a network of its own, serve there, and put the numbers of answers and of refused datagrams."""
-    ctypes.CDLL(None).unshare(0x40000000)  # CLONE_NEWNET
+    if ctypes.CDLL(None).unshare(0x40000000):  # CLONE_NEWNET
+        return
     for command in (
         "link set lo up",
         "link set lo multicast on",

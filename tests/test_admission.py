@@ -153,8 +153,7 @@ def test_a_host_without_connections_takes_no_memory() -> None:
     for host in hosts:
         server.close(host)
     assert len(server.counter) == 0
-    assert not server.counter._networks
-    assert not server.counter._per_middle
+    assert server.counter.top(1) == []
 
 
 def test_zero_means_no_limit() -> None:
@@ -342,3 +341,24 @@ def test_a_full_server_lets_a_few_connections_wait_for_a_proxy_to_name_their_hos
     counter.unknown_closed()
     assert counter.has_room_for_unknown()
     assert len(counter) == 2 + UNKNOWN_MAX - 1
+
+
+def test_a_service_within_its_share_does_not_keep_the_others_from_losing_connections() -> None:
+    server = Server(ConnectionCounter(960, 0, 0, services=["tcp", "chat"]), connect_rate=0)
+    for _ in range(240):
+        assert server.connect("192.0.2.1", service="chat") is None
+    for number in range(720):
+        assert server.connect(f"198.51.{number % 3}.1", service="tcp") is None
+    assert [server.connect(f"203.0.{number}.1", service="tcp") for number in range(10)] == [None] * 10
+    assert {one.service for one in server.open if one.displaced} == {"tcp"}
+
+
+def test_a_service_keeps_its_share_when_many_hosts_come_at_once() -> None:
+    server = Server(ConnectionCounter(100, 0, 0, services=["tcp", "chat"]), connect_rate=0)
+    for _ in range(26):
+        assert server.connect("192.0.2.1", service="chat") is None
+    for number in range(74):
+        assert server.connect(f"198.51.{number}.1", service="tcp") is None
+    for number in range(16):
+        server.connect(f"203.0.{number}.1", service="tcp")
+    assert sum(one.displaced for one in server.open if one.service == "chat") == 1

@@ -16,8 +16,9 @@ from netsvc.echo.server import EchoFactory
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.net.connection_state import ConnectionState
 from netsvc.net.kernel_buffers import SEND_BUFFER, UNSENT_MAX, acknowledged_bytes, bound_kernel_buffers
+from netsvc.net.stream_factory import CLOSES_PER_ITERATION
 from netsvc.net.stream_protocol import StreamProtocol
-from tests.connections import TCPTransport, connect, terms
+from tests.connections import IterationClock, TCPTransport, connect, terms
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
 
@@ -76,6 +77,11 @@ def test_an_accepted_connection_has_the_bounds_of_its_port(stack: ExitStack) -> 
     assert connection.option(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * SEND_BUFFER
     assert connection.option(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_MAX
     assert connection.option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 105_000
+
+
+def test_a_number_that_is_too_large_for_the_system_is_as_much_as_it_takes(stack: ExitStack) -> None:
+    connection = Connection(stack, StreamLimits(receive_buffer=2**40, stall_timeout=1e9))
+    assert connection.option(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2**31 - 1
 
 
 def test_zero_leaves_the_receive_buffer_and_the_timeout_to_the_kernel(stack: ExitStack) -> None:
@@ -207,3 +213,16 @@ def test_small_pieces_that_wait_take_at_most_twice_their_size() -> None:
     pieces: list[bytes] = transport._tempDataBuffer
     assert b"".join(pieces) == b"".join(number.to_bytes(2, "big") for number in range(32 * KIB))
     assert memory_of(pieces) <= 128 * KIB
+
+
+def test_a_limited_number_of_peers_is_disconnected_in_one_iteration(stack: ExitStack) -> None:
+    clock = IterationClock()
+    connection = Connection(stack, StreamLimits())
+    connection.fill()
+    factory = EchoFactory(terms(clock, idle_timeout=0))
+    protocols = [connect(factory, transport=transport_on(connection.socket))[0] for _ in range(20)]
+    disconnected: list[int] = []
+    while not all(map(aborted, protocols)):
+        clock.iterate(0.5)
+        disconnected.append(sum(map(aborted, protocols)) - sum(disconnected))
+    assert max(disconnected) <= CLOSES_PER_ITERATION

@@ -16,10 +16,10 @@ class Output:
     :ivar descriptor: where the process writes.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, stop_time: float = 20.0) -> None:
         self.resumed = threading.Event()
         self.descriptor = os.dup(target)
-        self.relay = LogRelay(self.descriptor, self.resumed.set)
+        self.relay = LogRelay(self.descriptor, self.resumed.set, stop_time)
         self.relay.start()
 
     def write(self, text: bytes) -> None:
@@ -79,12 +79,26 @@ def test_a_reader_that_does_not_read_delays_nobody_and_lines_are_dropped_as_a_wh
 
 
 def test_the_end_does_not_wait_for_ever_for_a_reader(pipe: tuple[int, int]) -> None:
-    output = Output(pipe[1])
+    output = Output(pipe[1], stop_time=0.01)
     output.write(b"x\n" * 10_000)
     output.relay.stop()
-    output.write(b"x\n" * 10_000)  # is discarded, and does not block
+    output.write(b"y\n" * 10_000)  # does not block
     os.close(output.descriptor)
-    os.read(pipe[0], 4096)
+    assert b"y" not in b"".join(lines_of(pipe[0], 10_000))
+
+
+def test_an_output_that_does_not_block_loses_no_line(pipe: tuple[int, int]) -> None:
+    source, entry = pipe
+    os.set_blocking(entry, False)
+    output = Output(entry)
+    output.write(b"".join(b"%099d\n" % number for number in range(1_000)))
+    data = b""
+    while data.count(b"\n") < 1_000:
+        data += os.read(source, 65_536)
+    output.relay.stop()
+    assert [int(line) for line in data.splitlines()] == list(range(1_000))
+    assert output.relay.dropped == 0
+    os.close(output.descriptor)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

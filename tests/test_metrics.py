@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory
 from twisted.internet.task import Clock
@@ -237,11 +237,25 @@ def test_the_connection_that_waits_for_its_request_for_longest_makes_room(pages:
 
 def test_a_host_has_a_maximum_of_its_own(pages: Pages) -> None:
     connections = [pages.connect() or pytest.fail("refused") for _ in range(MAX_PER_HOST)]
+    assert pages.connect() is not None  # in place of its oldest one
+    assert [transport.disconnecting for _, transport in connections] == [True, False, False, False]
+    pages = Pages()
+    connections = [pages.connect() or pytest.fail("refused") for _ in range(MAX_PER_HOST)]
+    for protocol, _ in connections:
+        protocol.dataReceived(UNFINISHED)
     assert pages.connect() is None
     assert pages.connect("192.0.2.2") is not None
     lost, _ = connections[0]
     lost.connectionLost(Failure(ConnectionDone()))
     assert pages.connect() is not None
+
+
+def test_a_client_on_a_unix_socket_needs_no_host_header(pages: Pages) -> None:
+    protocol: Any = pages.site.buildProtocol(UNIXAddress(None))
+    transport = StringTransport(hostAddress=UNIXAddress(b"/run/netsvc"), peerAddress=UNIXAddress(None))
+    protocol.makeConnection(transport)
+    protocol.dataReceived(b"GET /readyz HTTP/1.0\r\n\r\n")
+    assert transport.value().endswith(b"ready\n")
 
 
 def test_a_peer_that_is_not_allowed_is_refused_and_takes_no_place() -> None:

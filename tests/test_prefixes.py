@@ -15,6 +15,13 @@ from netsvc.limits.prefixes import format_prefix, prefixes, source_prefix
         ("::ffff:192.0.2.1", "192.0.2.1", True),
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
         ("fe80::1%eth0", "fe80::2", True),
+        ("64:ff9b::192.0.2.1", "192.0.2.1", True),
+        ("::192.0.2.1", "192.0.2.1", True),
+        ("2002:c000:201::1", "192.0.2.1", True),
+        ("2002:c000:201:ffff::1", "2002:c000:201::1", True),
+        ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2", False),
+        ("::1", "0.0.0.1", False),
+        ("64:ff9b:1::192.0.2.1", "192.0.2.1", False),
     ],
 )
 def test_hosts_are_the_same_if_their_source_prefix_is(one: str, other: str, same: bool) -> None:

@@ -261,3 +261,14 @@ def test_many_beginnings_of_certificates_are_read_in_linear_time(
     with pytest.raises(CertificateError, match="no PEM certificate"):
         ServerTLS(clock, str(path))
     assert time.process_time() - began < 1
+
+
+def test_a_file_that_cannot_be_used_leaves_no_descriptor_open(clock: Clock, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(5):
+        for path in (tmp_path, fifo):
+            with pytest.raises(CertificateError):
+                ServerTLS(clock, str(path))
+    assert len(os.listdir("/dev/fd")) == before

@@ -136,3 +136,19 @@ def test_a_displaced_peer_of_acknowledgements_is_told_in_their_framing(clock: Cl
     _, transport = full(clock, acknowledge)
     connect(acknowledge, "198.51.100.1")
     assert transport.value() == b"the server is full, and another host gets the place\n"
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_lines_of_a_displaced_peer_that_are_not_processed_are_counted(clock: Clock, reads: bool) -> None:
+    chat = ChatFactory(terms(clock, Admission(ConnectionCounter(2), connect_rate=0)), burst=1)
+    member, transport = full(clock, chat)
+    member.dataReceived(b"hello\n" * 50)
+    waiting = member.framing.waiting()  # type: ignore[attr-defined]  # of MessageProtocol
+    if not reads:
+        transport.reads = False
+        member.send(bytes(70_000))
+    assert waiting > 40
+    connect(chat, "198.51.100.1")
+    assert chat.terms.counters.dropped_lines == waiting
+    lose(member)
+    assert chat.terms.counters.dropped_lines == waiting

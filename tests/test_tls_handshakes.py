@@ -11,6 +11,8 @@ from twisted.internet.address import IPv4Address
 
 from netsvc.echo.server import EchoFactory
 from netsvc.net.server_tls import ServerTLS
+from netsvc.net.stream_factory import StreamFactory
+from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.net.tls_handshakes import HANDSHAKES_PER_ITERATION, HandshakeTurns
 from tests.connections import IterationClock, TCPTransport, lose, terms
 
@@ -20,15 +22,32 @@ def clock() -> IterationClock:
     return IterationClock()
 
 
+class Step:
+    """A handshake that keeps in a list when it takes its turn."""
+
+    def __init__(self, host: str | None, name: str, taken: list[str], fails: bool = False) -> None:
+        self.host = host
+        self.has_begun = False
+        self._name = name
+        self._taken = taken
+        self._fails = fails
+
+    def take_turn(self) -> None:
+        self.has_begun = True
+        self._taken.append(self._name)
+        if self._fails:
+            raise ZeroDivisionError
+
+
 class Steps:
     """Requests turns, and keeps the order in which they were given."""
 
     def __init__(self, clock: IterationClock, rate: float = 0) -> None:
         self.taken: list[str] = []
-        self._turns = HandshakeTurns(clock, clock.seconds, rate)
+        self.turns = HandshakeTurns(clock, clock.seconds, rate)
 
-    def request(self, host: str | None, name: str) -> bool:
-        return self._turns.request(host, lambda: self.taken.append(name))
+    def request(self, host: str | None, name: str, *, fails: bool = False) -> bool:
+        return self.turns.request(Step(host, name, self.taken, fails))
 
 
 def test_a_handshake_that_has_no_others_before_it_proceeds_at_once(clock: IterationClock) -> None:
@@ -81,10 +100,9 @@ def test_all_handshakes_together_have_a_rate(clock: IterationClock) -> None:
 
 def test_a_step_that_fails_does_not_stop_the_others(clock: IterationClock) -> None:
     steps = Steps(clock)
-    turns = steps._turns
     for _ in range(HANDSHAKES_PER_ITERATION):
         steps.request("192.0.2.1", "a")
-    turns.request("192.0.2.1", fail)
+    steps.request("192.0.2.1", "fails", fails=True)
     steps.request("192.0.2.1", "b")
     with pytest.raises(ZeroDivisionError):
         clock.iterate()
@@ -92,8 +110,26 @@ def test_a_step_that_fails_does_not_stop_the_others(clock: IterationClock) -> No
     assert steps.taken[-1] == "b"
 
 
-def fail() -> None:
-    raise ZeroDivisionError
+def test_only_the_first_step_of_a_handshake_counts_for_the_rate(clock: IterationClock) -> None:
+    steps = Steps(clock, rate=1)
+    handshake = Step("192.0.2.1", "a", steps.taken)
+    for _ in range(3):
+        assert steps.turns.request(handshake)
+    assert not steps.request("192.0.2.2", "b")
+
+
+def test_a_handshake_that_is_withdrawn_takes_neither_a_turn_nor_a_place(clock: IterationClock) -> None:
+    steps = Steps(clock, rate=1)
+    steps.request("192.0.2.1", "a")
+    lost = [Step(f"192.0.2.{number}", "lost", steps.taken) for number in range(2, 100)]
+    for handshake in lost:
+        assert not steps.turns.request(handshake)
+    steps.request("192.0.2.100", "b")
+    for handshake in lost:
+        steps.turns.withdraw(handshake)
+        steps.turns.withdraw(handshake)
+    clock.iterate(1.1)
+    assert steps.taken == ["a", "b"]
 
 
 def client_hello() -> bytes:
@@ -131,3 +167,64 @@ def test_a_peer_is_not_read_from_until_its_turn_and_is_answered_then(clock: Iter
         clock.advance(0)
     assert last.producerState == "producing"
     assert all(transport.value() for protocol, transport in transports if protocol is not lost)
+
+
+def test_a_client_hello_that_arrives_byte_by_byte_takes_one_turn(clock: IterationClock, tls: ServerTLS) -> None:
+    protocol: Any = tls.wrap(EchoFactory(terms(clock))).buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
+    transport = TCPTransport()
+    protocol.makeConnection(transport)
+    hello = client_hello()
+    for byte in hello[:-1]:
+        protocol.dataReceived(bytes([byte]))
+    assert not protocol.has_begun
+    protocol.dataReceived(hello[-1:])
+    assert protocol.has_begun
+    assert transport.value()
+
+
+def test_bytes_that_are_no_tls_end_the_connection(clock: IterationClock, tls: ServerTLS) -> None:
+    protocol: Any = tls.wrap(EchoFactory(terms(clock))).buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000))
+    transport = TCPTransport()
+    protocol.makeConnection(transport)
+    protocol.dataReceived(b"GET / HTTP/1.0")
+    assert transport.disconnecting
+
+
+class Pausing(StreamProtocol):
+    """Pauses as soon as it can be used."""
+
+    def connection_ready(self) -> None:
+        self.pause_reading()
+
+    def received(self, data: bytes) -> None: ...
+
+
+class PausingFactory(StreamFactory):
+    def build_connection(self) -> Pausing:
+        return Pausing()
+
+
+def test_an_application_that_pauses_during_its_turn_stays_paused(clock: IterationClock, tls: ServerTLS) -> None:
+    wrapped = tls.wrap(PausingFactory(terms(clock)))
+    hello = client_hello()
+    for number in range(HANDSHAKES_PER_ITERATION):  # so that the next one has to wait
+        first: Any = wrapped.buildProtocol(IPv4Address("TCP", "192.0.2.1", 40_000 + number))
+        first.makeConnection(TCPTransport())
+        first.dataReceived(hello)
+    protocol: Any = wrapped.buildProtocol(IPv4Address("TCP", "192.0.2.1", 50_000))
+    transport = TCPTransport()
+    protocol.makeConnection(transport)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    client = context.wrap_bio(incoming, outgoing)
+    for _ in range(3):
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        protocol.dataReceived(outgoing.read() or b"\x16")
+        for _ in range(10):
+            clock.iterate()
+        incoming.write(transport.value())
+        transport.clear()
+    assert transport.producerState == "paused"

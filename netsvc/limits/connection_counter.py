@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from netsvc.limits.cause import Cause
@@ -17,6 +17,9 @@ from netsvc.limits.ranked_counter import RankedCounter
 MAX_PER_HOST = 64
 MAX_PER_NETWORK = 256
 
+#: The number of networks that the log and the metrics name, of those with the most connections.
+TOP_NETWORKS = 5
+
 #: Displaced connections that may still be closing. Each keeps one of the spare files for a moment.
 LEAVING_MAX = 16
 
@@ -25,7 +28,7 @@ UNKNOWN_MAX = 8
 
 
 class CountedConnection(Protocol):
-    """What the counter knows of a connection."""
+    """A connection, as the counter knows it."""
 
     @property
     def host(self) -> str | None:
@@ -48,7 +51,8 @@ class ConnectionCounter:
 
     When the server is full, a host gets a place if its network has fewer connections than its fair share: the places
     divided by the number of networks. The connection that leaves is the one that is idle for longest, of the host with
-    the most connections in the network with the most. A network within its fair share loses none to another one.
+    the most connections in the network with the most. A network within its fair share loses none to another one. Hosts
+    of one network share what it has.
 
     Half of the maximum is divided among the services and reserved for them, so that a flood of one service leaves
     places in the others.
@@ -73,14 +77,12 @@ class ConnectionCounter:
         check_number("max_per_network", max_per_network, whole=True)
         self._max_per_host = max_per_host
         self._max_per_network = max_per_network
-        self._services = tuple(services)
+        self._services: dict[str, _Service] = {name: _Service() for name in services}
         self._reserved = self._maximum // (2 * len(services)) if len(services) > 1 else 0
         self._open = 0
         self._unknown = 0
-        self._per_service: Counter[str] = Counter()
-        self._networks: dict[Prefix, dict[Prefix, list[CountedConnection]]] = {}  # by network and host
         self._per_network: RankedCounter[Prefix] = RankedCounter()
-        self._per_middle: Counter[Prefix] = Counter()  # IPv6 /56
+        self._per_56: Counter[Prefix] = Counter()
         self._leaving: set[CountedConnection] = set()
 
     def __len__(self) -> int:
@@ -91,13 +93,13 @@ class ConnectionCounter:
         """Return why one more connection from ``host`` would be too many for it; None if it would not."""
         if host is None:
             return None
-        own_host, *middle, network = prefixes(host)
-        hosts = self._networks.get(network, {})
-        if 0 < self._max_per_host <= len(hosts.get(own_host, ())):
+        own_host, *of_56, network = prefixes(host)
+        of_host = sum(len(service.of_host(network, own_host)) for service in self._services.values())
+        if 0 < self._max_per_host <= of_host:
             return Cause.TOO_MANY_PER_HOST
         limit = self._max_per_network
         if limit and (
-            self._per_network[network] >= limit or any(self._per_middle[one] >= max(1, limit // 2) for one in middle)
+            self._per_network[network] >= limit or any(self._per_56[prefix] >= max(1, limit // 2) for prefix in of_56)
         ):
             return Cause.TOO_MANY_PER_NETWORK
         return None
@@ -118,17 +120,18 @@ class ConnectionCounter:
     def connection_opened(self, connection: CountedConnection) -> None:
         """Count a connection."""
         self._open += 1
-        self._per_service[connection.service] += 1
+        service = self._services.setdefault(connection.service, _Service())
+        service.open += 1
         if connection.host is not None:
-            own_host, *middle, network = prefixes(connection.host)
-            self._networks.setdefault(network, {}).setdefault(own_host, []).append(connection)
+            own_host, *of_56, network = prefixes(connection.host)
+            service.networks.setdefault(network, {}).setdefault(own_host, []).append(connection)
+            service.ranks.increment(network)
             self._per_network.increment(network)
-            self._per_middle.update(middle)
+            self._per_56.update(of_56)
 
     def connection_closed(self, connection: CountedConnection) -> None:
         """Stop counting a connection that was counted."""
         self._open -= 1
-        self._per_service[connection.service] -= 1
         if connection in self._leaving:
             self._leaving.discard(connection)
         else:
@@ -150,44 +153,67 @@ class ConnectionCounter:
         """Return the networks with the most connections, and how many; the largest first."""
         return [(format_prefix(prefix), count) for prefix, count in self._per_network.top(number)]
 
-    def _available(self, service: str) -> int:
+    def _available(self, name: str) -> int:
         """Return how many connections there may be without the places that are reserved for other services."""
-        others = (other for other in self._services if other != service)
-        return self._maximum - sum(max(0, self._reserved - self._per_service[other]) for other in others)
+        others = (service for other, service in self._services.items() if other != name)
+        return self._maximum - sum(max(0, self._reserved - service.open) for service in others)
 
-    def _displaced_by(self, host: str | None, service: str, available: int) -> CountedConnection | None:
+    def _displaced_by(self, host: str | None, name: str, available: int) -> CountedConnection | None:
         """Return the connection that leaves if ``host`` gets a place; None if it gets none."""
-        if host is None or not len(self._per_network) or len(self._leaving) >= LEAVING_MAX:
+        if host is None or len(self._leaving) >= LEAVING_MAX:
             return None
+        losing = [
+            service
+            for other, service in self._services.items()
+            if len(service.ranks) and (other == name or service.open > self._reserved)
+        ]
+        if not losing:
+            return None
+        service = max(losing, key=lambda one: one.ranks[one.ranks.largest()])
+        largest = service.ranks.largest()
+        of_largest_host = max(service.networks[largest].values(), key=len)
         own_host, *_, network = prefixes(host)
-        largest = self._per_network.largest()
-        hosts = self._networks[largest]
-        of_largest_host = max(hosts.values(), key=len)
         if network == largest:
-            is_fair = len(hosts.get(own_host, ())) + 1 < len(of_largest_host)
+            is_fair = len(service.of_host(network, own_host)) + 1 < len(of_largest_host)
         else:
             share = available / (len(self._per_network) + (network not in self._per_network))
             is_fair = self._per_network[network] + 1 <= share < self._per_network[largest]
-        candidates = of_largest_host if is_fair else []
-        return min(
-            (one for one in candidates if one.service == service or self._per_service[one.service] > self._reserved),
-            key=lambda one: one.idle_since,
-            default=None,
-        )
+        return min(of_largest_host, key=lambda one: one.idle_since) if is_fair else None
 
     def _forget(self, connection: CountedConnection) -> None:
-        """Stop counting a connection for its host and network."""
+        """Stop counting a connection for its service, host and network."""
+        service = self._services[connection.service]
+        service.open -= 1
         if connection.host is None:
             return
-        own_host, *middle, network = prefixes(connection.host)
-        hosts = self._networks[network]
+        own_host, *of_56, network = prefixes(connection.host)
+        hosts = service.networks[network]
         hosts[own_host].remove(connection)
         if not hosts[own_host]:
             del hosts[own_host]
         if not hosts:
-            del self._networks[network]
+            del service.networks[network]
+        service.ranks.decrement(network)
         self._per_network.decrement(network)
-        for prefix in middle:
-            self._per_middle[prefix] -= 1
-            if not self._per_middle[prefix]:
-                del self._per_middle[prefix]
+        for prefix in of_56:
+            self._per_56[prefix] -= 1
+            if not self._per_56[prefix]:
+                del self._per_56[prefix]
+
+
+class _Service:
+    """The open connections of one service, without those that leave.
+
+    :ivar open: their number, with those of UNIX sockets.
+    :ivar networks: those that have an address, by network and host.
+    :ivar ranks: the number of each network.
+    """
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.networks: dict[Prefix, dict[Prefix, list[CountedConnection]]] = {}
+        self.ranks: RankedCounter[Prefix] = RankedCounter()
+
+    def of_host(self, network: Prefix, host: Prefix) -> Sequence[CountedConnection]:
+        """Return the connections of one host."""
+        return self.networks.get(network, {}).get(host, ())

@@ -11,20 +11,27 @@ import socket
 #: The bits of an address that are common, as text for IPv4 (``192.0.2.1``, ``192.0.2.``) and as bytes for IPv6.
 Prefix = str | bytes
 
-_MAPPED = b"\0" * 10 + b"\xff\xff"
+_6TO4 = b"\x20\x02"
+_CONTAIN_IPV4 = (bytes(10) + b"\xff\xff", bytes(12), b"\0\x64\xff\x9b" + bytes(8))
+_UNSPECIFIED_AND_LOOPBACK = (bytes(4), b"\0\0\0\1")
 
 
 def source_prefix(host: str) -> Prefix:
     """Return the prefix of a host: an IPv4 address, or the first 8 bytes of an IPv6 one.
 
-    An IPv4 address inside IPv6 (``::ffff:192.0.2.1``), as a dual-stack socket reports it, counts as the IPv4 address.
+    An IPv4 address inside IPv6 counts as the IPv4 address: mapped (``::ffff:192.0.2.1``, as a dual-stack socket reports
+    it), compatible (``::192.0.2.1``), translated (``64:ff9b::/96``, RFC 6052) and 6to4 (``2002::/16``, RFC 3056).
     """
     if ":" not in host:
         return host
     if host.startswith("::ffff:") and "." in host:  # as the kernel writes it: 0.1 us instead of 0.6
         return host[7:]
     packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    return socket.inet_ntop(socket.AF_INET, packed[12:]) if packed.startswith(_MAPPED) else packed[:8]
+    if packed.startswith(_6TO4):
+        return socket.inet_ntop(socket.AF_INET, packed[2:6])
+    if packed[:12] in _CONTAIN_IPV4 and packed[12:] not in _UNSPECIFIED_AND_LOOPBACK:
+        return socket.inet_ntop(socket.AF_INET, packed[12:])
+    return packed[:8]
 
 
 def prefixes(host: str) -> tuple[Prefix, ...]:

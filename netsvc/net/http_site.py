@@ -34,7 +34,8 @@ MAX_PER_HOST = 4
 class BoundedSite(WrappingFactory):
     """Serves pages to few clients at a time.
 
-    When there are as many as there may be, the connection that waits for its request for longest makes room.
+    When there are as many as there may be, in all or of one host, the one that waits for its request for longest makes
+    room.
 
     A page of another site that an operator's browser shows may make that browser ask this one, under a name that leads
     to this host (DNS rebinding). So a request must name this server by an IP address, by ``localhost`` or by one of its
@@ -99,14 +100,20 @@ class BoundedSite(WrappingFactory):
             if not self._networks.allows(host):
                 return Cause.NOT_ALLOWED
             prefix = source_prefix(host)
-            if sum(one.host is not None and source_prefix(one.host) == prefix for one in staying) >= MAX_PER_HOST:
-                return Cause.TOO_MANY_PER_HOST
+            of_host = [one for one in staying if one.host is not None and source_prefix(one.host) == prefix]
+            if len(of_host) >= MAX_PER_HOST:
+                return None if _make_room(of_host) else Cause.TOO_MANY_PER_HOST
         if len(staying) >= MAX_CLIENTS:
-            waiting = [one for one in staying if one.waits_for_request]
-            if not waiting:
-                return Cause.SERVER_FULL
-            min(waiting, key=lambda one: one.opened_at).displace()
+            return None if _make_room(staying) else Cause.SERVER_FULL
         return None
+
+
+def _make_room(connections: Collection[_BoundedConnection]) -> bool:
+    """Displace the connection that waits for its request for longest. Return whether there was one."""
+    waiting = [one for one in connections if one.waits_for_request]
+    if waiting:
+        min(waiting, key=lambda one: one.opened_at).displace()
+    return bool(waiting)
 
 
 class ReadablePage(Resource):
@@ -153,8 +160,7 @@ class _SingleRequest(Request):
         connection: _BoundedConnection = self.channel.transport
         self.setHeader(b"connection", b"close")
         self.channel.persistent = False
-        name = self.getRequestHostname().decode("latin-1")
-        if not self.requestHeaders.hasHeader(b"host") or connection.factory.is_own_name(name):
+        if not self.requestHeaders.hasHeader(b"host") or connection.factory.is_own_name(self._named_host()):
             super().process()
             return
         connection.refuse_name()
@@ -162,6 +168,11 @@ class _SingleRequest(Request):
         self.setHeader(b"content-type", b"text/plain; charset=utf-8")
         self.write(b"the Host header names another server\n")
         self.finish()
+
+    def _named_host(self) -> str:
+        """Return the name in the Host header, without the port."""
+        name: bytes = self.getRequestHostname()
+        return name.decode("latin-1")
 
     def gotLength(self, length: int | None) -> None:
         self.channel.transport.head_arrived()  # Twisted calls this when all headers have arrived

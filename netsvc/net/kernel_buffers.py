@@ -22,6 +22,9 @@ SEND_BUFFER = 262_144
 #: While a connection is open, netsvc ends it first, and counts it. The kernel ends what is left of a closed one.
 KERNEL_WAITS_LONGER = 15.0
 
+#: The largest number that a socket option takes.
+INT_MAX = 2**31 - 1
+
 # Members of struct tcp_info, from <linux/tcp.h>: segments under way, acknowledged bytes, bytes not sent yet.
 _TCP_INFO_SIZE = 148
 _UNACKNOWLEDGED = struct.Struct("@I"), 24
@@ -39,18 +42,18 @@ def bound_kernel_buffers(listening: socket.socket, limits: StreamLimits) -> None
     """
     if listening.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    options = [
+    options: list[tuple[int, int | None, float]] = [
         (socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER),
         (socket.IPPROTO_TCP, getattr(socket, "TCP_NOTSENT_LOWAT", None), UNSENT_MAX),
         (socket.SOL_SOCKET, socket.SO_RCVBUF, limits.receive_buffer),
     ]
     if limits.acknowledge_timeout:
-        milliseconds = round((limits.acknowledge_timeout + KERNEL_WAITS_LONGER) * 1000)
+        milliseconds = (limits.acknowledge_timeout + KERNEL_WAITS_LONGER) * 1000
         options.append((socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None), milliseconds))
     for level, option, value in options:
         if option is not None and value:
             with suppress(OSError):
-                listening.setsockopt(level, option, value)
+                listening.setsockopt(level, option, round(min(value, INT_MAX)))
 
 
 def acknowledged_bytes(transport: Any) -> int | None:
@@ -65,7 +68,7 @@ def acknowledged_bytes(transport: Any) -> int | None:
     if sys.platform != "linux" or not isinstance(handle, socket.socket) or handle.family == socket.AF_UNIX:
         return None
     try:
-        info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE).ljust(_TCP_INFO_SIZE, b"\0")
     except OSError:
         return None
     waiting, acknowledged, not_sent = (

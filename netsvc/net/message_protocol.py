@@ -24,6 +24,7 @@ class MessageProtocol(StreamProtocol):
 
     _next_batch: IDelayedCall | None = None
     _busy = False  # whether the next batch is due in the next iteration
+    _dropped_counted = False
     _line_since = 0.0
     _drain_input_left = DRAIN_INPUT_MAX
 
@@ -92,6 +93,10 @@ class MessageProtocol(StreamProtocol):
         if not self.framing.waiting():
             self._cancel_batch()  # nothing waits for the rate
         self._process_unless_scheduled()
+
+    def displace(self) -> None:
+        self._count_dropped()
+        super().displace()
 
     def abort(self) -> None:
         self._count_dropped()
@@ -178,7 +183,8 @@ class MessageProtocol(StreamProtocol):
 
     def _count_dropped(self) -> None:
         """Count the messages that were read and will not be processed."""
-        if self.accepts_input and (waiting := self.framing.waiting()):
+        if self.accepts_input and not self._dropped_counted and (waiting := self.framing.waiting()):
+            self._dropped_counted = True
             self.terms.counters.drop_lines(waiting, self.peer)
 
     def _process_end(self) -> None:

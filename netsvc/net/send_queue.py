@@ -19,8 +19,8 @@ SMALL_PIECE = 64
 
 def join_small_pieces(pieces: MutableSequence[bytes]) -> None:
     """Replace pieces that take more memory than their content by one piece."""
-    joined = b"".join(pieces)
-    if len(joined) < SMALL_PIECE * len(pieces):
+    if sum(map(len, pieces)) < SMALL_PIECE * len(pieces):
+        joined = b"".join(pieces)
         pieces.clear()
         pieces.append(joined)
 

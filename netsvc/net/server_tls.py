@@ -175,15 +175,17 @@ def _end_of_validity(certificate: Certificate) -> float:
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
+def _open_without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _content(path: str) -> bytes:
     """Return the content of a regular file. Opening a FIFO or a device must not block the server."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+        with open(path, "rb", buffering=0, opener=_open_without_blocking) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise CertificateError(path, "not a regular file")
-            content = file.read(FILE_MAX + 1)
+            content = file.read(FILE_MAX + 1) or b""
     except OSError as e:
         raise CertificateError(path, f"cannot be read: {(e.strerror or str(e)).lower()}") from None
     if len(content) > FILE_MAX:

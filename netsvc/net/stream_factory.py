@@ -147,7 +147,7 @@ class StreamFactory(_Factory):
             connection = remaining.pop()
             closed += connection.check_idle(now)
             if not self._checks:
-                connection.check_acknowledged(now)
+                closed += connection.check_acknowledged(now)
         if not self.connections:
             self._idle_check = None
         elif remaining:

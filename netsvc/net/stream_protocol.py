@@ -26,7 +26,7 @@ from netsvc.limits.stream_limits import TRANSPORT_BUFFER
 from netsvc.net.connection_state import SENDING, ConnectionState, InputState, check_transition
 from netsvc.net.deadline import Deadline
 from netsvc.net.kernel_buffers import acknowledged_bytes, innermost_transport
-from netsvc.net.send_queue import SendQueue, join_small_pieces
+from netsvc.net.send_queue import SMALL_PIECE, SendQueue, join_small_pieces
 from netsvc.net.terms import Terms
 from netsvc.wire.address import format_peer
 
@@ -40,7 +40,7 @@ DISPLACED_LINGER = 0.25
 #: Seconds for which what was read is still processed after a connection is lost, if its idle timeout is not shorter.
 LOST_MAX = 150.0
 
-#: Number of pieces after which small ones that wait for the peer are joined: 64 KiB in pieces of 2 bytes would take
+#: Number of small pieces after which those that wait for the peer are joined: 64 KiB in pieces of 2 bytes would take
 #: 1.9 MiB.
 JOIN_INTERVAL = 1024
 
@@ -93,7 +93,7 @@ class StreamProtocol(Protocol):
     _idle_since = 0.0
     _deadline: Deadline | None = None  # of the handshake, the stall or the closing: there is never more than one
     _queue: SendQueue | None = None  # None unless the transport is full
-    _unjoined = 0  # pieces since small ones were last joined
+    _unjoined = 0  # small pieces since they were last joined
     _acknowledged = 0  # bytes, at the last check
     _unacknowledged_since: float | None = None  # None if everything is acknowledged
 
@@ -283,10 +283,12 @@ class StreamProtocol(Protocol):
             return
         counters = self.terms.counters
         counters.replies += 1
-        counters.sent_bytes += len(data)
-        self._unjoined += 1
-        if self._unjoined == JOIN_INTERVAL:
-            self._join_small_pieces()
+        size = len(data)
+        counters.sent_bytes += size
+        if size < SMALL_PIECE:
+            self._unjoined += 1
+            if self._unjoined == JOIN_INTERVAL:
+                self._join_small_pieces()
         queue = self._queue
         if queue is not None:
             queue.append(data)
@@ -296,7 +298,7 @@ class StreamProtocol(Protocol):
             if queue is None:
                 return
             # The transport holds more than its buffer. It does not tell how much more.
-            queue.size = max(TRANSPORT_BUFFER, len(data))
+            queue.size = max(TRANSPORT_BUFFER, size)
         if queue.overflows(self.terms.monotonic()):
             self.disconnect(Cause.SEND_QUEUE_FULL)
 
@@ -314,12 +316,13 @@ class StreamProtocol(Protocol):
             return not self.accepts_input
         return False
 
-    def check_acknowledged(self, now: float) -> None:
+    def check_acknowledged(self, now: float) -> bool:
         """Disconnect the peer if it acknowledges nothing, although something is sent, for 60 s or the stall timeout.
 
         Such a peer does not read, or its host is gone. The factory calls this every few seconds.
 
         :param now: the monotonic time in seconds.
+        :return: whether the connection was closed for it.
         """
         limit = self.terms.limits.acknowledge_timeout
         acknowledged = acknowledged_bytes(self.transport) if limit and self.state in SENDING else None
@@ -330,6 +333,8 @@ class StreamProtocol(Protocol):
             self._unacknowledged_since = now
         elif now - self._unacknowledged_since >= limit:
             self.disconnect(Cause.STALL_TIMEOUT)
+            return True
+        return False
 
     def pause_reading(self) -> None:
         """Stop reading from the peer."""

@@ -20,6 +20,10 @@ from netsvc.wire.datagram import Datagram, UdpSocket
 #: Seconds after a failed receive until the next one.
 RETRY_INTERVAL = 0.1
 
+#: Reads between two looks at what the system has dropped. A full batch is a reason to look, too. The buffer holds fewer
+#: long datagrams than a batch.
+READS_PER_COUNT = 16
+
 
 @implementer(IListeningPort, IReadDescriptor)
 class UdpPort:
@@ -38,6 +42,7 @@ class UdpPort:
         self.socket = udp_socket
         self._closed: Deferred[None] = Deferred()
         self._stopping = False
+        self._reads = 0
         self._dropped = 0  # by the system, as far as the service was told
         self._retry: IDelayedCall | None = None
 
@@ -102,7 +107,8 @@ class UdpPort:
             return
         if not batch:
             return
-        if len(batch) == DATAGRAMS_PER_ITERATION:
+        self._reads += 1
+        if len(batch) == DATAGRAMS_PER_ITERATION or self._reads % READS_PER_COUNT == 0:
             self._count_dropped()
         try:
             replies = self._service.batch_received(batch)
@@ -113,7 +119,7 @@ class UdpPort:
             self._service.not_sent(reply, error)
 
     def _count_dropped(self) -> None:
-        """Tell the service what the system has dropped. After a drop, its full buffer gives a full batch."""
+        """Tell the service how many datagrams the system has dropped."""
         dropped = self.socket.dropped()
         if dropped != self._dropped:
             self._service.dropped(dropped - self._dropped & 0xFFFFFFFF)

@@ -142,7 +142,10 @@ class KernelUdpSocket:
         # Unlike SO_RXQ_OVFL, which comes with each datagram, this costs nothing until it is asked for.
         if sys.platform != "linux":
             return 0
-        info = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        try:
+            info = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        except OSError:  # before Linux 4.12
+            return 0
         return int(_MEMINFO.unpack(info.ljust(_MEMINFO.size, b"\0"))[_MEMINFO_DROPS])
 
     def fileno(self) -> int:

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from netsvc.errors import ConfigError, SettingError
 from netsvc.limits.admission import Admission
-from netsvc.limits.connection_counter import ConnectionCounter
+from netsvc.limits.connection_counter import TOP_NETWORKS, ConnectionCounter
 from netsvc.limits.message_share import MessageShare
 from netsvc.limits.numbers import check_number
 from netsvc.net.counters import Counters
@@ -28,9 +28,6 @@ from netsvc.server.certificate_watch import CertificateWatch
 from netsvc.server.config import STREAM_SERVICES, Config
 from netsvc.server.log_relay import LogRelay
 from netsvc.server.services import SERVICES, ServiceRow, missing_extra
-
-#: How many networks are named of those that have the most connections.
-TOP_NETWORKS = 5
 
 
 def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcService:
@@ -48,14 +45,13 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
     Starting it raises :class:`~netsvc.errors.ListenError` if the system refuses a port; then no port is left open.
     """
     config = Config() if config is None else config
-    service = NetsvcService(_server_tls(reactor, config))
-    if service.tls is not None:
-        CertificateWatch(reactor, service.tls).setServiceParent(service)
     streams = [name for name in STREAM_SERVICES if getattr(config, name)]
     connections = ConnectionCounter(
         config.max_connections, config.max_per_host, config.max_per_network, services=streams
     )
-    service.connections = connections
+    service = NetsvcService(connections, _server_tls(reactor, config))
+    if service.tls is not None:
+        CertificateWatch(reactor, service.tls).setServiceParent(service)
     message_share = MessageShare()
     ports: Reactor = SharedPorts(reactor) if config.reuse_port else reactor
     for row in SERVICES:
@@ -173,20 +169,20 @@ class StreamService(MultiService):
 class NetsvcService(MultiService):
     """Starts all of its services, or none.
 
+    :param connections: of all services.
     :param tls: the certificate of the stream services.
     :ivar counters: of each service.
-    :ivar connections: of all services.
     :ivar log_relay: passes the log on; None if it is written directly.
     :ivar pages: the listener of the metrics. It starts first and stops last, so that it can report both.
     """
 
     log = Logger()
 
-    def __init__(self, tls: ServerTLS | None = None) -> None:
+    def __init__(self, connections: ConnectionCounter, tls: ServerTLS | None = None) -> None:
         super().__init__()
+        self.connections = connections
         self.tls = tls
         self.counters: list[Counters] = []
-        self.connections = ConnectionCounter()
         self.pages: Listener | None = None
         self.log_relay: LogRelay | None = None
 

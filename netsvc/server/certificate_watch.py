@@ -13,7 +13,7 @@ from netsvc.net.server_tls import ServerTLS, format_date
 
 DAY = 86_400.0
 
-#: Seconds before the end of its validity from which on the certificate is warned of.
+#: The warning begins this many seconds before the certificate expires.
 WARNED_BEFORE = 14 * DAY
 
 

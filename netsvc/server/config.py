@@ -24,7 +24,7 @@ from netsvc.limits.token_bucket import BURST, RATE, TOTAL
 DEFAULT_TCP = ("1314",)
 DEFAULT_UDP = ("520",)
 
-#: What a setting is. ``listen``, ``networks`` and ``names`` are lists, whose flags may be repeated.
+#: The kinds of settings. ``listen``, ``networks`` and ``names`` are lists, whose flags may be repeated.
 Kind = Literal["listen", "networks", "number", "whole number", "text", "switch", "names"]
 Transport = Literal["stream", "datagram"]
 
@@ -423,10 +423,13 @@ class Config:
     def networks(self, service: str) -> NetworkRules:
         """Return the networks from which a service may be reached.
 
+        Rules without a service apply to all services, but not to the pages of the metrics.
+
         :param service: its name, such as ``tcp``, or ``metrics``.
         """
+        scopes = ("metrics",) if service == "metrics" else ("", service)
         allow, deny = (
-            [network for scope, network in scoped if scope in ("", service)]
+            [network for scope, network in scoped if scope in scopes]
             for scoped in (self._parsed.allow, self._parsed.deny)
         )
         return NetworkRules(allow, deny)
@@ -459,7 +462,7 @@ DEFAULTS: dict[str, Any] = {known.name: known.default for known in fields(Config
 #: The names of the services. Each is a field with listening strings, a flag, a scope of ``--allow``, and a label.
 SERVICE_NAMES = tuple(name for name, setting in SETTINGS.items() if setting.kind == "listen")
 
-#: What ``--allow`` and ``--deny`` may be about.
+#: The services that ``--allow`` and ``--deny`` may name.
 SCOPES = (*SERVICE_NAMES, "metrics")
 
 #: Those services that serve streams.

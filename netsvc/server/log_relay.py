@@ -16,7 +16,7 @@ STOP_TIME = 2.0
 
 
 class LogRelay:
-    """Stands between standard output and whoever reads it: a pipe, a file, the journal.
+    """Stands between standard output and its reader: a pipe, a file, the journal.
 
     A write to a pipe that is full blocks until somebody reads, and a write to a full disk fails. With this relay, the
     process writes to a pipe of its own, which one thread empties at once. Another thread passes the lines on. Lines
@@ -24,16 +24,19 @@ class LogRelay:
 
     :param descriptor: the descriptor of standard output.
     :param resumed: called in a thread when lines are passed on again after some were dropped.
+    :param stop_time: seconds that :meth:`stop` waits for the reader.
     :ivar dropped: lines that were dropped.
     """
 
-    def __init__(self, descriptor: int, resumed: Callable[[], object]) -> None:
+    def __init__(self, descriptor: int, resumed: Callable[[], object], stop_time: float = STOP_TIME) -> None:
         self.dropped = 0
         self._descriptor = descriptor
         self._resumed = resumed
+        self._stop_time = stop_time
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._ended = False
+        self._is_torn = False  # whether the output ends with a part of a line
         self._changed = threading.Condition()
 
     def start(self) -> None:
@@ -47,14 +50,14 @@ class LogRelay:
         self._writer.start()
 
     def stop(self) -> None:
-        """Pass on what waits, for at most two seconds, and give the descriptor back.
+        """Pass on the waiting lines, and give the descriptor back.
 
         If the output takes no more, what is written from now on is discarded.
         """
         discard = os.open(os.devnull, os.O_WRONLY)
         os.dup2(discard, self._descriptor)  # the collector reads the end of its pipe
         os.close(discard)
-        self._writer.join(STOP_TIME)
+        self._writer.join(self._stop_time)
         poll = select.poll()
         poll.register(self._output, select.POLLOUT)
         if not self._writer.is_alive() and any(events & select.POLLOUT for _, events in poll.poll(0)):
@@ -89,21 +92,26 @@ class LogRelay:
                 if not self._waiting:
                     return
                 lines = self._waiting.popleft()
-            written = self._write(lines)
+            unwritten = self._write(lines)
             with self._changed:
                 self._size -= len(lines)
-                if not written:
-                    self.dropped += lines.count(b"\n")
+                self.dropped += unwritten.count(b"\n")
                 dropped = self.dropped
-            if written and dropped != reported:
+            if not unwritten and dropped != reported:
                 reported = dropped
                 self._resumed()
 
-    def _write(self, lines: bytes) -> bool:
-        """Write to the output. Return whether it took everything."""
-        try:
-            while lines:
-                lines = lines[os.write(self._output, lines) :]
-        except OSError:  # the disk is full, or the reader is gone
-            return False
-        return True
+    def _write(self, lines: bytes) -> bytes:
+        """Write to the output. Return the rest that it does not take: the disk is full, or the reader is gone."""
+        rest = b"\n" + lines if self._is_torn else lines
+        while rest:
+            try:
+                written = os.write(self._output, rest)
+            except BlockingIOError:  # somebody has made the output non-blocking
+                select.select([], [self._output], [])
+            except OSError:
+                break
+            else:
+                self._is_torn = rest[written - 1 : written] != b"\n"
+                rest = rest[written:]
+        return rest

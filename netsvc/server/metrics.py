@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.server import Request
 
-from netsvc.limits.connection_counter import ConnectionCounter
+from netsvc.limits.connection_counter import TOP_NETWORKS, ConnectionCounter
 from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import BoundedSite, ReadablePage, TextPage
@@ -40,7 +40,7 @@ BY_CAUSE = (
     ("netsvc_unreceived", "How often the system failed to return a datagram, by error.", "unreceived"),
 )
 CONNECTIONS = ("netsvc_connections", "Open connections.")
-TOP_NETWORKS = ("netsvc_top_network_connections", "Open connections of the five networks that have the most.")
+OF_NETWORKS = ("netsvc_top_network_connections", "Open connections of the five networks that have the most.")
 
 
 LOG_LINES = ("netsvc_dropped_log_lines", "Lines of the log that were dropped because it was not read.")
@@ -48,7 +48,7 @@ CERTIFICATE = ("netsvc_certificate_expiry_seconds", "When the certificate in use
 
 
 class ReportedServer(Protocol):
-    """What the pages report."""
+    """A server, as the pages report it."""
 
     @property
     def counters(self) -> Sequence[Counters]:
@@ -79,7 +79,7 @@ def metrics_site(
 ) -> IProtocolFactory:
     """Return a site with ``/metrics``, ``/healthz`` (200 while the reactor runs) and ``/readyz`` (200 or 503).
 
-    :param server: what the pages report.
+    :param server: the server to report.
     :param clock: a reactor, or a ``Clock`` in a test.
     :param own_counters: where the site itself counts.
     :param networks: the networks from which the pages may be reached.
@@ -110,8 +110,8 @@ class ServiceCollector(Collector):
         for counters in self._server.counters:
             connections.add_metric([counters.service], counters.opened - counters.closed)
         yield connections
-        networks = GaugeMetricFamily(*TOP_NETWORKS, labels=["network"])
-        for network, count in self._server.connections.top(5):
+        networks = GaugeMetricFamily(*OF_NETWORKS, labels=["network"])
+        for network, count in self._server.connections.top(TOP_NETWORKS):
             networks.add_metric([network], count)
         yield networks
         yield CounterMetricFamily(*LOG_LINES, value=self._server.dropped_log_lines)
