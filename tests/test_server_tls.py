@@ -232,8 +232,9 @@ EXPIRES = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def test_an_expired_certificate_is_refused(clock: Clock, authority: trustme.CA, path: Path) -> None:
     clock.rightNow = write_expiring(path, authority, EXPIRES)
-    with pytest.raises(CertificateError, match=r"^the certificate expired on 2030-01-02$"):
+    with pytest.raises(CertificateError, match=r"^the certificate expired on 2030-01-02$") as refusal:
         ServerTLS(clock, str(path))
+    assert refusal.value.remedy == "renew it"
     clock.rightNow -= 1
     assert ServerTLS(clock, str(path)).expires == EXPIRES.timestamp()
 

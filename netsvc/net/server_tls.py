@@ -34,11 +34,15 @@ class CertificateError(NetsvcError, ValueError):
     """A certificate or key file cannot be used; the message says why.
 
     :ivar path: the path of that file.
+    :ivar remedy: what to do about it.
     """
 
-    def __init__(self, path: str, problem: str) -> None:
+    def __init__(
+        self, path: str, problem: str, remedy: str = "name PEM files that belong together and that you may read"
+    ) -> None:
         super().__init__(problem)
         self.path = path
+        self.remedy = remedy
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -119,7 +123,7 @@ class ServerTLS:
         chain = _certificates(self._certificate)
         expires = _end_of_validity(chain[0])
         if expires <= self._clock.seconds():
-            raise CertificateError(self._certificate, f"the certificate expired on {format_date(expires)}")
+            raise CertificateError(self._certificate, f"the certificate expired on {format_date(expires)}", "renew it")
         try:
             key = KeyPair.load(_content(self._key), crypto.FILETYPE_PEM)
         except crypto.Error:

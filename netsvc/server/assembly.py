@@ -125,8 +125,7 @@ def _server_tls(reactor: Reactor, config: Config) -> ServerTLS | None:
         )
     except CertificateError as e:
         named = (name for name in ("tls_client_ca", "tls_key") if getattr(config, name) == e.path)
-        remedy = "name PEM files that belong together and that you may read"
-        raise ConfigError(next(named, "tls_cert"), e.path, str(e), remedy) from e
+        raise ConfigError(next(named, "tls_cert"), e.path, str(e), e.remedy) from e
 
 
 class StreamService(MultiService):
