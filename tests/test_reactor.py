@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -285,6 +286,27 @@ UvloopReactor.install()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
     line = "uvloop is not installed; run pip install '.[fast]' in netsvc's source folder\n"
     assert (done.returncode, done.stderr) == (1, line)
+
+
+@pytest.mark.parametrize(("module", "reactor_class"), [("asyncio", "AsyncioReactor"), ("uvloop", "UvloopReactor")])
+def test_a_module_installs_its_reactor_by_twisteds_convention(module: str, reactor_class: str) -> None:
+    program = (
+        f"import netsvc.reactor.{module} as module; module.install(); "
+        "from twisted.internet import reactor; print(type(reactor).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=SECONDS, check=True)
+    assert done.stdout.decode().strip() == reactor_class
+
+
+@pytest.mark.parametrize("script", ["twisted.scripts.trial", "twisted.scripts.twistd"])
+def test_the_reactors_are_listed_as_usable(script: str) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; from {script} import run; sys.argv = ['x', '--help-reactors']; run()",
+    ]
+    listed = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False).stdout.decode()
+    assert {"asyncio-native", "uvloop"} <= set(re.findall(r"^ +(\S+)\t", listed, re.MULTILINE))
 
 
 def test_importing_the_package_installs_no_reactor() -> None:

@@ -3,8 +3,8 @@
 ``AsyncioReactor`` needs the standard library only. ``UvloopReactor`` needs uvloop, which the extra ``netsvc[fast]``
 installs. Both run every Twisted application: ``twist --reactor=asyncio-native`` or ``twist --reactor=uvloop``.
 
-Importing this package installs no reactor. To install one, call ``UvloopReactor.install()`` before any module imports
-``twisted.internet.reactor``.
+Importing this package installs no reactor. To install one, call ``netsvc.reactor.uvloop.install()`` or
+``netsvc.reactor.asyncio.install()`` before any module imports ``twisted.internet.reactor``.
 """
 
 from netsvc.reactor.loop import AsyncioReactor, UvloopReactor
