@@ -362,3 +362,11 @@ def test_a_service_keeps_its_share_when_many_hosts_come_at_once() -> None:
     for number in range(16):
         server.connect(f"203.0.{number}.1", service="tcp")
     assert sum(one.displaced for one in server.open if one.service == "chat") == 1
+
+
+def test_a_network_within_its_fair_share_loses_nothing_although_unix_sockets_have_taken_places() -> None:
+    server = Server(ConnectionCounter(4), connect_rate=0)
+    for host in [None, None, "192.0.2.1", "192.0.3.1"]:
+        assert server.connect(host) is None
+    assert server.connect("192.0.4.1") == Cause.SERVER_FULL
+    assert not server.displaced()
