@@ -87,6 +87,19 @@ def _forge(source: int, port: int) -> None:
         raw.sendto(struct.pack("!HHHH", source, port, 8 + len(payload), 0) + payload, (HOST, 0))
 
 
+def _answers(peer: socket.socket, seconds: float) -> list[float]:
+    """Send a line again and again for ``seconds``. Return how long each answer took, in seconds."""
+    trips = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.perf_counter()
+        peer.sendall(b"hello\n")
+        peer.recv(100)
+        trips.append(time.perf_counter() - began)
+        time.sleep(0.005)
+    return trips
+
+
 def line_flood(serving: Serving, seconds: float) -> Iterator[Finding]:
     """10 clients that send empty lines as fast as they can, to the chat and to acknowledged lines."""
     flags = ("--tcp", ANY, "--chat", ANY, "--reply", "{message}", "--framing", "line")
@@ -94,14 +107,7 @@ def line_flood(serving: Serving, seconds: float) -> Iterator[Finding]:
         before = target.memory()
         target.longest_gap()
         with beside(flood, target.ports, 5, b"\n" * 65_536), connect(target.ports[0], 400) as member:
-            trips = []
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                began = time.perf_counter()
-                member.sendall(b"hello\n")
-                member.recv(100)
-                trips.append(time.perf_counter() - began)
-                time.sleep(0.005)
+            trips = _answers(member, seconds)
             memory = target.memory() - before
             gap = target.longest_gap()
         yield Finding("p99 of an honest answer", at(0.99, trips), 50, "ms")
@@ -116,15 +122,8 @@ def empty_lines(serving: Serving, seconds: float) -> Iterator[Finding]:
         before = target.memory()
         with beside(flood, target.ports, 64, b"\n" * 65_536), connect(target.ports[0], 400) as other:
             time.sleep(1)
-            trips = []
             used, answered = target.cpu_time(), target.replies()
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                began = time.perf_counter()
-                other.sendall(b"hello\n")
-                other.recv(100)
-                trips.append(time.perf_counter() - began)
-                time.sleep(0.005)
+            trips = _answers(other, seconds)
             gap, memory = target.longest_gap(), target.memory() - before  # first: each report begins the gap anew
             each = (target.cpu_time() - used) / max(1, target.replies() - answered)
         # A timer of 10 ms is late by at most one iteration.

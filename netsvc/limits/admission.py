@@ -42,11 +42,11 @@ class Admission:
         self._networks = NetworkRules() if networks is None else networks
         check_number("connect_rate", connect_rate, whole=False)
         # No total and no random leak: unlike that of a datagram, the address of a connection cannot be forged.
-        host, middle, network = (
+        host, of_56, network = (
             BucketTable(factor * connect_rate, factor * connect_rate * BURST_SECONDS)
             for factor in (1, NETWORK_FACTOR / 2, NETWORK_FACTOR)
         )
-        self._rates = {2: (host, network), 3: (host, middle, network)}  # by the number of prefixes
+        self._rates = {2: (host, network), 3: (host, of_56, network)}  # by the number of prefixes
 
     @classmethod
     def unlimited(cls) -> Admission:

@@ -99,11 +99,16 @@ class Counters:
             self._drops_quiet_until = now + LOG_INTERVAL
             self.log.info(
                 "{service}dropped {count:,} lines of {peer} ({total:,} in all): the connection ended before their time",
-                service=f"{self.service}: " if self.service else "",
+                service=self._prefix,
                 count=count,
                 peer=peer,
                 total=self.dropped_lines,
             )
+
+    @property
+    def _prefix(self) -> str:
+        """How log lines begin."""
+        return f"{self.service}: " if self.service else ""
 
     def _log(self, action: str, cause: Cause, peer: str, count: int, detail: str = "") -> None:
         unlogged = count - self._logged.get(cause, 0) - 1
@@ -111,7 +116,7 @@ class Counters:
         self._quiet_until[cause] = self._monotonic() + LOG_INTERVAL
         self.log.info(
             "{service}{action} {peer}: {sentence}{detail}{unlogged}",
-            service=f"{self.service}: " if self.service else "",
+            service=self._prefix,
             action=action,
             peer=peer,
             sentence=cause.sentence,

@@ -164,10 +164,7 @@ class _SingleRequest(Request):
             super().process()
             return
         connection.refuse_name()
-        self.setResponseCode(403)
-        self.setHeader(b"content-type", b"text/plain; charset=utf-8")
-        self.write(b"the Host header names another server\n")
-        self.finish()
+        self.render(TextPage(lambda: (403, f"{Cause.HOST_NAME.sentence}\n")))
 
     def _named_host(self) -> str:
         """Return the name in the Host header, without the port."""

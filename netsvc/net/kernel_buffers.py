@@ -20,7 +20,7 @@ SEND_BUFFER = 262_144
 
 #: Seconds that the kernel waits longer than netsvc for a peer that acknowledges nothing (TCP_USER_TIMEOUT, RFC 5482).
 #: While a connection is open, netsvc ends it first, and counts it. The kernel ends what is left of a closed one.
-KERNEL_WAITS_LONGER = 15.0
+KERNEL_TIMEOUT_MARGIN = 15.0
 
 #: The largest number that a socket option takes.
 INT_MAX = 2**31 - 1
@@ -48,7 +48,7 @@ def bound_kernel_buffers(listening: socket.socket, limits: StreamLimits) -> None
         (socket.SOL_SOCKET, socket.SO_RCVBUF, limits.receive_buffer),
     ]
     if limits.acknowledge_timeout:
-        milliseconds = (limits.acknowledge_timeout + KERNEL_WAITS_LONGER) * 1000
+        milliseconds = (limits.acknowledge_timeout + KERNEL_TIMEOUT_MARGIN) * 1000
         options.append((socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None), milliseconds))
     for level, option, value in options:
         if option is not None and value:

@@ -456,14 +456,11 @@ class StreamProtocol(Protocol):
         """Disconnect the peer for ``cause`` after ``seconds``; 0 for no deadline. It replaces the previous deadline."""
         self._cancel_deadline()
         if seconds:
-            self._deadline = self._deadline_in(seconds, lambda: self.disconnect(cause))
+            self._call_at_deadline(seconds, lambda: self.disconnect(cause))
 
     def _call_at_deadline(self, seconds: float, function: Callable[[], object]) -> None:
         self._cancel_deadline()
-        self._deadline = self._deadline_in(seconds, function)
-
-    def _deadline_in(self, seconds: float, function: Callable[[], object]) -> Deadline:
-        return Deadline(self.terms.clock, self.terms.monotonic, seconds, function)
+        self._deadline = Deadline(self.terms.clock, self.terms.monotonic, seconds, function)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

@@ -122,7 +122,7 @@ class UdpPort:
         """Tell the service how many datagrams the system has dropped."""
         dropped = self.socket.dropped()
         if dropped != self._dropped:
-            self._service.dropped(dropped - self._dropped & 0xFFFFFFFF)
+            self._service.dropped((dropped - self._dropped) & 0xFFFFFFFF)  # the system counts in 32 bits
             self._dropped = dropped
 
     def connectionLost(self, reason: Any) -> None:
