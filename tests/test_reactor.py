@@ -53,9 +53,17 @@ def reactor(request: pytest.FixtureRequest, wall: SettableWall) -> Iterator[Loop
     for reader in set(reactor._internalReaders):
         reactor._removeInternalReader(reader)
         reader.connectionLost(None)
-    reactor.loop.remove_reader(reactor._poller.fileno())
-    reactor._poller.close()
     reactor.loop.close()
+    reactor._poller.close()
+
+
+on_uvloop = pytest.mark.parametrize("reactor", [UvloopReactor], indirect=True)
+
+
+def hand_over_at(reactor: LoopReactor, number: int) -> None:
+    """Hand connections over at this read or write, on the reactor that hands them over."""
+    if isinstance(reactor, UvloopReactor):
+        reactor.hand_over_at = number
 
 
 @pytest.fixture
@@ -101,6 +109,7 @@ async def let_server_read(
         await deferLater(reactor, 0, lambda: None)  # the handover happens in this iteration
 
 
+@on_uvloop
 def test_a_connection_is_handed_over_at_its_twelfth_read_or_write(reactor: LoopReactor, run: Run) -> None:
     async def scenario() -> None:
         port, server, client = await connect_actors(reactor)
@@ -121,9 +130,10 @@ def test_a_connection_is_handed_over_at_its_twelfth_read_or_write(reactor: LoopR
     run(scenario())
 
 
+@on_uvloop
 @pytest.mark.parametrize("no_delay", [True, False])
 def test_the_handover_changes_no_socket_option(reactor: LoopReactor, run: Run, no_delay: bool) -> None:
-    reactor.hand_over_at = 1
+    hand_over_at(reactor, 1)
 
     async def scenario() -> None:
         port, server, client = await connect_actors(reactor)
@@ -140,8 +150,9 @@ def test_the_handover_changes_no_socket_option(reactor: LoopReactor, run: Run, n
     run(scenario())
 
 
+@on_uvloop
 def test_bytes_that_are_unsent_at_the_handover_are_sent(reactor: LoopReactor, run: Run) -> None:
-    reactor.hand_over_at = 1
+    hand_over_at(reactor, 1)
     size = 8_000_000
 
     async def scenario() -> None:
@@ -318,7 +329,7 @@ def test_importing_the_package_installs_no_reactor() -> None:
 def test_an_exception_in_connection_lost_does_not_stop_the_writes_of_other_connections(
     reactor: LoopReactor, run: Run
 ) -> None:
-    reactor.hand_over_at = 0
+    hand_over_at(reactor, 0)
 
     class FailingActor(RecordingProtocol):
         def connectionLost(self, reason: Any = None) -> None:
@@ -351,8 +362,9 @@ def test_an_exception_in_connection_lost_does_not_stop_the_writes_of_other_conne
     run(scenario())
 
 
+@on_uvloop
 def test_a_stored_write_method_does_not_bypass_tls(reactor: LoopReactor, run: Run) -> None:
-    reactor.hand_over_at = 1
+    hand_over_at(reactor, 1)
     authority = trustme.CA()
     certificate = authority.issue_cert("server").private_key_and_cert_chain_pem.bytes()
     context = PrivateCertificate.loadPEM(certificate).options()
@@ -374,8 +386,9 @@ def test_a_stored_write_method_does_not_bypass_tls(reactor: LoopReactor, run: Ru
     run(scenario())
 
 
+@on_uvloop
 def test_the_cost_of_a_write_does_not_grow_with_the_number_of_unsent_bytes(reactor: LoopReactor, run: Run) -> None:
-    reactor.hand_over_at = 0
+    hand_over_at(reactor, 0)
 
     class UnresponsiveProducer:
         """A producer that ignores pauses."""

@@ -107,35 +107,26 @@ def SimulatedReactor(case: SynchronousTestCase) -> Any:
     return Network().host("host", "127.0.0.1", "::1", *link_local).reactor
 
 
-def _on_loop(case: SynchronousTestCase, reactor: Any, hand_over_at: int) -> Any:
-    """Set the read or write at which connections are handed over. Close the loop at the end. Returns the reactor."""
+def AsyncioReactor(case: SynchronousTestCase) -> Any:
+    reactor = reactors.AsyncioReactor()
+    case.addCleanup(reactor.loop.close)
+    return reactor
+
+
+def UvloopReactor(case: SynchronousTestCase, hand_over_at: int = reactors.UvloopReactor.hand_over_at) -> Any:
+    """Create a reactor that hands connections over at this read or write."""
+    reactor = reactors.UvloopReactor()
     reactor.hand_over_at = hand_over_at
     case.addCleanup(reactor.loop.close)
     return reactor
 
 
-def AsyncioReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.AsyncioReactor(), 12)
-
-
-def EagerAsyncioReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.AsyncioReactor(), 0)
-
-
-def EarlyAsyncioReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.AsyncioReactor(), 1)
-
-
-def UvloopReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.UvloopReactor(), 12)
-
-
 def EagerUvloopReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.UvloopReactor(), 0)
+    return UvloopReactor(case, 0)
 
 
 def EarlyUvloopReactor(case: SynchronousTestCase) -> Any:
-    return _on_loop(case, reactors.UvloopReactor(), 1)
+    return UvloopReactor(case, 1)
 
 
 # The tests of one module, in a new process

@@ -7,6 +7,7 @@ Importing this package installs no reactor. To install one, call ``netsvc.reacto
 ``netsvc.reactor.asyncio.install()`` before any module imports ``twisted.internet.reactor``.
 """
 
-from netsvc.reactor.loop import AsyncioReactor, UvloopReactor
+from netsvc.reactor.asyncio import AsyncioReactor
+from netsvc.reactor.uvloop import UvloopReactor
 
 __all__ = ["AsyncioReactor", "UvloopReactor"]

@@ -1,42 +1,41 @@
-"""The reactors: Twisted's EPollReactor, run by an asyncio event loop.
+"""What the reactors have in common: EPollReactor's descriptors and timers, run by an asyncio event loop.
 
-EPollReactor's own epoll watches ports, connecting clients, pipes, wakers and all other descriptors; the event loop
-watches only that epoll. Active connections are handed over to the event loop
-(:mod:`netsvc.reactor.native_connection`).
+Compared with Twisted's EPollReactor:
 
-No other descriptor is registered with the loop's ``add_reader``. uvloop reports no further events of a descriptor after
-its first EPOLLERR; for that reason, a plain AsyncioSelectorReactor on uvloop hangs.
+- Written bytes leave at the end of the reactor iteration. Only if the socket does not take them all, its descriptor is
+  registered for write events. This saves two system calls and one iteration for each write.
+- Log prefixes are computed only when something is logged (:mod:`netsvc.reactor.log_context`).
+- Timers follow changes of the wall clock.
+- Child processes are reaped whoever handles SIGCHLD (:mod:`netsvc.reactor.child_exit`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import time
+from abc import abstractmethod
 from collections.abc import Callable
-from math import inf
+from contextlib import suppress
 from typing import Any, cast
 
-from twisted.internet import process, udp
-from twisted.internet._signals import _MultiSignalHandling
-from twisted.internet.base import DelayedCall, ReactorBase
+from twisted.internet import tcp, udp
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import ReactorBase
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.interfaces import IConnector, IListeningPort, IProtocolFactory
 from twisted.internet.main import installReactor
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
+from twisted.logger import Logger
 from twisted.python import log
 from twisted.python.context import theContextTracker
 
+from netsvc.reactor.child_exit import ChildExit
+from netsvc.reactor.connection import FastConnector, FastServer
 from netsvc.reactor.fast_udp_port import FastMulticastPort, FastUDPPort
-from netsvc.reactor.native_connection import (
-    LoopProtocol,
-    NativeConnection,
-    NativeConnector,
-    NativePort,
-    NativeServer,
-)
+from netsvc.reactor.log_context import LogContext
+from netsvc.reactor.tcp_port import BoundedPort
 
 #: Seconds. If the wall time changes by more than this between two looks at it, it was set, not adjusted gradually.
 STEP = 0.1
@@ -45,40 +44,45 @@ STEP = 0.1
 LONGEST_TIMEOUT = 2_147_483.0
 
 
-class LoopReactor(EPollReactor):
-    """EPollReactor on an asyncio event loop. Active connections are handed over to the loop.
+class LoopReactor(EPollReactor, AsyncioSelectorReactor):
+    """EPollReactor on an asyncio event loop.
 
-    :param loop: the event loop; by default a new one, which becomes the current event loop of the thread.
+    It is an AsyncioSelectorReactor as well, because programs that use asyncio ask for that class. It inherits nothing
+    but the name from there.
+
     :param wall: returns the wall time in seconds.
-    :cvar hand_over_at: the number of the read or write at which a connection is handed over to the loop; 0 to hand it
-        over before its first read.
+    :ivar loop: the event loop, which is also the current event loop of the thread that creates the reactor.
+    :ivar unflushed: the connections that have unsent bytes and are not registered for write events.
+    :ivar wall_ahead: the seconds that the wall time is ahead of the monotonic time.
     """
-
-    hand_over_at = 12
 
     #: Its ``seconds`` are wall time, as those of Twisted's reactors.
     follows_wall_time = True
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop | None = None,
-        wall: Callable[[], float] = time.time,  # noqa: TID251  a reactor is what others ask for the time
-    ) -> None:
-        if loop is None:
-            loop = self.new_loop()
-            # Otherwise, a coroutine that is scheduled before the reactor runs would never run.
-            asyncio.set_event_loop(loop)
-        self.loop = loop
-        self.native_connections: set[NativeConnection] = set()
-        self._to_flush: list[LoopProtocol] = []
+    run = ReactorBase.run
+    stop = ReactorBase.stop
+    crash = ReactorBase.crash
+    callFromThread = ReactorBase.callFromThread  # type: ignore[assignment]
+    callLater = ReactorBase.callLater
+    _moveCallLaterSooner = ReactorBase._moveCallLaterSooner
+
+    _logger = Logger()
+
+    #: The classes of TCP connections and ports.
+    port_class: type[tcp.Port] = BoundedPort
+    server_class: type[tcp.Server] = FastServer
+    connector_class: type[tcp.Connector] = FastConnector
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:  # noqa: TID251  a reactor tells others the time
         self._wall = wall
-        self._wall_ahead = wall() - time.monotonic()
+        self.wall_ahead = wall() - time.monotonic()
         self._time_is_steady = False
-        self._timer_due = inf  # the time at which the loop runs Twisted's timers
-        self._timer: asyncio.Handle | None = None
-        self.contexts: list[Any] = []
+        self.unflushed: dict[Any, None] = {}
+        self._flushing: Any = None
         super().__init__()
-        loop.add_reader(self._poller.fileno(), self._poll)
+        self.loop = self._asyncioEventloop = self._new_loop()
+        # Otherwise, a coroutine that is scheduled before the reactor runs would never run.
+        asyncio.set_event_loop(self.loop)
 
     @classmethod
     def install(cls) -> None:
@@ -89,47 +93,121 @@ class LoopReactor(EPollReactor):
             raise SystemExit(str(e)) from None
         installReactor(reactor)
 
-    def new_loop(self) -> asyncio.AbstractEventLoop:
-        """Return a new event loop."""
-        return asyncio.new_event_loop()
-
-    # The loop
+    @abstractmethod
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        """Return a new event loop that runs this reactor."""
 
     def mainLoop(self) -> None:
-        self._schedule_timers(self.seconds())
         while self._started:
-            self.loop.run_forever()
-
-    def startRunning(self, installSignalHandlers: bool = True) -> None:
-        self.contexts = theContextTracker.currentContext().contexts
-        super().startRunning(installSignalHandlers=installSignalHandlers)
+            with self._logger.failuresHandled("Unexpected error in main loop."):
+                self.loop.run_forever()
 
     def iterate(self, delay: float = 0.0) -> None:
         self.runUntilCurrent()
-        if self.loop.is_running():
-            self.doPoll(0)
-            return
-        self._schedule_timers(self.seconds())
-        self.loop.call_later(delay, self.loop.stop)
-        self.loop.run_forever()
+        self.doIteration(delay)
 
-    def stop(self) -> None:
-        super().stop()
-        self._schedule_timers(self.seconds())
+    # Events
 
-    def crash(self) -> None:
-        super().crash()
-        self.loop.stop()
+    def wait_for_events(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait for events and handle those of Twisted's descriptors.
 
-    def _poll(self) -> None:
-        self.doPoll(0)
-        if self.threadCallQueue:
-            self._run_timers()
+        :return: descriptors and event masks of the other events.
+        """
+        selectables = self._selectables
+        events = self._poller.poll(-1 if timeout is None else timeout, self._events_max())
+        others = []
+        contexts = theContextTracker.currentContext().contexts
+        context = LogContext(contexts)
+        contexts.append(context)
+        try:
+            for fd, event in events:
+                selectable = selectables.get(fd)
+                if selectable is None:
+                    others.append((fd, event))
+                    continue
+                context.selectable = selectable
+                try:
+                    self._doReadOrWrite(selectable, fd, event)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:  # of connectionLost, say
+                    log.err()
+            if self.unflushed:
+                self._flush(context)
+        finally:
+            contexts.pop()
+        return others
+
+    def _events_max(self) -> int:
+        """Return the number of events that one call of epoll_wait asks for."""
+        return len(self._selectables) or 1
 
     def _doReadOrWrite(self, selectable: Any, fd: int, event: int) -> None:
         if event & self._POLL_DISCONNECTED and isinstance(selectable, udp.Port):
             event |= self._POLL_IN  # the port can read the ICMP error, and must not be closed
         super()._doReadOrWrite(selectable, fd, event)
+
+    # Writes
+
+    def addWriter(self, writer: Any) -> None:
+        if isinstance(writer, tcp.Connection) and writer.connected:
+            if writer.fileno() not in self._writes:
+                self.unflushed[writer] = None
+        else:
+            super().addWriter(writer)
+
+    def removeWriter(self, writer: Any) -> None:
+        self.unflushed.pop(writer, None)
+        if writer is self._flushing:
+            self._flushing = None
+        else:
+            super().removeWriter(writer)
+
+    def flush_all(self) -> None:
+        """Let each connection in ``unflushed`` send."""
+        contexts = theContextTracker.currentContext().contexts
+        context = LogContext(contexts)
+        contexts.append(context)
+        try:
+            self._flush(context)
+        finally:
+            contexts.pop()
+
+    def _flush(self, context: LogContext) -> None:
+        """Let each connection send that is in ``unflushed``. Register those for write events that have more to send.
+
+        A connection whose producer has written more meanwhile is in ``unflushed`` again, for the next call.
+        """
+        unflushed = self.unflushed
+        for writer in list(unflushed):
+            if writer not in unflushed:  # it was closed by a previous one
+                continue
+            del unflushed[writer]
+            context.selectable = self._flushing = writer
+            try:
+                reason = writer.doWrite()
+            except BaseException as e:
+                log.err()
+                reason = e
+            if reason:
+                self._flushing = None
+                try:
+                    self._disconnectSelectable(writer, reason, False)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:
+                    log.err()
+            elif self._flushing is writer:
+                self._flushing = None
+                super().addWriter(writer)
+
+    def removeAll(self) -> list[Any]:
+        unflushed = [writer for writer in self.unflushed if writer.fileno() not in self._reads]
+        self.unflushed.clear()
+        return [*super().removeAll(), *unflushed]
+
+    def getWriters(self) -> list[Any]:
+        return [*super().getWriters(), *self.unflushed]
 
     # Time
 
@@ -137,15 +215,16 @@ class LoopReactor(EPollReactor):
         """Return the wall time in seconds. While timers run, a change of the wall time waits."""
         if not self._time_is_steady:
             self._follow_wall()
-        return time.monotonic() + self._wall_ahead
+        return time.monotonic() + self.wall_ahead
 
     def _follow_wall(self) -> None:
         """Follow the wall time. If it was set, shift all pending calls by as much: their delays stay what they were."""
-        change = self._wall() - time.monotonic() - self._wall_ahead
-        self._wall_ahead += change
-        if abs(change) < STEP:
-            return
-        self._timer_due += change
+        change = self._wall() - time.monotonic() - self.wall_ahead
+        self.wall_ahead += change
+        if abs(change) >= STEP:
+            self._shift_calls(change)
+
+    def _shift_calls(self, change: float) -> None:
         for call in (*self._pendingTimedCalls, *self._newTimedCalls):
             call.time += change
 
@@ -164,104 +243,26 @@ class LoopReactor(EPollReactor):
             return None
         return min(max(0.0, self._pendingTimedCalls[0].time - now), LONGEST_TIMEOUT)
 
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: A002  Twisted's name
-        call = super().callLater(delay, callable, *args, **kw)
-        if call.time < self._timer_due:
-            self._schedule_timers(call.time)
-        return call
+    # Child processes
 
-    def _moveCallLaterSooner(self, delayedCall: DelayedCall) -> None:
-        super()._moveCallLaterSooner(delayedCall)
-        if delayedCall.time < self._timer_due:
-            self._schedule_timers(delayedCall.time)
+    def spawnProcess(self, *args: Any, **kwargs: Any) -> Any:
+        process = super().spawnProcess(*args, **kwargs)
+        # Without a pidfd, Twisted reaps the process on SIGCHLD: it has ended already, or the system has no pidfds.
+        with suppress(OSError, TypeError):
+            ChildExit(self, process.pid)
+        return process
 
-    def _schedule_timers(self, due: float) -> None:
-        """Make the loop run Twisted's timers at this time."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_due = due
-        delay = due - (time.monotonic() + self._wall_ahead)  # not seconds(), which may shift the call that is due
-        self._timer = (
-            self.loop.call_soon(self._run_timers) if delay <= 0 else self.loop.call_later(delay, self._run_timers)
-        )
-
-    def _run_timers(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        # Meanwhile, calls of callLater schedule nothing: that would replace the schedule of earlier calls. The finally
-        # block schedules the earliest of all calls.
-        self._timer_due = -inf
-        try:
-            self.runUntilCurrent()
-        finally:
-            if self._timer is None:  # otherwise, a call has stopped the reactor, and the loop runs the timers at once
-                self._timer_due = inf
-                delay = self.timeout()
-                if delay is not None:
-                    self._schedule_timers(self.seconds() + delay)
-
-    # Signals
-
-    def _signalsFactory(self) -> Any:
-        return _MultiSignalHandling((ReactorBase._signalsFactory(self), _ChildReaper(self)))
-
-    # Connections
-
-    def flush_soon(self, connection: LoopProtocol) -> None:
-        """Flush a connection in the next iteration of the loop. One call flushes all connections that need it."""
-        if not self._to_flush:
-            self.loop.call_soon(self._flush)
-        self._to_flush.append(connection)
-
-    def _flush(self) -> None:
-        to_flush, self._to_flush = self._to_flush, []
-        for connection in to_flush:
-            try:
-                connection.flush()
-            except BaseException:  # an error of one connection must not affect the others
-                log.err()
-
-    def removeAll(self) -> list[Any]:
-        watched = [
-            connection
-            for connection in self.native_connections
-            if connection.native is not None and (connection.native.reading or connection.native.writing)
-        ]
-        for connection in watched:
-            connection.stopReading()
-            connection.stopWriting()
-        return [*super().removeAll(), *watched]
-
-    def getReaders(self) -> list[Any]:
-        return [
-            *super().getReaders(),
-            *(
-                connection
-                for connection in self.native_connections
-                if connection.native is not None and connection.native.reading
-            ),
-        ]
-
-    def getWriters(self) -> list[Any]:
-        return [
-            *super().getWriters(),
-            *(
-                connection
-                for connection in self.native_connections
-                if connection.native is not None and connection.native.writing
-            ),
-        ]
+    # Ports and connections
 
     def listenTCP(self, port: Any, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> IListeningPort:
-        opened = NativePort(port, factory, backlog, interface, self)
+        opened = self.port_class(port, factory, backlog, interface, self)
         opened.startListening()
         return opened
 
     def connectTCP(
         self, host: str, port: int, factory: ClientFactory[Any], timeout: float = 30.0, bindAddress: Any = None
     ) -> IConnector:
-        connector = NativeConnector(host, port, factory, timeout, bindAddress, self)
+        connector = self.connector_class(host, port, factory, timeout, bindAddress, self)
         connector.connect()
         return connector
 
@@ -269,14 +270,14 @@ class LoopReactor(EPollReactor):
         if addressFamily not in (socket.AF_INET, socket.AF_INET6):
             unix: IListeningPort = super().adoptStreamPort(fileDescriptor, addressFamily, factory)
             return unix
-        adopted: Any = NativePort._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
+        adopted: Any = self.port_class._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
         adopted.startListening()
         return cast(IListeningPort, adopted)
 
     def adoptStreamConnection(self, fileDescriptor: int, addressFamily: Any, factory: IProtocolFactory) -> Any:
         if addressFamily not in (socket.AF_INET, socket.AF_INET6):
             return super().adoptStreamConnection(fileDescriptor, addressFamily, factory)
-        return NativeServer._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
+        return self.server_class._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
 
     # Datagrams
 
@@ -309,42 +310,3 @@ class LoopReactor(EPollReactor):
         opened: Any = FastMulticastPort(port, protocol, interface, maxPacketSize, self, listenMultiple)
         opened.startListening()
         return cast(IListeningPort, opened)
-
-
-class AsyncioReactor(LoopReactor):
-    """A reactor on the event loop of the standard library."""
-
-
-class UvloopReactor(LoopReactor):
-    """A reactor on the event loop of uvloop, which the extra ``netsvc[fast]`` installs."""
-
-    def new_loop(self) -> asyncio.AbstractEventLoop:
-        try:
-            import uvloop
-        except ImportError:
-            raise ImportError("uvloop is not installed; run pip install '.[fast]' in netsvc's source folder") from None
-        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-        return loop
-
-
-class _ChildReaper:
-    """Reaps child processes on SIGCHLD.
-
-    Twisted's own reaper waits for the descriptor to which Python writes a byte for each signal. Here, the event loop
-    owns that descriptor.
-    """
-
-    def __init__(self, reactor: LoopReactor) -> None:
-        self._reactor = reactor
-        self._previous_handler: Any = None
-
-    def install(self) -> None:
-        self._previous_handler = signal.signal(signal.SIGCHLD, self._reap)
-        signal.siginterrupt(signal.SIGCHLD, False)
-        process.reapAllProcesses()
-
-    def uninstall(self) -> None:
-        signal.signal(signal.SIGCHLD, self._previous_handler)
-
-    def _reap(self, *_: object) -> None:
-        self._reactor.callFromThread(process.reapAllProcesses)

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import deferLater
 
+from netsvc.reactor import UvloopReactor
 from netsvc.reactor.loop import LoopReactor
 from netsvc.testing import Network
 
@@ -155,13 +156,13 @@ def epoll() -> Environment:
 
 
 def native(reactor: LoopReactor) -> Environment:
-    """Use one of netsvc's reactors. It hands connections over before their first read."""
-    reactor.hand_over_at = 0
+    """Use one of netsvc's reactors. That on uvloop hands connections over before their first read."""
+    if isinstance(reactor, UvloopReactor):
+        reactor.hand_over_at = 0
 
     def close() -> None:
-        reactor.loop.remove_reader(reactor._poller.fileno())
-        reactor._poller.close()
         reactor.loop.close()
+        reactor._poller.close()
 
     return LoopbackEnvironment("native", reactor, close)
 

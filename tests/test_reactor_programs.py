@@ -1,0 +1,532 @@
+"""Programs that run on EPollReactor run in the same way on netsvc's reactors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.programs import SECONDS
+
+REACTORS = ["twisted.internet.epollreactor", "netsvc.reactor.asyncio", "netsvc.reactor.uvloop"]
+
+PRELUDE = """
+import sys
+from importlib import import_module
+
+import_module(sys.argv[1]).install()
+from twisted.internet import reactor
+
+
+def say(*words):
+    print(*words, flush=True)
+"""
+
+#: An echo server, a client that has sent 50 pieces one by one, and what happens then.
+ACTIVE_CONNECTION = """
+from twisted.internet import endpoints, protocol
+
+
+class Echo(protocol.Protocol):
+    def connectionMade(self):
+        self.factory.connection = self
+
+    def dataReceived(self, data):
+        self.transport.write(data)
+
+
+class Client(protocol.Protocol):
+    received = 0
+
+    def connectionMade(self):
+        self.transport.write(b"x")
+
+    def dataReceived(self, data):
+        self.received += len(data)
+        if self.received < 50:
+            self.transport.write(b"x")
+        elif self.received == 50:
+            reactor.callLater(0, then, self, server.connection)
+
+    def connectionLost(self, reason):
+        say("lost", reason.type.__name__)
+
+
+server = protocol.Factory.forProtocol(Echo)
+
+
+def start():
+    port = reactor.listenTCP(0, server, interface="127.0.0.1")
+    where = endpoints.TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+    endpoints.connectProtocol(where, Client())
+
+
+reactor.callWhenRunning(start)
+"""
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(params=REACTORS)
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+    """A function that starts a program on the reactor."""
+
+    def start(program: str, prelude: str = PRELUDE) -> subprocess.Popen[str]:
+        path = tmp_path / "program.py"
+        path.write_text(prelude + textwrap.dedent(program))
+        started = subprocess.Popen(
+            [sys.executable, str(path), request.param],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        request.addfinalizer(started.kill)
+        return started
+
+    return start
+
+
+def output_of(started: subprocess.Popen[str], text: str = "") -> list[str]:
+    """Wait for the end of a program. Returns the lines that it printed; fails if it wrote an error."""
+    printed, errors = started.communicate(text, timeout=SECONDS)
+    assert (started.returncode, errors) == (0, "")
+    return printed.splitlines()
+
+
+def wait_until_idle(started: subprocess.Popen[str]) -> None:
+    """Wait until a program has printed a line, and after that waits for an event."""
+    assert started.stdout is not None
+    assert started.stdout.readline()
+    stat = Path(f"/proc/{started.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "S":
+        os.sched_yield()
+
+
+# Signals
+
+
+@pytest.mark.parametrize(
+    "handler", ["reactor.stop()", "reactor.callLater(0, reactor.stop)", "reactor.callFromThread(reactor.stop)"]
+)
+def test_a_signal_handler_wakes_an_idle_reactor(start: Start, handler: str) -> None:
+    started = start(f"""
+        import signal
+
+        def install():
+            signal.signal(signal.SIGTERM, lambda *_: {handler})
+            say("ready")
+
+        reactor.callWhenRunning(install)
+        reactor.run()
+        say("stopped")
+    """)
+    wait_until_idle(started)
+    started.send_signal(signal.SIGTERM)
+    assert output_of(started) == ["stopped"]
+
+
+def test_a_signal_that_another_thread_receives_wakes_an_idle_reactor(start: Start) -> None:
+    started = start("""
+        import signal, threading
+
+        def send():
+            sys.stdin.readline()
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+        threading.Thread(target=send, daemon=True).start()
+        reactor.callWhenRunning(say, "ready")
+        reactor.run()
+        say("stopped")
+    """)
+    wait_until_idle(started)
+    assert output_of(started, "now\n") == ["stopped"]
+
+
+@pytest.mark.parametrize("previous", ["None", "object()"])
+def test_the_run_ends_well_if_signal_was_patched(start: Start, previous: str) -> None:
+    started = start(f"""
+        import signal
+        original = signal.signal
+        signal.signal = lambda number, handler: original(number, handler) and {previous}
+        signal.getsignal = lambda number: {previous}
+        reactor.callLater(0, reactor.stop)
+        reactor.run()
+        say("stopped")
+    """)
+    assert output_of(started) == ["stopped"]
+
+
+def test_the_reactor_runs_in_a_thread_that_is_not_the_main_thread(start: Start) -> None:
+    started = start("""
+        import threading
+        from twisted.internet.threads import blockingCallFromThread
+        from twisted.internet.task import deferLater
+
+        thread = threading.Thread(target=reactor.run, kwargs={"installSignalHandlers": False})
+        thread.start()
+        say(blockingCallFromThread(reactor, deferLater, reactor, 0.01, lambda: "called"))
+        reactor.callFromThread(reactor.stop)
+        thread.join()
+        say("stopped")
+    """)
+    assert output_of(started) == ["called", "stopped"]
+
+
+# asyncio
+
+
+@pytest.mark.parametrize("name", REACTORS[1:])
+def test_programs_that_use_asyncio_recognise_the_reactor(name: str) -> None:
+    program = PRELUDE + textwrap.dedent("""
+        import asyncio
+        from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+
+        assert isinstance(reactor, AsyncioSelectorReactor)
+        assert reactor.__class__ is vars(import_module(sys.argv[1]))[reactor.__class__.__name__]
+        assert reactor._asyncioEventloop is asyncio.get_event_loop_policy().get_event_loop()
+
+        async def main():
+            assert asyncio.get_running_loop() is reactor._asyncioEventloop
+            server = await asyncio.start_server(echo, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"hello")
+            say((await reader.readexactly(5)).decode())
+            writer.close()
+            await asyncio.sleep(0.01)
+            server.close()
+            reactor.stop()
+
+        async def echo(reader, writer):
+            writer.write(await reader.readexactly(5))
+            writer.close()
+
+        task = reactor._asyncioEventloop.create_task(main())
+        reactor.run()
+        task.result()
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program, name], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert (done.stdout, done.stderr) == ("hello\n", "")
+
+
+@pytest.mark.parametrize("name", REACTORS[1:])
+def test_a_process_of_asyncio_does_not_hide_the_end_of_one_of_twisted(name: str) -> None:
+    program = PRELUDE + textwrap.dedent("""
+        import asyncio
+        from twisted.internet import protocol
+
+        class Child(protocol.ProcessProtocol):
+            def processEnded(self, reason):
+                say("twisted", reason.value.exitCode)
+                reactor.stop()
+
+        async def main():
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", "exit(3)")
+            say("asyncio", await process.wait())
+            reactor.spawnProcess(Child(), sys.executable, [sys.executable, "-c", "exit(4)"])
+
+        task = reactor._asyncioEventloop.create_task(main())
+        reactor.run()
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program, name], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert (done.stdout, done.stderr) == ("asyncio 3\ntwisted 4\n", "")
+
+
+def test_many_processes_that_end_at_once_are_all_noticed(start: Start) -> None:
+    started = start("""
+        import os
+        from twisted.internet import protocol
+
+        ended = []
+
+        class Child(protocol.ProcessProtocol):
+            def processEnded(self, reason):
+                ended.append(reason.value.exitCode)
+                if len(ended) == 20:
+                    reactor.callLater(0.05, report)
+
+        def report():
+            say(sum(ended), len(os.listdir("/proc/self/fd")) - descriptors)
+            reactor.stop()
+
+        def begin():
+            global descriptors
+            descriptors = len(os.listdir("/proc/self/fd"))
+            for _ in range(20):
+                reactor.spawnProcess(Child(), "/bin/sh", ["sh", "-c", "exit 2"])
+
+        reactor.callLater(0, begin)
+        reactor.run()
+    """)
+    assert output_of(started) == ["40 0"]
+
+
+# Context
+
+
+def test_context_of_the_application_is_visible_in_every_callback(start: Start) -> None:
+    started = start(
+        """
+        import contextvars, decimal, threading
+        from twisted.python import context
+
+        variable = contextvars.ContextVar("variable", default="default")
+        seen = set()
+
+        def see(where):
+            seen.add((where, variable.get(), decimal.getcontext().prec, context.get("key")))
+
+        class Watcher(protocol.DatagramProtocol):
+            def datagramReceived(self, datagram, address):
+                see("datagram")
+
+        class Child(protocol.ProcessProtocol):
+            def processEnded(self, reason):
+                see("process")
+                for prints in sorted(seen):
+                    say(*prints)
+                reactor.stop()
+
+        def then(client, connection):
+            received = type(connection).dataReceived
+            connection.dataReceived = lambda data: (see("active"), received(connection, data))
+            client.connectionLost = lambda reason: (see("lost"), reactor.spawnProcess(Child(), "/bin/true", ["true"]))
+            port = reactor.listenUDP(0, Watcher(), interface="127.0.0.1")
+            port.write(b"x", ("127.0.0.1", port.getHost().port))
+            threading.Thread(target=reactor.callFromThread, args=(see, "thread")).start()
+            client.transport.write(b"x")
+            reactor.callLater(0.1, see, "timer")
+            reactor.callLater(0.2, client.transport.loseConnection)
+
+        variable.set("set")
+        decimal.getcontext().prec = 7
+        context.call({"key": "value"}, reactor.run)
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started) == [
+        f"{where} set 7 value" for where in ("active", "datagram", "lost", "process", "thread", "timer")
+    ]
+
+
+# Iterations
+
+
+@pytest.mark.parametrize("iterate", ["iterate(0.05)", "doIteration(0.05)", "iterate()"])
+def test_an_iteration_within_a_callback_makes_progress_on_active_connections(start: Start, iterate: str) -> None:
+    started = start(
+        f"""
+        def then(client, connection):
+            client.transport.write(b"y" * 300_000)
+            while client.received < 300_050:
+                reactor.{iterate}
+            say(client.received)
+            client.transport.write(b"y")
+            while client.received < 300_051:
+                reactor.{iterate}
+            client.transport.loseConnection()
+            while client.connected:
+                reactor.{iterate}
+            reactor.stop()
+
+        def lost(self, reason):
+            self.connected = 0
+
+        Client.connectionLost = lost
+        reactor.run()
+        say("stopped")
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started) == ["300050", "stopped"]
+
+
+def test_a_connection_goes_on_after_an_iteration_within_a_callback(start: Start) -> None:
+    started = start(
+        """
+        def then(client, connection):
+            received = type(client).dataReceived
+
+            def count(data):
+                received(client, data)
+                if client.received == 500:
+                    client.transport.loseConnection()
+                    reactor.callLater(0, reactor.stop)
+                elif client.received > 50:
+                    client.transport.write(b"x")
+
+            client.dataReceived = count
+            client.connectionLost = lambda reason: None
+            reactor.iterate(0)
+            client.transport.write(b"x")
+
+        reactor.run()
+        say("stopped")
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started) == ["stopped"]
+
+
+def test_iterate_returns_when_something_has_happened(start: Start) -> None:
+    started = start("""
+        import time
+        from twisted.internet import protocol
+
+        class Child(protocol.ProcessProtocol):
+            ended = False
+
+            def outReceived(self, data):
+                say("read", data.decode().strip())
+
+        began = time.monotonic()
+        reactor.startRunning(installSignalHandlers=False)
+        reactor.iterate()
+        reactor.spawnProcess(Child(), "/bin/echo", ["echo", "hello"])
+        reactor.iterate(60)
+        say("early", time.monotonic() - began < 30)
+        before = time.monotonic()
+        while time.monotonic() - before < 0.05:  # its end
+            reactor.iterate(0.05)
+        reactor.iterate(0.05)
+    """)
+    assert output_of(started) == ["read hello", "early True"]
+
+
+# Transports
+
+
+def test_a_reader_that_the_application_removes_reads_no_more(start: Start) -> None:
+    started = start(
+        """
+        def then(client, connection):
+            reactor.removeReader(connection.transport)
+            client.transport.write(b"x" * 1_000)
+            reactor.callLater(0.1, resume, client, connection)
+
+        def resume(client, connection):
+            say(client.received, connection.transport in reactor.getReaders())
+            client.dataReceived = lambda data: reactor.stop()
+            reactor.addReader(connection.transport)
+
+        reactor.run()
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started)[:1] == ["50 False"]
+
+
+@pytest.mark.parametrize("when", ["connectionMade", "later"])
+def test_a_write_method_that_the_application_has_replaced_is_used_for_ever(start: Start, when: str) -> None:
+    started = start(
+        f"""
+        def count(connection):
+            connection.written = 0
+            write = connection.transport.write
+
+            def counting(data):
+                connection.written += len(data)
+                write(data)
+
+            connection.counting = connection.transport.write = counting
+
+        if {when == "connectionMade"}:
+            made = Echo.connectionMade
+            Echo.connectionMade = lambda self: (made(self), count(self))
+
+        def then(client, connection):
+            if {when == "later"}:
+                count(connection)
+            before = connection.written
+            client.dataReceived = lambda data: report(connection, before)
+            client.transport.write(b"x" * 10)
+
+        def report(connection, before):
+            say(connection.written - before)
+            transport = connection.transport
+            transport.abortConnection()
+            reactor.callLater(0.05, lambda: (say(transport.write is connection.counting), reactor.stop()))
+
+        Client.connectionLost = lambda self, reason: None
+        reactor.run()
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started) == ["10", "True"]
+
+
+@pytest.mark.parametrize("method", ["doRead", "writeSomeData"])
+def test_a_read_or_write_method_that_the_application_has_replaced_is_used_for_ever(start: Start, method: str) -> None:
+    started = start(
+        f"""
+        calls = []
+        made = Echo.connectionMade
+
+        def watch(self):
+            made(self)
+            original = self.transport.{method}
+            self.transport.{method} = lambda *args: (calls.append(1), original(*args))[1]
+
+        Echo.connectionMade = watch
+
+        def then(client, connection):
+            say(len(calls) >= 50)
+            reactor.stop()
+
+        reactor.run()
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started)[:1] == ["True"]
+
+
+def test_connections_are_closed_when_run_returns(start: Start) -> None:
+    started = start(
+        """
+        import socket
+
+        def then(client, connection):
+            global peer, connected
+            connected = connection
+            peer = client.transport.getHandle().dup()
+            client.transport.stopReading()
+            connection.transport.loseConnection()
+            reactor.callLater(0, reactor.stop)
+
+        reactor.run()
+        peer.settimeout(5)
+        say(peer.recv(100))
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started)[-1:] == ["b''"]
+
+
+def test_an_error_while_a_connection_is_handed_over_ends_in_connection_lost() -> None:
+    program = (
+        PRELUDE
+        + ACTIVE_CONNECTION
+        + textwrap.dedent("""
+        def fail():
+            raise OSError("no buffer space")
+
+        made = Echo.connectionMade
+        Echo.connectionMade = lambda self: (made(self), setattr(self.transport, "getTcpNoDelay", fail))
+        Echo.connectionLost = lambda self, reason: (say(reason.value), reactor.stop())
+        Client.connectionLost = lambda self, reason: None
+        reactor.run()
+    """)
+    )
+    command = [sys.executable, "-c", program, "netsvc.reactor.uvloop"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.stdout, done.stderr) == ("no buffer space\n", "")
