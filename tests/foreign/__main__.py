@@ -1,0 +1,229 @@
+"""Run foreign test suites on netsvc's reactors and on EPollReactor, and compare the outcomes test by test.
+
+``python -m tests.foreign`` runs the tests of Twisted and of other projects on the Python that runs it,
+``python -m tests.foreign --python python3.13`` on another one. It installs them in an environment of its own, below
+``.foreign``. ``--selection`` runs what fits into four minutes.
+
+A test that differs is run again, on each reactor in a process of its own, up to three times: a test that fails now and
+then on EPollReactor says nothing about a reactor. At the end, the command prints a table in Markdown and each
+difference. Exit status 1 means that there are differences without a reason in ``REASONS``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tests.foreign.trial_outcomes import FAILED, PASSED, SKIPPED, STARTED
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = ROOT / ".foreign"
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+
+BASELINE = "twisted.internet.epollreactor"
+REACTORS = ("netsvc.reactor.asyncio", "netsvc.reactor.uvloop")
+
+#: The suites, and the modules or packages of each.
+SUITES: Mapping[str, tuple[str, ...]] = {
+    "twisted.internet": ("twisted.internet.test",),
+    "twisted.test": ("twisted.test",),
+    "twisted.web": ("twisted.web.test",),
+    "twisted.conch": ("twisted.conch.test",),
+    "twisted.names": ("twisted.names.test",),
+    "twisted.mail": ("twisted.mail.test",),
+    "twisted.words": ("twisted.words.test",),
+    "twisted.protocols": ("twisted.protocols.test", "twisted.protocols.haproxy.test"),
+    "twisted.application": (
+        "twisted.application.test",
+        "twisted.application.runner.test",
+        "twisted.application.twist.test",
+    ),
+    "twisted.trial": ("twisted.trial.test", "twisted.trial._dist.test"),
+    "the rest of Twisted": tuple(
+        f"twisted.{name}.test"
+        for name in (
+            *("_threads", "cred", "logger", "pair", "persisted"),
+            *("positioning", "python", "runner", "scripts", "spread"),
+        )
+    ),
+    "treq": ("treq.test",),
+    "klein": ("klein",),
+    "autobahn": ("autobahn.websocket", "autobahn.wamp", "autobahn.twisted"),
+    "foolscap": ("foolscap.test",),
+    "ldaptor": ("ldaptor.test",),
+}
+
+#: The suites that ``--selection`` runs.
+SELECTION = ("twisted.names", "twisted.protocols", "twisted.words", "twisted.web", "treq", "klein", "ldaptor")
+
+#: Reasons for differences: patterns of tests.
+REASONS: Mapping[str, str] = {}
+
+#: Seconds after which a suite is ended.
+LIMIT = 900
+
+RETRIES = 3
+
+Outcomes = dict[str, str]
+
+
+@dataclass
+class Comparison:
+    """The outcomes of one suite.
+
+    :ivar outcomes: for each reactor, the outcome of each test.
+    :ivar differences: for each reactor, the tests whose outcome differs from that on EPollReactor, each time.
+    """
+
+    suite: str
+    outcomes: dict[str, Outcomes] = field(default_factory=dict)
+    differences: dict[str, list[str]] = field(default_factory=dict)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    names = options.suites or (SELECTION if options.selection else list(SUITES))
+    python = environment(options.python)
+    version = subprocess.check_output([python, "-V"], text=True).split()[1]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        run = Runs(python, Path(folder))
+        reactors = (BASELINE, *REACTORS)
+        futures = {
+            (name, reactor): pool.submit(run.outcomes, reactor, SUITES[name]) for name in names for reactor in reactors
+        }
+        comparisons = []
+        for name in names:
+            comparison = Comparison(name, {reactor: futures[name, reactor].result() for reactor in reactors})
+            for reactor in REACTORS:
+                differing = differences(comparison.outcomes[BASELINE], comparison.outcomes[reactor])
+                comparison.differences[reactor] = run.confirmed(reactor, differing)
+            comparisons.append(comparison)
+            out(f"{name}: {len(comparison.outcomes[BASELINE])} tests, differences: {comparison.differences}")
+    out("\n" + table(version, comparisons))
+    return 1 if any(not reason_of(test) for test in all_differences(comparisons)) else 0
+
+
+def out(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.foreign", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="one of: " + ", ".join(SUITES))
+    parser.add_argument("--python", default=sys.executable, metavar="PROGRAM", help="Python to run them on")
+    parser.add_argument("--selection", action="store_true", help="run what fits into four minutes")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes at the same time (2)")
+    return parser
+
+
+def environment(python: str) -> Path:
+    """Return the Python of an environment that has the suites. Create it if it does not exist."""
+    version = subprocess.check_output([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], text=True)
+    folder = ENVIRONMENTS / version.strip()
+    installed = folder / "installed.txt"
+    requirements = REQUIREMENTS.read_text()
+    if not installed.exists() or installed.read_text() != requirements:
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([python, "-m", "venv", folder], check=True)
+        pip: list[str | Path] = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-e", f"{ROOT}[fast]", "-r", REQUIREMENTS], check=True)
+        installed.write_text(requirements)
+    return folder / "bin" / "python"
+
+
+class Runs:
+    """Runs suites in processes of their own.
+
+    :param python: the Python of the environment.
+    :param folder: for the files that the processes write.
+    """
+
+    def __init__(self, python: Path, folder: Path) -> None:
+        self._python = python
+        self._folder = folder
+
+    def outcomes(self, reactor: str, names: Iterable[str]) -> Outcomes:
+        """Run modules, packages or tests on a reactor."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        path = folder / "outcomes"
+        script = Path(__file__).with_name("trial_outcomes.py")
+        with (folder / "log").open("wb") as log:
+            with suppress(subprocess.TimeoutExpired):  # the test that did not end is one that has started only
+                subprocess.run(
+                    [self._python, "-W", "ignore", script, reactor, path, *names],
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    timeout=LIMIT,
+                    check=False,
+                )
+        return read_outcomes(path) if path.exists() else {}
+
+    def confirmed(self, reactor: str, tests: Iterable[str]) -> list[str]:
+        """Return the tests whose outcome on the reactor differs from that on EPollReactor each time."""
+        return [test for test in tests if all(self._differs(reactor, test) for _ in range(RETRIES))]
+
+    def _differs(self, reactor: str, test: str) -> bool:
+        return self.outcomes(BASELINE, [test]).get(test) != self.outcomes(reactor, [test]).get(test)
+
+
+def read_outcomes(path: Path) -> Outcomes:
+    """Return the outcome of each test. A test that has failed once has failed."""
+    outcomes: Outcomes = {}
+    for line in path.read_text().splitlines():
+        test, outcome = json.loads(line)
+        if outcomes.get(test) != FAILED:
+            outcomes[test] = outcome
+    return outcomes
+
+
+def differences(expected: Outcomes, outcomes: Outcomes) -> list[str]:
+    return sorted(test for test in expected.keys() | outcomes.keys() if expected.get(test) != outcomes.get(test))
+
+
+def all_differences(comparisons: Iterable[Comparison]) -> set[str]:
+    return {test for comparison in comparisons for tests in comparison.differences.values() for test in tests}
+
+
+def reason_of(test: str) -> str:
+    return next((reason for pattern, reason in REASONS.items() if fnmatchcase(test, pattern)), "")
+
+
+def table(version: str, comparisons: Sequence[Comparison]) -> str:
+    """Return the result as a Markdown table, followed by a list of the differences."""
+    lines = [
+        f"| Python {version} | tests | passed | skipped | failed | differ on `AsyncioReactor` | on `UvloopReactor` |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    total: Counter[str] = Counter()
+    for each in comparisons:
+        counts = Counter(each.outcomes[BASELINE].values())
+        counts.update({reactor: len(tests) for reactor, tests in each.differences.items()})
+        total.update(counts)
+        lines.append(row(each.suite, counts))
+    lines.append(row("all", total))
+    lines += [f"- `{test}`: {reason_of(test) or 'no reason known'}" for test in sorted(all_differences(comparisons))]
+    return "\n".join(lines)
+
+
+def row(name: str, counts: Mapping[str, int]) -> str:
+    tests = sum(counts.get(outcome, 0) for outcome in (PASSED, SKIPPED, FAILED, STARTED))
+    cells = [tests, *(counts.get(key, 0) for key in (PASSED, SKIPPED, FAILED, *REACTORS))]
+    return f"| {name} | " + " | ".join(f"{cell:,}" for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
