@@ -36,8 +36,9 @@ def tests_oldest(session: nox.Session) -> None:
 
 @nox.session(name="tests-newest")
 def tests_newest(session: nox.Session) -> None:
-    """The test suite with the newest dependencies, pre-releases included."""
+    """The test suite with the newest dependencies, pre-releases included, and the newest Twisted whatever the bound."""
     session.install("--upgrade", "--upgrade-strategy", "eager", "--pre", "-e", ".[test]")
+    session.install("--upgrade", "--no-deps", "--pre", "twisted")
     run_tests(session)
 
 

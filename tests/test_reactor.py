@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +20,10 @@ from twisted.internet.protocol import Factory
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import deferLater
 
-from netsvc.reactor import AsyncioReactor, UvloopReactor
+from netsvc.reactor import AsyncioReactor, UvloopReactor, private_names
 from netsvc.reactor.fast_udp_port import FastUDPPort
 from netsvc.reactor.loop import LoopReactor
+from netsvc.reactor.private_names import PRIVATE_NAMES, missing_names
 from tests.programs import SECONDS
 from tests.scenarios.protocols import RecordingDatagramProtocol, RecordingProtocol
 
@@ -291,8 +294,8 @@ def test_without_uvloop_the_error_is_one_line_with_the_remedy() -> None:
     program = """
 import sys
 sys.modules["uvloop"] = None
-from netsvc.reactor import UvloopReactor
-UvloopReactor.install()
+import netsvc.reactor.uvloop
+netsvc.reactor.uvloop.install()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
     line = "uvloop is not installed; run pip install '.[fast]' in netsvc's source folder\n"
@@ -318,6 +321,50 @@ def test_the_reactors_are_listed_as_usable(script: str) -> None:
     ]
     listed = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False).stdout.decode()
     assert {"asyncio-native", "uvloop"} <= set(re.findall(r"^ +(\S+)\t", listed, re.MULTILINE))
+
+
+@pytest.mark.parametrize("script", ["twist", "trial"])
+@pytest.mark.parametrize("name", ["asyncio-native", "uvloop"])
+def test_without_epoll_the_error_is_one_line_with_the_remedy(script: str, name: str) -> None:
+    program = f"""
+import select, sys
+for name in [name for name in vars(select) if name.lower().startswith("epoll")]:
+    delattr(select, name)
+sys.argv = ["{script}", "--reactor={name}", "netsvc"]
+if "{script}" == "twist":
+    from twisted.application.twist._twist import Twist
+    Twist.main()
+from twisted.scripts.trial import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stderr) == (1, "netsvc's reactors need Linux (epoll); use --reactor=default\n")
+
+
+def test_private_names_that_twisted_lacks_are_named() -> None:
+    assert not list(missing_names())
+    table = (("twisted.internet.base.ReactorBase", "_started _renamed"), ("twisted.internet.tcp.Removed", "_name"))
+    assert list(missing_names(table)) == [
+        "twisted.internet.base.ReactorBase._renamed",
+        "twisted.internet.tcp.Removed._name",
+    ]
+
+
+def test_the_reactors_use_no_private_name_that_is_not_stated() -> None:
+    stated = {name for _, names in PRIVATE_NAMES for name in names.split()}
+    defined: set[str] = set()
+    used: set[str] = set()
+    for path in Path(private_names.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+                (defined if isinstance(node.ctx, ast.Store) else used).add(node.attr)
+            elif isinstance(node, ast.FunctionDef):
+                defined.add(node.name)
+            elif isinstance(node, ast.AnnAssign | ast.Assign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                defined |= {target.id for target in targets if isinstance(target, ast.Name)}
+    assert used - defined <= stated | {"_replace"}  # that of named tuples is documented
+    assert stated <= used | defined
 
 
 def test_importing_the_package_installs_no_reactor() -> None:

@@ -189,7 +189,7 @@ def test_programs_that_use_asyncio_recognise_the_reactor(name: str) -> None:
         from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
         assert isinstance(reactor, AsyncioSelectorReactor)
-        assert reactor.__class__ is vars(import_module(sys.argv[1]))[reactor.__class__.__name__]
+        assert reactor.__class__ is getattr(import_module(sys.argv[1]), reactor.__class__.__name__)
         assert reactor._asyncioEventloop is asyncio.get_event_loop_policy().get_event_loop()
 
         async def main():

@@ -17,6 +17,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from select import EPOLLERR, EPOLLHUP, EPOLLIN
 from typing import Any, cast
 
 from twisted.internet import tcp, udp
@@ -25,7 +26,6 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.interfaces import IConnector, IListeningPort, IProtocolFactory
-from twisted.internet.main import installReactor
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
 from twisted.logger import Logger
 from twisted.python import log
@@ -35,7 +35,10 @@ from netsvc.reactor.child_exit import ChildExit
 from netsvc.reactor.connection import FastConnector, FastServer
 from netsvc.reactor.fast_udp_port import FastMulticastPort, FastUDPPort
 from netsvc.reactor.log_context import LogContext
+from netsvc.reactor.private_names import check
 from netsvc.reactor.tcp_port import BoundedPort
+
+check()
 
 #: Seconds. If the wall time changes by more than this between two looks at it, it was set, not adjusted gradually.
 STEP = 0.1
@@ -83,15 +86,6 @@ class LoopReactor(EPollReactor, AsyncioSelectorReactor):
         self.loop = self._asyncioEventloop = self._new_loop()
         # Otherwise, a coroutine that is scheduled before the reactor runs would never run.
         asyncio.set_event_loop(self.loop)
-
-    @classmethod
-    def install(cls) -> None:
-        """Create a reactor and make it the global one, as ``twist --reactor`` does."""
-        try:
-            reactor: Any = cls()
-        except ImportError as e:
-            raise SystemExit(str(e)) from None
-        installReactor(reactor)
 
     @abstractmethod
     def _new_loop(self) -> asyncio.AbstractEventLoop:
@@ -143,8 +137,8 @@ class LoopReactor(EPollReactor, AsyncioSelectorReactor):
         return len(self._selectables) or 1
 
     def _doReadOrWrite(self, selectable: Any, fd: int, event: int) -> None:
-        if event & self._POLL_DISCONNECTED and isinstance(selectable, udp.Port):
-            event |= self._POLL_IN  # the port can read the ICMP error, and must not be closed
+        if event & (EPOLLERR | EPOLLHUP) and isinstance(selectable, udp.Port):
+            event |= EPOLLIN  # the port can read the ICMP error, and must not be closed
         super()._doReadOrWrite(selectable, fd, event)
 
     # Writes

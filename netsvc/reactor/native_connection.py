@@ -18,7 +18,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Callable
+from select import EPOLLIN
 from typing import Any
 
 from twisted.internet import main, tcp
@@ -42,6 +42,7 @@ class LoopProtocol:
     :ivar slow_path: whether each write must call Twisted's own ``write``, because of a pull producer or TLS, or because
         the connection is closed, half-closed, or taken back.
     :ivar has_push_producer: whether there is a push producer, which may have to be paused.
+    :ivar no_delay: the socket option TCP_NODELAY before the handover.
     :ivar undelivered: bytes that the loop has read, but the protocol has not received: reading was paused.
     """
 
@@ -56,6 +57,7 @@ class LoopProtocol:
         "blocked",
         "connection",
         "has_push_producer",
+        "no_delay",
         "reactor",
         "reading",
         "slow_path",
@@ -80,6 +82,7 @@ class LoopProtocol:
         self._unsent: list[bytes] = connection._tempDataBuffer
         self._in_loop = b""  # what the loop was given last, if it could not send all of it
         self._in_data_received = False
+        self.no_delay = True
         self._ended = False  # whether the peer has ended its stream while reading was paused
 
     # The methods that the loop calls
@@ -91,6 +94,8 @@ class LoopProtocol:
         transport.set_write_buffer_limits(0, 0)  # so that the loop calls pause_writing for every unsent byte
         self.transport = transport
         self.blocked = False
+        if not self.no_delay:
+            self.connection.setTcpNoDelay(False)  # uvloop sets this option
         if not self.reading:
             self.reactor.call_soon(self._pause)
         if self.writing:
@@ -363,17 +368,21 @@ class NativeConnection(FastConnection):
         self._update_write_mode()
         reactor.native_connections.add(self)
         try:
-            no_delay = self.getTcpNoDelay()
-            _run_without_task(reactor.loop.connect_accepted_socket(lambda: native, self.socket), self._hand_over_failed)
-            if not no_delay:
-                self.setTcpNoDelay(False)  # uvloop sets this option
+            native.no_delay = self.getTcpNoDelay()
         except Exception as e:
             self._hand_over_failed(e)
             return
+        connected = reactor.loop.create_task(reactor.loop.connect_accepted_socket(lambda: native, self.socket))
+        connected.add_done_callback(self._handed_over)
         if not self.TLS and "write" not in vars(self):
             self.write = native.write  # type: ignore[method-assign]
 
-    def _hand_over_failed(self, error: Exception) -> None:
+    def _handed_over(self, connected: asyncio.Task[Any]) -> None:
+        error = None if connected.cancelled() else connected.exception()
+        if error is not None:
+            self._hand_over_failed(error)
+
+    def _hand_over_failed(self, error: BaseException) -> None:
         if not isinstance(error, OSError):
             log.err(error)
         if self.native is not None:
@@ -408,7 +417,7 @@ class NativeConnection(FastConnection):
 
     def _read_undelivered(self) -> None:
         if self._undelivered and self.connected and self.fileno() in self.reactor._reads:
-            self.reactor._doReadOrWrite(self, self.fileno(), self.reactor._POLL_IN)
+            self.reactor._doReadOrWrite(self, self.fileno(), EPOLLIN)
 
     def _forget(self, native: LoopProtocol) -> None:
         """Forget the loop's protocol, and the write method if it is the loop's: an application may have replaced it."""
@@ -517,19 +526,3 @@ class NativeConnector(tcp.Connector):
 
     def _makeTransport(self) -> Any:
         return NativeClient(self.host, self.port, self.bindAddress, self, self.reactor)
-
-
-def _run_without_task(coroutine: Any, failed: Callable[[Exception], None]) -> None:
-    """Run a coroutine of the loop without the cost of a Task. It awaits one future.
-
-    :param failed: is called with the exception that the coroutine raises.
-    """
-    try:
-        future: asyncio.Future[Any] = coroutine.send(None)
-    except StopIteration:
-        return
-    except Exception as e:
-        failed(e)
-        return
-    future._asyncio_future_blocking = False  # a Task does the same
-    future.add_done_callback(lambda _: _run_without_task(coroutine, failed))

@@ -159,17 +159,12 @@ class Runs:
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         path = folder / "outcomes"
         script = Path(__file__).with_name("trial_outcomes.py")
-        with (folder / "log").open("wb") as log:
-            with suppress(subprocess.TimeoutExpired):  # the test that did not end is one that has started only
-                subprocess.run(
-                    [self._python, "-W", "ignore", script, reactor, path, *names],
-                    cwd=folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    timeout=LIMIT,
-                    check=False,
-                )
+        command: list[str | Path] = [self._python, "-W", "ignore", script, reactor, path, *names]
+        with (folder / "log").open("wb") as log, suppress(subprocess.TimeoutExpired):
+            # If it takes too long, the test that did not end is one that has started only.
+            subprocess.run(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=LIMIT, check=False
+            )
         return read_outcomes(path) if path.exists() else {}
 
     def confirmed(self, reactor: str, tests: Iterable[str]) -> list[str]:
