@@ -1,15 +1,16 @@
 """The reactor on the event loop of the standard library.
 
-Reactor and event loop share one epoll: :class:`ReactorSelector` is the selector of the loop, and each time the loop
-waits for events, one iteration of the reactor runs.
+Reactor and event loop share one epoll: :class:`ReactorSelector` is the selector of the loop. When the loop waits for
+events, the reactor runs, until the loop has something to do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from contextvars import Context
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
 from typing import TYPE_CHECKING, Any
 
@@ -22,39 +23,55 @@ if TYPE_CHECKING:
 
 
 class AsyncioReactor(LoopReactor):
-    """A reactor on the event loop of the standard library."""
+    """A reactor on the event loop of the standard library.
 
-    def __init__(self, wall: Callable[[], float] = time.time) -> None:  # noqa: TID251  a reactor tells others the time
+    :ivar loop_is_waiting: whether the event loop has nothing to do until an event of its own.
+    """
+
+    def __init__(self) -> None:
         self._iterating = False  # whether iterate() runs the loop, for one iteration
         self._iterate_delay: float | None = None
-        super().__init__(wall)
+        self.loop_is_waiting = False
+        super().__init__()
 
     def _new_loop(self) -> asyncio.AbstractEventLoop:
         self._selector = ReactorSelector(self)
-        return asyncio.SelectorEventLoop(self._selector)
+        return GuestLoop(self._selector, self)
 
-    def run_iteration(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Run one iteration of the reactor.
+    def run_iterations(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Run iterations of the reactor until the event loop has something to do.
 
-        :param timeout: the longest time that the event loop allows it to wait, in seconds; None for no limit.
+        :param timeout: the seconds until the event loop has something to do at the latest; None for no limit.
         :return: descriptors and event masks of the events that belong to the event loop.
         """
-        if self.unflushed:
-            self.flush_all()
-        if timeout is None or timeout > 0:
-            timeout = self._wait(timeout)
-        events = self.wait_for_events(timeout)
-        self.runUntilCurrent()
+        until = None if timeout is None else time.monotonic() + timeout
+        self.loop_is_waiting = True
+        while True:
+            events = self._run_iteration(timeout)
+            if events or not self.loop_is_waiting or self._iterating:
+                break
+            if until is not None:
+                timeout = until - time.monotonic()
+                if timeout <= 0:
+                    break
         if self._iterating:
             self.loop.stop()
         return events
 
-    def _wait(self, timeout: float | None) -> float | None:
-        """Return how long the reactor may wait for events if the event loop allows ``timeout``."""
+    def _run_iteration(self, timeout: float | None) -> list[tuple[int, int]]:
+        if self.unflushed:
+            self.flush_all()
         if self.unflushed or (self._started and not self.running):
-            return 0.0
-        limits = [limit for limit in (timeout, self.timeout(), self._iterate_delay) if limit is not None]
-        return min(limits, default=None)
+            limit: float | None = 0.0
+        else:
+            limit = self.timeout()
+            if limit is None or (timeout is not None and timeout < limit):
+                limit = timeout
+            if self._iterate_delay is not None and (limit is None or self._iterate_delay < limit):
+                limit = self._iterate_delay
+        events = self.wait_for_events(limit)
+        self.runUntilCurrent()
+        return events
 
     def _events_max(self) -> int:
         return len(self._selectables) + len(self._selector.keys) or 1
@@ -87,10 +104,37 @@ class AsyncioReactor(LoopReactor):
     doPoll = doIteration
 
 
+class GuestLoop(asyncio.SelectorEventLoop):
+    """An event loop that runs within the iterations of a reactor.
+
+    It tells the reactor when it has something to do. Otherwise, the reactor goes on without it.
+    """
+
+    def __init__(self, selector: BaseSelector, reactor: AsyncioReactor) -> None:
+        self._reactor = reactor
+        super().__init__(selector)
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        self._reactor.loop_is_waiting = False
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        self._reactor.loop_is_waiting = False
+        return super().call_at(when, callback, *args, context=context)
+
+    def stop(self) -> None:
+        self._reactor.loop_is_waiting = False
+        super().stop()
+
+
 class ReactorSelector(BaseSelector):
     """The selector of the event loop. It watches descriptors with the epoll of the reactor.
 
-    :param reactor: its ``run_iteration`` waits for events.
+    :param reactor: its ``run_iterations`` waits for events.
     :ivar keys: the registered descriptors.
     """
 
@@ -123,7 +167,7 @@ class ReactorSelector(BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         ready = []
-        for fd, event in self._reactor.run_iteration(timeout):
+        for fd, event in self._reactor.run_iterations(timeout):
             key = self.keys.get(fd)
             if key is not None:  # otherwise, it was unregistered meanwhile
                 ready.append((key, key.events & _from_epoll(event)))

@@ -21,6 +21,12 @@ class FastConnection(_Base):
 
     reactor: Any
 
+    def stopReading(self) -> None:
+        if self.connected:
+            self.reactor.pause_reader(self)
+        else:
+            super().stopReading()
+
     def write(self, data: bytes) -> None:
         if (
             type(data) is not bytes
@@ -67,6 +73,8 @@ class FastConnection(_Base):
             return 0 if e.errno in (EWOULDBLOCK, ENOBUFS) else main.CONNECTION_LOST
 
     def doRead(self) -> Any:
+        if self.reactor.paused and self.reactor.ignores_read_of(self):
+            return None
         try:
             data = self.socket.recv(self.bufferSize)
         except OSError as e:

@@ -5,7 +5,7 @@ Compared with Twisted's EPollReactor:
 - Written bytes leave at the end of the reactor iteration. Only if the socket does not take them all, its descriptor is
   registered for write events. This saves two system calls and one iteration for each write.
 - Log prefixes are computed only when something is logged (:mod:`netsvc.reactor.log_context`).
-- Timers follow changes of the wall clock.
+- Timers are measured by the monotonic clock (:mod:`netsvc.reactor.timers`).
 - Child processes are reaped whoever handles SIGCHLD (:mod:`netsvc.reactor.child_exit`).
 """
 
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from abc import abstractmethod
-from collections.abc import Callable
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN
 from typing import Any, cast
@@ -37,36 +35,27 @@ from netsvc.reactor.fast_udp_port import FastMulticastPort, FastUDPPort
 from netsvc.reactor.log_context import LogContext
 from netsvc.reactor.private_names import check
 from netsvc.reactor.tcp_port import BoundedPort
+from netsvc.reactor.timers import MonotonicTimers
 
 check()
 
-#: Seconds. If the wall time changes by more than this between two looks at it, it was set, not adjusted gradually.
-STEP = 0.1
 
-#: Seconds until the loop runs timers at the latest, as in Twisted.
-LONGEST_TIMEOUT = 2_147_483.0
-
-
-class LoopReactor(EPollReactor, AsyncioSelectorReactor):
+class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     """EPollReactor on an asyncio event loop.
 
     It is an AsyncioSelectorReactor as well, because programs that use asyncio ask for that class. It inherits nothing
     but the name from there.
 
-    :param wall: returns the wall time in seconds.
     :ivar loop: the event loop, which is also the current event loop of the thread that creates the reactor.
+    :ivar paused: the connections that have paused reading and are still registered for read events, with the number of
+        events since then.
     :ivar unflushed: the connections that have unsent bytes and are not registered for write events.
-    :ivar wall_ahead: the seconds that the wall time is ahead of the monotonic time.
     """
-
-    #: Its ``seconds`` are wall time, as those of Twisted's reactors.
-    follows_wall_time = True
 
     run = ReactorBase.run
     stop = ReactorBase.stop
     crash = ReactorBase.crash
     callFromThread = ReactorBase.callFromThread  # type: ignore[assignment]
-    callLater = ReactorBase.callLater
     _moveCallLaterSooner = ReactorBase._moveCallLaterSooner
 
     _logger = Logger()
@@ -76,12 +65,10 @@ class LoopReactor(EPollReactor, AsyncioSelectorReactor):
     server_class: type[tcp.Server] = FastServer
     connector_class: type[tcp.Connector] = FastConnector
 
-    def __init__(self, wall: Callable[[], float] = time.time) -> None:  # noqa: TID251  a reactor tells others the time
-        self._wall = wall
-        self.wall_ahead = wall() - time.monotonic()
-        self._time_is_steady = False
+    def __init__(self) -> None:
         self.unflushed: dict[Any, None] = {}
         self._flushing: Any = None
+        self.paused: dict[Any, int] = {}
         super().__init__()
         self.loop = self._asyncioEventloop = self._new_loop()
         # Otherwise, a coroutine that is scheduled before the reactor runs would never run.
@@ -141,6 +128,36 @@ class LoopReactor(EPollReactor, AsyncioSelectorReactor):
             event |= EPOLLIN  # the port can read the ICMP error, and must not be closed
         super()._doReadOrWrite(selectable, fd, event)
 
+    # Reads
+
+    def pause_reader(self, reader: Any) -> None:
+        """Pause reading, but let the descriptor be registered until the second event that comes meanwhile.
+
+        Some protocols pause for each message and resume at once. This saves them two system calls each time.
+        """
+        if reader.fileno() in self._reads:
+            self.paused[reader] = 0
+
+    def ignores_read_of(self, reader: Any) -> bool:
+        """Return whether a connection has paused reading. It is told that its socket is readable."""
+        if reader not in self.paused:
+            return False
+        self.paused[reader] += 1
+        if self.paused[reader] > 1:
+            self.removeReader(reader)
+        return True
+
+    def addReader(self, reader: Any) -> None:
+        self.paused.pop(reader, None)
+        super().addReader(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        self.paused.pop(reader, None)
+        super().removeReader(reader)
+
+    def getReaders(self) -> list[Any]:
+        return [reader for reader in super().getReaders() if reader not in self.paused]
+
     # Writes
 
     def addWriter(self, writer: Any) -> None:
@@ -196,46 +213,14 @@ class LoopReactor(EPollReactor, AsyncioSelectorReactor):
                 super().addWriter(writer)
 
     def removeAll(self) -> list[Any]:
+        for reader in list(self.paused):
+            self.removeReader(reader)
         unflushed = [writer for writer in self.unflushed if writer.fileno() not in self._reads]
         self.unflushed.clear()
         return [*super().removeAll(), *unflushed]
 
     def getWriters(self) -> list[Any]:
         return [*super().getWriters(), *self.unflushed]
-
-    # Time
-
-    def seconds(self) -> float:
-        """Return the wall time in seconds. While timers run, a change of the wall time waits."""
-        if not self._time_is_steady:
-            self._follow_wall()
-        return time.monotonic() + self.wall_ahead
-
-    def _follow_wall(self) -> None:
-        """Follow the wall time. If it was set, shift all pending calls by as much: their delays stay what they were."""
-        change = self._wall() - time.monotonic() - self.wall_ahead
-        self.wall_ahead += change
-        if abs(change) >= STEP:
-            self._shift_calls(change)
-
-    def _shift_calls(self, change: float) -> None:
-        for call in (*self._pendingTimedCalls, *self._newTimedCalls):
-            call.time += change
-
-    def runUntilCurrent(self) -> None:
-        self._follow_wall()
-        before, self._time_is_steady = self._time_is_steady, True  # it may run within itself, by iterate()
-        try:
-            super().runUntilCurrent()
-        finally:
-            self._time_is_steady = before
-
-    def timeout(self) -> float | None:
-        self._insertNewDelayedCalls()
-        now = self.seconds()  # before the time of a call is read: this may shift it
-        if not self._pendingTimedCalls:
-            return None
-        return min(max(0.0, self._pendingTimedCalls[0].time - now), LONGEST_TIMEOUT)
 
     # Child processes
 

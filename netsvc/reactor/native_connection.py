@@ -352,7 +352,8 @@ class NativeConnection(FastConnection):
             return
         reactor = self.reactor
         number = self.fileno()
-        if self._writeDisconnecting or number not in reactor._reads or self._undelivered or reactor.iterating:
+        reading = number in reactor._reads and self not in reactor.paused
+        if self._writeDisconnecting or not reading or self._undelivered or reactor.iterating:
             self._io_count = 0  # try again later
             return
         if not _READS_AND_WRITES.isdisjoint(vars(self)):

@@ -19,9 +19,9 @@ PRIVATE_NAMES = (
     # Descriptors and events: what Twisted's EPollReactor keeps, used to dispatch events with less work.
     ("twisted.internet.epollreactor.EPollReactor", "_poller _reads _writes _selectables"),
     ("twisted.internet.epollreactor.EPollReactor", "_doReadOrWrite _disconnectSelectable"),
-    # Timers: to shift them when the clock is set, and to wait for the next one.
-    ("twisted.internet.base.ReactorBase", "_pendingTimedCalls _newTimedCalls _insertNewDelayedCalls"),
-    ("twisted.internet.base.ReactorBase", "_moveCallLaterSooner"),
+    # Timers, which are measured by another clock.
+    ("twisted.internet.base.ReactorBase", "_pendingTimedCalls _newTimedCalls _insertNewDelayedCalls _cancellations"),
+    ("twisted.internet.base.ReactorBase", "_cancelCallLater _moveCallLaterSooner _justStopped"),
     # The main loop, signals, and descriptors that do not count as left open.
     ("twisted.internet.base.ReactorBase", "_started _signalsFactory _addInternalReader _removeInternalReader"),
     # The event loop, where programs that use asyncio look for it.

@@ -12,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import signal
-import time
 from collections.abc import Callable
-from math import ceil, floor, inf
+from math import ceil, inf
 from typing import Any
 
 from twisted.internet import process
@@ -32,6 +31,7 @@ from netsvc.reactor.native_connection import (
     NativeServer,
 )
 from netsvc.reactor.private_names import ReactorUnavailableError
+from netsvc.reactor.timers import LONGEST_TIMEOUT
 
 
 class UvloopReactor(LoopReactor):
@@ -49,7 +49,7 @@ class UvloopReactor(LoopReactor):
     server_class = NativeServer
     connector_class = NativeConnector
 
-    def __init__(self, wall: Callable[[], float] = time.time) -> None:  # noqa: TID251  a reactor tells others the time
+    def __init__(self) -> None:
         self.native_connections: set[NativeConnection] = set()
         self.last_read: LoopProtocol | None = None
         self.log_contexts = theContextTracker.currentContext().contexts
@@ -60,7 +60,7 @@ class UvloopReactor(LoopReactor):
         self._timer_due = inf  # the time at which the loop runs Twisted's timers
         self._timer: asyncio.Handle | None = None
         self._context = contextvars.copy_context()
-        super().__init__(wall)
+        super().__init__()
 
     def _new_loop(self) -> asyncio.AbstractEventLoop:
         try:
@@ -90,7 +90,7 @@ class UvloopReactor(LoopReactor):
         super().startRunning(installSignalHandlers=installSignalHandlers)
 
     def mainLoop(self) -> None:
-        self._schedule_timers(self.seconds())
+        self._schedule_timers(-inf)
         super().mainLoop()
         # The loop closes the sockets of its connections in its next iteration.
         self.loop.call_soon(self.loop.stop)
@@ -98,7 +98,7 @@ class UvloopReactor(LoopReactor):
 
     def stop(self) -> None:
         super().stop()
-        self._schedule_timers(self.seconds())
+        self._schedule_timers(-inf)
 
     def crash(self) -> None:
         super().crash()
@@ -206,10 +206,6 @@ class UvloopReactor(LoopReactor):
 
     # Time
 
-    def _shift_calls(self, change: float) -> None:
-        super()._shift_calls(change)
-        self._timer_due += change
-
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: A002  Twisted's name
         call = super().callLater(delay, callable, *args, **kw)
         if call.time < self._timer_due:
@@ -224,8 +220,8 @@ class UvloopReactor(LoopReactor):
     def _schedule_timers(self, due: float) -> None:
         """Make the loop run Twisted's timers at this time.
 
-        The clock of the loop has whole milliseconds, rounded down. The delay is rounded so that the timer is never
-        early: the loop would call it again and again until the call is due.
+        The clock of the loop has whole milliseconds. The delay is rounded up: if a timer were early, the loop would
+        call it again and again until the call is due.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -233,17 +229,15 @@ class UvloopReactor(LoopReactor):
         self._timer_due = due
         if due == inf:
             return
-        now = time.monotonic()  # not seconds(), which may shift the call that is due
-        milliseconds = ceil((due - self.wall_ahead) * 1_000) - floor(now * 1_000)
-        self._timer = (
-            self.loop.call_soon(self._run_in_context, self._run_timers)
-            if due - self.wall_ahead <= now
-            else self.loop.call_later(milliseconds / 1_000, self._run_in_context, self._run_timers)
-        )
+        delay = due - self.timer_clock()()
+        if delay <= 0:
+            self._timer = self.loop.call_soon(self._run_in_context, self._run_timers)
+        else:
+            milliseconds = ceil(min(delay, LONGEST_TIMEOUT) * 1_000)
+            self._timer = self.loop.call_later(milliseconds / 1_000, self._run_in_context, self._run_timers)
 
     def _schedule_next_timer(self) -> None:
-        delay = self.timeout()
-        self._schedule_timers(inf if delay is None else self.seconds() + delay)
+        self._schedule_timers(self.next_call_at())
 
     def _run_timers(self) -> None:
         if self._timer is not None:

@@ -29,7 +29,9 @@ from tests.foreign.trial_outcomes import FAILED, PASSED, SKIPPED, STARTED
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".foreign"
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+
+#: What is installed: the suites, and what their tests need.
+PACKAGES = ("twisted[all_non_platform,test]", "autobahn[twisted]", "foolscap", "httpbin", "klein", "treq", "trustme")
 
 BASELINE = "twisted.internet.epollreactor"
 REACTORS = ("netsvc.reactor.asyncio", "netsvc.reactor.uvloop")
@@ -61,11 +63,10 @@ SUITES: Mapping[str, tuple[str, ...]] = {
     "klein": ("klein",),
     "autobahn": ("autobahn.websocket", "autobahn.wamp", "autobahn.twisted"),
     "foolscap": ("foolscap.test",),
-    "ldaptor": ("ldaptor.test",),
 }
 
 #: The suites that ``--selection`` runs.
-SELECTION = ("twisted.names", "twisted.protocols", "twisted.words", "twisted.web", "treq", "klein", "ldaptor")
+SELECTION = ("twisted.names", "twisted.protocols", "twisted.words", "twisted.web", "treq", "klein")
 
 #: Reasons for differences: patterns of tests.
 REASONS: Mapping[str, str] = {}
@@ -133,13 +134,12 @@ def environment(python: str) -> Path:
     version = subprocess.check_output([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], text=True)
     folder = ENVIRONMENTS / version.strip()
     installed = folder / "installed.txt"
-    requirements = REQUIREMENTS.read_text()
-    if not installed.exists() or installed.read_text() != requirements:
+    if not installed.exists() or installed.read_text().split() != list(PACKAGES):
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([python, "-m", "venv", folder], check=True)
         pip: list[str | Path] = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-e", f"{ROOT}[fast]", "-r", REQUIREMENTS], check=True)
-        installed.write_text(requirements)
+        subprocess.run([*pip, "-e", f"{ROOT}[fast]", *PACKAGES], check=True)
+        installed.write_text("\n".join(PACKAGES))
     return folder / "bin" / "python"
 
 

@@ -11,6 +11,7 @@ that a test that ends the process is known.
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from importlib import import_module
 from typing import Any, TextIO
@@ -18,7 +19,12 @@ from typing import Any, TextIO
 STARTED, PASSED, FAILED, SKIPPED = "started", "passed", "failed", "skipped"
 
 
+#: Bytes. A suite that never ends must not fill the disk with its log.
+FILE_MAX = 2**28
+
+
 def main(reactor: str, path: str, *names: str) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_MAX, FILE_MAX))
     import_module(reactor).install()
     # Twisted must be imported after the reactor is installed.
     from twisted.trial import reporter, runner

@@ -1,0 +1,84 @@
+"""Load on a server, with blocking sockets: ``blocking_load.py KIND PORT-OR-PATH NUMBER...``."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+
+def connected(where: str) -> socket.socket:
+    """Connect to a port of this host, or to a UNIX socket."""
+    if where.isdigit():
+        return socket.create_connection(("127.0.0.1", int(where)))
+    opened = socket.socket(socket.AF_UNIX)
+    opened.connect(where)
+    return opened
+
+
+def send(where: str, megabytes: int) -> None:
+    """Send lines of 64 bytes, and wait until the server has closed the connection."""
+    with connected(where) as opened:
+        for _ in range(megabytes):
+            opened.sendall((b"x" * 63 + b"\n") * 15_625)
+        opened.shutdown(socket.SHUT_WR)
+        opened.recv(1)
+
+
+def connect(where: str, number: int) -> None:
+    for _ in range(number):
+        with connected(where) as opened:
+            opened.sendall(b"x" * 64)
+            opened.recv(64)
+
+
+def echo(where: str, connections: int, number: int) -> None:
+    """Have one message of 64 bytes under way on each connection."""
+    selector = selectors.DefaultSelector()
+    left = {}
+    for _ in range(connections):
+        opened = connected(where)
+        selector.register(opened, selectors.EVENT_READ)
+        left[opened] = number
+        opened.sendall(b"x" * 64)
+    while left:
+        for key, _ in selector.select():
+            opened = cast(socket.socket, key.fileobj)
+            opened.recv(64)
+            left[opened] -= 1
+            if left[opened]:
+                opened.sendall(b"x" * 64)
+            else:
+                del left[opened]
+                selector.unregister(opened)
+                opened.close()
+
+
+def wave(where: str, connections: int, number: int) -> None:
+    """Open connections, echo 20 messages on each of them, and close them, several times."""
+    for _ in range(number):
+        opened = [connected(where) for _ in range(connections)]
+        for _ in range(20):
+            for each in opened:
+                each.sendall(b"x" * 64)
+            for each in opened:
+                each.recv(64)
+        for each in opened:
+            each.close()
+
+
+def smtp(where: str, number: int) -> None:
+    import smtplib
+
+    with smtplib.SMTP("127.0.0.1", int(where)) as client:
+        text = b"Subject: big\r\n\r\n" + (b"x" * 70 + b"\r\n") * 140_000
+        for _ in range(number):
+            client.sendmail("from@example.com", ["to@example.com"], text)
+
+
+if __name__ == "__main__":
+    kind, where, *numbers = sys.argv[1:]
+    kinds: dict[str, Callable[..., Any]] = {"send": send, "connect": connect, "echo": echo, "wave": wave, "smtp": smtp}
+    kinds[kind](where, *map(int, numbers))
