@@ -26,17 +26,15 @@ CANCELLATIONS_KEPT = 50
 class TimedCall(DelayedCall):
     """A call whose ``time`` is of the clock ``seconds``, and whose ``getTime`` is wall time.
 
-    :param wall: returns the wall time in seconds.
+    :ivar wall: returns the wall time in seconds.
     """
 
-    def __init__(self, *args: Any, wall: Callable[[], float], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._wall = wall
+    wall: Callable[[], float]
 
     def getTime(self) -> float:
-        if self._wall is self.seconds:
+        if self.wall is self.seconds:
             return super().getTime()
-        return super().getTime() - self.seconds() + self._wall()
+        return super().getTime() - self.seconds() + self.wall()
 
 
 class MonotonicTimers(ReactorBase):
@@ -62,16 +60,8 @@ class MonotonicTimers(ReactorBase):
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: A002  Twisted's name
         assert delay >= 0, f"{delay} is not greater than or equal to 0 seconds"
         clock = self.timer_clock()
-        call = TimedCall(
-            clock() + delay,
-            callable,
-            args,
-            kw,
-            self._cancelCallLater,
-            self._moveCallLaterSooner,
-            seconds=clock,
-            wall=self.seconds,
-        )
+        call = TimedCall(clock() + delay, callable, args, kw, self._cancelCallLater, self._moveCallLaterSooner, clock)
+        call.wall = self.seconds
         self._newTimedCalls.append(call)
         return call
 

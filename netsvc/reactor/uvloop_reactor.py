@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import signal
+import time
 from collections.abc import Callable
 from math import ceil, inf
 from typing import Any
@@ -32,6 +33,9 @@ from netsvc.reactor.native_connection import (
 )
 from netsvc.reactor.private_names import ReactorUnavailableError
 from netsvc.reactor.timers import LONGEST_TIMEOUT
+
+#: Seconds that timers run before uvloop serves its connections again, if each call makes the next one due.
+TIMERS_MAX = 0.001
 
 
 class UvloopReactor(LoopReactor):
@@ -248,13 +252,24 @@ class UvloopReactor(LoopReactor):
         self._timer_due = -inf
         self._flush_is_scheduled = True  # at the end of this function
         try:
-            self.runUntilCurrent()
+            self._run_due_timers()
         finally:
             if self._timer is None:  # otherwise, a call has stopped the reactor, and the loop runs the timers at once
                 self._schedule_next_timer()
             self._flush_now()
         if self.iterating:
             self.loop.stop()
+
+    def _run_due_timers(self) -> None:
+        """Run the timers that are due. For a short time, run iterations of the reactor while more of them are due.
+
+        A program that schedules each step by callLater(0) would otherwise pay for an iteration of the loop each time.
+        """
+        until = time.monotonic() + TIMERS_MAX
+        self.runUntilCurrent()
+        while self._started and not self.iterating and self.next_call_at() <= self.timer_clock()() < until:
+            self.wait_for_events(0)
+            self.runUntilCurrent()
 
     # Signals
 
