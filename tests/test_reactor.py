@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
 from pathlib import Path
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock, deferLater
 
 from netsvc.reactor import AsyncioReactor, UvloopReactor, private_names
+from netsvc.reactor.asyncio_reactor import ReactorSelector
 from netsvc.reactor.fast_udp_port import FastUDPPort
 from netsvc.reactor.loop import LoopReactor
 from netsvc.reactor.private_names import PRIVATE_NAMES, missing_names
@@ -473,3 +475,86 @@ def test_the_cost_of_a_write_does_not_grow_with_the_number_of_unsent_bytes(react
         await port.stopListening()
 
     run(scenario())
+
+
+@pytest.mark.parametrize("between", ["nothing", "pause", "iterate"])
+def test_bulk_data_comes_in_order_and_in_pieces_of_the_buffer_size(
+    reactor: LoopReactor, run: Run, between: str
+) -> None:
+    hand_over_at(reactor, 0)
+    stream = bytes(range(256)) * 8_000
+
+    class Receiver(RecordingProtocol):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: list[int] = []
+
+        def dataReceived(self, data: bytes) -> None:
+            super().dataReceived(data)
+            self.sizes.append(len(data))
+            if between == "pause":
+                self.transport.pauseProducing()
+                reactor.callLater(0, self.transport.resumeProducing)
+            elif between == "iterate" and len(self.sizes) < 5:
+                reactor.iterate(0)
+
+    async def scenario() -> None:
+        server, client = Receiver(), RecordingProtocol()
+        factory: Factory[Any] = Factory.forProtocol(lambda: server)
+        factory.noisy = False
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
+        client.transport.write(stream)
+        await server.has_received(len(stream))
+        assert server.received == stream
+        assert max(server.sizes) <= server.transport.bufferSize
+        client.transport.loseConnection()
+        await client.lost
+        await server.lost
+        await port.stopListening()
+
+    run(scenario())
+
+
+def test_a_paused_connection_is_no_reader(reactor: LoopReactor, run: Run) -> None:
+    async def scenario() -> None:
+        port, server, client = await connect_actors(reactor)
+        server.transport.pauseProducing()
+        assert server.transport not in reactor.getReaders()
+        client.transport.write(b"x")
+        await deferLater(reactor, 0.01, lambda: None)
+        assert not server.received
+        assert server.transport not in reactor.removeAll()
+        server.transport.resumeProducing()
+        await server.has_received(1)
+        reactor.addReader(client.transport)
+        reactor.addReader(port)
+        server.transport.loseConnection()
+        await client.lost
+        await server.lost
+        await port.stopListening()
+
+    run(scenario())
+
+
+def test_a_selector_of_the_asyncio_reactor_keeps_what_is_registered() -> None:
+    reactor = AsyncioReactor()
+    try:
+        selector = ReactorSelector(reactor)
+        with socket.socket() as one, socket.socket() as other:
+            key = selector.register(one, EVENT_READ, "data")
+            assert selector.get_map()[one] == selector.get_key(one.fileno()) == key
+            assert (list(selector.get_map()), len(selector.get_map())) == ([one.fileno()], 1)
+            with pytest.raises(KeyError):
+                selector.register(one, EVENT_READ)
+            with pytest.raises(KeyError):
+                selector.unregister(other)
+            with pytest.raises(ValueError, match="Invalid"):
+                selector.register(-1, EVENT_READ)
+            assert selector.modify(one, EVENT_READ | EVENT_WRITE, "more").data == "more"
+            one.close()
+            assert selector.unregister(one).events == EVENT_READ | EVENT_WRITE
+        selector.close()
+    finally:
+        reactor.loop.close()
+        reactor._poller.close()

@@ -75,7 +75,7 @@ class LoopProtocol:
         self.blocked = True
         self.slow_path = False
         self.has_push_producer = False
-        self.undelivered = b""
+        self.undelivered: bytes | memoryview = b""
         self._contexts = self.reactor.log_contexts
         self._context = self.reactor.log_context
         self._read_max: int = connection.bufferSize
@@ -108,7 +108,7 @@ class LoopProtocol:
 
     def data_received(self, data: bytes) -> None:
         if not self.reading or self.undelivered or len(data) > self._read_max:
-            self.undelivered += data
+            self.undelivered = bytes(self.undelivered) + data if self.undelivered else data
             self._deliver()
             return
         connection = self.connection
@@ -267,7 +267,8 @@ class LoopProtocol:
 
     def _deliver_pieces(self) -> None:
         while self.reading and self.undelivered:
-            data, self.undelivered = self.undelivered[: self._read_max], self.undelivered[self._read_max :]
+            view = memoryview(self.undelivered)
+            data, self.undelivered = bytes(view[: self._read_max]), view[self._read_max :]
             try:
                 self.connection.protocol.dataReceived(data)
             except BaseException as e:
@@ -401,7 +402,7 @@ class NativeConnection(FastConnection):
             descriptor = os.dup(self.fileno())  # the loop closes its own
         except OSError:
             return
-        reading, writing, undelivered = native.reading, native.writing or native.blocked, native.undelivered
+        reading, writing, undelivered = native.reading, native.writing or native.blocked, bytes(native.undelivered)
         self._forget(native)
         self.dataBuffer, self.offset = native.give_back(), 0
         self._tempDataLen = sum(map(len, self._tempDataBuffer))
