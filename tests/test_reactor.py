@@ -319,8 +319,9 @@ netsvc.reactor.uvloop.install()
 @pytest.mark.parametrize(("module", "reactor_class"), [("asyncio", "AsyncioReactor"), ("uvloop", "UvloopReactor")])
 def test_a_module_installs_its_reactor_by_twisteds_convention(module: str, reactor_class: str) -> None:
     program = (
-        f"import netsvc.reactor.{module} as module; module.install(); "
-        "from twisted.internet import reactor; print(type(reactor).__name__)"
+        f"import netsvc.reactor.{module} as module, sys; module.install(); "
+        "from twisted.internet import reactor; print(type(reactor).__name__); "
+        "assert sys.modules[type(reactor).__module__] is module"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=SECONDS, check=True)
     assert done.stdout.decode().strip() == reactor_class

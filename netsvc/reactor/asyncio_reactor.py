@@ -28,6 +28,9 @@ class AsyncioReactor(LoopReactor):
     :ivar loop_is_waiting: whether the event loop has nothing to do until an event of its own.
     """
 
+    # Twisted's tests name a reactor by the module of its class, and call install() there.
+    __module__ = "netsvc.reactor.asyncio"
+
     def __init__(self) -> None:
         self._iterating = False  # whether iterate() runs the loop, for one iteration
         self._iterate_delay: float | None = None

@@ -66,7 +66,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 }
 
 #: The suites that ``--selection`` runs.
-SELECTION = ("twisted.names", "twisted.protocols", "twisted.words", "twisted.web", "treq", "klein")
+SELECTION = ("twisted.test", "twisted.names", "twisted.protocols", "twisted.words", "twisted.web", "treq", "klein")
 
 #: Reasons for differences: patterns of tests.
 REASONS: Mapping[str, str] = {}
