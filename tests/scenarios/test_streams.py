@@ -182,10 +182,11 @@ def test_closing_a_tcp_connection_with_unread_bytes_is_clean_for_the_peer(enviro
         await connect_pair(environment, server, client)
         server.transport.pauseProducing()
         client.transport.write(b"unread")
-        second = RecordingProtocol()  # when it is connected, the bytes have arrived
-        await connect_pair(environment, second, RecordingProtocol())
+        second, its_client = RecordingProtocol(), RecordingProtocol()  # when they are connected, the bytes have arrived
+        await connect_pair(environment, second, its_client)
         second.transport.loseConnection()
         await second.lost
+        await its_client.lost
         # The kernel resets a connection that is closed with unread bytes. But Twisted's loseConnection calls shutdown
         # before close, so the peer reads the end of the stream before the reset.
         server.transport.loseConnection()
