@@ -530,3 +530,19 @@ def test_an_error_while_a_connection_is_handed_over_ends_in_connection_lost() ->
     command = [sys.executable, "-c", program, "netsvc.reactor.uvloop"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert (done.stdout, done.stderr) == ("no buffer space\n", "")
+
+
+def test_twisteds_tests_of_tcp_leave_nothing_open_if_connections_are_handed_over_at_once(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from netsvc.reactor import UvloopReactor
+UvloopReactor.hand_over_at = 0
+import netsvc.reactor.uvloop
+netsvc.reactor.uvloop.install()
+sys.argv = ["trial", "--temp-directory={tmp_path}/trial", "twisted.test.test_tcp"]
+from twisted.scripts.trial import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "PASSED" in done.stdout
