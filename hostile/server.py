@@ -100,7 +100,7 @@ def main(reactor_name: str, reports: str, *flags: str) -> None:
             "refusal_lines": refusal_lines,
             "ports": _ports(_listeners(serving)),
             "pages_port": sum(_ports([serving.pages])) if serving.pages else 0,
-            "shifts_timers": isinstance(reactor, LoopReactor),
+            "has_monotonic_timers": isinstance(reactor, LoopReactor),
             "longest_gap": watch.longest_gap(),
             "services": {counters.service: _numbers(counters) for counters in serving.counters},
         }

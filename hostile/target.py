@@ -38,7 +38,7 @@ class Target:
     :ivar pid: the id of its process; 0 if it is not known.
     :ivar ports: of its services, in the order of the table of services: tcp, chat, udp.
     :ivar pages_port: the port of the metrics and health pages; 0 if it is not known.
-    :ivar shifts_timers: whether its reactor shifts its timers if the clock is set.
+    :ivar has_monotonic_timers: whether its reactor measures its timers by the monotonic clock.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, reports: Path) -> None:
@@ -53,7 +53,7 @@ class Target:
             time.sleep(0.01)
         first = json.loads(self._report_lines()[0])
         self.ports: list[int] = first["ports"]
-        self.shifts_timers: bool = first["shifts_timers"]
+        self.has_monotonic_timers: bool = first["has_monotonic_timers"]
         self.pages_port: int = first["pages_port"]
 
     def log_lines(self, pattern: str) -> float:
@@ -157,7 +157,7 @@ class ForeignServer(Target):
     def __init__(self, ports: list[int], pid: int) -> None:
         self.ports = ports
         self.pid = pid
-        self.shifts_timers = False
+        self.has_monotonic_timers = False
         self.pages_port = 0
 
     def log_lines(self, pattern: str) -> float:

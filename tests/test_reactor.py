@@ -76,9 +76,11 @@ def run(reactor: LoopReactor) -> Run:
     return run
 
 
-async def connect_actors(reactor: LoopReactor) -> tuple[Any, RecordingProtocol, RecordingProtocol]:
+async def connect_actors(
+    reactor: LoopReactor, server: RecordingProtocol | None = None
+) -> tuple[Any, RecordingProtocol, RecordingProtocol]:
     """Open a port and connect to it. Returns the port, the server and the client."""
-    server, client = RecordingProtocol(), RecordingProtocol()
+    server, client = server or RecordingProtocol(), RecordingProtocol()
     factory: Factory[Any] = Factory.forProtocol(lambda: server)
     factory.noisy = False
     port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
@@ -500,11 +502,8 @@ def test_bulk_data_comes_in_order_and_in_pieces_of_the_buffer_size(
                 reactor.iterate(0)
 
     async def scenario() -> None:
-        server, client = Receiver(), RecordingProtocol()
-        factory: Factory[Any] = Factory.forProtocol(lambda: server)
-        factory.noisy = False
-        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), client)
+        server = Receiver()
+        port, _, client = await connect_actors(reactor, server)
         client.transport.write(stream)
         await server.has_received(len(stream))
         assert server.received == stream

@@ -70,6 +70,9 @@ def start():
 reactor.callWhenRunning(start)
 """
 
+#: The reactors that have an event loop, for the fixture ``start``.
+on_loops = pytest.mark.parametrize("start", REACTORS[1:], indirect=True)
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -101,7 +104,7 @@ def output_of(started: subprocess.Popen[str], text: str = "") -> list[str]:
 
 
 def wait_until_idle(started: subprocess.Popen[str]) -> None:
-    """Wait until a program has printed a line, and after that waits for an event."""
+    """Wait until a program has printed a line and then sleeps, because it waits for an event."""
     assert started.stdout is not None
     assert started.stdout.readline()
     stat = Path(f"/proc/{started.pid}/stat")
@@ -182,9 +185,9 @@ def test_the_reactor_runs_in_a_thread_that_is_not_the_main_thread(start: Start) 
 # asyncio
 
 
-@pytest.mark.parametrize("name", REACTORS[1:])
-def test_programs_that_use_asyncio_recognise_the_reactor(name: str) -> None:
-    program = PRELUDE + textwrap.dedent("""
+@on_loops
+def test_programs_that_use_asyncio_recognise_the_reactor(start: Start) -> None:
+    started = start("""
         import asyncio
         from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
@@ -211,15 +214,12 @@ def test_programs_that_use_asyncio_recognise_the_reactor(name: str) -> None:
         reactor.run()
         task.result()
     """)
-    done = subprocess.run(
-        [sys.executable, "-c", program, name], capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    assert (done.stdout, done.stderr) == ("hello\n", "")
+    assert output_of(started) == ["hello"]
 
 
-@pytest.mark.parametrize("name", REACTORS[1:])
-def test_a_process_of_asyncio_does_not_hide_the_end_of_one_of_twisted(name: str) -> None:
-    program = PRELUDE + textwrap.dedent("""
+@on_loops
+def test_a_process_of_asyncio_does_not_hide_the_end_of_one_of_twisted(start: Start) -> None:
+    started = start("""
         import asyncio
         from twisted.internet import protocol
 
@@ -236,10 +236,7 @@ def test_a_process_of_asyncio_does_not_hide_the_end_of_one_of_twisted(name: str)
         task = reactor._asyncioEventloop.create_task(main())
         reactor.run()
     """)
-    done = subprocess.run(
-        [sys.executable, "-c", program, name], capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    assert (done.stdout, done.stderr) == ("asyncio 3\ntwisted 4\n", "")
+    assert output_of(started) == ["asyncio 3", "twisted 4"]
 
 
 def test_many_processes_that_end_at_once_are_all_noticed(start: Start) -> None:
@@ -512,11 +509,10 @@ def test_connections_are_closed_when_run_returns(start: Start) -> None:
     assert output_of(started)[-1:] == ["b''"]
 
 
-def test_an_error_while_a_connection_is_handed_over_ends_in_connection_lost() -> None:
-    program = (
-        PRELUDE
-        + ACTIVE_CONNECTION
-        + textwrap.dedent("""
+@pytest.mark.parametrize("start", ["netsvc.reactor.uvloop"], indirect=True)
+def test_an_error_while_a_connection_is_handed_over_ends_in_connection_lost(start: Start) -> None:
+    started = start(
+        """
         def fail():
             raise OSError("no buffer space")
 
@@ -525,11 +521,10 @@ def test_an_error_while_a_connection_is_handed_over_ends_in_connection_lost() ->
         Echo.connectionLost = lambda self, reason: (say(reason.value), reactor.stop())
         Client.connectionLost = lambda self, reason: None
         reactor.run()
-    """)
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
     )
-    command = [sys.executable, "-c", program, "netsvc.reactor.uvloop"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert (done.stdout, done.stderr) == ("no buffer space\n", "")
+    assert output_of(started) == ["no buffer space"]
 
 
 def test_twisteds_tests_of_tcp_leave_nothing_open_if_connections_are_handed_over_at_once(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bench.measure import free_port
 from bench.servers.run import REACTORS
 
 LOAD = [sys.executable, "-S", str(Path(__file__).with_name("blocking_load.py"))]
@@ -112,20 +113,15 @@ def redis(_: Any, done: Callable[[float], None]) -> None:
     import txredisapi
     from twisted.internet.defer import inlineCallbacks
 
-    folder = tempfile.mkdtemp()
-    path = f"{folder}/redis.sock"
+    port = free_port()
     server = subprocess.Popen(
-        ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder], stdout=subprocess.DEVNULL
+        ["redis-server", "--port", str(port), "--save", "", "--dir", tempfile.mkdtemp()], stdout=subprocess.DEVNULL
     )
-    listing = f"{folder}/commands"
-    Path(listing).write_text("".join(f"RPUSH list {' '.join(['element'] * 1_000)}\n" for _ in range(100)))
-    while not os.path.exists(path):
+    client = ["redis-cli", "-p", str(port)]
+    while subprocess.run([*client, "ping"], capture_output=True, check=False).returncode:
         time.sleep(0.01)
-    tcp = subprocess.Popen(["redis-cli", "-s", path], stdin=open(listing), stdout=subprocess.DEVNULL)  # noqa: SIM115
-    tcp.wait()
-    subprocess.run(["redis-cli", "-s", path, "config", "set", "port", "0"], capture_output=True, check=False)
-    port = _free_port()
-    subprocess.run(["redis-cli", "-s", path, "config", "set", "port", str(port)], capture_output=True, check=True)
+    commands = f"RPUSH list {' '.join(['element'] * 1_000)}\n" * 100
+    subprocess.run(client, input=commands, text=True, stdout=subprocess.DEVNULL, check=True)
 
     @inlineCallbacks
     def read() -> Any:
@@ -137,15 +133,6 @@ def redis(_: Any, done: Callable[[float], None]) -> None:
         done(300_000)
 
     read()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        number: int = opened.getsockname()[1]
-        return number
 
 
 def _site() -> Any:

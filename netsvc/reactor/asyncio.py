@@ -14,12 +14,11 @@ __all__ = ["AsyncioReactor", "install"]
 
 
 def install() -> None:
-    """Make a :class:`AsyncioReactor` the global reactor.
+    """Make an :class:`AsyncioReactor` the global reactor.
 
     Call it before anything imports ``twisted.internet.reactor``.
 
-    :raises SystemExit: if the system or Twisted lacks what the reactor needs; the
-        message is one line.
+    :raises SystemExit: if the system or Twisted lacks what the reactor needs; the message is one line.
     """
     install_reactor("AsyncioReactor")
 

@@ -87,24 +87,12 @@ class AsyncioReactor(LoopReactor):
         super().crash()
         self.loop.stop()
 
-    def doIteration(self, delay: float | None) -> None:
-        """Run one iteration of the event loop, or if it is running, of the reactor alone.
-
-        Within a callback, asyncio's own callbacks have to wait: an event loop cannot run within itself.
-        """
-        if self.loop.is_running():
-            if self.unflushed:
-                self.flush_all()
-                delay = 0 if self.unflushed else delay
-            self.wait_for_events(delay)
-            return
+    def _run_loop_once(self, delay: float | None) -> None:
         self._iterating, self._iterate_delay = True, delay
         try:
             self.loop.run_forever()
         finally:
             self._iterating, self._iterate_delay = False, None
-
-    doPoll = doIteration
 
 
 class GuestLoop(asyncio.SelectorEventLoop):

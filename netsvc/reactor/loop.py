@@ -1,4 +1,4 @@
-"""What the reactors have in common: EPollReactor's descriptors and timers, run by an asyncio event loop.
+"""The common base of the reactors: EPollReactor's descriptors and timers, run by an asyncio event loop.
 
 Compared with Twisted's EPollReactor:
 
@@ -6,7 +6,7 @@ Compared with Twisted's EPollReactor:
   registered for write events. This saves two system calls and one iteration for each write.
 - Log prefixes are computed only when something is logged (:mod:`netsvc.reactor.log_context`).
 - Timers are measured by the monotonic clock (:mod:`netsvc.reactor.timers`).
-- Child processes are reaped whoever handles SIGCHLD (:mod:`netsvc.reactor.child_exit`).
+- Child processes are reaped even if another handler receives SIGCHLD (:mod:`netsvc.reactor.child_exit`).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ check()
 class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     """EPollReactor on an asyncio event loop.
 
-    It is an AsyncioSelectorReactor as well, because programs that use asyncio ask for that class. It inherits nothing
-    but the name from there.
+    It is an AsyncioSelectorReactor as well, because programs that use asyncio ask for that class. It uses none of its
+    methods.
 
     :ivar loop: the event loop, which is also the current event loop of the thread that creates the reactor.
     :ivar paused: the connections that have paused reading and are still registered for read events, with the number of
@@ -86,6 +86,26 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     def iterate(self, delay: float = 0.0) -> None:
         self.runUntilCurrent()
         self.doIteration(delay)
+
+    def doIteration(self, delay: float | None) -> None:
+        """Wait for events for at most ``delay`` seconds, or without limit, and handle them.
+
+        Within a callback, asyncio's own callbacks have to wait: an event loop cannot run within itself.
+        """
+        if not self.loop.is_running():
+            self._run_loop_once(delay)
+            return
+        if self.unflushed:
+            self.flush_all()
+            delay = 0 if self.unflushed else delay
+        self.wait_for_events(delay)
+
+    def doPoll(self, timeout: float | None) -> None:
+        self.doIteration(timeout)
+
+    @abstractmethod
+    def _run_loop_once(self, delay: float | None) -> None:
+        """Run the event loop until something has happened, or for ``delay`` seconds."""
 
     # Events
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -42,6 +43,7 @@ class ReactorUnavailableError(NetsvcError, ImportError):
     """The reactors cannot be used here. The text is one line, for the user."""
 
 
+@cache
 def check() -> None:
     """Check that the system and Twisted have what the reactors need.
 

@@ -112,19 +112,12 @@ class UvloopReactor(LoopReactor):
         self.loop.stop()
 
     def doIteration(self, delay: float | None) -> None:
-        """Wait for events for at most ``delay`` seconds and handle them.
-
-        uvloop cannot run within itself. For that reason, connections that were handed over to it are taken back.
-        Within a callback, asyncio's own callbacks have to wait.
-        """
+        """Take back the connections that were handed over, because uvloop cannot run within itself. Then iterate."""
         for connection in list(self.native_connections):
             connection.take_back()
-        if self.loop.is_running():
-            if self.unflushed:
-                self.flush_all()
-                delay = 0 if self.unflushed else delay
-            self.wait_for_events(delay)
-            return
+        super().doIteration(delay)
+
+    def _run_loop_once(self, delay: float | None) -> None:
         timer = None if delay is None else self.loop.call_later(delay, self.loop.stop)
         self.iterating = True
         try:
@@ -134,8 +127,6 @@ class UvloopReactor(LoopReactor):
             if timer is not None:
                 timer.cancel()
             self._schedule_next_timer()
-
-    doPoll = doIteration
 
     def _handle_events(self) -> None:
         self._flush_is_scheduled = True  # at the end of this function

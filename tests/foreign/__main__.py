@@ -6,7 +6,7 @@
 
 A test that differs is run again, on each reactor in a process of its own, up to three times: a test that fails now and
 then on EPollReactor says nothing about a reactor. At the end, the command prints a table in Markdown and each
-difference. Exit status 1 means that there are differences without a reason in ``REASONS``.
+difference. Exit status 1 means that there are differences.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tests.foreign.trial_outcomes import FAILED, PASSED, SKIPPED, STARTED
@@ -30,7 +29,7 @@ from tests.foreign.trial_outcomes import FAILED, PASSED, SKIPPED, STARTED
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".foreign"
 
-#: What is installed: the suites, and what their tests need.
+#: The packages to install: the suites, and those that their tests need.
 PACKAGES = ("twisted[all_non_platform,test]", "autobahn[twisted]", "foolscap", "httpbin", "klein", "treq", "trustme")
 
 BASELINE = "twisted.internet.epollreactor"
@@ -67,9 +66,6 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 
 #: The suites that ``--selection`` runs.
 SELECTION = ("twisted.test", "twisted.names", "twisted.protocols", "twisted.words", "twisted.web", "treq", "klein")
-
-#: Reasons for differences: patterns of tests.
-REASONS: Mapping[str, str] = {}
 
 #: Seconds after which a suite is ended.
 LIMIT = 900
@@ -112,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             comparisons.append(comparison)
             out(f"{name}: {len(comparison.outcomes[BASELINE])} tests, differences: {comparison.differences}")
     out("\n" + table(version, comparisons))
-    return 1 if any(not reason_of(test) for test in all_differences(comparisons)) else 0
+    return 1 if all_differences(comparisons) else 0
 
 
 def out(text: str) -> None:
@@ -193,10 +189,6 @@ def all_differences(comparisons: Iterable[Comparison]) -> set[str]:
     return {test for comparison in comparisons for tests in comparison.differences.values() for test in tests}
 
 
-def reason_of(test: str) -> str:
-    return next((reason for pattern, reason in REASONS.items() if fnmatchcase(test, pattern)), "")
-
-
 def table(version: str, comparisons: Sequence[Comparison]) -> str:
     """Return the result as a Markdown table, followed by a list of the differences."""
     lines = [
@@ -210,7 +202,7 @@ def table(version: str, comparisons: Sequence[Comparison]) -> str:
         total.update(counts)
         lines.append(row(each.suite, counts))
     lines.append(row("all", total))
-    lines += [f"- `{test}`: {reason_of(test) or 'no reason known'}" for test in sorted(all_differences(comparisons))]
+    lines += [f"- `{test}`" for test in sorted(all_differences(comparisons))]
     return "\n".join(lines)
 
 
