@@ -516,6 +516,55 @@ def test_bulk_data_comes_in_order_and_in_pieces_of_the_buffer_size(
     run(scenario())
 
 
+@on_uvloop
+def test_a_connection_that_was_taken_back_receives_nothing_while_it_is_paused(reactor: LoopReactor, run: Run) -> None:
+    hand_over_at(reactor, 0)
+    stream = bytes(range(256)) * 8_000
+
+    class Receiver(RecordingProtocol):
+        def __init__(self) -> None:
+            super().__init__()
+            self.paused = False
+            self.sizes: list[int] = []
+
+        def dataReceived(self, data: bytes) -> None:
+            assert not self.paused
+            super().dataReceived(data)
+            self.sizes.append(len(data))
+            if len(self.sizes) == 1:
+                self.transport.pauseProducing()
+                reactor.iterate(0)
+                assert self.transport.native is None
+                assert self.transport._undelivered
+                self.transport.resumeProducing()
+                self.pause_for_a_while()
+
+        def pause_for_a_while(self) -> None:
+            """Pause while the socket is readable."""
+            self.paused = True
+            self.transport.pauseProducing()
+            reactor.callLater(0.01, self.resume)
+
+        def resume(self) -> None:
+            self.paused = False
+            self.transport.resumeProducing()
+
+    async def scenario() -> None:
+        server = Receiver()
+        port, _, client = await connect_actors(reactor, server)
+        await deferLater(reactor, 0, lambda: None)
+        client.transport.write(stream)
+        await server.has_received(len(stream))
+        assert server.received == stream
+        assert max(server.sizes) <= server.transport.bufferSize
+        client.transport.loseConnection()
+        await client.lost
+        await server.lost
+        await port.stopListening()
+
+    run(scenario())
+
+
 def test_a_paused_connection_is_no_reader(reactor: LoopReactor, run: Run) -> None:
     async def scenario() -> None:
         port, server, client = await connect_actors(reactor)

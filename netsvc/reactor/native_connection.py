@@ -333,8 +333,7 @@ class NativeConnection(FastConnection):
 
     def doRead(self) -> Any:
         if self._undelivered:
-            data, self._undelivered = self._undelivered, b""
-            return self._dataReceived(data)
+            return self._deliver_one_piece()
         self._count_io()
         return super().doRead()
 
@@ -420,6 +419,15 @@ class NativeConnection(FastConnection):
     def _read_undelivered(self) -> None:
         if self._undelivered and self.connected and self.fileno() in self.reactor._reads:
             self.reactor._doReadOrWrite(self, self.fileno(), EPOLLIN)
+
+    def _deliver_one_piece(self) -> Any:
+        """Let the protocol receive as many undelivered bytes as Twisted would read, unless reading is paused."""
+        if self.reactor.ignores_read_of(self):
+            return None
+        data, self._undelivered = self._undelivered[: self.bufferSize], self._undelivered[self.bufferSize :]
+        if self._undelivered:
+            self.reactor.callFromThread(self._read_undelivered)
+        return self._dataReceived(data)
 
     def _forget(self, native: LoopProtocol) -> None:
         """Forget the loop's protocol, and the write method if it is the loop's: an application may have replaced it."""
