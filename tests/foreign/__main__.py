@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,13 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.foreign.environment import environment
 from tests.foreign.trial_outcomes import FAILED, PASSED, SKIPPED, STARTED
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENTS = ROOT / ".foreign"
-
-#: The packages to install: the suites, and those that their tests need.
-PACKAGES = ("twisted[all_non_platform,test]", "autobahn[twisted]", "foolscap", "httpbin", "klein", "treq", "trustme")
 
 BASELINE = "twisted.internet.epollreactor"
 REACTORS = ("netsvc.reactor.asyncio", "netsvc.reactor.uvloop")
@@ -123,20 +117,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--selection", action="store_true", help="run what fits into four minutes")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes at the same time (2)")
     return parser
-
-
-def environment(python: str) -> Path:
-    """Return the Python of an environment that has the suites. Create it if it does not exist."""
-    version = subprocess.check_output([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], text=True)
-    folder = ENVIRONMENTS / version.strip()
-    installed = folder / "installed.txt"
-    if not installed.exists() or installed.read_text().split() != list(PACKAGES):
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([python, "-m", "venv", folder], check=True)
-        pip: list[str | Path] = [folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "-e", f"{ROOT}[fast]", *PACKAGES], check=True)
-        installed.write_text("\n".join(PACKAGES))
-    return folder / "bin" / "python"
 
 
 class Runs:
