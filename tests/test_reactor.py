@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
@@ -28,6 +29,7 @@ from netsvc.reactor.fast_udp_port import FastUDPPort
 from netsvc.reactor.loop import LoopReactor
 from netsvc.reactor.private_names import PRIVATE_NAMES, missing_names
 from netsvc.reactor.timers import TimedCall
+from netsvc.reactor.uvloop_reactor import HANDOVERS_MAX
 from tests.programs import SECONDS
 from tests.scenarios.protocols import RecordingDatagramProtocol, RecordingProtocol
 
@@ -117,6 +119,31 @@ def test_a_connection_is_handed_over_at_its_twelfth_read_or_write(reactor: LoopR
         assert server.events == client.events == ["connected", "lost: ConnectionDone"]
         await port.stopListening()
         assert not reactor.native_connections
+
+    run(scenario())
+
+
+@on_uvloop
+def test_connections_that_become_active_at_once_are_handed_over_in_groups(reactor: UvloopReactor, run: Run) -> None:
+    reactor.hand_over_at = 1
+    factory: Factory[Any] = Factory.forProtocol(RecordingProtocol)
+    factory.noisy = False
+
+    async def scenario() -> None:
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        clients = [await connectProtocol(endpoint, RecordingProtocol()) for _ in range(100)]
+        for client in clients:
+            client.transport.write(b"x")
+        numbers = [0]
+        while numbers[-1] < 200:  # both ends of each connection
+            await deferLater(reactor, 0, lambda: None)
+            numbers.append(len(reactor.native_connections))
+        assert max(after - before for before, after in pairwise(numbers)) == HANDOVERS_MAX
+        for client in clients:
+            client.transport.loseConnection()
+            await client.lost
+        await port.stopListening()
 
     run(scenario())
 

@@ -344,9 +344,9 @@ class NativeConnection(FastConnection):
     def _count_io(self) -> None:
         self._io_count += 1
         if self._io_count == self.reactor.hand_over_at:
-            self.reactor.call_soon(self._hand_over)
+            self.reactor.hand_over_soon(self)
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
         """Hand the socket over to the loop, if the connection is still open and reading."""
         if not self.connected or self.disconnecting or self._aborting or self.native is not None:
             return
@@ -461,7 +461,7 @@ class NativeConnection(FastConnection):
         if self._undelivered:
             self.reactor.callFromThread(self._read_undelivered)
         if self._io_count == self.reactor.hand_over_at:  # hand_over_at is 0: before the first read
-            self.reactor.call_soon(self._hand_over)
+            self.reactor.hand_over_soon(self)
 
     def stopReading(self) -> None:
         if self.native is not None:

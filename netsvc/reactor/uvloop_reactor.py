@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from math import ceil, inf
 from typing import Any
@@ -36,6 +37,10 @@ from netsvc.reactor.timers import LONGEST_TIMEOUT
 
 #: Seconds that timers run before uvloop serves its connections again, if each call makes the next one due.
 TIMERS_MAX = 0.001
+
+#: Connections that are handed over in one iteration of the loop. Each handover needs 1.3 KiB until it is complete, and
+#: Python keeps that memory. With 3,000 connections at once it kept 4 MiB.
+HANDOVERS_MAX = 64
 
 
 class UvloopReactor(LoopReactor):
@@ -62,6 +67,7 @@ class UvloopReactor(LoopReactor):
         self.log_contexts = theContextTracker.currentContext().contexts
         self.log_context = LogContext(self.log_contexts)
         self._native_unflushed: list[LoopProtocol] = []
+        self._active: deque[NativeConnection] = deque()  # to be handed over
         self._flush_is_scheduled = False
         self.iterating = False
         self._timer_due = inf  # the time at which the loop runs Twisted's timers
@@ -136,6 +142,21 @@ class UvloopReactor(LoopReactor):
             self._run_timers()
         if self.iterating:
             self.loop.stop()
+
+    # Handovers
+
+    def hand_over_soon(self, connection: NativeConnection) -> None:
+        """Hand a connection over to uvloop in one of the next iterations of the loop."""
+        self._active.append(connection)
+        if len(self._active) == 1:
+            self.call_soon(self._hand_over_some)
+
+    def _hand_over_some(self) -> None:
+        connections = [self._active.popleft() for _ in range(min(HANDOVERS_MAX, len(self._active)))]
+        if self._active:
+            self.call_soon(self._hand_over_some)
+        for connection in connections:
+            connection.hand_over()
 
     # Writes
 
