@@ -11,7 +11,7 @@ ENVIRONMENTS = ROOT / ".foreign"
 
 #: The packages to install: those that are tested, and those that their tests need.
 PACKAGES = (
-    *("twisted[all_non_platform,test]", "autobahn[twisted]", "foolscap", "httpbin", "klein", "treq", "trustme"),
+    *("twisted[conch,http2,serial,test,tls]", "autobahn[twisted]", "foolscap", "httpbin", "klein", "treq", "trustme"),
     *("aiohttp", "crochet", "httpx", "scrapy"),
 )
 
