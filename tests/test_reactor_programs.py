@@ -541,3 +541,322 @@ run()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stdout
     assert "PASSED" in done.stdout
+
+
+def test_iterations_within_callbacks_send_each_byte_once(start: Start) -> None:
+    """The socket of a connection with unsent bytes becomes writable while another connection calls iterate."""
+    started = start(
+        """
+        import socket
+        import threading
+
+        DATA = b"".join(b"%07d\\n" % number for number in range(2_000_000))
+
+        def then(client, connection):
+            reactor.callInThread(read, connection.transport.getHost().port)
+
+        def read(port):
+            slow = socket.create_connection(("127.0.0.1", port))
+            for _ in range(20):
+                slow.sendall(b"x")
+                slow.recv(1)
+            fast = socket.create_connection(("127.0.0.1", port))
+            for _ in range(20):
+                fast.sendall(b"x")
+                fast.recv(1)
+            received = b""
+            slow.sendall(b"all")
+            for _ in range(3):
+                received += slow.recv(1 << 20)
+            blocked, go_on = threading.Event(), threading.Event()
+            reactor.callFromThread(lambda: (blocked.set(), go_on.wait()))
+            blocked.wait()
+            fast.sendall(b"iterate")
+            slow.setblocking(False)
+            try:
+                while True:
+                    received += slow.recv(1 << 20)
+            except BlockingIOError:
+                slow.setblocking(True)
+            go_on.set()
+            while len(received) < len(DATA):
+                received += slow.recv(1 << 20)
+            slow.settimeout(0.2)
+            try:
+                more = slow.recv(1)
+            except TimeoutError:
+                more = b""
+            say(received == DATA, more)
+            reactor.callFromThread(reactor.stop)
+
+        def received(self, data):
+            if data == b"all":
+                self.transport.write(DATA)
+            elif b"iterate" in data:
+                reactor.iterate(0)
+            else:
+                self.transport.write(data)
+
+        Echo.dataReceived = received
+        Client.connectionLost = lambda self, reason: None
+        reactor.run()
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started) == ["True b''"]
+
+
+def test_a_socket_that_a_program_has_kept_can_be_used_after_an_iteration_within_a_callback(start: Start) -> None:
+    started = start(
+        """
+        def then(client, connection):
+            kept = client.transport.getHandle()
+            reactor.iterate(0)
+            say(kept.getpeername()[0], kept.fileno() == client.transport.fileno())
+            reactor.stop()
+
+        Client.connectionLost = lambda self, reason: None
+        reactor.run()
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started) == ["127.0.0.1 True"]
+
+
+@on_loops
+def test_an_iteration_within_a_callback_waits_although_asyncio_has_something_to_do(start: Start) -> None:
+    started = start("""
+        import os
+
+        readable, writable = os.pipe()
+        os.write(writable, b"x")
+        loop = reactor._asyncioEventloop
+
+        def read():
+            loop.remove_reader(readable)
+            say("read", os.read(readable, 1).decode())
+            reactor.stop()
+
+        def iterate():
+            loop.add_reader(readable, read)
+            ended = []
+            reactor.callLater(0.2, ended.append, True)
+            iterations = 0
+            while not ended:
+                reactor.iterate(0.1)
+                iterations += 1
+            say(iterations < 10)
+
+        reactor.callLater(0, iterate)
+        reactor.run()
+    """)
+    assert output_of(started) == ["True", "read x"]
+
+
+# Reasons of loss, and the end
+
+
+def test_a_failed_write_is_a_lost_connection(start: Start) -> None:
+    started = start(
+        """
+        import socket
+        import struct
+
+        def then(client, connection):
+            opened = client.transport.getHandle()
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.transport.stopReading()
+            connection.transport.pauseProducing()
+            client.transport.abortConnection()
+            reactor.callLater(0.05, write, connection)
+
+        def write(connection):
+            connection.transport.write(b"x")
+            connection.transport.loseConnection()
+
+        def lost(self, reason):
+            say(reason.type.__name__)
+            reactor.stop()
+
+        Echo.connectionLost = lost
+        Client.connectionLost = lambda self, reason: None
+        reactor.run()
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started) == ["ConnectionLost"]
+
+
+def test_an_exception_of_a_protocol_closes_the_connection_even_if_it_means_a_half_close(start: Start) -> None:
+    started = start(
+        """
+        from zope.interface import implementer
+        from twisted.internet.error import ConnectionDone
+        from twisted.internet.interfaces import IHalfCloseableProtocol
+
+        implementer(IHalfCloseableProtocol)(Echo)
+
+        def then(client, connection):
+            def fail(data):
+                raise ConnectionDone
+
+            connection.dataReceived = fail
+            client.transport.write(b"x")
+
+        def lost(self, reason):
+            say(reason.type.__name__)
+            reactor.stop()
+
+        Echo.readConnectionLost = lambda self: say("half-closed")
+        Echo.connectionLost = lost
+        Client.connectionLost = lambda self, reason: None
+        reactor.run()
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert started.communicate(timeout=SECONDS)[0] == "ConnectionDone\n"
+
+
+def test_nothing_is_called_after_crash_until_the_next_run(start: Start) -> None:
+    started = start("""
+        def crash():
+            reactor.crash()
+            reactor.callLater(0, say, "timer")
+            reactor.callFromThread(say, "call")
+            reactor.callLater(0, reactor.stop)
+
+        reactor.callLater(0, crash)
+        reactor.run()
+        say("crashed")
+        reactor.run()
+    """)
+    lines = output_of(started)
+    assert (lines[0], sorted(lines[1:])) == ("crashed", ["call", "timer"])
+
+
+def test_bytes_are_sent_although_another_connection_was_interrupted(start: Start) -> None:
+    started = start(
+        """
+        import socket
+        import threading
+
+        interrupted = threading.Event()
+
+        def then(client, connection):
+            reactor.callInThread(ask, connection.transport.getHost().port)
+
+        def ask(port):
+            other, *active = (socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(3))
+            for each in active * 20:
+                each.sendall(b"x")
+                each.recv(1)
+            other.sendall(b"interrupt")
+            other.recv(1)
+            other.close()
+            interrupted.wait()
+            for each in active * 2:
+                each.sendall(b"y")
+                each.recv(1)
+            say("answered")
+            reactor.callFromThread(reactor.stop)
+
+        def received(self, data):
+            self.transport.write(data)
+            if data == b"interrupt":
+                self.connectionLost = interrupt
+
+        def interrupt(reason):
+            interrupted.set()
+            raise KeyboardInterrupt
+
+        Echo.dataReceived = received
+        Echo.connectionLost = Client.connectionLost = lambda self, reason: None
+        reactor.run(installSignalHandlers=False)
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert started.communicate(timeout=SECONDS)[0] == "answered\n"
+
+
+@on_loops
+def test_a_process_of_asyncio_that_was_started_before_run_ends(start: Start) -> None:
+    started = start("""
+        import asyncio
+
+        loop = reactor._asyncioEventloop
+        process = loop.run_until_complete(asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE))
+
+        async def wait():
+            process.stdin.close()
+            say("ended", await process.wait())
+            reactor.stop()
+
+        reactor.callLater(0, lambda: loop.create_task(wait()))
+        reactor.run()
+    """)
+    assert output_of(started) == ["ended 0"]
+
+
+# Calls and contexts
+
+
+def test_a_thread_that_a_callback_has_started_logs_with_the_prefix_of_the_connection(start: Start) -> None:
+    started = start(
+        """
+        import threading
+        from twisted.internet.threads import deferToThread
+        from twisted.python import log
+
+        log.addObserver(lambda event: event["message"] == ("in a thread",) and say(event["system"]))
+        go_on = threading.Event()
+
+        def work():
+            go_on.wait()
+            log.msg("in a thread")
+
+        def then(client, connection):
+            def received(data):
+                deferToThread(work).addBoth(lambda _: reactor.stop())
+                reactor.callLater(0, go_on.set)
+
+            connection.dataReceived = received
+            connection.transport.logstr = "the connection"
+            client.transport.write(b"x")
+
+        Client.connectionLost = lambda self, reason: None
+        reactor.run()
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started) == ["the connection"]
+
+
+def test_context_variables_that_a_callback_sets_are_visible_after_run(start: Start) -> None:
+    started = start("""
+        import contextvars
+
+        variable = contextvars.ContextVar("variable", default="default")
+        reactor.callLater(0, lambda: (variable.set("set"), reactor.stop()))
+        reactor.run()
+        say(variable.get())
+    """)
+    assert output_of(started) == ["set"]
+
+
+def test_a_paused_connection_does_not_call_a_replaced_method(start: Start) -> None:
+    started = start(
+        """
+        def then(client, connection):
+            transport = connection.transport
+            transport.doRead = lambda: say("called")
+            transport.stopReading()
+            client.transport.write(b"x")
+            reactor.callLater(0.05, reactor.stop)
+
+        Client.connectionLost = lambda self, reason: None
+        reactor.run()
+        say("stopped")
+    """,
+        PRELUDE + ACTIVE_CONNECTION,
+    )
+    assert output_of(started) == ["stopped"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import Context
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
@@ -47,12 +47,14 @@ class AsyncioReactor(LoopReactor):
         :param timeout: the seconds until the event loop has something to do at the latest; None for no limit.
         :return: descriptors and event masks of the events that belong to the event loop.
         """
+        self._selector.resume()
         until = None if timeout is None else time.monotonic() + timeout
         self.loop_is_waiting = True
         while True:
             events = self._run_iteration(timeout)
             if events or not self.loop_is_waiting or self._iterating:
                 break
+            self._selector.resume()
             if until is not None:
                 timeout = until - time.monotonic()
                 if timeout <= 0:
@@ -75,6 +77,9 @@ class AsyncioReactor(LoopReactor):
         events = self.wait_for_events(limit)
         self.runUntilCurrent()
         return events
+
+    def _postpone(self, events: list[tuple[int, int]]) -> None:
+        self._selector.postpone(fd for fd, _ in events)
 
     def _events_max(self) -> int:
         return len(self._selectables) + len(self._selector.keys) or 1
@@ -133,6 +138,7 @@ class ReactorSelector(BaseSelector):
         self._reactor = reactor
         self._poller = reactor._poller
         self.keys: dict[int, SelectorKey] = {}
+        self._postponed: set[int] = set()
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> SelectorKey:
         fd = _descriptor(fileobj)
@@ -144,14 +150,17 @@ class ReactorSelector(BaseSelector):
 
     def unregister(self, fileobj: FileDescriptorLike) -> SelectorKey:
         key = self.keys.pop(self._registered(fileobj))
-        with suppress(OSError, ValueError):  # the descriptor or the epoll has been closed
-            self._poller.unregister(key.fd)
+        if key.fd in self._postponed:
+            self._postponed.remove(key.fd)
+        else:
+            with suppress(OSError, ValueError):  # the descriptor or the epoll has been closed
+                self._poller.unregister(key.fd)
         return key
 
     def modify(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> SelectorKey:
         fd = self._registered(fileobj)
         key = self.keys[fd]
-        if key.events != events:
+        if key.events != events and fd not in self._postponed:
             self._poller.modify(fd, _to_epoll(events))
         key = self.keys[fd] = key._replace(events=events, data=data)
         return key
@@ -163,6 +172,21 @@ class ReactorSelector(BaseSelector):
             if key is not None:  # otherwise, it was unregistered meanwhile
                 ready.append((key, key.events & _from_epoll(event)))
         return ready
+
+    def postpone(self, descriptors: Iterable[int]) -> None:
+        """Stop watching descriptors that are ready, until :meth:`resume`.
+
+        Within a callback the event loop cannot serve them, and an iteration there would return at once each time.
+        """
+        for fd in self.keys.keys() & set(descriptors):
+            self._poller.unregister(fd)
+            self._postponed.add(fd)
+
+    def resume(self) -> None:
+        """Watch the postponed descriptors again."""
+        while self._postponed:
+            fd = self._postponed.pop()
+            self._poller.register(fd, _to_epoll(self.keys[fd].events))
 
     def get_map(self) -> Mapping[FileDescriptorLike, SelectorKey]:
         return _KeysByObject(self, self.keys)

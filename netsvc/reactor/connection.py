@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import ENOBUFS, EWOULDBLOCK
+from errno import EWOULDBLOCK
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp
@@ -22,7 +22,7 @@ class FastConnection(_Base):
     reactor: Any
 
     def stopReading(self) -> None:
-        if self.connected:
+        if self.connected and "doRead" not in self.__dict__:
             self.reactor.pause_reader(self)
         else:
             super().stopReading()
@@ -40,37 +40,38 @@ class FastConnection(_Base):
             return
         self._tempDataBuffer.append(data)
         self._tempDataLen += len(data)
-        self.startWriting()
+        reactor = self.reactor
+        if self not in reactor.unflushed:
+            reactor.flush_soon(self)
 
-    def doWrite(self) -> Any:
+    def send_unsent(self) -> bool:
+        """Send the written bytes, if that is all there is to do.
+
+        :return: False if ``doWrite`` has to do it, or the rest of it.
+        """
         unsent = self._tempDataBuffer
+        attributes = self.__dict__
         if (
             len(unsent) != 1
             or self.dataBuffer
             or self.producer is not None
             or self.disconnecting
             or self._writeDisconnecting
+            or "doWrite" in attributes  # the application has replaced one of them
+            or "writeSomeData" in attributes
         ):
-            return super().doWrite()
+            return False
         data = unsent[0]
-        sent = self.writeSomeData(data)
-        if type(sent) is not int or sent < 0:
-            return sent
+        try:
+            sent = self.socket.send(data)
+        except OSError:
+            return False  # doWrite gets the error as well
         unsent.clear()
         self._tempDataLen = 0
         if sent < len(data):
             self.dataBuffer, self.offset = data, sent
-        else:
-            self.stopWriting()
-        return None
-
-    def writeSomeData(self, data: bytes) -> Any:
-        if len(data) > self.SEND_LIMIT:
-            return super().writeSomeData(data)
-        try:
-            return self.socket.send(data)
-        except OSError as e:
-            return 0 if e.errno in (EWOULDBLOCK, ENOBUFS) else main.CONNECTION_LOST
+            return False
+        return True
 
     def doRead(self) -> Any:
         if self.reactor.paused and self.reactor.ignores_read_of(self):

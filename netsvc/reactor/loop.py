@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from abc import abstractmethod
-from contextlib import suppress
+from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN
 from typing import Any, cast
 
@@ -30,9 +30,9 @@ from twisted.python import log
 from twisted.python.context import theContextTracker
 
 from netsvc.reactor.child_exit import ChildExit
-from netsvc.reactor.connection import FastConnector, FastServer
+from netsvc.reactor.connection import FastConnection, FastConnector, FastServer
 from netsvc.reactor.fast_udp_port import FastMulticastPort, FastUDPPort
-from netsvc.reactor.log_context import LogContext
+from netsvc.reactor.log_context import LogContext, current_log_context
 from netsvc.reactor.private_names import check
 from netsvc.reactor.tcp_port import BoundedPort
 from netsvc.reactor.timers import MonotonicTimers
@@ -55,6 +55,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     run = ReactorBase.run
     stop = ReactorBase.stop
     crash = ReactorBase.crash
+    iterate = ReactorBase.iterate
     callFromThread = ReactorBase.callFromThread  # type: ignore[assignment]
     _moveCallLaterSooner = ReactorBase._moveCallLaterSooner
 
@@ -83,10 +84,6 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
             with self._logger.failuresHandled("Unexpected error in main loop."):
                 self.loop.run_forever()
 
-    def iterate(self, delay: float = 0.0) -> None:
-        self.runUntilCurrent()
-        self.doIteration(delay)
-
     def doIteration(self, delay: float | None) -> None:
         """Wait for events for at most ``delay`` seconds, or without limit, and handle them.
 
@@ -98,10 +95,10 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         if self.unflushed:
             self.flush_all()
             delay = 0 if self.unflushed else delay
-        self.wait_for_events(delay)
+        self._postpone(self.wait_for_events(delay))
 
-    def doPoll(self, timeout: float | None) -> None:
-        self.doIteration(timeout)
+    def _postpone(self, events: list[tuple[int, int]]) -> None:
+        """Let events of other descriptors wait until the event loop runs again. Without a loop there are none."""
 
     @abstractmethod
     def _run_loop_once(self, delay: float | None) -> None:
@@ -117,26 +114,26 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         selectables = self._selectables
         events = self._poller.poll(-1 if timeout is None else timeout, self._events_max())
         others = []
+        below = current_log_context()
         contexts = theContextTracker.currentContext().contexts
-        context = LogContext(contexts)
-        contexts.append(context)
+        contexts.append({})
         try:
             for fd, event in events:
                 selectable = selectables.get(fd)
                 if selectable is None:
                     others.append((fd, event))
                     continue
-                context.selectable = selectable
+                contexts[-1] = LogContext(selectable, below)
                 try:
                     self._doReadOrWrite(selectable, fd, event)
                 except KeyboardInterrupt:
                     raise
                 except BaseException:  # of connectionLost, say
                     log.err()
-            if self.unflushed:
-                self._flush(context)
         finally:
             contexts.pop()
+        if self.unflushed:
+            self.flush_all()
         return others
 
     def _events_max(self) -> int:
@@ -181,11 +178,15 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     # Writes
 
     def addWriter(self, writer: Any) -> None:
-        if isinstance(writer, tcp.Connection) and writer.connected:
-            if writer.fileno() not in self._writes:
-                self.unflushed[writer] = None
+        if isinstance(writer, FastConnection) and writer.connected:
+            self.flush_soon(writer)
         else:
             super().addWriter(writer)
+
+    def flush_soon(self, connection: FastConnection) -> None:
+        """Let a connection send at the end of this iteration, or when its socket is writable if it was not."""
+        if not self._writes or connection.fileno() not in self._writes:
+            self.unflushed[connection] = None
 
     def removeWriter(self, writer: Any) -> None:
         self.unflushed.pop(writer, None)
@@ -195,42 +196,35 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
             super().removeWriter(writer)
 
     def flush_all(self) -> None:
-        """Let each connection in ``unflushed`` send."""
-        contexts = theContextTracker.currentContext().contexts
-        context = LogContext(contexts)
-        contexts.append(context)
-        try:
-            self._flush(context)
-        finally:
-            contexts.pop()
-
-    def _flush(self, context: LogContext) -> None:
         """Let each connection send that is in ``unflushed``. Register those for write events that have more to send.
 
         A connection whose producer has written more meanwhile is in ``unflushed`` again, for the next call.
         """
         unflushed = self.unflushed
-        for writer in list(unflushed):
-            if writer not in unflushed:  # it was closed by a previous one
-                continue
-            del unflushed[writer]
-            context.selectable = self._flushing = writer
-            try:
-                reason = writer.doWrite()
-            except BaseException as e:
-                log.err()
-                reason = e
+        for connection in list(unflushed):
+            if connection in unflushed:  # otherwise, it was closed by a previous one
+                del unflushed[connection]
+                if not connection.send_unsent():
+                    self._flush(connection)
+
+    def _flush(self, connection: FastConnection) -> None:
+        contexts = theContextTracker.currentContext().contexts
+        contexts.append(LogContext(connection, current_log_context()))
+        self._flushing = connection
+        try:
+            reason = _result(connection.doWrite)
+            if self._flushing is connection:  # it has more to send, or is to be closed
+                self._flushing = None
+                if not reason:
+                    super().addWriter(connection)
             if reason:
-                self._flushing = None
-                try:
-                    self._disconnectSelectable(writer, reason, False)
-                except KeyboardInterrupt:
-                    raise
-                except BaseException:
-                    log.err()
-            elif self._flushing is writer:
-                self._flushing = None
-                super().addWriter(writer)
+                self._disconnectSelectable(connection, reason, False)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            log.err()
+        finally:
+            contexts.pop()
 
     def removeAll(self) -> list[Any]:
         for reader in list(self.paused):
@@ -246,10 +240,16 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
 
     def spawnProcess(self, *args: Any, **kwargs: Any) -> Any:
         process = super().spawnProcess(*args, **kwargs)
-        # Without a pidfd, Twisted reaps the process on SIGCHLD: it has ended already, or the system has no pidfds.
-        with suppress(OSError, TypeError):
+        try:
             ChildExit(self, process.pid)
+        except (ProcessLookupError, TypeError):
+            pass  # it has ended, and Twisted has noticed
+        except OSError:  # the system has no pidfds, or forbids them
+            self._reap_on_sigchld()
         return process
+
+    def _reap_on_sigchld(self) -> None:
+        """Reap child processes on SIGCHLD. Here, Twisted's handling of signals does it already."""
 
     # Ports and connections
 
@@ -309,3 +309,12 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         opened: Any = FastMulticastPort(port, protocol, interface, maxPacketSize, self, listenMultiple)
         opened.startListening()
         return cast(IListeningPort, opened)
+
+
+def _result(call: Callable[[], Any]) -> Any:
+    """Call a function. Returns its result, or the exception that it raised, which is logged."""
+    try:
+        return call()
+    except BaseException as e:
+        log.err()
+        return e

@@ -27,10 +27,9 @@ PRIVATE_NAMES = (
     ("twisted.internet.base.ReactorBase", "_started _signalsFactory _addInternalReader _removeInternalReader"),
     # The event loop, where programs that use asyncio look for it.
     ("twisted.internet.asyncioreactor.AsyncioSelectorReactor", "_asyncioEventloop"),
-    # The send buffer of a connection, and what follows when it is empty.
-    ("twisted.internet.abstract.FileDescriptor", "_tempDataBuffer _tempDataLen _isSendBufferFull _maybePauseProducer"),
-    ("twisted.internet.abstract.FileDescriptor", "_writeDisconnecting _writeDisconnected _postLoseConnection"),
-    ("twisted.internet.tcp.Connection", "_aborting _closeSocket _closeWriteConnection _dataReceived"),
+    # The send buffer of a connection, and how it is read and closed.
+    ("twisted.internet.abstract.FileDescriptor", "_tempDataBuffer _tempDataLen _writeDisconnecting _writeDisconnected"),
+    ("twisted.internet.tcp.Connection", "_aborting _closeSocket _dataReceived"),
     # Ports and connections of classes of our own.
     ("twisted.internet.tcp.Port", "_fromListeningDescriptor"),
     ("twisted.internet.tcp.Server", "_fromConnectedSocket"),

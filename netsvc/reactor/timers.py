@@ -70,6 +70,10 @@ class MonotonicTimers(ReactorBase):
         self._insertNewDelayedCalls()
         return self._pendingTimedCalls[0].time if self._pendingTimedCalls else inf
 
+    def has_new_calls(self) -> bool:
+        """Return whether ``stop`` or ``callLater`` was called since the last call of ``next_call_at``."""
+        return bool(self._justStopped or self._newTimedCalls)
+
     def timeout(self) -> float | None:
         due = self.next_call_at()
         return None if due == inf else min(max(0.0, due - self.timer_clock()()), LONGEST_TIMEOUT)

@@ -20,13 +20,13 @@ from typing import Any
 
 from twisted.internet import process
 from twisted.internet.base import DelayedCall, ReactorBase
-from twisted.python import log
 from twisted.python.context import theContextTracker
 
-from netsvc.reactor.log_context import LogContext
+from netsvc.reactor.connection import FastConnection
+from netsvc.reactor.log_context import current_log_context
 from netsvc.reactor.loop import LoopReactor
 from netsvc.reactor.native_connection import (
-    LoopProtocol,
+    LoopReader,
     NativeConnection,
     NativeConnector,
     NativePort,
@@ -46,16 +46,19 @@ HANDOVERS_MAX = 64
 class UvloopReactor(LoopReactor):
     """A reactor on the event loop of uvloop, which the extra ``netsvc[fast]`` installs.
 
-    :ivar hand_over_at: the number of the read or write at which a connection is handed over to uvloop; 0 to hand it
+    :ivar hand_over_at: the number of the read at which a connection is handed over to uvloop; 0 to hand it
         over before its first read.
     :ivar iterating: whether ``iterate`` runs the loop.
-    :ivar last_read: the handed-over connection that has read last.
+    :ivar last_read: the reader of the handed-over connection that has read last.
+    :ivar log_contexts: the stack of log contexts of the thread that runs the reactor.
+    :ivar log_context: the log context in which the application called ``run``.
+    :ivar flush_is_scheduled: whether a flush follows without a call of ``schedule_flush``.
     """
 
     # Twisted's tests name a reactor by the module of its class, and call install() there.
     __module__ = "netsvc.reactor.uvloop"
 
-    hand_over_at = 12
+    hand_over_at = 6
 
     port_class = NativePort
     server_class = NativeServer
@@ -63,12 +66,11 @@ class UvloopReactor(LoopReactor):
 
     def __init__(self) -> None:
         self.native_connections: set[NativeConnection] = set()
-        self.last_read: LoopProtocol | None = None
+        self.last_read: LoopReader | None = None
         self.log_contexts = theContextTracker.currentContext().contexts
-        self.log_context = LogContext(self.log_contexts)
-        self._native_unflushed: list[LoopProtocol] = []
+        self.log_context = current_log_context()
+        self.flush_is_scheduled = False
         self._active: deque[NativeConnection] = deque()  # to be handed over
-        self._flush_is_scheduled = False
         self.iterating = False
         self._timer_due = inf  # the time at which the loop runs Twisted's timers
         self._timer: asyncio.Handle | None = None
@@ -99,7 +101,7 @@ class UvloopReactor(LoopReactor):
     def startRunning(self, installSignalHandlers: bool = True) -> None:
         self._context = contextvars.copy_context()
         self.log_contexts = theContextTracker.currentContext().contexts
-        self.log_context = LogContext(self.log_contexts)
+        self.log_context = current_log_context()
         super().startRunning(installSignalHandlers=installSignalHandlers)
 
     def mainLoop(self) -> None:
@@ -108,6 +110,8 @@ class UvloopReactor(LoopReactor):
         # The loop closes the sockets of its connections in its next iteration.
         self.loop.call_soon(self.loop.stop)
         self.loop.run_forever()
+        for variable, value in self._context.items():  # that callbacks have set
+            variable.set(value)
 
     def stop(self) -> None:
         super().stop()
@@ -135,9 +139,13 @@ class UvloopReactor(LoopReactor):
             self._schedule_next_timer()
 
     def _handle_events(self) -> None:
-        self._flush_is_scheduled = True  # at the end of this function
-        self.wait_for_events(0)
-        self._flush_now()
+        if self._has_crashed():
+            return
+        self.flush_is_scheduled = True  # at the end of this function
+        try:
+            self.wait_for_events(0)
+        finally:
+            self._flush_now()
         if self.threadCallQueue:
             self._run_timers()
         if self.iterating:
@@ -160,33 +168,19 @@ class UvloopReactor(LoopReactor):
 
     # Writes
 
-    def addWriter(self, writer: Any) -> None:
-        if writer in self.native_connections:
-            writer.startWriting()
-            return
-        super().addWriter(writer)
-        if self.unflushed and not self._flush_is_scheduled:
-            self._schedule_flush()
+    def flush_soon(self, connection: FastConnection) -> None:
+        if not self._writes or connection.fileno() not in self._writes:
+            self.unflushed[connection] = None
+            if not self.flush_is_scheduled:
+                self.schedule_flush()
 
-    def flush_soon(self, connection: LoopProtocol) -> None:
-        """Flush a connection at the end of this iteration."""
-        self._native_unflushed.append(connection)
-        if not self._flush_is_scheduled:
-            self._schedule_flush()
-
-    def _schedule_flush(self) -> None:
-        self._flush_is_scheduled = True
+    def schedule_flush(self) -> None:
+        """Send what is unsent in the next iteration of the loop, before the loop waits for events."""
+        self.flush_is_scheduled = True
         self.call_soon(self._flush_now)
 
     def _flush_now(self) -> None:
-        self._flush_is_scheduled = False
-        if self._native_unflushed:
-            connections, self._native_unflushed = self._native_unflushed, []
-            for connection in connections:
-                try:
-                    connection.flush()
-                except BaseException:  # an error of one connection must not affect the others
-                    log.err()
+        self.flush_is_scheduled = False
         if self.unflushed:
             self.flush_all()
 
@@ -200,28 +194,27 @@ class UvloopReactor(LoopReactor):
 
     def removeReader(self, reader: Any) -> None:
         if reader in self.native_connections:
-            reader.native.stop_reading()
+            reader.stopReading()
         else:
             super().removeReader(reader)
 
-    def removeWriter(self, writer: Any) -> None:
-        if writer in self.native_connections:
-            writer.native.writing = False
-        else:
-            super().removeWriter(writer)
-
     def removeAll(self) -> list[Any]:
-        watched = [connection for connection in self.native_connections if _reads(connection) or _writes(connection)]
-        for connection in watched:
+        readers = self._native_readers()
+        for connection in readers:
             connection.stopReading()
-            connection.stopWriting()
-        return [*super().removeAll(), *watched]
+        return list(dict.fromkeys([*super().removeAll(), *readers]))
 
     def getReaders(self) -> list[Any]:
-        return [*super().getReaders(), *(each for each in self.native_connections if _reads(each))]
+        return [*super().getReaders(), *self._native_readers()]
 
-    def getWriters(self) -> list[Any]:
-        return [*super().getWriters(), *(each for each in self.native_connections if _writes(each))]
+    def _native_readers(self) -> list[NativeConnection]:
+        return [each for each in self.native_connections if each.loop_reader is not None and each.loop_reader.reading]
+
+    def forget(self, connection: NativeConnection, reader: LoopReader) -> None:
+        """Forget that a connection was handed over."""
+        self.native_connections.discard(connection)
+        if self.last_read is reader:
+            self.last_read = None
 
     # Time
 
@@ -257,15 +250,23 @@ class UvloopReactor(LoopReactor):
 
     def _schedule_next_timer(self) -> None:
         self._schedule_timers(self.next_call_at())
+        if self.has_new_calls():  # by the handler of a signal that has come meanwhile
+            self._schedule_timers(-inf)
+
+    def _has_crashed(self) -> bool:
+        """Return whether ``crash`` was called. What happens after that waits for the next ``run``."""
+        return not self._started and not self.iterating
 
     def _run_timers(self) -> None:
+        if self._has_crashed():
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         # Meanwhile, calls of callLater schedule nothing: that would replace the schedule of earlier calls. The finally
         # block schedules the earliest of all calls.
         self._timer_due = -inf
-        self._flush_is_scheduled = True  # at the end of this function
+        self.flush_is_scheduled = True  # at the end of this function
         try:
             self._run_due_timers()
         finally:
@@ -289,43 +290,11 @@ class UvloopReactor(LoopReactor):
     # Signals
 
     def _signalsFactory(self) -> Any:
-        return _Signals(self, ReactorBase._signalsFactory(self))
+        # Twisted reaps child processes on SIGCHLD, by a descriptor that the event loop owns here. asyncio and uvloop
+        # use this signal for processes of their own, and the reactor needs it only where there are no pidfds.
+        return ReactorBase._signalsFactory(self)
 
-
-def _reads(connection: NativeConnection) -> bool:
-    return connection.native is not None and connection.native.reading
-
-
-def _writes(connection: NativeConnection) -> bool:
-    return connection.native is not None and connection.native.writing
-
-
-class _Signals:
-    """Handles signals as Twisted does, and reaps child processes on SIGCHLD.
-
-    Twisted's own reaper waits for the descriptor to which Python writes a byte for each signal. Here, the event loop
-    owns that descriptor.
-
-    :param signals: Twisted's handling of SIGINT and SIGTERM.
-    """
-
-    def __init__(self, reactor: UvloopReactor, signals: Any) -> None:
-        self._reactor = reactor
-        self._signals = signals
-        self._installed = False
-
-    def install(self) -> None:
-        self._signals.install()
-        signal.signal(signal.SIGCHLD, self._reap)
+    def _reap_on_sigchld(self) -> None:
+        signal.signal(signal.SIGCHLD, lambda *_: self.callFromThread(process.reapAllProcesses))
         signal.siginterrupt(signal.SIGCHLD, False)
-        process.reapAllProcesses()
-        self._installed = True
-
-    def uninstall(self) -> None:
-        if self._installed:
-            self._installed = False
-            self._signals.uninstall()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as Twisted does
-
-    def _reap(self, *_: object) -> None:
-        self._reactor.callFromThread(process.reapAllProcesses)
+        self.callFromThread(process.reapAllProcesses)
