@@ -59,7 +59,10 @@ def measure(name: str) -> dict[str, float]:
     results = {}
     for reactor in reactors:
         command = [sys.executable, "-m", "bench.servers.reactor_work", name, reactor]
-        result = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode:
+            sys.exit(f"{name} on {reactor} failed: {done.stderr.strip()}")
+        result = json.loads(done.stdout)
         results[reactor] = result["units"] if name == MEMORY else result["cpu"] / result["units"]
     return results
 

@@ -50,16 +50,26 @@ def main(name: str, reactor_name: str) -> None:
         reactor.stop()
 
     reactor.callWhenRunning(start)
-    reactor.run()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # for the files of the work
+        reactor.run()
+    if not units:
+        sys.exit(1)
     sys.stdout.write(json.dumps({"cpu": time.process_time() - began[0], "units": units[0]}))
 
 
 def in_process(command: list[Any], then: Callable[[str], None]) -> None:
-    """Run a command while the reactor runs. ``then`` is called with what it printed."""
+    """Run a command while the reactor runs. ``then`` is called with what it printed. If it fails, the reactor stops."""
+    from twisted.internet import reactor  # noqa: TID251  it is installed
     from twisted.internet.threads import deferToThread
 
     run = partial(subprocess.run, [str(word) for word in command], capture_output=True, text=True, check=False)
-    deferToThread(run).addCallback(lambda done: then(done.stdout))
+
+    def failed(failure: Any) -> None:
+        sys.stderr.write(failure.getErrorMessage() + "\n")
+        reactor.stop()
+
+    deferToThread(run).addCallback(lambda done: then(done.stdout)).addErrback(failed)
 
 
 def port_of(reactor: Any, factory: Any) -> int:
@@ -114,9 +124,7 @@ def redis(_: Any, done: Callable[[float], None]) -> None:
     from twisted.internet.defer import inlineCallbacks
 
     port = free_port()
-    server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--save", "", "--dir", tempfile.mkdtemp()], stdout=subprocess.DEVNULL
-    )
+    server = subprocess.Popen(["redis-server", "--port", str(port), "--save", ""], stdout=subprocess.DEVNULL)
     client = ["redis-cli", "-p", str(port)]
     while subprocess.run([*client, "ping"], capture_output=True, check=False).returncode:
         time.sleep(0.01)
@@ -125,11 +133,13 @@ def redis(_: Any, done: Callable[[float], None]) -> None:
 
     @inlineCallbacks
     def read() -> Any:
-        connection = yield txredisapi.Connection("127.0.0.1", port, reconnect=False)
-        for _ in range(3):
-            elements = yield connection.lrange("list", 0, -1)
-            assert len(elements) == 100_000
-        server.kill()
+        try:
+            connection = yield txredisapi.Connection("127.0.0.1", port, reconnect=False)
+            for _ in range(3):
+                elements = yield connection.lrange("list", 0, -1)
+                assert len(elements) == 100_000
+        finally:
+            server.kill()
         done(300_000)
 
     read()
@@ -200,9 +210,8 @@ def pipes(reactor: Any, done: Callable[[float], None]) -> None:
 @work
 def unix(reactor: Any, done: Callable[[float], None]) -> None:
     """Echo on 20 UNIX sockets. A unit is one echo."""
-    path = f"{tempfile.mkdtemp()}/socket"
-    reactor.listenUNIX(path, _echo())
-    in_process([*LOAD, "echo", path, 20, 3_000], lambda _: done(60_000))
+    reactor.listenUNIX("./socket", _echo())
+    in_process([*LOAD, "echo", "./socket", 20, 3_000], lambda _: done(60_000))
 
 
 @work

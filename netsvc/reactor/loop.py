@@ -59,7 +59,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     callFromThread = ReactorBase.callFromThread  # type: ignore[assignment]
     _moveCallLaterSooner = ReactorBase._moveCallLaterSooner
 
-    _logger = Logger()
+    _loop_logger = Logger()
 
     #: The classes of TCP connections and ports.
     port_class: type[tcp.Port] = BoundedPort
@@ -81,7 +81,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
 
     def mainLoop(self) -> None:
         while self._started:
-            with self._logger.failuresHandled("Unexpected error in main loop."):
+            with self._loop_logger.failuresHandled("Unexpected error in main loop."):
                 self.loop.run_forever()
 
     def doIteration(self, delay: float | None) -> None:
