@@ -29,7 +29,7 @@ from netsvc.reactor import AsyncioReactor, UvloopReactor, private_names
 from netsvc.reactor.asyncio_reactor import ReactorSelector
 from netsvc.reactor.fast_udp_port import FastUDPPort
 from netsvc.reactor.loop import LoopReactor
-from netsvc.reactor.private_names import PRIVATE_NAMES, missing_names
+from netsvc.reactor.private_names import PRIVATE_NAMES, TLS_NAMES, missing_names
 from netsvc.reactor.timers import TimedCall
 from netsvc.reactor.uvloop_reactor import HANDOVERS_MAX
 from tests.programs import SECONDS
@@ -394,7 +394,7 @@ run()
 
 
 def test_private_names_that_twisted_lacks_are_named() -> None:
-    assert not list(missing_names())
+    assert not list(missing_names(PRIVATE_NAMES + TLS_NAMES))
     table = (("twisted.internet.base.ReactorBase", "_started _renamed"), ("twisted.internet.tcp.Removed", "_name"))
     assert list(missing_names(table)) == [
         "twisted.internet.base.ReactorBase._renamed",
@@ -402,7 +402,8 @@ def test_private_names_that_twisted_lacks_are_named() -> None:
     ]
 
 
-_NO_CODE = (lambda: None).__code__
+def names_of_attributes(method: Any) -> tuple[str, ...]:
+    return getattr(method, "__code__", (lambda: None).__code__).co_names
 
 
 def test_the_reactors_use_no_private_name_that_is_not_stated() -> None:
@@ -413,11 +414,11 @@ def test_the_reactors_use_no_private_name_that_is_not_stated() -> None:
             if isinstance(node, ast.Attribute | ast.FunctionDef):
                 used.add(node.attr if isinstance(node, ast.Attribute) else node.name)
     twisted: set[str] = set()
-    for owner, _ in PRIVATE_NAMES:
+    for owner, _ in PRIVATE_NAMES + TLS_NAMES:
         for base in namedAny(owner).__mro__:
-            twisted |= {*vars(base), *getattr(getattr(base, "__init__", None), "__code__", _NO_CODE).co_names}
+            twisted |= {*vars(base), *(name for method in vars(base).values() for name in names_of_attributes(method))}
     names = {name for name in used & twisted if name.startswith("_") and not name.startswith("__")}
-    assert names == {name for _, names in PRIVATE_NAMES for name in names.split()}
+    assert names == {name for _, names in PRIVATE_NAMES + TLS_NAMES for name in names.split()}
 
 
 def test_importing_the_package_installs_no_reactor() -> None:

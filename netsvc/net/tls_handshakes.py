@@ -149,7 +149,9 @@ class TurnTakingTLS(BufferingTLSTransport):
         super().dataReceived(received)
         if self.connected and connection.get_finished() is not None:
             # The server has done its part, which is the expensive one.
-            self.dataReceived = super().dataReceived  # type: ignore[method-assign]
+            make_lean = getattr(getattr(self.transport, "reactor", None), "make_tls_lean", None)
+            if make_lean is None or not make_lean(self):
+                self.dataReceived = super().dataReceived  # type: ignore[method-assign]
 
 
 def _is_complete(received: bytes) -> bool:

@@ -38,8 +38,8 @@ class AsyncioReactor(LoopReactor):
         super().__init__()
 
     def _new_loop(self) -> asyncio.AbstractEventLoop:
-        self._selector = ReactorSelector(self)
-        return GuestLoop(self._selector, self)
+        self._loop_selector = ReactorSelector(self)
+        return GuestLoop(self._loop_selector, self)
 
     def run_iterations(self, timeout: float | None) -> list[tuple[int, int]]:
         """Run iterations of the reactor until the event loop has something to do.
@@ -47,14 +47,14 @@ class AsyncioReactor(LoopReactor):
         :param timeout: the seconds until the event loop has something to do at the latest; None for no limit.
         :return: descriptors and event masks of the events that belong to the event loop.
         """
-        self._selector.resume()
+        self._loop_selector.resume()
         until = None if timeout is None else time.monotonic() + timeout
         self.loop_is_waiting = True
         while True:
             events = self._run_iteration(timeout)
             if events or not self.loop_is_waiting or self._iterating:
                 break
-            self._selector.resume()
+            self._loop_selector.resume()
             if until is not None:
                 timeout = until - time.monotonic()
                 if timeout <= 0:
@@ -64,9 +64,9 @@ class AsyncioReactor(LoopReactor):
         return events
 
     def _run_iteration(self, timeout: float | None) -> list[tuple[int, int]]:
-        if self.unflushed:
+        if self.unflushed or self.unencrypted:
             self.flush_all()
-        if self.unflushed or (self._started and not self.running):
+        if self.unflushed:
             limit: float | None = 0.0
         else:
             limit = self.timeout()
@@ -79,10 +79,10 @@ class AsyncioReactor(LoopReactor):
         return events
 
     def _postpone(self, events: list[tuple[int, int]]) -> None:
-        self._selector.postpone(fd for fd, _ in events)
+        self._loop_selector.postpone(fd for fd, _ in events)
 
     def _events_max(self) -> int:
-        return len(self._selectables) + len(self._selector.keys) or 1
+        return len(self._selectables) + len(self._loop_selector.keys) or 1
 
     def stop(self) -> None:
         super().stop()
@@ -213,14 +213,14 @@ class _KeysByObject(Mapping["FileDescriptorLike", SelectorKey]):
     """The keys of a selector, found by objects that have a descriptor."""
 
     def __init__(self, selector: ReactorSelector, keys: dict[int, SelectorKey]) -> None:
-        self._selector = selector
+        self._loop_selector = selector
         self._keys = keys
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __getitem__(self, fileobj: FileDescriptorLike) -> SelectorKey:
-        return self._selector.get_key(fileobj)
+        return self._loop_selector.get_key(fileobj)
 
     def __iter__(self) -> Iterator[FileDescriptorLike]:
         return iter(self._keys)

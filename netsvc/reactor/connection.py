@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp
 
+from netsvc.reactor.lean_tls import is_stock_tls
+
 if TYPE_CHECKING:
     _Base = tcp.Connection
 else:
@@ -43,6 +45,11 @@ class FastConnection(_Base):
         reactor = self.reactor
         if self not in reactor.unflushed:
             reactor.flush_soon(self)
+
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        super().startTLS(ctx, normal)
+        if is_stock_tls(self.protocol):
+            self.reactor.make_tls_lean(self.protocol)
 
     def send_unsent(self) -> bool:
         """Send the written bytes, if that is all there is to do.

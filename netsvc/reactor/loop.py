@@ -16,7 +16,7 @@ import socket
 from abc import abstractmethod
 from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLIN
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import tcp, udp
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -32,10 +32,14 @@ from twisted.python.context import theContextTracker
 from netsvc.reactor.child_exit import ChildExit
 from netsvc.reactor.connection import FastConnection, FastConnector, FastServer
 from netsvc.reactor.fast_udp_port import FastMulticastPort, FastUDPPort
+from netsvc.reactor.lean_tls import make_tls_lean, new_buffer, use_lean_tls
 from netsvc.reactor.log_context import LogContext, current_log_context
 from netsvc.reactor.private_names import check
 from netsvc.reactor.tcp_port import BoundedPort
 from netsvc.reactor.timers import MonotonicTimers
+
+if TYPE_CHECKING:
+    from netsvc.reactor.lean_tls import LeanTLS
 
 check()
 
@@ -50,6 +54,9 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     :ivar paused: the connections that have paused reading and are still registered for read events, with the number of
         events since then.
     :ivar unflushed: the connections that have unsent bytes and are not registered for write events.
+    :ivar unencrypted: the TLS connections that have bytes to encrypt.
+    :ivar tls_buffer: for the bytes that OpenSSL returns.
+    :ivar tls_address: for the pointers that OpenSSL returns.
     """
 
     run = ReactorBase.run
@@ -70,6 +77,8 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         self.unflushed: dict[Any, None] = {}
         self._flushing: Any = None
         self.paused: dict[Any, int] = {}
+        self.unencrypted: dict[LeanTLS, None] = {}
+        self.tls_buffer, self.tls_address = new_buffer()
         super().__init__()
         self.loop = self._asyncioEventloop = self._new_loop()
         # Otherwise, a coroutine that is scheduled before the reactor runs would never run.
@@ -92,7 +101,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         if not self.loop.is_running():
             self._run_loop_once(delay)
             return
-        if self.unflushed:
+        if self.unflushed or self.unencrypted:
             self.flush_all()
             delay = 0 if self.unflushed else delay
         self._postpone(self.wait_for_events(delay))
@@ -132,7 +141,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
                     log.err()
         finally:
             contexts.pop()
-        if self.unflushed:
+        if self.unflushed or self.unencrypted:
             self.flush_all()
         return others
 
@@ -200,6 +209,11 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
 
         A connection whose producer has written more meanwhile is in ``unflushed`` again, for the next call.
         """
+        for tls in list(self.unencrypted):
+            try:
+                tls.encrypt()
+            except BaseException:  # of a producer that is paused, say
+                log.err()
         unflushed = self.unflushed
         for connection in list(unflushed):
             if connection in unflushed:  # otherwise, it was closed by a previous one
@@ -207,22 +221,36 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
                 if not connection.send_unsent():
                     self._flush(connection)
 
+    make_tls_lean = staticmethod(make_tls_lean)
+
+    def encrypt_soon(self, tls: LeanTLS) -> None:
+        """Encrypt what was written on a TLS connection before the reactor sends."""
+        self.unencrypted[tls] = None
+
     def _flush(self, connection: FastConnection) -> None:
-        contexts = theContextTracker.currentContext().contexts
-        contexts.append(LogContext(connection, current_log_context()))
         self._flushing = connection
+        reason = self._call(connection, connection.doWrite)
+        if self._flushing is connection:  # it has more to send, or is to be closed
+            self._flushing = None
+            if not reason:
+                super().addWriter(connection)
+        if reason:
+            self._call(connection, self._disconnectSelectable, connection, reason, False)
+
+    def _call(self, selectable: Any, call: Callable[..., Any], *args: Any) -> Any:
+        """Call a function with the log context of a connection.
+
+        :return: the result, or the exception that was raised, which is logged.
+        """
+        contexts = theContextTracker.currentContext().contexts
+        contexts.append(LogContext(selectable, current_log_context()))
         try:
-            reason = _result(connection.doWrite)
-            if self._flushing is connection:  # it has more to send, or is to be closed
-                self._flushing = None
-                if not reason:
-                    super().addWriter(connection)
-            if reason:
-                self._disconnectSelectable(connection, reason, False)
+            return call(*args)
         except KeyboardInterrupt:
             raise
-        except BaseException:
+        except BaseException as e:
             log.err()
+            return e
         finally:
             contexts.pop()
 
@@ -254,6 +282,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     # Ports and connections
 
     def listenTCP(self, port: Any, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> IListeningPort:
+        use_lean_tls(factory)
         opened = self.port_class(port, factory, backlog, interface, self)
         opened.startListening()
         return opened
@@ -261,6 +290,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     def connectTCP(
         self, host: str, port: int, factory: ClientFactory[Any], timeout: float = 30.0, bindAddress: Any = None
     ) -> IConnector:
+        use_lean_tls(factory)
         connector = self.connector_class(host, port, factory, timeout, bindAddress, self)
         connector.connect()
         return connector
@@ -269,6 +299,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         if addressFamily not in (socket.AF_INET, socket.AF_INET6):
             unix: IListeningPort = super().adoptStreamPort(fileDescriptor, addressFamily, factory)
             return unix
+        use_lean_tls(factory)
         adopted: Any = self.port_class._fromListeningDescriptor(self, fileDescriptor, addressFamily, factory)
         adopted.startListening()
         return cast(IListeningPort, adopted)
@@ -309,12 +340,3 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         opened: Any = FastMulticastPort(port, protocol, interface, maxPacketSize, self, listenMultiple)
         opened.startListening()
         return cast(IListeningPort, opened)
-
-
-def _result(call: Callable[[], Any]) -> Any:
-    """Call a function. Returns its result, or the exception that it raised, which is logged."""
-    try:
-        return call()
-    except BaseException as e:
-        log.err()
-        return e

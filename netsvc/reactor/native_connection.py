@@ -37,13 +37,13 @@ class LoopReader:
     :ivar no_delay: the socket option TCP_NODELAY. uvloop sets it, and it is then restored.
     """
 
-    __slots__ = ("_connection", "_context", "_ended", "_reactor", "_read_max", "_transport", "no_delay", "reading")
+    __slots__ = ("_connection", "_ended", "_log_context", "_reactor", "_read_max", "_transport", "no_delay", "reading")
 
     def __init__(self, connection: NativeConnection) -> None:
         self._connection = connection
         self._reactor = connection.reactor
         self._transport: Any = None  # of the loop; None until the loop has created it
-        self._context = LogContext(connection, self._reactor.log_context)
+        self._log_context = LogContext(connection, self._reactor.log_context)
         self._read_max: int = connection.bufferSize
         self._ended = False  # whether the peer has ended its stream while reading was paused
         self.reading = True
@@ -74,7 +74,7 @@ class LoopReader:
             return
         reactor = self._reactor
         contexts = reactor.log_contexts
-        contexts.append(self._context)
+        contexts.append(self._log_context)
         scheduled, reactor.flush_is_scheduled = reactor.flush_is_scheduled, True  # below
         try:
             # Read both attributes each time, because each of them may have been replaced.
@@ -84,7 +84,7 @@ class LoopReader:
             self._disconnect(e)
         contexts.pop()
         reactor.flush_is_scheduled = scheduled
-        if reactor.unflushed:
+        if reactor.unflushed or reactor.unencrypted:
             if reactor.last_read is self:
                 reactor.flush_all()
             else:  # several connections are active: each send would wake its peer, and that costs more than the send
@@ -162,7 +162,7 @@ class LoopReader:
     def _call(self, call: Any, *args: Any) -> None:
         """Call a function with this connection's log context. Log the exceptions that it raises."""
         contexts = self._reactor.log_contexts
-        contexts.append(self._context)
+        contexts.append(self._log_context)
         try:
             call(*args)
         except BaseException:

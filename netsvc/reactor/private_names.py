@@ -38,6 +38,17 @@ PRIVATE_NAMES = (
 )
 
 
+#: Those that TLS needs. If one is missing, the reactors use Twisted's own TLS.
+TLS_NAMES = (
+    ("twisted.internet.endpoints._WrappingFactory", "_wrappedFactory"),
+    ("twisted.protocols.tls.TLSMemoryBIOProtocol", "_tlsConnection _appSendBuffer _handshakeDone _lostTLSConnection"),
+    ("twisted.protocols.tls.TLSMemoryBIOProtocol", "_aborted _flushReceiveBIO _flushSendBIO"),
+    ("twisted.protocols.tls.BufferingTLSTransport", "_aggregator"),
+    # What OpenSSL's functions are called with.
+    ("OpenSSL.SSL.Connection", "_ssl _into_ssl _from_ssl"),
+)
+
+
 class ReactorUnavailableError(NetsvcError, ImportError):
     """The reactors cannot be used here. The text is one line, for the user."""
 
@@ -64,11 +75,11 @@ def missing_names(stated: Iterable[tuple[str, str]] = PRIVATE_NAMES) -> Iterator
         module, _, name = path.rpartition(".")
         owner = getattr(import_module(module), name, None)
         for private in names.split():
-            if not (hasattr(owner, private) or _is_set_in_init(owner, private)):
+            if not (hasattr(owner, private) or _is_used_by_methods(owner, private)):
                 yield f"{path}.{private}"
 
 
-def _is_set_in_init(owner: Any, name: str) -> bool:
-    """Return whether the constructor of a class uses an attribute of this name."""
-    code = getattr(getattr(owner, "__init__", None), "__code__", None)
-    return code is not None and name in code.co_names
+def _is_used_by_methods(owner: Any, name: str) -> bool:
+    """Return whether the methods of a class use an attribute of this name, so that instances have it."""
+    methods = [method for base in getattr(owner, "__mro__", ()) for method in vars(base).values()]
+    return any(name in method.__code__.co_names for method in methods if hasattr(method, "__code__"))

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import ceil, inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import process
 from twisted.internet.base import DelayedCall, ReactorBase
@@ -34,6 +34,9 @@ from netsvc.reactor.native_connection import (
 )
 from netsvc.reactor.private_names import ReactorUnavailableError
 from netsvc.reactor.timers import LONGEST_TIMEOUT
+
+if TYPE_CHECKING:
+    from netsvc.reactor.lean_tls import LeanTLS
 
 #: Seconds that timers run before uvloop serves its connections again, if each call makes the next one due.
 TIMERS_MAX = 0.001
@@ -74,7 +77,7 @@ class UvloopReactor(LoopReactor):
         self.iterating = False
         self._timer_due = inf  # the time at which the loop runs Twisted's timers
         self._timer: asyncio.Handle | None = None
-        self._context = contextvars.copy_context()
+        self._run_context = contextvars.copy_context()
         super().__init__()
 
     def _new_loop(self) -> asyncio.AbstractEventLoop:
@@ -92,14 +95,14 @@ class UvloopReactor(LoopReactor):
 
     def _run_in_context(self, call: Callable[[], None]) -> None:
         """Run a callback of the loop in the context in which the application called ``run``."""
-        self._context.run(call)
+        self._run_context.run(call)
 
     def call_soon(self, call: Callable[[], None]) -> None:
         """Call a function in the next iteration of the loop."""
         self.loop.call_soon(self._run_in_context, call)
 
     def startRunning(self, installSignalHandlers: bool = True) -> None:
-        self._context = contextvars.copy_context()
+        self._run_context = contextvars.copy_context()
         self.log_contexts = theContextTracker.currentContext().contexts
         self.log_context = current_log_context()
         super().startRunning(installSignalHandlers=installSignalHandlers)
@@ -110,7 +113,7 @@ class UvloopReactor(LoopReactor):
         # The loop closes the sockets of its connections in its next iteration.
         self.loop.call_soon(self.loop.stop)
         self.loop.run_forever()
-        for variable, value in self._context.items():  # that callbacks have set
+        for variable, value in self._run_context.items():  # that callbacks have set
             variable.set(value)
 
     def stop(self) -> None:
@@ -174,6 +177,11 @@ class UvloopReactor(LoopReactor):
             if not self.flush_is_scheduled:
                 self.schedule_flush()
 
+    def encrypt_soon(self, tls: LeanTLS) -> None:
+        self.unencrypted[tls] = None
+        if not self.flush_is_scheduled:
+            self.schedule_flush()
+
     def schedule_flush(self) -> None:
         """Send what is unsent in the next iteration of the loop, before the loop waits for events."""
         self.flush_is_scheduled = True
@@ -181,7 +189,7 @@ class UvloopReactor(LoopReactor):
 
     def _flush_now(self) -> None:
         self.flush_is_scheduled = False
-        if self.unflushed:
+        if self.unflushed or self.unencrypted:
             self.flush_all()
 
     # Descriptors

@@ -1,0 +1,188 @@
+"""TLS for the connections of a fast reactor: Twisted's TLS layer, with less work for each message.
+
+Twisted drives OpenSSL through pyOpenSSL: for each message it allocates two buffers of 32 KiB, raises and catches two
+exceptions, and schedules a timer. :class:`LeanTLS` calls the same functions of OpenSSL directly while nothing special
+happens. Handshakes, shutdown, producers and errors stay Twisted's code.
+
+The reactor chooses the class when it listens or connects (:func:`use_lean_tls`) and after ``startTLS``
+(:meth:`LeanTLS.adopt`). If Twisted or pyOpenSSL lacks a private name that it needs, Twisted's own TLS stays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from netsvc.reactor.private_names import TLS_NAMES, missing_names
+
+try:
+    from cryptography.hazmat.bindings.openssl.binding import Binding
+    from twisted.internet.endpoints import _WrappingFactory
+    from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+except ImportError:  # pyOpenSSL is not installed, and nothing uses TLS
+    AVAILABLE = False
+else:
+    AVAILABLE = not list(missing_names(TLS_NAMES))
+
+#: Bytes of the buffer that a reactor reads decrypted and encrypted bytes into. A record has 16 KiB at most.
+BUFFER_SIZE = 65_536
+
+#: Bytes that OpenSSL is given at a time. It keeps what it was given until the end of the connection.
+RECEIVE_MAX = 32_768
+
+#: Bytes of a record.
+RECORD_MAX = 16_384
+
+#: Bytes that wait to be encrypted at most, as in Twisted.
+UNENCRYPTED_MAX = 64_000
+
+if AVAILABLE:
+    _lib: Any = Binding.lib
+    _ffi: Any = Binding.ffi
+
+    class LeanTLS(BufferingTLSTransport):
+        """A TLS connection whose transport belongs to a fast reactor.
+
+        Written bytes are encrypted when the reactor sends: at the end of the iteration, or after this read if only this
+        connection is active.
+        """
+
+        transport: Any
+        _tlsConnection: Any
+        _reactor: Any
+
+        def makeConnection(self, transport: Any) -> None:
+            if hasattr(getattr(transport, "reactor", None), "encrypt_soon"):
+                self._prepare(transport.reactor)
+            else:  # the factory is used with another reactor
+                self.__class__ = BufferingTLSTransport  # type: ignore[assignment]
+            BufferingTLSTransport.makeConnection(self, transport)
+
+        @staticmethod
+        def adopt(tls: BufferingTLSTransport) -> None:
+            """Make a TLS connection of Twisted's class lean."""
+            tls._aggregator.close()
+            tls.__class__ = LeanTLS
+            transport: Any = tls.transport
+            tls._prepare(transport.reactor)
+
+        def _prepare(self, reactor: Any) -> None:
+            self._reactor = reactor
+            self._unencrypted: list[bytes] = []
+            self._unencrypted_size = 0
+            del self.write  # of this instance: Twisted sets it to that of its aggregator
+
+        def dataReceived(self, bytes: bytes) -> None:  # noqa: A002  Twisted's name
+            connection = self._tlsConnection
+            if not self._handshakeDone or self._appSendBuffer or self._lostTLSConnection:
+                super().dataReceived(bytes)
+                return
+            ssl, into_ssl, from_ssl = connection._ssl, connection._into_ssl, connection._from_ssl
+            reactor = self._reactor
+            buffer, address = reactor.tls_buffer, reactor.tls_address
+            for start in range(0, len(bytes), RECEIVE_MAX):
+                piece = bytes if len(bytes) <= RECEIVE_MAX else bytes[start : start + RECEIVE_MAX]
+                _lib.BIO_write(into_ssl, piece, len(piece))
+                while True:
+                    size = _lib.SSL_read(ssl, buffer, BUFFER_SIZE)
+                    if size <= 0:
+                        if _lib.SSL_get_error(ssl, size) != _lib.SSL_ERROR_WANT_READ:
+                            self._flushReceiveBIO()  # gets the same end or error again, and handles it
+                    elif not self._aborted:
+                        self.wrappedProtocol.dataReceived(_ffi.unpack(buffer, size))
+                    if self._lostTLSConnection or self._tlsConnection is not connection:
+                        return
+                    if size <= 0 or _lib.BIO_get_mem_data(into_ssl, address) == 0:
+                        break
+            if _lib.BIO_get_mem_data(from_ssl, address) > 0:  # an answer to a KeyUpdate, say
+                self._flushSendBIO()
+
+        def write(self, bytes: bytes) -> None:  # noqa: A002  Twisted's name
+            if self._lostTLSConnection:
+                return
+            self._unencrypted.append(bytes + b"")  # raises TypeError for what is no bytes
+            self._unencrypted_size += len(bytes)
+            if self._unencrypted_size > UNENCRYPTED_MAX:
+                self.encrypt()
+            elif len(self._unencrypted) == 1:
+                self._reactor.encrypt_soon(self)
+
+        def writeSequence(self, iovec: Any) -> None:
+            self.write(b"".join(iovec))
+
+        def encrypt(self) -> None:
+            """Encrypt what was written, and pass it to the transport."""
+            self._reactor.unencrypted.pop(self, None)
+            unencrypted = self._unencrypted
+            if not unencrypted:
+                return
+            data = unencrypted[0] if len(unencrypted) == 1 else b"".join(unencrypted)
+            unencrypted.clear()
+            self._unencrypted_size = 0
+            if self._handshakeDone and not (self._appSendBuffer or self._lostTLSConnection or self.disconnecting):
+                data = self._encrypt(data)
+            if data:
+                TLSMemoryBIOProtocol.write(self, data)
+
+        def _encrypt(self, data: bytes) -> bytes:
+            """Encrypt bytes. Returns those that OpenSSL has refused."""
+            connection = self._tlsConnection
+            ssl, from_ssl = connection._ssl, connection._from_ssl
+            buffer = self._reactor.tls_buffer
+            start = 0
+            while start < len(data):
+                piece = data if len(data) <= RECORD_MAX else data[start : start + RECORD_MAX]
+                size = _lib.SSL_write(ssl, piece, len(piece))
+                if size <= 0:
+                    return data[start:]
+                start += size
+                encrypted = _lib.BIO_read(from_ssl, buffer, BUFFER_SIZE)
+                if encrypted > 0:
+                    self.transport.write(_ffi.unpack(buffer, encrypted))
+            return b""
+
+        def loseConnection(self) -> None:
+            self.encrypt()
+            TLSMemoryBIOProtocol.loseConnection(self)
+
+        def unregisterProducer(self) -> None:
+            self.encrypt()
+            super().unregisterProducer()
+
+        def connectionLost(self, reason: Any = None) -> None:
+            self._reactor.unencrypted.pop(self, None)
+            self._unencrypted.clear()
+            super().connectionLost(reason)
+            vars(self).pop("write")  # Twisted sets it again
+
+
+def new_buffer() -> tuple[Any, Any]:
+    """Return a buffer of ``BUFFER_SIZE`` bytes, and the address of a pointer, for the calls of OpenSSL."""
+    return (_ffi.new("char[]", BUFFER_SIZE), _ffi.new("char **")) if AVAILABLE else (None, None)
+
+
+def use_lean_tls(factory: Any) -> None:
+    """Let a factory create lean TLS connections, if it would create those of Twisted.
+
+    :param factory: the factory that the reactor was given; others are left as they are.
+    """
+    if not AVAILABLE:
+        return
+    if isinstance(factory, _WrappingFactory):  # of an endpoint
+        factory = factory._wrappedFactory
+    if isinstance(factory, TLSMemoryBIOFactory) and factory.protocol is BufferingTLSTransport:
+        factory.protocol = LeanTLS
+
+
+def make_tls_lean(tls: Any) -> bool:
+    """Make a TLS connection of Twisted's class, or of a subclass whose methods are done, lean.
+
+    :return: whether that is possible.
+    """
+    if AVAILABLE:
+        LeanTLS.adopt(tls)
+    return AVAILABLE
+
+
+def is_stock_tls(tls: Any) -> bool:
+    """Return whether an object is a TLS connection of Twisted's own class."""
+    return AVAILABLE and type(tls) is BufferingTLSTransport
