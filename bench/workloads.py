@@ -61,6 +61,7 @@ WORKLOADS: dict[str, Workload] = {
         "echo in 16 writes, 1 KiB, 50 connections", "echo", (50, 1024, 1, 0), "echo", PROTOCOLS, "pieces"
     ),
     "tls": Workload("TLS echo, 1 KiB, 50 connections", "tls", (50, 1024), "echo", TLS, "tls"),
+    "tls1": Workload("TLS echo, 1 KiB, 1 connection", "tls", (1, 1024), "echo", TLS, "tls"),
     "handshake": Workload("TLS handshake, echo of 64 B, close", "tls", (0, 64), "echo", TLS, "tls"),
     "udp": Workload("UDP timestamp, 16 B, 32 sources", "udp", (32, 16), "timestamp", TIMESTAMP),
     **{

@@ -78,7 +78,29 @@ def smtp(where: str, number: int) -> None:
             client.sendmail("from@example.com", ["to@example.com"], text)
 
 
+def tls_send(where: str, megabytes: int) -> None:
+    """Send bytes over TLS."""
+    with _tls(where) as opened:
+        for _ in range(megabytes * 4):
+            opened.sendall(b"x" * 250_000)
+
+
+def tls_receive(where: str) -> None:
+    """Read to the end over TLS."""
+    with _tls(where) as opened:
+        while opened.recv(262_144):
+            pass
+
+
+def _tls(where: str) -> Any:
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(connected(where), suppress_ragged_eofs=True)
+
+
 if __name__ == "__main__":
     kind, where, *numbers = sys.argv[1:]
-    kinds: dict[str, Callable[..., Any]] = {"send": send, "connect": connect, "echo": echo, "wave": wave, "smtp": smtp}
-    kinds[kind](where, *map(int, numbers))
+    kinds: list[Callable[..., None]] = [send, connect, echo, wave, smtp, tls_send, tls_receive]
+    {each.__name__.replace("_", "-"): each for each in kinds}[kind](where, *map(int, numbers))

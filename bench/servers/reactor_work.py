@@ -77,6 +77,17 @@ def port_of(reactor: Any, factory: Any) -> int:
     return number
 
 
+def tls_port_of(reactor: Any, factory: Any) -> int:
+    import trustme
+    from twisted.internet.ssl import PrivateCertificate
+
+    pem = trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.bytes()
+    factory.noisy = False
+    options = PrivateCertificate.loadPEM(pem).options()
+    number: int = reactor.listenSSL(0, factory, options, 1_024, "127.0.0.1").getHost().port
+    return number
+
+
 @work
 def lines(reactor: Any, done: Callable[[float], None]) -> None:
     """Receive 30 MB of lines of 64 bytes at once. A unit is 1 MB."""
@@ -172,8 +183,54 @@ def http_close(reactor: Any, done: Callable[[float], None]) -> None:
     _wrk(reactor, done, ["-H", "Connection: close"])
 
 
-def _wrk(reactor: Any, done: Callable[[float], None], options: list[str]) -> None:
-    url = f"http://127.0.0.1:{port_of(reactor, _site())}/"
+@work
+def https_keep_alive(reactor: Any, done: Callable[[float], None]) -> None:
+    """Answer wrk on 20 TLS connections for 2 s. A unit is one request."""
+    _wrk(reactor, done, [], f"https://127.0.0.1:{tls_port_of(reactor, _site())}/")
+
+
+@work
+def tls_receive(reactor: Any, done: Callable[[float], None]) -> None:
+    """Receive 200 MB over TLS. A unit is 1 MB."""
+    from twisted.internet.protocol import Factory, Protocol
+
+    in_process([*LOAD, "tls-send", tls_port_of(reactor, Factory.forProtocol(Protocol)), 200], lambda _: done(200))
+
+
+@work
+def tls_send(reactor: Any, done: Callable[[float], None]) -> None:
+    """Send 200 MB over TLS, as fast as the peer reads. A unit is 1 MB."""
+    from twisted.internet.protocol import Factory, Protocol
+
+    class Sender(Protocol):
+        left = 200 * 16
+        transport: Any
+
+        def connectionMade(self) -> None:
+            self.transport.registerProducer(self, True)
+            self.producing = True
+            self.resumeProducing()
+
+        def pauseProducing(self) -> None:
+            self.producing = False
+
+        def resumeProducing(self) -> None:
+            self.producing = True
+            while self.producing and self.left:
+                self.left -= 1
+                self.transport.write(b"x" * 62_500)
+            if not self.left and self.producing:
+                self.producing = False
+                self.transport.unregisterProducer()
+                self.transport.loseConnection()
+
+        def stopProducing(self) -> None: ...
+
+    in_process([*LOAD, "tls-receive", tls_port_of(reactor, Factory.forProtocol(Sender))], lambda _: done(200))
+
+
+def _wrk(reactor: Any, done: Callable[[float], None], options: list[str], url: str = "") -> None:
+    url = url or f"http://127.0.0.1:{port_of(reactor, _site())}/"
 
     def finished(printed: str) -> None:
         done(float(printed.partition(" requests in")[0].split()[-1]))
