@@ -24,13 +24,16 @@ else:
     AVAILABLE = not list(missing_names(TLS_NAMES))
 
 #: Bytes of the buffer that a reactor reads decrypted and encrypted bytes into. A record has 16 KiB at most.
-BUFFER_SIZE = 65_536
+BUFFER_SIZE = 131_072
 
 #: Bytes that OpenSSL is given at a time. It keeps what it was given until the end of the connection.
 RECEIVE_MAX = 32_768
 
 #: Bytes of a record.
 RECORD_MAX = 16_384
+
+#: Bytes that are encrypted before the result is read, which then fits into the buffer.
+ENCRYPT_MAX = 6 * RECORD_MAX
 
 #: Bytes that wait to be encrypted at most, as in Twisted.
 UNENCRYPTED_MAX = 64_000
@@ -79,9 +82,9 @@ if AVAILABLE:
             ssl, into_ssl, from_ssl = connection._ssl, connection._into_ssl, connection._from_ssl
             reactor = self._reactor
             buffer, address = reactor.tls_buffer, reactor.tls_address
+            received = _ffi.from_buffer(bytes)
             for start in range(0, len(bytes), RECEIVE_MAX):
-                piece = bytes if len(bytes) <= RECEIVE_MAX else bytes[start : start + RECEIVE_MAX]
-                _lib.BIO_write(into_ssl, piece, len(piece))
+                _lib.BIO_write(into_ssl, received + start, min(RECEIVE_MAX, len(bytes) - start))
                 while True:
                     size = _lib.SSL_read(ssl, buffer, BUFFER_SIZE)
                     if size <= 0:
@@ -128,17 +131,18 @@ if AVAILABLE:
             connection = self._tlsConnection
             ssl, from_ssl = connection._ssl, connection._from_ssl
             buffer = self._reactor.tls_buffer
+            unencrypted = _ffi.from_buffer(data)
             start = 0
-            while start < len(data):
-                piece = data if len(data) <= RECORD_MAX else data[start : start + RECORD_MAX]
-                size = _lib.SSL_write(ssl, piece, len(piece))
-                if size <= 0:
-                    return data[start:]
-                start += size
+            size = 1
+            while start < len(data) and size > 0:
+                end = min(start + ENCRYPT_MAX, len(data))
+                while start < end and size > 0:
+                    size = _lib.SSL_write(ssl, unencrypted + start, min(RECORD_MAX, end - start))
+                    start += max(size, 0)
                 encrypted = _lib.BIO_read(from_ssl, buffer, BUFFER_SIZE)
                 if encrypted > 0:
                     self.transport.write(_ffi.unpack(buffer, encrypted))
-            return b""
+            return data[start:]
 
         def loseConnection(self) -> None:
             self.encrypt()

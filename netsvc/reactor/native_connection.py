@@ -69,7 +69,7 @@ class LoopReader:
     def data_received(self, data: bytes) -> None:
         connection = self._connection
         if not self.reading or connection.undelivered or len(data) > self._read_max:
-            connection.undelivered += data
+            connection.undelivered = bytes(connection.undelivered) + data if connection.undelivered else data
             self._deliver()
             return
         reactor = self._reactor
@@ -180,7 +180,7 @@ class NativeConnection(FastConnection):
 
     reactor: Any
     loop_reader: LoopReader | None = None
-    undelivered = b""
+    undelivered: bytes | memoryview = b""
     _reads = 0  # before the handover
 
     def doRead(self) -> Any:
@@ -257,9 +257,9 @@ class NativeConnection(FastConnection):
 
     def next_piece(self) -> bytes:
         """Remove as many bytes from ``undelivered`` as Twisted reads at once. Returns them."""
-        size = self.bufferSize
-        piece, self.undelivered = self.undelivered[:size], self.undelivered[size:]
-        return piece
+        view = memoryview(self.undelivered)
+        self.undelivered = view[self.bufferSize :]
+        return bytes(view[: self.bufferSize])
 
     def _read_undelivered(self) -> Any:
         """Let the protocol receive the next piece of the undelivered bytes, unless reading is paused."""
