@@ -33,7 +33,7 @@ def certificate(authority: trustme.CA) -> ssl.PrivateCertificate:
     return loaded
 
 
-@pytest.fixture(params=["ssl", "endpoints", "startTLS"])
+@pytest.fixture(params=["ssl", "startTLS"])
 def connect(
     request: pytest.FixtureRequest,
     environment: Environment,
@@ -90,6 +90,7 @@ async def close(client: RecordingProtocol, server: RecordingProtocol) -> None:
     await server.lost
 
 
+@pytest.mark.parametrize("connect", ["ssl", "startTLS", "endpoints"], indirect=True)
 def test_the_fast_reactors_use_lean_tls(environment: Environment, connect: Connect) -> None:
     async def scenario() -> None:
         server, client = RecordingProtocol(), RecordingProtocol()
