@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.programs import SECONDS
 
@@ -860,3 +861,44 @@ def test_a_paused_connection_does_not_call_a_replaced_method(start: Start) -> No
         PRELUDE + ACTIVE_CONNECTION,
     )
     assert output_of(started) == ["stopped"]
+
+
+def test_tls_bytes_stay_in_order_if_a_protocol_lets_the_reactor_iterate(start: Start, tmp_path: Path) -> None:
+    pem = tmp_path / "key.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    started = start(f"""
+        import hashlib
+        import socket
+        import ssl
+        from twisted.internet import protocol
+        from twisted.internet.ssl import PrivateCertificate
+
+        DATA = b"".join(b"%07d\\n" % number for number in range(300_000))
+
+        class Server(protocol.Protocol):
+            received = b""
+            nested = 0
+
+            def dataReceived(self, data):
+                self.received += data
+                if self.nested < 3:
+                    self.nested += 1
+                    reactor.iterate(0.01)
+                    self.nested -= 1
+                if len(self.received) == len(DATA) and reactor.running:
+                    say(self.received == DATA)
+                    reactor.stop()
+
+        def send(port):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(socket.create_connection(("127.0.0.1", port))) as opened:
+                opened.sendall(DATA)
+                opened.recv(1)
+
+        key = PrivateCertificate.loadPEM(open({str(pem)!r}, "rb").read())
+        port = reactor.listenSSL(0, protocol.Factory.forProtocol(Server), key.options(), interface="127.0.0.1")
+        reactor.callInThread(send, port.getHost().port)
+        reactor.run()
+    """)
+    assert set(started.communicate(timeout=SECONDS)[0].split()) == {"True"}

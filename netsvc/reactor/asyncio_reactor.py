@@ -66,7 +66,7 @@ class AsyncioReactor(LoopReactor):
     def _run_iteration(self, timeout: float | None) -> list[tuple[int, int]]:
         if self.unflushed or self.unencrypted:
             self.flush_all()
-        if self.unflushed:
+        if self.unflushed or self.unencrypted:  # producers have written more
             limit: float | None = 0.0
         else:
             limit = self.timeout()

@@ -70,21 +70,30 @@ if AVAILABLE:
 
         def _prepare(self, reactor: Any) -> None:
             self._reactor = reactor
+            self._unread: list[bytes | memoryview] = []
             self._unencrypted: list[bytes] = []
             self._unencrypted_size = 0
             del self.write  # of this instance: Twisted sets it to that of its aggregator
 
         def dataReceived(self, bytes: bytes) -> None:  # noqa: A002  Twisted's name
             connection = self._tlsConnection
+            unread = self._unread  # in front of these bytes, if a protocol lets the reactor iterate while it receives
+            unread.append(bytes)
             if not self._handshakeDone or self._appSendBuffer or self._lostTLSConnection:
+                bytes = b"".join(unread)  # noqa: A001
+                unread.clear()
                 super().dataReceived(bytes)
                 return
             ssl, into_ssl, from_ssl = connection._ssl, connection._into_ssl, connection._from_ssl
             reactor = self._reactor
             buffer, address = reactor.tls_buffer, reactor.tls_address
-            received = _ffi.from_buffer(bytes)
-            for start in range(0, len(bytes), RECEIVE_MAX):
-                _lib.BIO_write(into_ssl, received + start, min(RECEIVE_MAX, len(bytes) - start))
+            while unread:
+                piece = unread.pop(0)
+                if len(piece) > RECEIVE_MAX:
+                    view = memoryview(piece)
+                    piece = view[:RECEIVE_MAX]
+                    unread.insert(0, view[RECEIVE_MAX:])
+                _lib.BIO_write(into_ssl, _ffi.from_buffer(piece), len(piece))
                 while True:
                     size = _lib.SSL_read(ssl, buffer, BUFFER_SIZE)
                     if size <= 0:
@@ -155,6 +164,7 @@ if AVAILABLE:
         def connectionLost(self, reason: Any = None) -> None:
             self._reactor.unencrypted.pop(self, None)
             self._unencrypted.clear()
+            self._unread.clear()
             super().connectionLost(reason)
             vars(self).pop("write")  # Twisted sets it again
 

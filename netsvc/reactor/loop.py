@@ -103,7 +103,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
             return
         if self.unflushed or self.unencrypted:
             self.flush_all()
-            delay = 0 if self.unflushed else delay
+            delay = 0 if self.unflushed or self.unencrypted else delay
         self._postpone(self.wait_for_events(delay))
 
     def _postpone(self, events: list[tuple[int, int]]) -> None:

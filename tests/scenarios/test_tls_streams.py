@@ -321,3 +321,36 @@ def test_a_pause_between_handshake_and_first_bytes_loses_nothing(environment: En
         await close(client, server)
 
     environment.run(scenario())
+
+
+def test_what_a_producer_writes_when_it_is_resumed_is_sent_at_once(environment: Environment, connect: Connect) -> None:
+    """Nothing else happens then that would wake the reactor."""
+
+    class Producer(RecordingProtocol):
+        paused = False
+
+        def pauseProducing(self) -> None:
+            self.paused = True
+
+        def resumeProducing(self) -> None:
+            if self.paused:
+                self.paused = False
+                self.transport.write(b"the last")
+                self.transport.unregisterProducer()
+
+        def stopProducing(self) -> None: ...
+
+    async def scenario() -> None:
+        server, client = RecordingProtocol(), Producer()
+        await connect(environment, server, client)
+        server.transport.write(b"x")
+        await client.has_received(1)
+        client.transport.registerProducer(client, True)
+        written = 0
+        while not client.paused:
+            client.transport.write(b"x" * 70_000)
+            written += 70_000
+        await server.has_received(written + 8)
+        await close(client, server)
+
+    environment.run(scenario())
