@@ -131,8 +131,10 @@ if AVAILABLE:
             unencrypted.clear()
             self._unencrypted_size = 0
             if self._handshakeDone and not (self._appSendBuffer or self._lostTLSConnection or self.disconnecting):
-                data = self._encrypt(data)
-            if data:
+                refused = self._encrypt(data)
+                if refused:
+                    self._write(refused)  # gets the same error again, and handles it
+            else:
                 TLSMemoryBIOProtocol.write(self, data)
 
         def _encrypt(self, data: bytes) -> bytes:
@@ -143,7 +145,7 @@ if AVAILABLE:
             unencrypted = _ffi.from_buffer(data)
             start = 0
             size = 1
-            while start < len(data) and size > 0:
+            while start < len(data) and size > 0 and not self._lostTLSConnection:
                 end = min(start + ENCRYPT_MAX, len(data))
                 while start < end and size > 0:
                     size = _lib.SSL_write(ssl, unencrypted + start, min(RECORD_MAX, end - start))

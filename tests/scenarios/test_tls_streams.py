@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.bindings.openssl.binding import Binding
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ClientEndpoint, connectProtocol, wrapClientTLS
@@ -352,5 +353,34 @@ def test_what_a_producer_writes_when_it_is_resumed_is_sent_at_once(environment: 
             written += 70_000
         await server.has_received(written + 8)
         await close(client, server)
+
+    environment.run(scenario())
+
+
+def test_a_producer_that_closes_when_it_is_paused_leaves_no_error_to_other_connections(
+    environment: Environment, connect: Connect
+) -> None:
+    """OpenSSL keeps errors in a queue of the thread. It would report one that is left there for any connection."""
+
+    class Producer(RecordingProtocol):
+        def pauseProducing(self) -> None:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+        def resumeProducing(self) -> None: ...
+
+        def stopProducing(self) -> None: ...
+
+    async def scenario() -> None:
+        server, client = RecordingProtocol(), Producer()
+        await connect(environment, server, client)
+        server.transport.write(b"x")
+        await client.has_received(1)
+        client.transport.registerProducer(client, True)
+        client.transport.write(b"x" * 1_000_000)
+        await client.lost
+        await server.lost
+        assert client.events[-1] == "lost: Error"  # not all was sent
+        assert Binding.lib.ERR_peek_error() == 0
 
     environment.run(scenario())
