@@ -166,6 +166,9 @@ if AVAILABLE:
         def connectionLost(self, reason: Any = None) -> None:
             self._reactor.unencrypted.pop(self, None)
             self._unencrypted.clear()
+            if self._tlsConnection is not None and not self._lostTLSConnection:
+                for piece in self._unread:  # the end was read in a nested iteration
+                    self._tlsConnection.bio_write(piece)
             self._unread.clear()
             super().connectionLost(reason)
             vars(self).pop("write")  # Twisted sets it again

@@ -307,6 +307,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     def adoptStreamConnection(self, fileDescriptor: int, addressFamily: Any, factory: IProtocolFactory) -> Any:
         if addressFamily not in (socket.AF_INET, socket.AF_INET6):
             return super().adoptStreamConnection(fileDescriptor, addressFamily, factory)
+        use_lean_tls(factory)
         return self.server_class._fromConnectedSocket(fileDescriptor, addressFamily, factory, self)
 
     # Datagrams

@@ -249,6 +249,7 @@ class NativeConnection(FastConnection):
         mine = self.socket  # the same object, because the application may hold it
         mine.detach()
         socket.socket.__init__(mine, mine.family, mine.type, mine.proto, fileno=descriptor)
+        mine.setblocking(False)  # whatever socket.setdefaulttimeout says
         self._reads = 0
         if blocked:
             reactor.addWriter(self)
