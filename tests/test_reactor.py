@@ -93,6 +93,14 @@ async def connect_actors(
     return port, server, client
 
 
+async def close(port: Any, server: RecordingProtocol, client: RecordingProtocol) -> None:
+    """Let the client close the connection, then close the port."""
+    client.transport.loseConnection()
+    await client.lost
+    await server.lost
+    await port.stopListening()
+
+
 async def let_server_read(
     reactor: LoopReactor, server: RecordingProtocol, client: RecordingProtocol, times: int
 ) -> None:
@@ -168,10 +176,7 @@ def test_the_handover_changes_no_socket_option(reactor: UvloopReactor, run: Run,
         assert server.transport.loop_reader is not None
         assert server.transport.getTcpNoDelay() == no_delay
         assert server.transport.getHandle().getpeername() == client.transport.getHandle().getsockname()
-        client.transport.loseConnection()
-        await client.lost
-        await server.lost
-        await port.stopListening()
+        await close(port, server, client)
 
     run(scenario())
 
@@ -545,10 +550,7 @@ def test_bulk_data_comes_in_order_and_in_pieces_of_the_buffer_size(
         await server.has_received(len(stream))
         assert server.received == stream
         assert max(server.sizes) <= server.transport.bufferSize
-        client.transport.loseConnection()
-        await client.lost
-        await server.lost
-        await port.stopListening()
+        await close(port, server, client)
 
     run(scenario())
 
@@ -594,10 +596,7 @@ def test_a_connection_that_was_taken_back_receives_nothing_while_it_is_paused(re
         await server.has_received(len(stream))
         assert server.received == stream
         assert max(server.sizes) <= server.transport.bufferSize
-        client.transport.loseConnection()
-        await client.lost
-        await server.lost
-        await port.stopListening()
+        await close(port, server, client)
 
     run(scenario())
 

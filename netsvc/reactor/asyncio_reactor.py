@@ -64,8 +64,7 @@ class AsyncioReactor(LoopReactor):
         return events
 
     def _run_iteration(self, timeout: float | None) -> list[tuple[int, int]]:
-        if self.unflushed or self.unencrypted:
-            self.flush_all()
+        self.flush_all()
         if self.unflushed or self.unencrypted:  # producers have written more
             limit: float | None = 0.0
         else:

@@ -77,12 +77,12 @@ if AVAILABLE:
 
         def dataReceived(self, bytes: bytes) -> None:  # noqa: A002  Twisted's name
             connection = self._tlsConnection
-            unread = self._unread  # in front of these bytes, if a protocol lets the reactor iterate while it receives
+            unread = self._unread  # not empty if a protocol lets the reactor iterate while it receives
             unread.append(bytes)
             if not self._handshakeDone or self._appSendBuffer or self._lostTLSConnection:
-                bytes = b"".join(unread)  # noqa: A001
+                received = b"".join(unread)
                 unread.clear()
-                super().dataReceived(bytes)
+                super().dataReceived(received)
                 return
             ssl, into_ssl, from_ssl = connection._ssl, connection._into_ssl, connection._from_ssl
             reactor = self._reactor
@@ -111,7 +111,7 @@ if AVAILABLE:
         def write(self, bytes: bytes) -> None:  # noqa: A002  Twisted's name
             if self._lostTLSConnection:
                 return
-            self._unencrypted.append(bytes + b"")  # raises TypeError for what is no bytes
+            self._unencrypted.append(bytes + b"")  # raises TypeError if it is not bytes
             self._unencrypted_size += len(bytes)
             if self._unencrypted_size > UNENCRYPTED_MAX:
                 self.encrypt()
@@ -171,7 +171,6 @@ if AVAILABLE:
                     self._tlsConnection.bio_write(piece)
             self._unread.clear()
             super().connectionLost(reason)
-            vars(self).pop("write")  # Twisted sets it again
 
 
 def new_buffer() -> tuple[Any, Any]:

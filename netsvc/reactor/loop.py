@@ -68,6 +68,9 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
 
     _loop_logger = Logger()
 
+    #: TLS connections of other classes, such as the server's own, ask for it by this name.
+    make_tls_lean = staticmethod(make_tls_lean)
+
     #: The classes of TCP connections and ports.
     port_class: type[tcp.Port] = BoundedPort
     server_class: type[tcp.Server] = FastServer
@@ -141,8 +144,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
                     log.err()
         finally:
             contexts.pop()
-        if self.unflushed or self.unencrypted:
-            self.flush_all()
+        self.flush_all()
         return others
 
     def _events_max(self) -> int:
@@ -205,7 +207,9 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
             super().removeWriter(writer)
 
     def flush_all(self) -> None:
-        """Let each connection send that is in ``unflushed``. Register those for write events that have more to send.
+        """Encrypt what was written with TLS, and let each connection send that is in ``unflushed``.
+
+        Those that have more to send are registered for write events.
 
         A connection whose producer has written more meanwhile is in ``unflushed`` again, for the next call.
         """
@@ -220,8 +224,6 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
                 del unflushed[connection]
                 if not connection.send_unsent():
                     self._flush(connection)
-
-    make_tls_lean = staticmethod(make_tls_lean)
 
     def encrypt_soon(self, tls: LeanTLS) -> None:
         """Encrypt what was written on a TLS connection before the reactor sends."""

@@ -75,7 +75,7 @@ class LoopReader:
         reactor = self._reactor
         contexts = reactor.log_contexts
         contexts.append(self._log_context)
-        scheduled, reactor.flush_is_scheduled = reactor.flush_is_scheduled, True  # below
+        scheduled, reactor.flush_is_scheduled = reactor.flush_is_scheduled, True  # this method does it
         try:
             # Read both attributes each time, because each of them may have been replaced.
             connection.protocol.dataReceived(data)

@@ -1,4 +1,4 @@
-"""The private names of Twisted that the reactors use, and a check that Twisted has them.
+"""The private names of Twisted and pyOpenSSL that the reactors use, and a check that they exist.
 
 EPollReactor has no public interface for a subclass. Each name is stated here with its use; a test finds any other. No
 private name of asyncio or uvloop is used.

@@ -189,8 +189,7 @@ class UvloopReactor(LoopReactor):
 
     def _flush_now(self) -> None:
         self.flush_is_scheduled = False
-        if self.unflushed or self.unencrypted:
-            self.flush_all()
+        self.flush_all()
 
     # Descriptors
 
@@ -262,7 +261,7 @@ class UvloopReactor(LoopReactor):
             self._schedule_timers(-inf)
 
     def _has_crashed(self) -> bool:
-        """Return whether ``crash`` was called. What happens after that waits for the next ``run``."""
+        """Return whether ``crash`` was called. Later events wait for the next ``run``."""
         return not self._started and not self.iterating
 
     def _run_timers(self) -> None:

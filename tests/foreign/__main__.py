@@ -156,7 +156,7 @@ class Runs:
         return [test for test in tests if all(self._differs(reactor, test) for _ in range(RETRIES))]
 
     def _differs(self, reactor: str, test: str) -> bool:
-        """Run a test alone. What cannot be run alone counts as different."""
+        """Run a test alone. A test that cannot run alone counts as different."""
         expected = self.outcomes(BASELINE, [test]).get(test)
         return expected is None or self.outcomes(reactor, [test]).get(test) != expected
 

@@ -85,6 +85,22 @@ def tls_of(protocol: RecordingProtocol) -> TLSMemoryBIOProtocol:
     return found
 
 
+async def finish_handshake(sender: RecordingProtocol, receiver: RecordingProtocol) -> None:
+    """Send a byte, which arrives when the handshake is done."""
+    sender.transport.write(b"x")
+    await receiver.has_received(1)
+
+
+class Producer(RecordingProtocol):
+    """A producer that ignores its consumer."""
+
+    def resumeProducing(self) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def stopProducing(self) -> None: ...
+
+
 async def close(client: RecordingProtocol, server: RecordingProtocol) -> None:
     client.transport.loseConnection()
     await client.lost
@@ -98,8 +114,7 @@ def test_the_fast_reactors_use_lean_tls(environment: Environment, connect: Conne
         await connect(environment, server, client)
         is_fast = environment.kind == "native"
         assert (type(tls_of(server)) is LeanTLS, type(tls_of(client)) is LeanTLS) == (is_fast, is_fast)
-        client.transport.write(b"x")
-        await server.has_received(1)
+        await finish_handshake(client, server)
         await close(client, server)
 
     environment.run(scenario())
@@ -128,8 +143,7 @@ def test_bytes_written_before_closing_arrive(environment: Environment, connect: 
     async def scenario() -> None:
         server, client = RecordingProtocol(), RecordingProtocol()
         await connect(environment, server, client)
-        client.transport.write(b"x")
-        await server.has_received(1)
+        await finish_handshake(client, server)
         client.transport.write(b"x" * environment.big)
         client.transport.write(b"y")
         client.transport.loseConnection()
@@ -164,8 +178,7 @@ def test_a_paused_reader_pauses_the_writer_and_loses_nothing(environment: Enviro
     async def scenario() -> None:
         server, client = RecordingProtocol(), Writer(10 * environment.big)
         await connect(environment, server, client)
-        server.transport.write(b"x")  # the handshake is done
-        await client.has_received(1)
+        await finish_handshake(server, client)
         server.transport.pauseProducing()
         client.write_all()
         await client.happened("paused")
@@ -184,18 +197,10 @@ def test_a_paused_reader_pauses_the_writer_and_loses_nothing(environment: Enviro
 def test_bytes_of_a_producer_that_has_closed_arrive(environment: Environment, connect: Connect) -> None:
     """A connection that is told to close waits for its producer."""
 
-    class Producer(RecordingProtocol):
-        def resumeProducing(self) -> None: ...
-
-        def pauseProducing(self) -> None: ...
-
-        def stopProducing(self) -> None: ...
-
     async def scenario() -> None:
         server, client = RecordingProtocol(), Producer()
         await connect(environment, server, client)
-        server.transport.write(b"x")
-        await client.has_received(1)
+        await finish_handshake(server, client)
         client.transport.registerProducer(client, True)
         client.transport.write(b"first ")
         client.transport.loseConnection()
@@ -214,8 +219,7 @@ def test_aborting_loses_the_connection(environment: Environment, connect: Connec
     async def scenario() -> None:
         server, client = RecordingProtocol(), RecordingProtocol()
         await connect(environment, server, client)
-        client.transport.write(b"x")
-        await server.has_received(1)
+        await finish_handshake(client, server)
         server.transport.write(b"not sent")
         server.transport.abortConnection()
         await server.lost
@@ -232,8 +236,7 @@ def test_the_end_of_the_stream_without_that_of_tls_is_a_lost_connection(
     async def scenario() -> None:
         server, client = RecordingProtocol(), RecordingProtocol()
         await connect(environment, server, client)
-        client.transport.write(b"x")
-        await server.has_received(1)
+        await finish_handshake(client, server)
         under: Any = tls_of(client).transport
         under.loseConnection()
         await server.lost
@@ -247,8 +250,7 @@ def test_a_record_that_was_changed_on_its_way_ends_the_connection(environment: E
     async def scenario() -> None:
         server, client = RecordingProtocol(), RecordingProtocol()
         await connect(environment, server, client)
-        client.transport.write(b"x")
-        await server.has_received(1)
+        await finish_handshake(client, server)
         under: Any = tls_of(client).transport
         under.write(b"\x17\x03\x03\x00\x20" + bytes(32))
         await server.lost
@@ -325,9 +327,9 @@ def test_a_pause_between_handshake_and_first_bytes_loses_nothing(environment: En
 
 
 def test_what_a_producer_writes_when_it_is_resumed_is_sent_at_once(environment: Environment, connect: Connect) -> None:
-    """Nothing else happens then that would wake the reactor."""
+    """No other event wakes the reactor then."""
 
-    class Producer(RecordingProtocol):
+    class Resumed(Producer):
         paused = False
 
         def pauseProducing(self) -> None:
@@ -339,13 +341,10 @@ def test_what_a_producer_writes_when_it_is_resumed_is_sent_at_once(environment: 
                 self.transport.write(b"the last")
                 self.transport.unregisterProducer()
 
-        def stopProducing(self) -> None: ...
-
     async def scenario() -> None:
-        server, client = RecordingProtocol(), Producer()
+        server, client = RecordingProtocol(), Resumed()
         await connect(environment, server, client)
-        server.transport.write(b"x")
-        await client.has_received(1)
+        await finish_handshake(server, client)
         client.transport.registerProducer(client, True)
         written = 0
         while not client.paused:
@@ -362,20 +361,15 @@ def test_a_producer_that_closes_when_it_is_paused_leaves_no_error_to_other_conne
 ) -> None:
     """OpenSSL keeps errors in a queue of the thread. It would report one that is left there for any connection."""
 
-    class Producer(RecordingProtocol):
+    class Closing(Producer):
         def pauseProducing(self) -> None:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
-        def resumeProducing(self) -> None: ...
-
-        def stopProducing(self) -> None: ...
-
     async def scenario() -> None:
-        server, client = RecordingProtocol(), Producer()
+        server, client = RecordingProtocol(), Closing()
         await connect(environment, server, client)
-        server.transport.write(b"x")
-        await client.has_received(1)
+        await finish_handshake(server, client)
         client.transport.registerProducer(client, True)
         client.transport.write(b"x" * 1_000_000)
         await client.lost
