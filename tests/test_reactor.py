@@ -15,19 +15,23 @@ from itertools import pairwise
 from pathlib import Path
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trustme
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock, deferLater
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.reflect import namedAny
 
 from netsvc.reactor import AsyncioReactor, UvloopReactor, private_names
 from netsvc.reactor.asyncio_reactor import ReactorSelector
 from netsvc.reactor.fast_udp_port import FastUDPPort
+from netsvc.reactor.lean_tls import LeanTLS, make_tls_lean
 from netsvc.reactor.loop import LoopReactor
 from netsvc.reactor.private_names import PRIVATE_NAMES, TLS_NAMES, missing_names
 from netsvc.reactor.timers import TimedCall
@@ -484,6 +488,59 @@ def test_a_stored_write_method_does_not_bypass_tls(reactor: LoopReactor, run: Ru
         stored_write(b"secret")
         await deferLater(reactor, 0.05, lambda: None)
         assert b"secret" not in client.received
+        client.transport.abortConnection()
+        await client.lost
+        await server.lost
+        await port.stopListening()
+
+    run(scenario())
+
+
+def test_tls_whose_write_method_the_application_has_replaced_stays_that_of_twisted() -> None:
+    context = PrivateCertificate.loadPEM(trustme.CA().issue_cert("server").private_key_and_cert_chain_pem.bytes())
+    factory = TLSMemoryBIOFactory(context.options(), False, Factory.forProtocol(Protocol), Clock())
+    tls: Any = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+    tls.write = written = Mock()
+    assert not make_tls_lean(tls)
+    assert tls.write is written
+
+
+def test_a_factory_of_tls_that_serves_an_adopted_connection_creates_lean_tls(reactor: LoopReactor, run: Run) -> None:
+    context = PrivateCertificate.loadPEM(trustme.CA().issue_cert("server").private_key_and_cert_chain_pem.bytes())
+    listening = socket.create_server(("127.0.0.1", 0))
+    peer = socket.create_connection(listening.getsockname())
+    mine, _ = listening.accept()
+    listening.close()
+    server = RecordingProtocol()
+    factory = TLSMemoryBIOFactory(context.options(), False, Factory.forProtocol(lambda: server), reactor)
+
+    async def scenario() -> None:
+        reactor.adoptStreamConnection(mine.fileno(), socket.AF_INET, factory)
+        mine.close()
+        await server.happened("connected")
+        assert type(server.transport) is LeanTLS
+        peer.close()
+        await server.lost
+
+    run(scenario())
+
+
+@on_uvloop
+def test_a_socket_that_was_taken_back_does_not_block_whatever_the_default_timeout_is(
+    reactor: LoopReactor, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over_at(reactor, 1)
+
+    async def scenario() -> None:
+        port, server, client = await connect_actors(reactor)
+        await let_server_read(reactor, server, client, 2)
+        assert server.transport.loop_reader is not None
+        socket.setdefaulttimeout(5)
+        try:
+            server.transport.take_back()
+        finally:
+            socket.setdefaulttimeout(None)
+        assert server.transport.socket.gettimeout() == 0
         client.transport.abortConnection()
         await client.lost
         await server.lost

@@ -86,6 +86,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
         path.write_text(prelude + textwrap.dedent(program))
         started = subprocess.Popen(
             [sys.executable, str(path), request.param],
+            cwd=tmp_path,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -688,6 +689,53 @@ def test_a_failed_write_is_a_lost_connection(start: Start) -> None:
     assert output_of(started) == ["ConnectionLost"]
 
 
+@pytest.mark.parametrize("size", [10, 10_000_000])
+@pytest.mark.parametrize("when", ["now", "later"])
+def test_an_answer_before_a_reset_is_received_although_writing_fails(start: Start, size: int, when: str) -> None:
+    """An HTTP server that refuses an upload answers 413 and closes, for example."""
+    started = start(f"""
+        import socket
+        import struct
+        from twisted.internet import protocol
+
+        class Uploader(protocol.Protocol):
+            received = 0
+
+            def dataReceived(self, data):
+                self.received += 1
+                if self.received < 12:
+                    peer.send(b"x")
+                elif self.received == 12:
+                    self.transport.write(b"x" * {size})
+                    if "{when}" == "now":
+                        refuse()
+                    else:
+                        reactor.callLater(0.05, refuse)
+                else:
+                    say(data)
+
+            def connectionLost(self, reason):
+                say(reason.type.__name__)
+                reactor.stop()
+
+        def refuse():
+            peer.send(b"refused")
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            again(10)
+
+        def again(times):  # the reactors run such calls in a row
+            if times:
+                reactor.callLater(0, again, times - 1)
+
+        port = reactor.listenTCP(0, protocol.Factory.forProtocol(Uploader), interface="127.0.0.1")
+        peer = socket.create_connection(("127.0.0.1", port.getHost().port))
+        peer.send(b"x")
+        reactor.run()
+    """)
+    assert output_of(started) == ["b'refused'", "ConnectionLost"]
+
+
 def test_an_exception_of_a_protocol_closes_the_connection_even_if_it_means_a_half_close(start: Start) -> None:
     started = start(
         """
@@ -863,16 +911,38 @@ def test_a_paused_connection_does_not_call_a_replaced_method(start: Start) -> No
     assert output_of(started) == ["stopped"]
 
 
-def test_tls_bytes_stay_in_order_if_a_protocol_lets_the_reactor_iterate(start: Start, tmp_path: Path) -> None:
-    pem = tmp_path / "key.pem"
-    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(pem))
-    started = start(f"""
-        import hashlib
-        import socket
-        import ssl
-        from twisted.internet import protocol
-        from twisted.internet.ssl import PrivateCertificate
+# TLS
 
+TLS_PRELUDE = """
+import socket
+import ssl
+from twisted.internet import protocol
+from twisted.internet.ssl import PrivateCertificate
+
+KEY = PrivateCertificate.loadPEM(open("key.pem", "rb").read())
+
+
+def listen(server):
+    port = reactor.listenSSL(0, protocol.Factory.forProtocol(server), KEY.options(), interface="127.0.0.1")
+    return port.getHost().port
+
+
+def connect(port):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port)))
+"""
+
+
+@pytest.fixture
+def start_tls(start: Start, tmp_path: Path) -> Start:
+    """A function that starts a program that uses TLS."""
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "key.pem"))
+    return lambda program: start(program, PRELUDE + TLS_PRELUDE)
+
+
+def test_tls_bytes_stay_in_order_if_a_protocol_lets_the_reactor_iterate(start_tls: Start) -> None:
+    started = start_tls("""
         DATA = b"".join(b"%07d\\n" % number for number in range(300_000))
 
         class Server(protocol.Protocol):
@@ -890,15 +960,113 @@ def test_tls_bytes_stay_in_order_if_a_protocol_lets_the_reactor_iterate(start: S
                     reactor.stop()
 
         def send(port):
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            with context.wrap_socket(socket.create_connection(("127.0.0.1", port))) as opened:
+            with connect(port) as opened:
                 opened.sendall(DATA)
                 opened.recv(1)
 
-        key = PrivateCertificate.loadPEM(open({str(pem)!r}, "rb").read())
-        port = reactor.listenSSL(0, protocol.Factory.forProtocol(Server), key.options(), interface="127.0.0.1")
-        reactor.callInThread(send, port.getHost().port)
+        reactor.callInThread(send, listen(Server))
         reactor.run()
     """)
     assert set(started.communicate(timeout=SECONDS)[0].split()) == {"True"}
+
+
+@on_loops
+def test_a_tls_connection_that_is_lost_while_its_protocol_lets_the_reactor_iterate_receives_nothing_more(
+    start_tls: Start,
+) -> None:
+    started = start_tls("""
+        class Server(protocol.Protocol):
+            lost = False
+
+            def connectionMade(self):
+                self.transport.write(b"the handshake is done")
+
+            def dataReceived(self, data):
+                if self.lost:
+                    say("received after the loss")
+                until = reactor.seconds() + 0.2
+                while not self.lost and reactor.seconds() < until:
+                    reactor.iterate(0.01)
+
+            def connectionLost(self, reason):
+                self.lost = True
+                say("lost")
+                reactor.callLater(0, reactor.stop)
+
+        def send(port):
+            with connect(port) as opened:
+                opened.recv(100)
+                opened.sendall(b"x" * 40_000)
+
+        reactor.callInThread(send, listen(Server))
+        reactor.run()
+    """)
+    assert output_of(started) == ["lost"]
+
+
+@on_loops
+def test_what_is_written_while_tls_1_2_renegotiates_is_sent_afterwards(start_tls: Start) -> None:
+    """Twisted's TLS would send the request for it only with the next answer."""
+    started = start_tls("""
+        from OpenSSL import SSL
+        from twisted.internet.ssl import CertificateOptions, TLSVersion
+
+        class Server(protocol.Protocol):
+            received = b""
+
+            def dataReceived(self, data):
+                self.received += data
+                if self.received.endswith(b"end"):
+                    say(self.received)
+                    reactor.stop()
+
+        class Client(protocol.Protocol):
+            def connectionMade(self):
+                self.transport.write(b"before ")
+                reactor.callLater(0.05, self.renegotiate)
+
+            def renegotiate(self):
+                self.transport.getHandle().renegotiate()
+                self.transport.write(b"during ")
+                reactor.callLater(0, self.transport.write, b"the ")
+                reactor.callLater(0.05, self.transport.write, b"end")
+
+        options = KEY.options()
+        options.getContext().set_options(1 << 8)  # SSL_OP_ALLOW_CLIENT_RENEGOTIATION
+        port = reactor.listenSSL(0, protocol.Factory.forProtocol(Server), options, interface="127.0.0.1")
+        client = protocol.ClientFactory.forProtocol(Client)
+        tls_1_2 = CertificateOptions(lowerMaximumSecurityTo=TLSVersion.TLSv1_2)
+        reactor.connectSSL("127.0.0.1", port.getHost().port, client, tls_1_2)
+        reactor.callLater(2, reactor.stop)
+        reactor.run()
+    """)
+    assert output_of(started) == ["b'before during the end'"]
+
+
+@on_loops
+def test_tls_stays_that_of_twisted_if_openssl_lacks_a_function(start: Start, tmp_path: Path) -> None:
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "key.pem"))
+    without = """
+from cryptography.hazmat.bindings.openssl.binding import Binding
+
+function = Binding.lib.BIO_get_mem_data
+del Binding.lib.BIO_get_mem_data
+"""
+    again = """
+Binding.lib.BIO_get_mem_data = function  # pyOpenSSL needs it
+"""
+    program = """
+        class Server(protocol.Protocol):
+            def dataReceived(self, data):
+                say(type(self.transport).__name__, data)
+                reactor.stop()
+
+        def send(port):
+            with connect(port) as opened:
+                opened.sendall(b"hello")
+                opened.recv(1)
+
+        reactor.callInThread(send, listen(Server))
+        reactor.run()
+    """
+    assert output_of(start(program, without + PRELUDE + again + TLS_PRELUDE)) == ["BufferingTLSTransport b'hello'"]

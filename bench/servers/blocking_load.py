@@ -79,10 +79,11 @@ def smtp(where: str, number: int) -> None:
 
 
 def tls_send(where: str, megabytes: int) -> None:
-    """Send bytes over TLS."""
+    """Send bytes over TLS, and wait until the peer has received them."""
     with _tls(where) as opened:
         for _ in range(megabytes * 4):
             opened.sendall(b"x" * 250_000)
+        opened.unwrap().close()
 
 
 def tls_receive(where: str) -> None:

@@ -63,7 +63,7 @@ def in_process(command: list[Any], then: Callable[[str], None]) -> None:
     from twisted.internet import reactor  # noqa: TID251  it is installed
     from twisted.internet.threads import deferToThread
 
-    run = partial(subprocess.run, [str(word) for word in command], capture_output=True, text=True, check=False)
+    run = partial(subprocess.run, [str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True)
 
     def failed(failure: Any) -> None:
         sys.stderr.write(failure.getErrorMessage() + "\n")

@@ -147,6 +147,8 @@ class TurnTakingTLS(BufferingTLSTransport):
             self._paused = False
             self.transport.resumeProducing()
         super().dataReceived(received)
+        if self._paused or self._received:  # an iteration within a callback has received more
+            return
         if self.connected and connection.get_finished() is not None:
             # The server has done its part, which is the expensive one.
             make_lean = getattr(getattr(self.transport, "reactor", None), "make_tls_lean", None)

@@ -5,7 +5,7 @@ exceptions, and schedules a timer. :class:`LeanTLS` calls the same functions of 
 happens. Handshakes, shutdown, producers and errors stay Twisted's code.
 
 The reactor chooses the class when it listens or connects (:func:`use_lean_tls`) and after ``startTLS``
-(:meth:`LeanTLS.adopt`). If Twisted or pyOpenSSL lacks a private name that it needs, Twisted's own TLS stays.
+(:meth:`LeanTLS.adopt`). If Twisted, pyOpenSSL or cryptography lacks a name that it needs, Twisted's own TLS stays.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from typing import Any
 
 from netsvc.reactor.private_names import TLS_NAMES, missing_names
 
+#: What is used of OpenSSL's interface, as cryptography offers it.
+OPENSSL_NAMES = (
+    *("BIO_write", "BIO_read", "BIO_get_mem_data"),
+    *("SSL_read", "SSL_write", "SSL_get_error", "SSL_ERROR_WANT_READ"),
+)
+
 try:
     from cryptography.hazmat.bindings.openssl.binding import Binding
     from twisted.internet.endpoints import _WrappingFactory
@@ -21,7 +27,7 @@ try:
 except ImportError:  # pyOpenSSL is not installed, and nothing uses TLS
     AVAILABLE = False
 else:
-    AVAILABLE = not list(missing_names(TLS_NAMES))
+    AVAILABLE = not list(missing_names(TLS_NAMES)) and all(hasattr(Binding.lib, name) for name in OPENSSL_NAMES)
 
 #: Bytes of the buffer that a reactor reads decrypted and encrypted bytes into. A record has 16 KiB at most.
 BUFFER_SIZE = 131_072
@@ -61,17 +67,23 @@ if AVAILABLE:
             BufferingTLSTransport.makeConnection(self, transport)
 
         @staticmethod
-        def adopt(tls: BufferingTLSTransport) -> None:
-            """Make a TLS connection of Twisted's class lean."""
+        def adopt(tls: BufferingTLSTransport) -> bool:
+            """Make a TLS connection of Twisted's class lean.
+
+            :return: False if the application has replaced its method ``write``. Then nothing is changed.
+            """
+            if tls.write != tls._aggregator.write:
+                return False
             tls._aggregator.close()
             tls.__class__ = LeanTLS
             transport: Any = tls.transport
             tls._prepare(transport.reactor)
+            return True
 
         def _prepare(self, reactor: Any) -> None:
             self._reactor = reactor
             self._unread: list[bytes | memoryview] = []
-            self._unencrypted: list[bytes] = []
+            self._unencrypted: list[bytes | memoryview] = []
             self._unencrypted_size = 0
             del self.write  # of this instance: Twisted sets it to that of its aggregator
 
@@ -105,12 +117,10 @@ if AVAILABLE:
                         return
                     if size <= 0 or _lib.BIO_get_mem_data(into_ssl, address) == 0:
                         break
-            if _lib.BIO_get_mem_data(from_ssl, address) > 0:  # an answer to a KeyUpdate, say
+            if _lib.BIO_get_mem_data(from_ssl, address) > 0:  # an answer in a renegotiation of TLS 1.2, say
                 self._flushSendBIO()
 
         def write(self, bytes: bytes) -> None:  # noqa: A002  Twisted's name
-            if self._lostTLSConnection:
-                return
             self._unencrypted.append(bytes + b"")  # raises TypeError if it is not bytes
             self._unencrypted_size += len(bytes)
             if self._unencrypted_size > UNENCRYPTED_MAX:
@@ -125,35 +135,42 @@ if AVAILABLE:
             """Encrypt what was written, and pass it to the transport."""
             self._reactor.unencrypted.pop(self, None)
             unencrypted = self._unencrypted
-            if not unencrypted:
-                return
-            data = unencrypted[0] if len(unencrypted) == 1 else b"".join(unencrypted)
-            unencrypted.clear()
-            self._unencrypted_size = 0
-            if self._handshakeDone and not (self._appSendBuffer or self._lostTLSConnection or self.disconnecting):
-                refused = self._encrypt(data)
-                if refused:
-                    self._write(refused)  # gets the same error again, and handles it
-            else:
-                TLSMemoryBIOProtocol.write(self, data)
+            is_accepted = True
+            while unencrypted:
+                data = unencrypted[0] if len(unencrypted) == 1 else b"".join(unencrypted)
+                unencrypted.clear()
+                self._unencrypted_size = 0
+                if (
+                    is_accepted
+                    and self._handshakeDone
+                    and not (self._appSendBuffer or self._lostTLSConnection or self.disconnecting)
+                ):
+                    is_accepted = self._encrypt(data)
+                else:
+                    TLSMemoryBIOProtocol.write(self, bytes(data))  # gets the same error again, and handles it
 
-        def _encrypt(self, data: bytes) -> bytes:
-            """Encrypt bytes. Returns those that OpenSSL has refused."""
+        def _encrypt(self, data: bytes | memoryview) -> bool:
+            """Encrypt the first ``ENCRYPT_MAX`` bytes, and pass them to the transport. The others stay unencrypted.
+
+            :return: whether OpenSSL has accepted them.
+            """
             connection = self._tlsConnection
             ssl, from_ssl = connection._ssl, connection._from_ssl
             buffer = self._reactor.tls_buffer
             unencrypted = _ffi.from_buffer(data)
-            start = 0
+            start, end = 0, min(ENCRYPT_MAX, len(data))
             size = 1
-            while start < len(data) and size > 0 and not self._lostTLSConnection:
-                end = min(start + ENCRYPT_MAX, len(data))
-                while start < end and size > 0:
-                    size = _lib.SSL_write(ssl, unencrypted + start, min(RECORD_MAX, end - start))
-                    start += max(size, 0)
-                encrypted = _lib.BIO_read(from_ssl, buffer, BUFFER_SIZE)
-                if encrypted > 0:
-                    self.transport.write(_ffi.unpack(buffer, encrypted))
-            return data[start:]
+            while start < end and size > 0:
+                size = _lib.SSL_write(ssl, unencrypted + start, min(RECORD_MAX, end - start))
+                start += max(size, 0)
+            encrypted = _lib.BIO_read(from_ssl, buffer, BUFFER_SIZE)
+            if start < len(data):
+                # The transport may pause a producer, which then writes or closes. These bytes come before.
+                self._unencrypted.append(memoryview(data)[start:])
+                self._unencrypted_size = len(data) - start
+            if encrypted > 0:
+                self.transport.write(_ffi.unpack(buffer, encrypted))
+            return size > 0
 
         def loseConnection(self) -> None:
             self.encrypt()
@@ -164,8 +181,6 @@ if AVAILABLE:
             super().unregisterProducer()
 
         def connectionLost(self, reason: Any = None) -> None:
-            self._reactor.unencrypted.pop(self, None)
-            self._unencrypted.clear()
             if self._tlsConnection is not None and not self._lostTLSConnection:
                 for piece in self._unread:  # the end was read in a nested iteration
                     self._tlsConnection.bio_write(piece)
@@ -196,9 +211,7 @@ def make_tls_lean(tls: Any) -> bool:
 
     :return: whether that is possible.
     """
-    if AVAILABLE:
-        LeanTLS.adopt(tls)
-    return AVAILABLE
+    return AVAILABLE and LeanTLS.adopt(tls)
 
 
 def is_stock_tls(tls: Any) -> bool:

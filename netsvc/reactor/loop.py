@@ -24,6 +24,7 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.interfaces import IConnector, IListeningPort, IProtocolFactory
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
 from twisted.logger import Logger
 from twisted.python import log
@@ -236,8 +237,25 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
             self._flushing = None
             if not reason:
                 super().addWriter(connection)
+        if reason is CONNECTION_LOST and self._is_reading(connection):
+            # The peer may have answered before it reset the connection. EPollReactor reads the answer first.
+            reason = self._read_last(connection)
         if reason:
             self._call(connection, self._disconnectSelectable, connection, reason, False)
+
+    def _is_reading(self, connection: FastConnection) -> bool:
+        return connection.fileno() in self._reads
+
+    def _read_last(self, connection: FastConnection) -> Any:
+        """Read from a connection that cannot send any more.
+
+        :return: the reason of the loss; None if the protocol has aborted the connection.
+        """
+        reason = self._call(connection, connection.doRead)
+        if not connection.connected or connection._aborting:
+            return None
+        # The failed call of send has taken the error from the socket. What looks like an end of the stream is none.
+        return CONNECTION_LOST if not reason or reason is CONNECTION_DONE else reason
 
     def _call(self, selectable: Any, call: Callable[..., Any], *args: Any) -> Any:
         """Call a function with the log context of a connection.

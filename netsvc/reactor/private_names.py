@@ -42,7 +42,7 @@ PRIVATE_NAMES = (
 TLS_NAMES = (
     ("twisted.internet.endpoints._WrappingFactory", "_wrappedFactory"),
     ("twisted.protocols.tls.TLSMemoryBIOProtocol", "_tlsConnection _appSendBuffer _handshakeDone _lostTLSConnection"),
-    ("twisted.protocols.tls.TLSMemoryBIOProtocol", "_aborted _flushReceiveBIO _flushSendBIO _write"),
+    ("twisted.protocols.tls.TLSMemoryBIOProtocol", "_aborted _flushReceiveBIO _flushSendBIO"),
     ("twisted.protocols.tls.BufferingTLSTransport", "_aggregator"),
     # What OpenSSL's functions are called with.
     ("OpenSSL.SSL.Connection", "_ssl _into_ssl _from_ssl"),

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import ceil, inf
+from select import EPOLLERR, EPOLLHUP, EPOLLIN
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import process
@@ -216,6 +217,15 @@ class UvloopReactor(LoopReactor):
 
     def _native_readers(self) -> list[NativeConnection]:
         return [each for each in self.native_connections if each.loop_reader is not None and each.loop_reader.reading]
+
+    def _doReadOrWrite(self, selectable: Any, fd: int, event: int) -> None:
+        if event & (EPOLLERR | EPOLLHUP) and selectable in self.native_connections and selectable.loop_reader.reading:
+            event |= EPOLLIN  # uvloop has not read yet what the peer sent before it reset the connection
+        super()._doReadOrWrite(selectable, fd, event)
+
+    def _is_reading(self, connection: Any) -> bool:
+        reader = connection.loop_reader
+        return super()._is_reading(connection) if reader is None else reader.reading
 
     def forget(self, connection: NativeConnection, reader: LoopReader) -> None:
         """Forget that a connection was handed over."""
