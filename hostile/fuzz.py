@@ -113,7 +113,7 @@ _WORDS = (
         b"\x21\x11",
         b"\x20\x00",
         b"\x00\x0c",
-        TimestampFormatter().reply(b"", 0),
+        TimestampFormatter().prefix(0),
         b"[Sat Nov 21 ",
     ),
     *(

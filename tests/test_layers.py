@@ -19,6 +19,7 @@ ROOT = Path(netsvc.__file__).parent
 #: layers.
 LAYERS = {
     "errors": 0,
+    "linux": 1,
     "wire": 1,
     "limits": 2,
     "net": 3,
@@ -31,7 +32,7 @@ LAYERS = {
 }
 
 #: What is pure: folders, and modules of other folders.
-PURE_FOLDERS = {"errors", "wire", "limits"}
+PURE_FOLDERS = {"errors", "linux", "wire", "limits"}
 PURE_MODULES = {
     *("chat", "chat.names", "chat.messages", "chat.pace", "chat.room", "daytime", "daytime.format"),
     *("echo", "echo.reply_template", "timestamp", "timestamp.format", "server", "server.config"),

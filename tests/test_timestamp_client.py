@@ -89,7 +89,7 @@ def test_a_lost_request_is_sent_again_and_the_round_trip_counts_from_the_first_t
     client.ask(b"q").addCallback(answers.append)
     network.advance(1.5)
     assert [request for request, _ in other.requests] == [b"q", b"q"]
-    other.transport.write(TimestampFormatter().reply(b"q", NOW), other.requests[-1][1])
+    other.transport.write(TimestampFormatter().prefix(NOW) + b"q", other.requests[-1][1])
     network.settle()
     assert [(answer.round_trip, answer.tries) for answer in answers] == [(1.5, 2)]
 
@@ -113,10 +113,10 @@ def test_only_an_answer_from_its_own_server_to_its_own_request_is_accepted(
     asked = client.ask(b"mine")
     network.settle()
     peer = other.requests[0][1]
-    answer = TimestampFormatter().reply(b"mine", NOW)
+    answer = TimestampFormatter().prefix(NOW) + b"mine"
     client.datagramReceived(answer, ("192.0.2.66", 5200))  # another host
     client.datagramReceived(answer, (SERVER, 5201))  # another service of the server
-    other.transport.write(TimestampFormatter().reply(b"yours", NOW), peer)
+    other.transport.write(TimestampFormatter().prefix(NOW) + b"yours", peer)
     other.transport.write(b"mine", peer)
     network.settle()
     assert not asked.called

@@ -19,23 +19,23 @@ NOW = time.mktime((2026, 11, 21, 0, 33, 33, 0, 0, -1))
 
 
 def test_a_reply_is_the_time_in_brackets_a_space_and_the_payload() -> None:
-    assert TimestampFormatter().reply(b"hello", NOW) == b"[Sat Nov 21 00:33:33 2026] hello"
+    assert TimestampFormatter().prefix(NOW) + b"hello" == b"[Sat Nov 21 00:33:33 2026] hello"
 
 
 def test_the_day_of_the_month_is_padded_with_a_space_as_in_ctime() -> None:
     second_of_january = time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1))
-    assert TimestampFormatter().reply(b"", second_of_january) == b"[Fri Jan  2 03:04:05 2026] "
+    assert TimestampFormatter().prefix(second_of_january) == b"[Fri Jan  2 03:04:05 2026] "
 
 
 def test_the_time_changes_each_second() -> None:
     formatter = TimestampFormatter()
-    assert formatter.reply(b"", NOW + 0.9) == b"[Sat Nov 21 00:33:33 2026] "
-    assert formatter.reply(b"", NOW + 1.0) == b"[Sat Nov 21 00:33:34 2026] "
+    assert formatter.prefix(NOW + 0.9) == b"[Sat Nov 21 00:33:33 2026] "
+    assert formatter.prefix(NOW + 1.0) == b"[Sat Nov 21 00:33:34 2026] "
 
 
 @given(st.binary(), st.integers(0, 4_000_000_000))
 def test_a_reply_is_recognised_and_parsed(payload: bytes, now: int) -> None:
-    answer = TimestampFormatter().reply(payload, now)
+    answer = TimestampFormatter().prefix(now) + payload
     assert is_timestamp_reply(answer)
     assert parse_timestamp_reply(answer) == TimestampReply(datetime.fromtimestamp(now), payload)
 

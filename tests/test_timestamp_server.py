@@ -55,7 +55,7 @@ def test_a_reply_goes_to_the_peer_from_the_address_that_was_asked(clock: Clock) 
 
 def test_a_reply_of_a_timestamp_server_is_not_answered(clock: Clock) -> None:
     service = terms(clock)
-    assert replies_to(TimestampProtocol(service), TimestampFormatter().reply(b"x", 0)) == []
+    assert replies_to(TimestampProtocol(service), TimestampFormatter().prefix(0) + b"x") == []
     assert service.counters.refused == {Cause.OWN_REPLY: 1}
 
 
@@ -101,7 +101,7 @@ class ClassicServer(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         assert self.transport is not None
-        self.transport.write(TimestampFormatter().reply(datagram, NOW), addr)
+        self.transport.write(TimestampFormatter().prefix(NOW) + datagram, addr)
 
 
 @pytest.mark.parametrize("other", ["itself", "netsvc", "echo", "classic"])

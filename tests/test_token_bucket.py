@@ -117,15 +117,14 @@ def test_wait_returns_the_time_until_the_next_token() -> None:
 
 
 def test_the_table_is_bounded_and_drops_the_least_recently_active_source() -> None:
-    buckets = source_buckets(burst=1)
-    buckets.admits("first", 0.0)
-    for n in range(TABLE_SIZE - 1):
-        buckets.admits(f"other-{n}", 0.0)
-    assert not buckets.admits("first", 0.0)  # kept, and no longer the least recently active
-    buckets.admits("one more", 0.0)
+    buckets = source_buckets(rate=0.01, burst=1)
+    for n in range(TABLE_SIZE):
+        buckets.admits(f"source-{n}", 0.0)
+    assert not buckets.admits("source-0", 1.0)  # kept, and no longer the least recently active
+    buckets.admits("one more", 1.0)
     assert len(buckets) == TABLE_SIZE
-    assert not buckets.admits("first", 0.0)
-    assert buckets.admits("other-0", 0.0)  # dropped, so its bucket is full again
+    assert not buckets.admits("source-0", 1.0)
+    assert buckets.admits("source-1", 1.0)  # dropped, so its bucket is full again
 
 
 def test_a_clock_that_is_set_back_adds_no_tokens() -> None:

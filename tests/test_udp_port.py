@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor  # noqa: TID251  real sockets
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
 
 from netsvc.limits.cause import Cause
 from netsvc.net.datagram_protocol import DATAGRAMS_PER_ITERATION, ConnectedDatagramProtocol, DatagramService, listen_for
@@ -416,7 +418,7 @@ def test_datagrams_that_arrived_before_a_failed_receive_are_returned_first() -> 
 
     bound = Socket(socket.AF_INET, socket.SOCK_DGRAM)
     bound.bind(("127.0.0.1", 0))
-    udp_socket = KernelUdpSocket(bound, 1000)
+    udp_socket = KernelUdpSocket(bound, 1000, batches=False)
     assert [datagram.payload for datagram in udp_socket.receive_batch(64)] == [b"one", b"two"]
     with pytest.raises(OSError, match="12"):
         udp_socket.receive_batch(64)
@@ -506,3 +508,46 @@ def test_an_address_of_another_host_is_refused(kind: str, network: Network) -> N
     host, _, _ = hosts(kind, network)
     with pytest.raises(CannotListenError):
         open_udp_socket(host, "203.0.113.1", 0, 1000)
+
+
+class EndlessSocket:
+    """A socket at which one datagram after the other arrives."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def receive_batch(self, maximum: int) -> list[Datagram]:
+        self.received += 1
+        return [Datagram(b"x", ("192.0.2.1", 9_999))]
+
+    def send_batch(self, _: Any) -> list[Any]:
+        return []
+
+    def dropped(self) -> int:
+        return 0
+
+
+class Recorder(DatagramService):
+    """Stops receiving after a number of datagrams."""
+
+    def __init__(self, stop_after: int) -> None:
+        super().__init__(Clock())
+        self.batches = 0
+        self._stop_after = stop_after
+
+    def received(self, datagram: Datagram) -> None:
+        self.batches += 1
+        if self.batches == self._stop_after:
+            self.pauseProducing()
+
+
+@pytest.mark.parametrize(("stop_after", "expected"), [(0, DATAGRAMS_PER_ITERATION), (5, 5)])
+def test_a_port_reads_a_bounded_number_of_datagrams_at_a_time_and_none_when_it_was_paused(
+    stop_after: int, expected: int
+) -> None:
+    endless: Any = EndlessSocket()
+    service = Recorder(stop_after)
+    port = UdpPort(Mock(), service, endless)
+    port.startListening()
+    port.doRead()
+    assert (service.batches, endless.received) == (expected, expected)

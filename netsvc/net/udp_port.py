@@ -20,6 +20,9 @@ from netsvc.wire.datagram import Datagram, UdpSocket
 #: Seconds after a failed receive until the next one.
 RETRY_INTERVAL = 0.1
 
+#: Reads of one datagram until the port tries to read another one at once.
+PROBE_INTERVAL = 8
+
 #: Reads between two looks at what the system has dropped. A full batch is a reason to look, too. The buffer holds fewer
 #: long datagrams than a batch.
 READS_PER_COUNT = 16
@@ -42,7 +45,9 @@ class UdpPort:
         self.socket = udp_socket
         self._closed: Deferred[None] = Deferred()
         self._stopping = False
+        self._reading = False
         self._reads = 0
+        self._more_expected = True
         self._dropped = 0  # by the system, as far as the service was told
         self._retry: IDelayedCall | None = None
 
@@ -81,12 +86,14 @@ class UdpPort:
     def stopReading(self) -> None:
         """Stop receiving."""
         cancel(self._retry)
+        self._reading = False
         self._reactor.removeReader(self)
 
     def startReading(self) -> None:
         """Receive again."""
         cancel(self._retry)
         if not self._stopping:
+            self._reading = True
             self._reactor.addReader(self)
 
     # Called by the reactor
@@ -98,25 +105,34 @@ class UdpPort:
         return type(self._service).__name__
 
     def doRead(self) -> None:
-        try:
-            batch = self.socket.receive_batch(DATAGRAMS_PER_ITERATION)
-        except OSError as e:  # such as ENOMEM; the port lives on
-            self._service.not_received(e)
-            self.stopReading()  # the reactor would call again at once
-            self._retry = self._reactor.callLater(RETRY_INTERVAL, self.startReading)
-            return
-        if not batch:
-            return
+        left = DATAGRAMS_PER_ITERATION
         self._reads += 1
-        if len(batch) == DATAGRAMS_PER_ITERATION or self._reads % READS_PER_COUNT == 0:
+        # While replies are sent, more has often arrived. To read it now is cheaper than to wait for the reactor, unless
+        # there is one datagram at a time.
+        while left and self._reading:
+            try:
+                batch = self.socket.receive_batch(left)
+            except OSError as e:  # such as ENOMEM; the port lives on
+                self._service.not_received(e)
+                self.stopReading()  # the reactor would call again at once
+                self._retry = self._reactor.callLater(RETRY_INTERVAL, self.startReading)
+                return
+            if not batch:
+                self._more_expected = False
+                break
+            left -= len(batch)
+            try:
+                replies = self._service.batch_received(batch)
+            except Exception:  # a fault of the service's; the port stays open
+                self.log.failure("{service} failed", service=type(self._service).__name__)
+                continue
+            for reply, error in self.socket.send_batch(replies):
+                self._service.not_sent(reply, error)
+            if len(batch) == 1 and not self._more_expected and self._reads % PROBE_INTERVAL:
+                break
+            self._more_expected = True
+        if not left or self._reads % READS_PER_COUNT == 0:
             self._count_dropped()
-        try:
-            replies = self._service.batch_received(batch)
-        except Exception:  # a fault of the service's; the port stays open
-            self.log.failure("{service} failed", service=type(self._service).__name__)
-            return
-        for reply, error in self.socket.send_batch(replies):
-            self._service.not_sent(reply, error)
 
     def _count_dropped(self) -> None:
         """Tell the service how many datagrams the system has dropped."""

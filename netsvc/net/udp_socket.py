@@ -14,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from twisted.internet.error import CannotListenError
 
+from netsvc.linux import mmsg
+from netsvc.net.udp_batches import BATCH_MAX, MAX_LOCAL_ADDRESSES, DatagramBatches
 from netsvc.wire.datagram import Datagram, SocketAddress, UdpSocket
 
 #: Whether the system tells to which address a datagram was sent, in the way that is implemented here.
@@ -36,8 +38,8 @@ _IPV4_MAPPED = b"\0" * 10 + b"\xff\xff"
 _LOCAL_ADDRESS_SPACE = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)  # struct in6_pktinfo and struct in_pktinfo
 _METADATA_SPACE = socket.CMSG_SPACE(16) + 2 * socket.CMSG_SPACE(4)  # a struct timespec and two integers
 
-#: Local addresses for which a socket keeps the ancillary data of its replies.
-MAX_LOCAL_ADDRESSES = 64
+#: Datagrams that are sent with one call for each. For more, one call for all of them costs less.
+FEW = 3
 
 _Ancillary = list[tuple[int, int, bytes]]
 
@@ -93,9 +95,12 @@ class KernelUdpSocket:
     :param bound: a bound socket. This object owns it from now on.
     :param max_size: bytes of the longest datagram; a longer one is truncated.
     :param metadata: whether each datagram carries its kernel time, TTL and DSCP (Linux).
+    :param batches: whether one system call receives or sends many datagrams (Linux).
     """
 
-    def __init__(self, bound: socket.socket, max_size: int, *, metadata: bool = False) -> None:
+    def __init__(
+        self, bound: socket.socket, max_size: int, *, metadata: bool = False, batches: bool = mmsg.AVAILABLE
+    ) -> None:
         bound.setblocking(False)
         self._socket = bound
         self._max_size = max_size
@@ -107,8 +112,15 @@ class KernelUdpSocket:
             self._ask_for_local_address()
         if TELLS_LOCAL_ADDRESS and metadata:
             self._ask_for_metadata()
+        self._batches: DatagramBatches | None = None
+        if batches:
+            source = _pktinfo_6 if self._ipv6 else _pktinfo_4
+            self._batches = DatagramBatches(bound, max_size, self._space, self._parse, not metadata, source)
 
     def receive_batch(self, maximum: int) -> list[Datagram]:
+        return self._receive_each(maximum) if self._batches is None else self._batches.receive(maximum)
+
+    def _receive_each(self, maximum: int) -> list[Datagram]:
         receive, size, space, parse = self._socket.recvmsg, self._max_size, self._space, self._parse
         batch: list[Datagram] = []
         new = tuple.__new__
@@ -126,10 +138,20 @@ class KernelUdpSocket:
         return batch
 
     def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
+        batches = self._batches
+        if batches is None or len(datagrams) <= FEW:
+            return self._send_each(datagrams) if datagrams else []
+        failed = []
+        for start in range(0, len(datagrams), BATCH_MAX):
+            failed += batches.send(datagrams[start : start + BATCH_MAX])
+        # Another attempt gets the error, or sends from another address what cannot leave from the one that was asked.
+        return self._send_each(failed)
+
+    def _send_each(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
         send, known = self._socket.sendmsg, self._ancillary
         errors = []
         for datagram in datagrams:
-            payload, peer, local = datagram[:3]
+            payload, peer, local, _, _, _, _ = datagram
             try:
                 send((payload,), (known.get(local) or self._ancillary_for(local)) if local else (), 0, peer)
             except OSError as e:

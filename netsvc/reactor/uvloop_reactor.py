@@ -285,21 +285,24 @@ class UvloopReactor(LoopReactor):
         self._timer_due = -inf
         self.flush_is_scheduled = True  # at the end of this function
         try:
-            self._run_due_timers()
+            self.runUntilCurrent()
+            if self.next_call_at() <= self.timer_clock()():
+                self._run_more_timers()
         finally:
             if self._timer is None:  # otherwise, a call has stopped the reactor, and the loop runs the timers at once
                 self._schedule_next_timer()
-            self._flush_now()
+            self.flush_is_scheduled = False
+            if self.unflushed or self.unencrypted:
+                self.flush_all()
         if self.iterating:
             self.loop.stop()
 
-    def _run_due_timers(self) -> None:
-        """Run the timers that are due. For a short time, run iterations of the reactor while more of them are due.
+    def _run_more_timers(self) -> None:
+        """For a short time, run iterations of the reactor while more timers are due.
 
         A program that schedules each step by callLater(0) would otherwise pay for an iteration of the loop each time.
         """
         until = time.monotonic() + TIMERS_MAX
-        self.runUntilCurrent()
         while self._started and not self.iterating and self.next_call_at() <= self.timer_clock()() < until:
             self.wait_for_events(0)
             self.runUntilCurrent()

@@ -41,13 +41,13 @@ class TimestampFormatter:
         self._second = -1
         self._prefix = b""
 
-    def reply(self, payload: bytes, now: float) -> bytes:
-        """Return the reply to ``payload`` at ``now``, in seconds since the epoch."""
+    def prefix(self, now: float) -> bytes:
+        """Return what a reply at ``now``, in seconds since the epoch, begins with. The bytes of the request follow."""
         second = int(now)
         if second != self._second:
             self._second = second
             self._prefix = b"[%s] " % time.ctime(second).encode("ascii")
-        return self._prefix + payload
+        return self._prefix
 
 
 def is_timestamp_reply(datagram: bytes) -> bool:

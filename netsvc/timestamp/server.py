@@ -34,25 +34,30 @@ class TimestampProtocol(DatagramService):
     def batch_received(self, batch: Sequence[Datagram]) -> list[Datagram]:
         terms = self._terms
         now, wall = terms.monotonic(), terms.wall()
-        counters, check, reply = terms.counters, self._guard.check, self._formatter.reply
+        counters, check, own_port = terms.counters, self._guard.check, self._own_port
+        prefix = self._formatter.prefix(wall)
+        received = sent = 0
         replies = []
+        new = tuple.__new__
         for datagram in batch:
-            payload, peer, local, destination = datagram[:4]
+            payload, peer, local, destination, _, _, _ = datagram
             size = len(payload)
-            counters.received_bytes += size
-            host, port = peer[0], peer[1]
+            received += size
             if destination != local and datagram.sent_to_group:
                 cause: Cause | None = Cause.SENT_TO_GROUP
-            elif is_timestamp_reply(payload):
+            elif payload[:1] == b"[" and is_timestamp_reply(payload):
                 cause = Cause.OWN_REPLY
             else:
-                cause = check(size, host, port, self._own_port, now)
+                cause = check(size, peer[0], peer[1], own_port, now)
             if cause is not None:
-                counters.refuse(cause, format_host(host))
+                counters.refuse(cause, format_host(peer[0]))
                 continue
-            answer = reply(payload, wall)
-            counters.sent_bytes += len(answer)
-            replies.append(Datagram(answer, peer, local))
+            answer = prefix + payload
+            sent += len(answer)
+            # As Datagram(...) does, in a third of its time.
+            replies.append(new(Datagram, (answer, peer, local, None, None, None, None)))
+        counters.received_bytes += received
+        counters.sent_bytes += sent
         counters.replies += len(replies)
         return replies
 

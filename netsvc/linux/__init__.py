@@ -1,0 +1,1 @@
+"""System calls of Linux that Python's standard library does not offer, by ctypes."""
