@@ -549,6 +549,55 @@ def test_a_socket_that_was_taken_back_does_not_block_whatever_the_default_timeou
     run(scenario())
 
 
+def test_a_port_reads_what_has_come_with_a_connection_when_it_accepts_it(reactor: LoopReactor, run: Run) -> None:
+    """It does not wait for another event."""
+    server = RecordingProtocol()
+    port: Any = reactor.listenTCP(0, Factory.forProtocol(lambda: server), interface="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", port.getHost().port)) as peer:
+        peer.send(b"hello")
+        port.doRead()
+        assert server.received == b"hello"
+
+    async def scenario() -> None:
+        await server.lost
+        await port.stopListening()
+
+    run(scenario())
+
+
+def test_a_port_does_not_read_from_a_connection_that_its_protocol_has_paused_or_closed(
+    reactor: LoopReactor, run: Run
+) -> None:
+    class Busy(RecordingProtocol):
+        def connectionMade(self) -> None:
+            super().connectionMade()
+            self.transport.pauseProducing()
+
+    class Unwilling(RecordingProtocol):
+        def connectionMade(self) -> None:
+            super().connectionMade()
+            self.transport.abortConnection()
+
+    servers = [Busy(), Unwilling()]
+    waiting = list(servers)
+    port: Any = reactor.listenTCP(0, Factory.forProtocol(lambda: waiting.pop(0)), interface="127.0.0.1")
+    peers = [socket.create_connection(("127.0.0.1", port.getHost().port)) for _ in servers]
+    for peer in peers:
+        peer.send(b"hello")
+    port.doRead()
+    assert [bytes(server.received) for server in servers] == [b"", b""]
+
+    async def scenario() -> None:
+        servers[0].transport.resumeProducing()
+        await servers[0].has_received(5)
+        for server, peer in zip(servers, peers, strict=True):
+            peer.close()
+            await server.lost
+        await port.stopListening()
+
+    run(scenario())
+
+
 @on_uvloop
 def test_the_cost_of_a_write_does_not_grow_with_the_number_of_unsent_bytes(reactor: LoopReactor, run: Run) -> None:
     hand_over_at(reactor, 0)

@@ -159,6 +159,12 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
 
     # Reads
 
+    def read_at_once(self, connection: FastConnection) -> None:
+        """Read from a connection as if it had just become readable, unless it is closed or paused."""
+        fd = connection.fileno()
+        if fd in self._reads and connection not in self.paused:
+            self._call(connection, self._doReadOrWrite, connection, fd, EPOLLIN)
+
     def pause_reader(self, reader: Any) -> None:
         """Pause reading, but let the descriptor be registered until the second event that comes meanwhile.
 

@@ -319,6 +319,8 @@ class NativeConnection(FastConnection):
 class NativeServer(NativeConnection, tcp.Server):
     """A TCP connection on the side of the server."""
 
+    _reads = -1  # the port reads from it when it has accepted it, which is early and often returns nothing
+
 
 class NativePort(BoundedPort):
     """A TCP port whose connections can be handed over to the event loop."""

@@ -31,7 +31,7 @@ PRIVATE_NAMES = (
     ("twisted.internet.abstract.FileDescriptor", "_tempDataBuffer _tempDataLen _writeDisconnecting _writeDisconnected"),
     ("twisted.internet.tcp.Connection", "_aborting _closeSocket _dataReceived"),
     # Ports and connections of classes of our own.
-    ("twisted.internet.tcp.Port", "_fromListeningDescriptor"),
+    ("twisted.internet.tcp.Port", "_fromListeningDescriptor _buildAddr"),
     ("twisted.internet.tcp.Server", "_fromConnectedSocket"),
     ("twisted.internet.tcp.Connector", "_makeTransport"),
     ("twisted.internet.udp.Port", "_fromListeningDescriptor _connectedAddr"),

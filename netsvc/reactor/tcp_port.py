@@ -1,8 +1,12 @@
-"""TCP ports that accept a bounded number of connections per reactor iteration."""
+"""TCP ports that accept a bounded number of connections per reactor iteration, and read from each at once."""
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 from twisted.internet import tcp
+from twisted.python import log
 
 from netsvc.reactor.connection import FastServer
 
@@ -15,10 +19,44 @@ class BoundedPort(tcp.Port):
 
     Twisted's own port raises its limit by 20 after each iteration that reached it. During a flood of connections, an
     iteration therefore takes 40 ms, and no other connection is served meanwhile.
+
+    Most clients send something as soon as they are connected. So each accepted connection is read from at once, without
+    waiting for the reactor's next iteration.
+
+    :ivar numberAccepts: the number of connections that it tries to accept next time.
     """
 
     transport: type[tcp.Server] = FastServer
+    reactor: Any
 
     def doRead(self) -> None:
-        self.numberAccepts = min(self.numberAccepts, ACCEPTS_PER_ITERATION)
-        super().doRead()
+        accepted: list[Any] = []
+        limit = min(self.numberAccepts, ACCEPTS_PER_ITERATION)
+        try:
+            while len(accepted) < limit:
+                accepted.append(self._connection_of(*self.socket.accept()))
+        except BlockingIOError:
+            pass
+        except OSError:  # such as EMFILE
+            super().doRead()  # gets the same error, and handles it
+        except BaseException:  # a fault of the factory's or the protocol's
+            log.err()
+        self.numberAccepts = 2 * limit if len(accepted) == limit else max(1, len(accepted))
+        for connection in accepted:
+            if connection is not None:
+                self.reactor.read_at_once(connection)
+
+    def _connection_of(self, accepted: socket.socket, address: tuple[Any, ...]) -> Any:
+        """Connect a new protocol to an accepted socket. Returns its transport, or None if the factory refuses it."""
+        if len(address) == 4 and address[3]:  # a link-local address: with the name of its interface
+            host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+            address = (host, *address[1:])
+        factory: Any = self.factory
+        protocol = factory.buildProtocol(self._buildAddr(address))
+        if protocol is None:
+            accepted.close()
+            return None
+        self.sessionno += 1
+        transport = self.transport(accepted, protocol, address, self, self.sessionno - 1, self.reactor)
+        protocol.makeConnection(transport)
+        return transport
