@@ -63,7 +63,10 @@ WORKLOADS: dict[str, Workload] = {
     "tls": Workload("TLS echo, 1 KiB, 50 connections", "tls", (50, 1024), "echo", TLS, "tls"),
     "tls1": Workload("TLS echo, 1 KiB, 1 connection", "tls", (1, 1024), "echo", TLS, "tls"),
     "handshake": Workload("TLS handshake, echo of 64 B, close", "tls", (0, 64), "echo", TLS, "tls"),
-    "udp": Workload("UDP timestamp, 16 B, 32 sources", "udp", (32, 16), "timestamp", TIMESTAMP),
+    **{
+        name: Workload(f"UDP timestamp, 16 B, {sources} in flight", "udp", (sources, 16), "timestamp", TIMESTAMP)
+        for name, sources in (("udp", 32), ("udp1", 1), ("udp2", 2), ("udp8", 8), ("udp128", 128))
+    },
     **{
         f"chat{members}x{in_flight}": Workload(
             f"chat, {members:,} members, {in_flight} in flight: one delivery",
