@@ -598,6 +598,66 @@ def test_a_port_does_not_read_from_a_connection_that_its_protocol_has_paused_or_
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(OSError(5, "I/O error"), marks=pytest.mark.logs_failure("OSError")),
+        pytest.param(BlockingIOError(11, "try again"), marks=pytest.mark.logs_failure("BlockingIOError")),
+    ],
+)
+def test_an_error_of_a_factory_is_logged_even_if_it_looks_like_one_of_the_system(
+    reactor: LoopReactor, run: Run, error: OSError
+) -> None:
+    built: list[Any] = []
+
+    class FailingFactory(Factory[Any]):
+        noisy = False
+
+        def buildProtocol(self, addr: Any) -> Any:
+            built.append(addr)
+            raise error
+
+    port: Any = reactor.listenTCP(0, FailingFactory(), interface="127.0.0.1")
+    with socket.create_connection(("127.0.0.1", port.getHost().port)):
+        port.doRead()
+    assert len(built) == 1
+
+    async def scenario() -> None:
+        await port.stopListening()
+
+    run(scenario())
+
+
+def test_datagrams_stay_in_order_and_end_with_the_port_if_a_protocol_lets_the_reactor_iterate(
+    reactor: LoopReactor, run: Run
+) -> None:
+    class Iterating(RecordingDatagramProtocol):
+        def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+            super().datagramReceived(datagram, addr)
+            if datagram == b"2":
+                client.sendto(b"late", where)
+                reactor.iterate(0.01)
+            elif datagram == b"4":
+                port.stopListening()
+                reactor.iterate(0.01)
+
+    protocol = Iterating()
+    port: Any = reactor.listenUDP(0, protocol, interface="127.0.0.1")
+    where = ("127.0.0.1", port.getHost().port)
+
+    async def scenario() -> None:
+        for number in range(3):  # the port expects many after these
+            client.sendto(b"first %d" % number, where)
+        await protocol.until(lambda: len(protocol.received) == 3)
+        for number in range(8):
+            client.sendto(b"%d" % number, where)
+        await protocol.until(lambda: "stopped" in protocol.events)
+        assert protocol.received[3:] == [b"0", b"1", b"2", b"3", b"4"]
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        run(scenario())
+
+
 @on_uvloop
 def test_the_cost_of_a_write_does_not_grow_with_the_number_of_unsent_bytes(reactor: LoopReactor, run: Run) -> None:
     hand_over_at(reactor, 0)

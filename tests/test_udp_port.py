@@ -514,10 +514,10 @@ class EndlessSocket:
     """A socket at which one datagram after the other arrives."""
 
     def __init__(self) -> None:
-        self.received = 0
+        self.reads = 0
 
     def receive_batch(self, maximum: int) -> list[Datagram]:
-        self.received += 1
+        self.reads += 1
         return [Datagram(b"x", ("192.0.2.1", 9_999))]
 
     def send_batch(self, _: Any) -> list[Any]:
@@ -526,18 +526,21 @@ class EndlessSocket:
     def dropped(self) -> int:
         return 0
 
+    def fileno(self) -> int:
+        return 3
+
 
 class Recorder(DatagramService):
     """Stops receiving after a number of datagrams."""
 
     def __init__(self, stop_after: int) -> None:
         super().__init__(Clock())
-        self.batches = 0
+        self.number = 0
         self._stop_after = stop_after
 
     def received(self, datagram: Datagram) -> None:
-        self.batches += 1
-        if self.batches == self._stop_after:
+        self.number += 1
+        if self.number == self._stop_after:
             self.pauseProducing()
 
 
@@ -550,4 +553,4 @@ def test_a_port_reads_a_bounded_number_of_datagrams_at_a_time_and_none_when_it_w
     port = UdpPort(Mock(), service, endless)
     port.startListening()
     port.doRead()
-    assert (service.batches, endless.received) == (expected, expected)
+    assert (service.number, endless.reads) == (expected, expected)

@@ -34,7 +34,6 @@ class DatagramGuard:
         self._buckets = SourceBuckets() if buckets is None else buckets
         self._max_size = max_size
         self._networks = NetworkRules() if networks is None else networks
-        self._has_rules = not self._networks.allow_all
 
     def check(self, size: int, host: str, port: int, own_port: int, now: float) -> Cause | None:
         """Return why a datagram is not answered; None if it is.
@@ -51,7 +50,7 @@ class DatagramGuard:
             return Cause.PRIVILEGED_PORT
         if port == own_port:
             return Cause.OWN_PORT
-        if self._has_rules and not self._networks.allows(host):
+        if not self._networks.allows(host):
             return Cause.NOT_ALLOWED
         if not self._buckets.admits(host, now):
             return Cause.DATAGRAM_RATE

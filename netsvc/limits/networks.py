@@ -38,14 +38,12 @@ class NetworkRules:
 
     :param allow: a list of networks, as text or parsed.
     :param deny: likewise. It takes precedence.
-    :ivar allow_all: whether there is no rule.
     :raises InvalidNetworkError: for a text that is not a network, and for a single text instead of a list.
     """
 
     def __init__(self, allow: Iterable[str | IPNetwork] = (), deny: Iterable[str | IPNetwork] = ()) -> None:
         self._allow = _parsed("allow", allow)
         self._deny = _parsed("deny", deny)
-        self.allow_all = not self._allow and not self._deny
 
     def allows(self, host: str) -> bool:
         """Whether the IP address ``host`` is allowed.
@@ -56,7 +54,7 @@ class NetworkRules:
 
         :raises InvalidNetworkError: for a text that is not an IP address.
         """
-        if self.allow_all:
+        if not self._allow and not self._deny:
             return True
         try:
             address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])

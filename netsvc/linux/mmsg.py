@@ -62,10 +62,16 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _recvmmsg: Any = getattr(_libc, "recvmmsg", None)
 _sendmmsg: Any = getattr(_libc, "sendmmsg", None)
 
-#: Whether the system has both calls.
-AVAILABLE = _recvmmsg is not None and _sendmmsg is not None
 
-_NOTHING_YET = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR))
+def _works(call: Any) -> bool:
+    """Return whether the system has a call and lets this process use it: emulators and filters may not."""
+    return call is not None and call(-1, None, 0, 0, None) == -1 and ctypes.get_errno() == errno.EBADF
+
+
+#: Whether the system has both calls.
+AVAILABLE = _works(_recvmmsg) and _works(_sendmmsg)
+
+_RETRY_ERRNOS = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR))
 _NOTHING: tuple[tuple[bytes, ...], ...] = ((), (), ())
 
 ControlMessages = list[tuple[int, int, bytes]]
@@ -83,10 +89,10 @@ class MessageReceiver:
         self._slots = slots
         self._stride = _aligned(size)
         self._control_stride = _aligned(control_size)
-        # A slice of an mmap is a bytes object. Pages that are not used take no memory.
-        self._payloads = mmap.mmap(-1, slots * self._stride)
-        self._names = mmap.mmap(-1, slots * NAME_MAX)
-        self._controls = mmap.mmap(-1, slots * self._control_stride or 1)
+        # Pages that are not used take no memory.
+        self._payloads = _memory(slots * self._stride)
+        self._names = _memory(slots * NAME_MAX)
+        self._controls = _memory(slots * self._control_stride)
         vectors = (_Vector * slots)()
         messages = (_Message * slots)()
         base, names, controls = map(_address_of, (self._payloads, self._names, self._controls))
@@ -113,9 +119,11 @@ class MessageReceiver:
         self._bytes[:] = self._template  # the system has changed lengths and flags
         count = _recvmmsg(descriptor, self._messages, min(maximum, self._slots), 0, None)
         if count < 0:
-            if ctypes.get_errno() in _NOTHING_YET:
+            if ctypes.get_errno() in _RETRY_ERRNOS:
                 return _NOTHING
             raise _error()
+        if count == 0:
+            return _NOTHING
         if count == 1:  # the usual case when there is little to do: it takes half the time of the general one
             ints = self._ints
             length, name_length, control_length = ints[_LENGTH], ints[_NAME_LENGTH], self._longs[_CONTROL_LENGTH]
@@ -141,8 +149,8 @@ class MessageSender:
 
     def __init__(self, slots: int, size: int, name_size: int, control_size: int) -> None:
         self.slots = slots
-        self._payloads = mmap.mmap(-1, slots * size)
-        self._names = bytearray(slots * name_size)
+        self._payloads = _memory(slots * size)
+        self._names = _memory(slots * name_size)
         self._name_size = name_size
         self._control_size = control_size
         vectors = (_Vector * slots)()
@@ -163,11 +171,12 @@ class MessageSender:
 
         :param names: the socket addresses of their destinations, in the layout of the system.
         :param controls: the address of a control block for each datagram; 0 for none.
-        :return: the numbers of those that were not sent. All of them, if they are longer than there is space for.
+        :return: the numbers of those that were not sent. All of them, if they are longer than there is space for, or if
+            a destination has another address family.
         """
         count = len(payloads)
         joined = b"".join(payloads)
-        if len(joined) > len(self._payloads):
+        if len(joined) > len(self._payloads) or set(map(len, names)) != {self._name_size}:
             return list(range(count))
         self._payloads[: len(joined)] = joined
         lengths = array("L", map(len, payloads))
@@ -210,6 +219,11 @@ def parse_control(data: bytes) -> ControlMessages:
         messages.append((level, kind, data[start + socket.CMSG_LEN(0) : start + length]))
         start += _aligned(length)
     return messages
+
+
+def _memory(size: int) -> mmap.mmap:
+    """Return memory whose slices are bytes objects. A child process that is forked gets a copy."""
+    return mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _aligned(size: int) -> int:

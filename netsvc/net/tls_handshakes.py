@@ -141,13 +141,15 @@ class TurnTakingTLS(BufferingTLSTransport):
     def take_turn(self) -> None:
         """Process what was received."""
         self.has_begun = True
+        own_class = type(self)
         received, self._received = self._received, b""
         connection = self.getHandle()
         if self._paused:  # before the application gets anything, which may pause it again
             self._paused = False
             self.transport.resumeProducing()
         super().dataReceived(received)
-        if self._paused or self._received:  # an iteration within a callback has received more
+        # A callback may have let the reactor iterate. It may have received more, or the rest of the handshake.
+        if type(self) is not own_class or "dataReceived" in vars(self) or self._paused or self._received:
             return
         if self.connected and connection.get_finished() is not None:
             # The server has done its part, which is the expensive one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import operator
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
@@ -26,15 +27,20 @@ MAX_PEERS = 4_096
 REPLY_MARGIN = 64
 
 
-class _Source:
-    """Control messages in memory, which make a datagram leave from a local address."""
+class _LocalAddressControl:
+    """Control messages in memory, which make a datagram leave from a local address.
+
+    :ivar size: their bytes; 0 for none.
+    :ivar address: where they are; 0 for none.
+    """
 
     def __init__(self, messages: ControlMessages) -> None:
         self._block = control_block(messages)
+        self.size = len(self._block) if messages else 0
         self.address = ctypes.addressof(self._block) if messages else 0
 
 
-_ANY_SOURCE = _Source([])
+_NO_CONTROL = _LocalAddressControl([])
 
 _NEW_DATAGRAM = partial(tuple.__new__, Datagram)
 
@@ -70,12 +76,12 @@ class DatagramBatches:
         self._is_constant = is_constant
         self._source = source
         self._receiver = MessageReceiver(BATCH_MAX, max_size, control_size)
-        source_size = len(control_block(source(bytes(4 if bound.family == socket.AF_INET else 16))))
+        self._control_size = len(control_block(source(bytes(4 if bound.family == socket.AF_INET else 16))))
         size = min(max_size + REPLY_MARGIN, 65_535)
-        self._sender = MessageSender(BATCH_MAX, size, ADDRESS_SIZES[bound.family], source_size)
+        self._sender = MessageSender(BATCH_MAX, size, ADDRESS_SIZES[bound.family], self._control_size)
         self._peers: dict[bytes, _Peer] = {}
         self._fields: dict[bytes, tuple[Any, ...]] = {}  # by control messages
-        self._sources: dict[bytes, _Source] = {}  # by local address
+        self._controls_by_local: dict[bytes, _LocalAddressControl] = {}  # by local address
 
     def receive(self, maximum: int) -> list[Datagram]:
         """Return the datagrams that have arrived, at most ``maximum``; an empty list if there is none.
@@ -100,18 +106,17 @@ class DatagramBatches:
         return list(map(_NEW_DATAGRAM, map(operator.add, zip(payloads, peers, strict=True), fields)))
 
     def send(self, datagrams: Sequence[Datagram]) -> list[Datagram]:
-        """Send datagrams, at most ``BATCH_MAX``. Return those that were not sent."""
+        """Send datagrams, at most ``BATCH_MAX``. Return those that were not sent: another call may tell why."""
         payloads = [datagram[0] for datagram in datagrams]
-        try:
-            names = [cast(_Peer, datagram[1]).name for datagram in datagrams]
-        except AttributeError:  # one of them is an address that the application has made
-            names = [self._name_of(datagram[1]) for datagram in datagrams]
+        names = self._names_of(datagrams)
         locals_ = [datagram[2] for datagram in datagrams]
-        sources = {local: self._source_of(local) for local in set(locals_)}  # keeps them until they are sent
-        if len(sources) == 1:
-            controls = [sources[locals_[0]].address] * len(locals_)
+        by_local = {local: self._control_of(local) for local in set(locals_)}  # keeps them until they are sent
+        if names is None or not all(control.size in (0, self._control_size) for control in by_local.values()):
+            return list(datagrams)
+        if len(by_local) == 1:
+            controls = [by_local[locals_[0]].address] * len(locals_)
         else:
-            controls = [sources[local].address for local in locals_]
+            controls = [by_local[local].address for local in locals_]
         failed = self._sender.send(self._socket.fileno(), payloads, names, controls)
         return [datagrams[number] for number in failed]
 
@@ -124,6 +129,17 @@ class DatagramBatches:
         peer = self._peers[name] = _Peer(unpack_address(name))
         peer.name = name
         return peer
+
+    def _names_of(self, datagrams: Sequence[Datagram]) -> list[bytes] | None:
+        """Return the destinations in the system's layout; None if one has none, such as a host name."""
+        try:
+            return [cast(_Peer, datagram[1]).name for datagram in datagrams]
+        except AttributeError:  # one of them is an address that the application has made
+            pass
+        try:
+            return [self._name_of(datagram[1]) for datagram in datagrams]
+        except (OSError, ValueError, TypeError, OverflowError, struct.error):
+            return None
 
     def _name_of(self, peer: SocketAddress) -> bytes:
         return peer.name if isinstance(peer, _Peer) else pack_address(self._socket.family, peer)
@@ -139,13 +155,13 @@ class DatagramBatches:
             self._fields[control] = fields
         return fields
 
-    def _source_of(self, local: bytes | None) -> _Source:
+    def _control_of(self, local: bytes | None) -> _LocalAddressControl:
         if not local:
-            return _ANY_SOURCE
-        known = self._sources.get(local)
+            return _NO_CONTROL
+        known = self._controls_by_local.get(local)
         if known is not None:
             return known
-        if len(self._sources) >= MAX_LOCAL_ADDRESSES:
-            self._sources.clear()
-        source = self._sources[local] = _Source(self._source(local))
-        return source
+        if len(self._controls_by_local) >= MAX_LOCAL_ADDRESSES:
+            self._controls_by_local.clear()
+        control = self._controls_by_local[local] = _LocalAddressControl(self._source(local))
+        return control

@@ -131,6 +131,8 @@ class UdpPort:
             if len(batch) == 1 and not self._more_expected and self._reads % PROBE_INTERVAL:
                 break
             self._more_expected = True
+        if self.socket.fileno() == -1:  # the service has closed the port
+            return
         if not left or self._reads % READS_PER_COUNT == 0:
             self._count_dropped()
 

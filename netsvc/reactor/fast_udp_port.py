@@ -6,7 +6,9 @@ raises the error of its datagram.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from errno import ECONNREFUSED
 from typing import TYPE_CHECKING, Any
 
@@ -27,33 +29,30 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-#: Maximum number of addresses that a port remembers: of sources, and of destinations that are valid.
+#: Maximum number of addresses that a port remembers: of senders, and of destinations that are valid.
 ADDRESSES_MAX = 4_096
-
-_Received = Iterable[tuple[bytes, tuple[str, int]]]
 
 
 class _FastUDPMixin(_Base):
     """Replaces the ``doRead`` and ``write`` of Twisted's UDP ports."""
 
+    reactor: Any
+
     def startListening(self) -> None:
         self._valid_addresses: set[tuple[str, int]] = set()
-        self._sources: dict[bytes, tuple[str, int]] = {}
+        self._senders: dict[bytes, tuple[str, int]] = {}
+        self._receiver: mmsg.MessageReceiver | None = None
+        self._undelivered: deque[tuple[bytes, tuple[str, int]]] = deque()
         self._more_expected = True
         self._read_count = 0
         super().startListening()
-        self._receive: Callable[[int], _Received] = self._receive_one
-        if mmsg.AVAILABLE:
-            self._receiver = mmsg.MessageReceiver(READS_PER_ITERATION, self.maxPacketSize, 0)
-            self._receive = self._receive_many
 
     def doRead(self) -> None:
-        datagram_received = self.protocol.datagramReceived
         left = READS_PER_ITERATION
         self._read_count += 1
         # While a datagram is processed, more has often arrived. To read it now is cheaper than to wait for the reactor,
         # unless there is one datagram at a time.
-        while left > 0 and self.maxThroughput > 0 and self.fileno() != -1:
+        while left > 0 and self.maxThroughput > 0:
             try:
                 received = self._receive(left)
             except OSError as e:
@@ -62,39 +61,58 @@ class _FastUDPMixin(_Base):
                         self.protocol.connectionRefused()
                     return
                 raise
-            count = 0
-            for data, address in received:
-                count += 1
-                try:
-                    datagram_received(data, address)
-                except BaseException:
-                    log.err()
-            if not count:
+            if not received:
                 self._more_expected = False
                 return
-            if count == 1 and not self._more_expected and self._read_count % PROBE_INTERVAL:
+            self._undelivered.extend(received)
+            self._deliver()
+            left -= len(received)
+            if len(received) == 1 and not self._more_expected and self._read_count % PROBE_INTERVAL:
                 return
             self._more_expected = True
-            left -= count
+            if self._receiver is None and left < READS_PER_ITERATION - 1:
+                self._receive_many_from_now_on()
 
-    def _receive_many(self, maximum: int) -> _Received:
+    def _deliver(self) -> None:
+        """Let the protocol receive what was read. A callback may let the reactor iterate, or close the port."""
+        undelivered = self._undelivered
+        while undelivered and self.maxThroughput > 0:
+            data, address = undelivered.popleft()
+            try:
+                self.protocol.datagramReceived(data, address)
+            except BaseException:
+                log.err()
+        if undelivered:  # the protocol wants no more in this iteration
+            self.reactor.callLater(0, self._deliver)
+
+    def _receive(self, maximum: int) -> Sequence[tuple[bytes, tuple[str, int]]]:
+        if self._receiver is None:
+            try:
+                data, address = self.socket.recvfrom(self.maxPacketSize)
+            except (BlockingIOError, InterruptedError):
+                return ()
+            return ((data, address[:2]),)
         payloads, names, _ = self._receiver.receive(self.fileno(), maximum)
-        sources = self._sources
-        return [(data, sources.get(name) or self._source(name)) for data, name in zip(payloads, names, strict=True)]
+        senders = self._senders
+        return [(data, senders.get(name) or self._sender(name)) for data, name in zip(payloads, names, strict=True)]
 
-    def _source(self, name: bytes) -> tuple[str, int]:
-        if len(self._sources) >= ADDRESSES_MAX:
-            self._sources.clear()
+    def _receive_many_from_now_on(self) -> None:
+        """Use recvmmsg. Many ports receive few datagrams, such as that of a DNS query, and need no buffers for it."""
+        if mmsg.AVAILABLE:
+            with suppress(OSError):  # there is no memory
+                self._receiver = mmsg.MessageReceiver(READS_PER_ITERATION, self.maxPacketSize, 0)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self._undelivered.clear()
+        self._receiver = None
+        super().connectionLost(reason)
+
+    def _sender(self, name: bytes) -> tuple[str, int]:
+        if len(self._senders) >= ADDRESSES_MAX:
+            self._senders.clear()
         host, port, *_ = unpack_address(name)
-        source = self._sources[name] = host, port
-        return source
-
-    def _receive_one(self, _maximum: int) -> _Received:
-        try:
-            data, address = self.socket.recvfrom(self.maxPacketSize)
-        except (BlockingIOError, InterruptedError):
-            return ()
-        return ((data, address[:2]),)
+        sender = self._senders[name] = host, port
+        return sender
 
     def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> Any:
         if addr in self._valid_addresses and not self._connectedAddr:

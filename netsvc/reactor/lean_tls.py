@@ -134,6 +134,13 @@ if AVAILABLE:
         def encrypt(self) -> None:
             """Encrypt what was written, and pass it to the transport."""
             self._reactor.unencrypted.pop(self, None)
+            try:
+                self._encrypt_all()
+            finally:  # a producer may raise an exception when it is paused
+                if self._unencrypted:
+                    self._reactor.encrypt_soon(self)
+
+        def _encrypt_all(self) -> None:
             unencrypted = self._unencrypted
             is_accepted = True
             while unencrypted:

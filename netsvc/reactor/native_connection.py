@@ -176,18 +176,19 @@ class NativeConnection(FastConnection):
 
     :ivar loop_reader: the loop's protocol for this connection; None as long as the reactor's own epoll watches it.
     :ivar undelivered: bytes that the loop has read, but the protocol has not received.
+    :ivar reads: the number of reads before the handover.
     """
 
     reactor: Any
     loop_reader: LoopReader | None = None
     undelivered: bytes | memoryview = b""
-    _reads = 0  # before the handover
+    reads = 0
 
     def doRead(self) -> Any:
         if self.undelivered:  # the connection was taken back
             return self._read_undelivered()
-        self._reads += 1
-        if self._reads == self.reactor.hand_over_at:
+        self.reads += 1
+        if self.reads == self.reactor.hand_over_at:
             self.reactor.hand_over_soon(self)
         return super().doRead()
 
@@ -197,7 +198,7 @@ class NativeConnection(FastConnection):
             return
         reactor = self.reactor
         if self.fileno() not in reactor._reads or self in reactor.paused or self.undelivered or reactor.iterating:
-            self._reads = 0  # try again later
+            self.reads = 0  # try again later
             return
         if "doRead" in vars(self):  # the application has replaced it, and the loop would not call it
             return
@@ -250,7 +251,7 @@ class NativeConnection(FastConnection):
         mine.detach()
         socket.socket.__init__(mine, mine.family, mine.type, mine.proto, fileno=descriptor)
         mine.setblocking(False)  # whatever socket.setdefaulttimeout says
-        self._reads = 0
+        self.reads = 0
         if blocked:
             reactor.addWriter(self)
         if reading:
@@ -288,7 +289,7 @@ class NativeConnection(FastConnection):
         super().startReading()
         if self.undelivered:
             self.reactor.callFromThread(self._become_readable)
-        if self._reads == self.reactor.hand_over_at:  # hand_over_at is 0: before the first read
+        if self.reads == self.reactor.hand_over_at:  # hand_over_at is 0: before the first read
             self.reactor.hand_over_soon(self)
 
     def stopReading(self) -> None:
@@ -318,8 +319,6 @@ class NativeConnection(FastConnection):
 
 class NativeServer(NativeConnection, tcp.Server):
     """A TCP connection on the side of the server."""
-
-    _reads = -1  # the port reads from it when it has accepted it, which is early and often returns nothing
 
 
 class NativePort(BoundedPort):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from errno import ECONNABORTED, EPERM
 from typing import Any
 
 from twisted.internet import tcp
@@ -12,6 +13,9 @@ from netsvc.reactor.connection import FastServer
 
 #: Maximum number of connections that a port accepts in one reactor iteration.
 ACCEPTS_PER_ITERATION = 64
+
+#: Errors of accept that concern one connection: a firewall has refused it, or the peer has given up.
+ERRORS_OF_ONE_CONNECTION = frozenset((EPERM, ECONNABORTED))
 
 
 class BoundedPort(tcp.Port):
@@ -23,26 +27,35 @@ class BoundedPort(tcp.Port):
     Most clients send something as soon as they are connected. So each accepted connection is read from at once, without
     waiting for the reactor's next iteration.
 
-    :ivar numberAccepts: the number of connections that it tries to accept next time.
+    :ivar numberAccepts: the number of connections that it tries to accept next time, at most
+        ``ACCEPTS_PER_ITERATION``.
     """
 
     transport: type[tcp.Server] = FastServer
     reactor: Any
 
     def doRead(self) -> None:
-        accepted: list[Any] = []
+        connections: list[Any] = []
         limit = min(self.numberAccepts, ACCEPTS_PER_ITERATION)
+        count = 0
         try:
-            while len(accepted) < limit:
-                accepted.append(self._connection_of(*self.socket.accept()))
-        except BlockingIOError:
-            pass
-        except OSError:  # such as EMFILE
-            super().doRead()  # gets the same error, and handles it
+            while count < limit:
+                try:
+                    accepted, address = self.socket.accept()
+                except BlockingIOError:
+                    break
+                except OSError as e:
+                    if e.errno not in ERRORS_OF_ONE_CONNECTION:
+                        self.numberAccepts = limit - count
+                        super().doRead()  # gets the same error, such as EMFILE, and handles it
+                        break
+                else:
+                    connections.append(self._connection_of(accepted, address))
+                count += 1
         except BaseException:  # a fault of the factory's or the protocol's
             log.err()
-        self.numberAccepts = 2 * limit if len(accepted) == limit else max(1, len(accepted))
-        for connection in accepted:
+        self.numberAccepts = min(2 * limit, ACCEPTS_PER_ITERATION) if count == limit else max(1, count)
+        for connection in connections:
             if connection is not None:
                 self.reactor.read_at_once(connection)
 

@@ -194,6 +194,10 @@ class UvloopReactor(LoopReactor):
 
     # Descriptors
 
+    def read_at_once(self, connection: Any) -> None:
+        connection.reads -= 1  # often there is nothing to read yet
+        super().read_at_once(connection)
+
     def addReader(self, reader: Any) -> None:
         if reader in self.native_connections:
             reader.startReading()

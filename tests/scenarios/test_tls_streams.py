@@ -14,6 +14,7 @@ from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ClientEndpoint, c
 from twisted.internet.protocol import ClientFactory, Factory
 from twisted.protocols import tls
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python import log
 
 from netsvc.reactor.lean_tls import LeanTLS
 from tests.scenarios.environments import Environment
@@ -379,28 +380,89 @@ def test_what_a_producer_writes_when_it_is_resumed_is_sent_at_once(environment: 
     environment.run(scenario())
 
 
+class Closing(Producer):
+    """A producer that closes the connection when it is paused, after some last bytes.
+
+    :param last: the bytes. Twisted's own TLS would drop them.
+    """
+
+    def __init__(self, last: bytes) -> None:
+        super().__init__()
+        self._last = last
+
+    def pauseProducing(self) -> None:
+        if self._last:
+            self.transport.write(self._last)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+
+@pytest.mark.parametrize("environment", ["native", "native-uvloop"], indirect=True)  # Twisted's own TLS drops some
 def test_all_bytes_of_a_producer_that_closes_when_it_is_paused_arrive_in_order(
     environment: Environment, connect: Connect
 ) -> None:
-    class Closing(Producer):
-        def pauseProducing(self) -> None:
-            if environment.kind == "native":  # Twisted's TLS drops what is written here
-                self.transport.write(b"the last")
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
-
     async def scenario() -> None:
-        server, client = RecordingProtocol(), Closing()
+        server, client = RecordingProtocol(), Closing(b"the last")
         await connect(environment, server, client)
         await finish_handshake(server, client)
         client.transport.registerProducer(client, True)
         client.transport.write(b"x" * 1_000_000)
         await client.lost
         await server.lost
-        if environment.kind == "native":
-            assert server.received == b"x" * 1_000_000 + b"the last"
-            assert client.events == server.events == ["connected", "lost: ConnectionDone"]
-        # OpenSSL keeps errors in a queue of the thread. It would report one that is left there for any connection.
+        assert server.received == b"x" * 1_000_000 + b"the last"
+        assert client.events == server.events == ["connected", "lost: ConnectionDone"]
+
+    environment.run(scenario())
+
+
+@pytest.mark.logs_failure("ZeroDivisionError")
+def test_tls_goes_on_after_an_exception_of_a_producer_that_is_paused(
+    environment: Environment, connect: Connect
+) -> None:
+    class Failing(Producer):
+        failed = False
+
+        def pauseProducing(self) -> None:
+            if not self.failed:
+                self.failed = True
+                raise ZeroDivisionError
+
+    async def scenario() -> None:
+        server, client = RecordingProtocol(), Failing()
+        await connect(environment, server, client)
+        await finish_handshake(server, client)
+        client.transport.registerProducer(client, True)
+        written = 0
+        while not client.failed:
+            try:
+                client.transport.write(b"x" * 200_000)
+            except ZeroDivisionError:
+                log.err()
+            written += 200_000
+            await environment.wait_briefly()
+        client.transport.write(b"small")
+        await server.until(lambda: server.received.endswith(b"small"))
+        if environment.kind == "native":  # Twisted's own TLS has lost the rest of what was written before
+            assert len(server.received) == written + 5
+        client.transport.unregisterProducer()
+        await close(client, server)
+
+    environment.run(scenario())
+
+
+def test_a_producer_that_closes_when_it_is_paused_leaves_no_error_to_other_connections(
+    environment: Environment, connect: Connect
+) -> None:
+    """OpenSSL keeps errors in a queue of the thread. It would report one that is left there for any connection."""
+
+    async def scenario() -> None:
+        server, client = RecordingProtocol(), Closing(b"")
+        await connect(environment, server, client)
+        await finish_handshake(server, client)
+        client.transport.registerProducer(client, True)
+        client.transport.write(b"x" * 1_000_000)
+        await client.lost
+        await server.lost
         assert Binding.lib.ERR_peek_error() == 0
 
     environment.run(scenario())
