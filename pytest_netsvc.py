@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -36,11 +37,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="run each test with a network N times, with consecutive seeds",
     )
+    parser.addini(
+        "netsvc_global_reactor",
+        "let twisted.internet.reactor be the reactor of the simulated host whose code runs",
+        type="bool",
+        default=False,
+    )
 
 
+@pytest.hookimpl(trylast=True)  # after the plugin that installs a reactor
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("netsvc_seeds") < 1:
         raise pytest.UsageError("--netsvc-seeds must be at least 1")
+    if config.getini("netsvc_global_reactor"):
+        from netsvc.testing import install
+
+        install()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -57,8 +69,17 @@ def network_seed(request: pytest.FixtureRequest) -> int:
     return _first_seed(request.config, request.node.nodeid)
 
 
+@pytest.fixture(scope="session")
+def _frozen_heap() -> Iterator[None]:
+    """Excludes what exists before the first test from garbage collection, which each test does at its end."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
-def logged_failures() -> Iterator[list[Failure]]:
+def logged_failures(_frozen_heap: None) -> Iterator[list[Failure]]:
     """The failures that were logged during the test. A test fails if the list is not empty at its end.
 
     A test that expects a failure removes it: ``logged_failures.pop().check(ZeroDivisionError)``.
@@ -87,11 +108,37 @@ def logged_failures() -> Iterator[list[Failure]]:
 
 
 @pytest.fixture
-def network(network_seed: int, logged_failures: list[Failure]) -> Network:  # noqa: ARG001  the fixture checks the log
+def network(network_seed: int, logged_failures: list[Failure]) -> Iterator[Network]:  # noqa: ARG001  the fixture checks the log
     """A simulated network without hosts. The report of a failed test shows its seed and the end of its trace."""
-    from netsvc.testing import Network
+    from netsvc.testing import Network, NotSimulatedError
+    from netsvc.testing.global_reactor import is_installed, simulation
 
-    return Network(network_seed)
+    if is_installed():
+        try:
+            with simulation():
+                yield Network(network_seed)
+        except NotSimulatedError as e:
+            pytest.fail(str(e), pytrace=False)
+        return
+    before = _left_on_the_real_reactor()
+    yield Network(network_seed)
+    left = [each for each in _left_on_the_real_reactor() if each not in before]
+    if left:
+        pytest.fail(
+            f"the test left something on the real reactor: {', '.join(map(str, left))}; the code uses "
+            "twisted.internet.reactor, which is that of a host with the option netsvc_global_reactor = true",
+            pytrace=False,
+        )
+
+
+def _left_on_the_real_reactor() -> list[Any]:
+    """Return the delayed calls, readers and writers of the real reactor, if one is installed."""
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if reactor is None:
+        return []
+    own = getattr(reactor, "_internalReaders", ())  # which it has as soon as it is imported
+    readers = [reader for reader in reactor.getReaders() if reader not in own]
+    return [*reactor.getDelayedCalls(), *readers, *reactor.getWriters()]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -132,3 +132,83 @@ class Tests(TestCase):
         check=False,
     )
     assert "PASSED (successes=2)" in done.stdout, done.stdout + done.stderr
+
+
+FORGETFUL = """
+from twisted.internet.task import LoopingCall
+
+def test_it(network):
+    host = network.host("host")
+    network.host("other").reactor.callLater(0, lambda: LoopingCall(print).start(1, now=False))
+    network.advance(3)
+"""
+
+
+def test_what_is_left_on_the_real_reactor_fails_the_test_unless_the_global_reactor_is_that_of_the_host(
+    tmp_path: Path,
+) -> None:
+    output = run(tmp_path, FORGETFUL)
+    assert "left something on the real reactor: <DelayedCall" in output
+    assert "netsvc_global_reactor = true" in output
+    assert "1 passed" in run(tmp_path, FORGETFUL, "-o", "netsvc_global_reactor=true")
+
+
+def test_a_real_socket_fails_a_simulated_test_although_the_program_hides_the_error(tmp_path: Path) -> None:
+    test = """
+from twisted.internet import protocol, reactor
+
+def test_it(network):
+    try:
+        reactor.listenTCP(0, protocol.Factory())
+    except Exception:
+        pass
+"""
+    output = run(tmp_path, test, "-o", "netsvc_global_reactor=true")
+    assert "reactor.listenTCP was used outside of the code of a host" in output
+    assert "1 passed, 1 error" in output
+
+
+def test_programs_that_use_the_global_reactor_run_unmodified() -> None:
+    root = Path(__file__).parent
+    options = ["-p", "no:cacheprovider", "-p", "no:xdist", "--no-cov", "-o", "netsvc_global_reactor=true"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *options, str(root / "global_reactor")],
+        capture_output=True,
+        cwd=root.parent,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_trial_can_install_the_global_reactor(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        """
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+import netsvc.testing
+
+netsvc.testing.install()
+netsvc.testing.install()
+
+class Tests(TestCase):
+    def test_simulated(self):
+        network = netsvc.testing.Network()
+        waited = network.host("host").run(lambda: deferLater(reactor, 3600, lambda: "late"))
+        self.assertEqual(network.run(waited), "late")
+
+    def test_real(self):
+        return deferLater(reactor, 0.001, lambda: None)
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted.trial", "--temp-directory", str(tmp_path / "trial"), "test_it"],
+        capture_output=True,
+        cwd=tmp_path,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert "PASSED (successes=2)" in done.stdout, done.stdout + done.stderr

@@ -60,18 +60,18 @@ def test_each_terms_have_counters_and_an_admission_of_their_own() -> None:
     assert one.admission.connections is not other.admission.connections
 
 
-def test_a_blocking_call_runs_at_once_on_the_simulated_network(network: Network) -> None:
-    terms = Terms.on(network.host("host").reactor)
-    results: list[object] = []
-    terms.run_blocking(threading.current_thread).addCallback(results.append)
-    assert results == [threading.current_thread()]
+def test_a_blocking_call_takes_virtual_time_and_no_thread_on_the_simulated_network(network: Network) -> None:
+    host = network.host("host")
+    host.reactor.thread_pool.seconds = 3
+    terms = Terms.on(host.reactor)
+    assert network.run(terms.run_blocking(threading.current_thread)) is threading.current_thread()
+    assert network.now == 3
 
 
 def test_the_failure_of_a_blocking_call_is_its_own(network: Network) -> None:
     terms = Terms.on(network.host("host").reactor)
-    failures: list[object] = []
-    terms.run_blocking(int, "x").addErrback(lambda failure: failures.append(failure.type))
-    assert failures == [ValueError]
+    with pytest.raises(ValueError, match="invalid literal"):
+        network.run(terms.run_blocking(int, "x"))
 
 
 @ensureDeferred

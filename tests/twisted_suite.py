@@ -57,6 +57,7 @@ _EMFILE = "fills the descriptor table of the process (EMFILE), which simulated s
 _PASSING = "passes real file descriptors over UNIX sockets"
 _MODE = "checks the file mode of a UNIX socket; a simulated socket has no file"
 _PATCH = "patches the method with which Twisted's ports create real sockets; simulated ports do not call it"
+_THREADS = "needs a pool of real threads; a simulated host runs such functions at once, in virtual time"
 _PULL = (
     "has a pull producer that never writes: Twisted's Cooperator calls it for 10 ms of real time in each reactor "
     "iteration, during which virtual time hardly advances"
@@ -91,6 +92,11 @@ EXCLUDED_TESTS: Mapping[str, Mapping[str, str]] = {
         "test_unix.UNIXTestsBuilder.test_mode": _MODE,
         "test_unix.UNIXTestsBuilder.test_listenFailure": _PATCH,
         "test_tls.AbortSSLConnectionTests.test_fullWriteBufferAfterByteExchange": _PULL,
+        "test_threads.ThreadTestsBuilder.test_getThreadPool": _THREADS,
+        "test_threads.ThreadTestsBuilder.test_suggestThreadPoolSize": _THREADS,
+        "test_threads.ThreadTestsBuilder.test_stopThreadPool*": _THREADS,
+        "test_threads.ThreadTestsBuilder.test_cleanUpThreadPoolEvenBeforeReactorIsRun": _THREADS,
+        "test_threads.ThreadTestsBuilder.test_isInIOThread": _THREADS,
         "test_tcp.TCP6ClientTestsBuilder.test_addresses": _ZONE,
         "test_tcp.TCPPortTestsBuilder.test_portGetHostOnIPv6ScopeID": _ZONE,
         "test_tcp.TCPTransportTestsBuilder.test_serverAddressTCP6": _ZONE,

@@ -1,4 +1,4 @@
-"""Calls that may block, such as name look-ups and SQLite: in a thread, or at once on the simulated network."""
+"""Calls that may block, such as name look-ups and SQLite. They run in a thread of the reactor."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 No test opens a real socket.
 """
 
-from netsvc.testing.host_reactor import HostReactor
+from netsvc.testing.global_reactor import install
+from netsvc.testing.host_reactor import HostReactor, NotSimulatedError
 from netsvc.testing.link import Conditions, LinkError
 from netsvc.testing.network import Host, Links, Network, NetworkError
 from netsvc.testing.stack import HostDownError
@@ -18,6 +19,8 @@ __all__ = [
     "Links",
     "Network",
     "NetworkError",
+    "NotSimulatedError",
     "Trace",
     "TraceEvent",
+    "install",
 ]

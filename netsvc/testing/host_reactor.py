@@ -23,22 +23,27 @@ from twisted.internet.interfaces import (
     IReactorPluggableNameResolver,
     IReactorSSL,
     IReactorTCP,
+    IReactorThreads,
     IReactorTime,
     IReactorUDP,
     IReactorUNIX,
 )
 from twisted.internet.posixbase import _DisconnectSelectableMixin, _PollLikeMixin
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
+from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.context import theContextTracker
 from twisted.python.log import ILogContext
 from zope.interface import implementer_only
 
+from netsvc.errors import NetsvcError
 from netsvc.testing.batch_udp_socket import SimulatedUdpSocket
 from netsvc.testing.events import ScheduledEvent
 from netsvc.testing.resolver import LookupFunction, Resolver
+from netsvc.testing.running_host import RunningHost
 from netsvc.testing.stack import ERR, HUP, IN, OUT, HostDownError, Stack
+from netsvc.testing.thread_pool import SimulatedThreadPool
 from netsvc.testing.transports import (
     SimulatedMulticastPort,
     TCPConnector,
@@ -48,12 +53,25 @@ from netsvc.testing.transports import (
     UNIXPort,
 )
 
+#: Virtual seconds between two steps of a Cooperator, as in Twisted.
+COOPERATOR_INTERVAL = 1e-8
+
+
+def _after_one_step() -> Callable[[], bool]:
+    """Return what ends a Cooperator's slice. Its time is virtual, and does not advance during the slice."""
+    return lambda: True
+
+
+class NotSimulatedError(NetsvcError, RuntimeError):
+    """The simulated network cannot do this."""
+
 
 @implementer_only(
     IReactorCore,
     IReactorTime,
     IReactorFDSet,
     IReactorFromThreads,
+    IReactorThreads,
     IReactorTCP,
     IReactorSSL,
     IReactorUDP,
@@ -67,6 +85,13 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     You need not run it: the network starts and runs the reactors of all its hosts. As EPollReactor does, it reads from
     and writes to each ready socket once per reactor iteration. If a protocol raises an exception, it logs the exception
     and closes the connection. If a connected UDP port is refused, it closes the port.
+
+    A function that :meth:`callInThread` or ``deferToThread`` runs in a thread is run at once, after
+    ``thread_pool.seconds`` of virtual time.
+
+    :ivar active: a context manager; in its block, the code of this host runs.
+    :ivar cooperator: the Cooperator of the host.
+    :ivar thread_pool: runs functions that may block.
 
     After its host has crashed, its methods raise :class:`HostDownError`.
     """
@@ -88,6 +113,9 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self._iteration_due = False
         self._calls: dict[DelayedCall, ScheduledEvent] = {}
         self._in_main_loop = False
+        self.active = RunningHost(self)
+        self.cooperator = Cooperator(_after_one_step, self._call_soon)
+        self.thread_pool = SimulatedThreadPool(self.callLater)
         super().__init__()
         self.installNameResolver(Resolver(self, lookup))
 
@@ -109,6 +137,9 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self._schedule(call)
         return call
 
+    def _call_soon(self, call: Callable[[], None]) -> IDelayedCall:
+        return self.callLater(COOPERATOR_INTERVAL, call)
+
     def getDelayedCalls(self) -> list[IDelayedCall]:
         return list(self._calls)
 
@@ -122,6 +153,10 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             self._events.cancel(event)
 
     def _run_call(self, call: DelayedCall) -> None:
+        with self.active:
+            self._run_call_here(call)
+
+    def _run_call_here(self, call: DelayedCall) -> None:
         if self.threadCallQueue:
             self.runUntilCurrent()  # a real reactor also runs the calls from threads before its timers
         if call.delayed_time > 0:
@@ -144,11 +179,34 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
 
     def wakeUp(self) -> None:
         if not self._host_crashed:
-            self._events.call_at(self._events.now, self.runUntilCurrent)
+            self._events.call_at(self._events.now, self._run_thread_calls)
+
+    def _run_thread_calls(self) -> None:
+        with self.active:
+            self.runUntilCurrent()
 
     def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:
         self._check_host_up()
         super().callFromThread(f, *args, **kwargs)
+
+    def callInThread(self, _callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
+        self.thread_pool.callInThread(_callable, *args, **kwargs)
+
+    def getThreadPool(self) -> Any:
+        return self.thread_pool
+
+    def suggestThreadPoolSize(self, size: int) -> None:
+        """Do nothing: there are no threads."""
+
+    def spawnProcess(self, *_args: object, **_kwargs: object) -> Any:
+        """Refuse: a process would not be part of the simulation.
+
+        :raises NotSimulatedError: always.
+        """
+        raise NotSimulatedError(
+            f"the simulated host {self.stack.name!r} has no processes; give the program a function that stands for the "
+            "process, or test it on a real reactor"
+        )
 
     def run(self, installSignalHandlers: bool = True) -> None:
         """Run the network until ``stop`` is called.
@@ -179,7 +237,8 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     def begin(self) -> None:
         """Start the reactor unless it has been started before. Starting makes the calls of ``callWhenRunning``."""
         if not self._host_crashed and not self._started and not self._startedBefore:
-            self.startRunning(installSignalHandlers=False)
+            with self.active:
+                self.startRunning(installSignalHandlers=False)
 
     def power_off(self) -> None:
         """Cancel all delayed calls and watch no socket any more: the host has crashed."""
@@ -255,6 +314,10 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             self._events.deliver_at(self._events.now, self._run_iteration)
 
     def _run_iteration(self) -> None:
+        with self.active:
+            self._run_iteration_here()
+
+    def _run_iteration_here(self) -> None:
         """Run one reactor iteration: let each socket that is ready now read or write once."""
         self._iteration_due = False
         if self._host_crashed:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, fields, replace
 from math import inf, isnan
 from random import Random
-from typing import Any
+from typing import TypedDict, Unpack
 
 from netsvc.errors import NetsvcError
 from netsvc.testing.splits import SplitPolicy, nowhere
@@ -82,7 +82,7 @@ class Conditions:
         if not callable(self.splits):
             raise LinkError(f"splits must be a policy such as netsvc.testing.splits.at_random: {self.splits!r}")
 
-    def replace(self, **changes: Any) -> Conditions:
+    def replace(self, **changes: Unpack[ConditionChanges]) -> Conditions:
         """Return a copy with these changes.
 
         :raises LinkError: for an unknown condition or an impossible value.
@@ -92,6 +92,21 @@ class Conditions:
         if unknown:
             raise LinkError(f"a link has no condition {unknown[0]!r}; the conditions are {', '.join(known)}")
         return replace(self, **changes)
+
+
+class ConditionChanges(TypedDict, total=False):
+    """Changes of :class:`Conditions`, for type checkers."""
+
+    latency: float
+    jitter: float
+    bandwidth: float
+    loss: float
+    burst: float
+    duplication: float
+    reordering: float
+    mtu: int
+    splits: SplitPolicy
+    up: bool
 
 
 def _is_number(value: object) -> bool:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import ip_address
-from itertools import count
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, Unpack
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from netsvc.errors import NetsvcError
 from netsvc.testing.host_reactor import HostReactor
-from netsvc.testing.link import Link
+from netsvc.testing.link import ConditionChanges, Link
 from netsvc.testing.stack import BROADCAST, BUFFER, Fabric, HostDownError, Stack, is_ip_address
 from netsvc.testing.trace import Trace
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -61,6 +61,19 @@ class Host:
             raise HostDownError(f"the host {self.name!r} has crashed; call restart() before you use its reactor")
         return self._reactor
 
+    def __enter__(self) -> Host:
+        """Run a block as code of this host. After :func:`netsvc.testing.install`, the global reactor is its own."""
+        self.reactor.active.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._reactor.active.__exit__(*exception)
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function as code of this host, and return its result."""
+        with self:
+            return function(*args, **kwargs)
+
     def crash(self) -> None:
         """Crash, as in a power failure: all sockets and timers are dropped, and no peer is notified.
 
@@ -98,13 +111,13 @@ class Links:
         self._ends = ends
         self._all_links = all_links
 
-    def set(self, **conditions: Any) -> None:
+    def set(self, **conditions: Unpack[ConditionChanges]) -> None:
         """Change conditions from now on. The other conditions stay. See :class:`~netsvc.testing.Conditions`.
 
         :raises LinkError: for an unknown condition or an impossible value.
         """
         changed = [(link, link.conditions.replace(**conditions)) for link in self._links()]
-        if self._all_links:
+        if self._all_links:  # those that exist, and those that are created when they are first used
             self._fabric.conditions = self._fabric.conditions.replace(**conditions)
         for link, new in changed:
             link.conditions = new
@@ -129,11 +142,7 @@ class Links:
         return sum(link.counts[outcome] for link in self._links())
 
     def _links(self) -> list[Link]:
-        ends = self._ends
-        if self._all_links:
-            names = list(self._fabric.stacks)
-            ends = [(source, destination) for source in names for destination in names if source != destination]
-        return [self._fabric.link(*pair) for pair in ends]
+        return self._fabric.links() if self._all_links else [self._fabric.link(*pair) for pair in self._ends]
 
     def _name(self) -> str:
         if self._all_links:
@@ -161,6 +170,7 @@ class Network:
         self._events = self._fabric.events
         self.trace: Trace = self._fabric.trace
         self.hosts: dict[str, Host] = {}
+        self._last_number = 0  # of the addresses that hosts have by default
         self._names: dict[str, tuple[Sequence[str], float]] = {"localhost": (("127.0.0.1", "::1"), 0.0)}
 
     def __repr__(self) -> str:
@@ -284,11 +294,12 @@ class Network:
         self.trace.add(self.now, subject, text)
 
     def _free_addresses(self) -> list[str]:
-        for number in count(1):
-            addresses = [f"10.0.{number >> 8}.{number & 255}", f"fd00::{number:x}"]
+        while True:
+            self._last_number += 1
+            number = self._last_number
+            addresses = [f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", f"fd00::{number:x}"]
             if not any(self._fabric.stack_at(address) for address in addresses):
                 return addresses
-        raise AssertionError
 
     def _host(self, name: str) -> Host:
         if name not in self.hosts:

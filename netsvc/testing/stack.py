@@ -57,7 +57,7 @@ class Fabric:
         self.events = EventQueue()
         self.trace = Trace()
         self.stacks: dict[str, Stack] = {}  # by name
-        self.conditions = Conditions()  # of links that are created later
+        self.conditions = Conditions()  # of links that are created later, when they are first used or changed
         self._by_address: dict[str, Stack] = {}
         self._links: dict[tuple[str, str], Link] = {}
 
@@ -85,6 +85,10 @@ class Fabric:
             conditions = Conditions() if source == destination else self.conditions
             link = self._links[source, destination] = Link(f"{self.seed} {source} -> {destination}", conditions)
         return link
+
+    def links(self) -> list[Link]:
+        """Return the links between two hosts that have been used or changed. The others have :attr:`conditions`."""
+        return [link for (source, destination), link in self._links.items() if source != destination]
 
 
 class Stack:

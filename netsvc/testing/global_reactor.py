@@ -1,0 +1,141 @@
+"""Twisted's global reactor, while it is that of the host whose code runs.
+
+Much code uses ``twisted.internet.reactor``, and some of it keeps the object that it has imported. So :func:`install`
+changes the class of that object: in the code of a host, it passes everything on to the reactor of the host. Elsewhere,
+and in other threads, it stays what it was. Only a method that was kept before, such as ``listen = reactor.listenTCP``,
+is still that of the real reactor; so :func:`install` comes before such imports.
+
+Twisted's global Cooperator, which sends the bodies of HTTP requests, for example, becomes one for each host. It makes
+one step at a time, instead of as many as fit into 10 ms of real time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from twisted.internet import task
+
+from netsvc.testing.host_reactor import NotSimulatedError
+from netsvc.testing.running_host import running_reactor
+
+#: What a test on the simulated network may not use of the real reactor: sockets, threads and processes.
+REFUSED = frozenset(
+    (
+        *("listenTCP", "listenSSL", "listenUDP", "listenMulticast", "listenUNIX", "listenUNIXDatagram"),
+        *("connectTCP", "connectSSL", "connectUNIX", "connectUNIXDatagram"),
+        *("adoptStreamPort", "adoptStreamConnection", "adoptDatagramPort"),
+        *("callInThread", "getThreadPool", "spawnProcess", "resolve"),
+    )
+)
+
+#: Methods that code may keep, such as ``listen = reactor.listenTCP``, and call later on a host.
+_KEPT = REFUSED | {"callLater", "callFromThread", "callWhenRunning", "seconds"}
+
+#: Attributes that are always those of the real reactor, except what it provides: zope.interface asks for that.
+_PROVIDED = frozenset(("__provides__", "__providedBy__"))
+
+#: The texts of the refusals during the current test.
+refusals: list[str] = []
+
+_simulations = 0  # that run now, one within another
+
+
+def install() -> None:
+    """Let Twisted's global reactor be that of the host whose code runs.
+
+    If no reactor is installed yet, the default one is. Further calls do nothing.
+    """
+    from twisted.internet import reactor  # noqa: TID251  the global reactor is what this is about
+
+    real: Any = reactor
+    if not hasattr(type(real), "netsvc_real_class"):
+        real.__class__ = _redirecting(type(real))
+        task._theCooperator = _HostCooperator(task._theCooperator)  # type: ignore[assignment]
+        timer: Any = task._Timer
+        timer.__call__ = _slice_ends(timer.__call__)
+
+
+def is_installed() -> bool:
+    """Return whether :func:`install` was called."""
+    return isinstance(task._theCooperator, _HostCooperator)
+
+
+@contextmanager
+def simulation() -> Iterator[None]:
+    """A block that must open no real socket and start no thread. It refuses both, also outside of the code of a host.
+
+    :raises NotSimulatedError: at the end, if something was refused, although the program may have handled that.
+    """
+    global _simulations  # noqa: PLW0603  the global reactor is global
+    refusals.clear()
+    _simulations += 1
+    try:
+        yield
+    finally:
+        _simulations -= 1
+    if refusals:
+        raise NotSimulatedError(refusals[0])
+
+
+def _redirecting(real_class: Any) -> Any:
+    class RedirectingReactor(real_class):  # type: ignore[misc]
+        """Passes everything on to the reactor of the host whose code runs."""
+
+        netsvc_real_class = real_class
+
+        def __getattribute__(self, name: str) -> Any:
+            if not name.startswith("__") or name in _PROVIDED:
+                host = running_reactor()
+                if host is not None:
+                    return getattr(host, name)
+                if _simulations and name == "nameResolver":
+                    _refuse(name)
+            attribute = super().__getattribute__(name)
+            return partial(_call, name, attribute) if name in _KEPT else attribute
+
+    RedirectingReactor.__name__ = real_class.__name__
+    RedirectingReactor.__qualname__ = real_class.__qualname__
+    RedirectingReactor.__module__ = real_class.__module__
+    return RedirectingReactor
+
+
+def _call(name: str, real_method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a method of the global reactor that was looked up outside of the code of a host."""
+    host = running_reactor()
+    if host is not None:
+        return getattr(host, name)(*args, **kwargs)
+    if _simulations and name in REFUSED:
+        _refuse(name)
+    return real_method(*args, **kwargs)
+
+
+def _refuse(name: str) -> None:
+    text = (
+        f"reactor.{name} was used outside of the code of a host, in a test on the simulated network; "
+        "use it in a block 'with host:', or call host.run(function)"
+    )
+    refusals.append(text)
+    raise NotSimulatedError(text)
+
+
+class _HostCooperator:
+    """Stands for Twisted's global Cooperator: that of the host whose code runs, or Twisted's own."""
+
+    def __init__(self, real: task.Cooperator) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        host = running_reactor()
+        return getattr(self._real if host is None else host.cooperator, name)
+
+
+def _slice_ends(really: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return what tells a Cooperator of a host to end after one step, because its virtual time does not advance."""
+
+    def slice_ends(timer: Any) -> bool:
+        return running_reactor() is not None or really(timer)
+
+    return slice_ends
