@@ -10,6 +10,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from netsvc.testing import Network
 
 _REPORTED = pytest.StashKey[bool]()
+
+#: The traces of tests that will run again, by their names.
+_TRACES = pytest.StashKey[dict[str, str]]()
 
 #: Number of lines of the trace that the report of a failed test shows.
 TRACE_LINES = 40
@@ -36,6 +40,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=1,
         metavar="N",
         help="run each test with a network N times, with consecutive seeds",
+    )
+    group.addoption(
+        "--netsvc-check-determinism",
+        action="store_true",
+        help="run each test with a network twice with the same seed, and fail if an event differs",
     )
     parser.addini(
         "netsvc_global_reactor",
@@ -57,10 +66,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     count = metafunc.config.getoption("netsvc_seeds")
-    if count > 1 and "network_seed" in metafunc.fixturenames:
+    runs = 2 if metafunc.config.getoption("netsvc_check_determinism") else 1
+    if count * runs > 1 and "network_seed" in metafunc.fixturenames:
         first = _first_seed(metafunc.config, metafunc.definition.nodeid)
-        seeds = range(first, first + count)
-        metafunc.parametrize("network_seed", seeds, ids=[f"seed{seed}" for seed in seeds])
+        seeds = [seed for seed in range(first, first + count) for _ in range(runs)]
+        ids = [f"seed{seed}{'again' if index % runs else ''}" for index, seed in enumerate(seeds)]
+        metafunc.parametrize("network_seed", seeds, ids=ids)
 
 
 @pytest.fixture
@@ -108,20 +119,27 @@ def logged_failures(_frozen_heap: None) -> Iterator[list[Failure]]:
 
 
 @pytest.fixture
-def network(network_seed: int, logged_failures: list[Failure]) -> Iterator[Network]:  # noqa: ARG001  the fixture checks the log
+def network(
+    request: pytest.FixtureRequest,
+    network_seed: int,
+    logged_failures: list[Failure],  # noqa: ARG001  the fixture checks the log
+) -> Iterator[Network]:
     """A simulated network without hosts. The report of a failed test shows its seed and the end of its trace."""
     from netsvc.testing import Network, NotSimulatedError
     from netsvc.testing.global_reactor import is_installed, simulation
 
+    network = Network(network_seed)
     if is_installed():
         try:
             with simulation():
-                yield Network(network_seed)
+                yield network
         except NotSimulatedError as e:
             pytest.fail(str(e), pytrace=False)
+        _check_determinism(request, str(network.trace))
         return
     before = _left_on_the_real_reactor()
-    yield Network(network_seed)
+    yield network
+    _check_determinism(request, str(network.trace))
     left = [each for each in _left_on_the_real_reactor() if each not in before]
     if left:
         pytest.fail(
@@ -129,6 +147,25 @@ def network(network_seed: int, logged_failures: list[Failure]) -> Iterator[Netwo
             "twisted.internet.reactor, which is that of a host with the option netsvc_global_reactor = true",
             pytrace=False,
         )
+
+
+def _check_determinism(request: pytest.FixtureRequest, trace: str) -> None:
+    """Compare the trace of a test with that of the run before, with the same seed."""
+    if not request.config.getoption("netsvc_check_determinism"):
+        return
+    name = request.node.nodeid
+    traces = request.config.stash.setdefault(_TRACES, {})
+    if "again" not in name:
+        traces[name] = trace
+        return
+    before = traces.pop(name.replace("again", ""), None)
+    if before is None or before == trace:  # None: another process of pytest-xdist has it
+        return
+    for number, (one, other) in enumerate(zip_longest(before.splitlines(), trace.splitlines()), 1):
+        if one != other:
+            pytest.fail(
+                f"the same seed gave another run; event {number} was\n  {one}\nand then\n  {other}", pytrace=False
+            )
 
 
 def _left_on_the_real_reactor() -> list[Any]:
@@ -148,7 +185,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     has_trace = hasattr(network, "seed") and hasattr(network, "trace")
     if report.failed and has_trace and not item.stash.get(_REPORTED, False):
         item.stash[_REPORTED] = True
-        test = re.sub(r"\[seed\d+]|-seed\d+(?=])|(?<=\[)seed\d+-", "", item.nodeid)
+        test = re.sub(r"\[seed\d+(again)?]|-seed\d+(again)?(?=])|(?<=\[)seed\d+(again)?-", "", item.nodeid)
         trace = str(network.trace).splitlines()
         omitted = [f"... {len(trace) - TRACE_LINES:,} earlier events"] if len(trace) > TRACE_LINES else []
         lines = [

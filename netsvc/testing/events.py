@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import ceil
@@ -39,10 +39,12 @@ class EventQueue:
 
     :ivar now: virtual seconds since the beginning.
     :ivar in_flight: the number of scheduled deliveries.
+    :ivar surroundings: a block that surrounds the events while they run.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.surroundings: AbstractContextManager[object] = nullcontext()
         self.in_flight = 0
         self._events_at_this_time = 0
         self._heap: list[ScheduledEvent] = []
@@ -96,7 +98,8 @@ class EventQueue:
             raise RuntimeError("the network is running already; this must not be called from inside a callback")
         self._running = True
         try:
-            yield
+            with self.surroundings:
+                yield
         finally:
             self._running = False
 

@@ -64,9 +64,11 @@ class Host:
     def __enter__(self) -> Host:
         """Run a block as code of this host. After :func:`netsvc.testing.install`, the global reactor is its own."""
         self.reactor.active.__enter__()
+        self._network._fabric.determinism.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._network._fabric.determinism.__exit__(*exception)
         self._reactor.active.__exit__(*exception)
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -155,9 +157,11 @@ class Network:
     """A network of hosts and links, with one virtual clock.
 
     Events run in :meth:`advance`, :meth:`run` and :meth:`settle` only, and never sleep. The same seed and the same
-    calls give the same :attr:`trace`, byte for byte.
+    calls give the same :attr:`trace`, byte for byte. Meanwhile, the module ``random``, ``os.urandom`` and the clocks of
+    the module ``time`` follow the seed and the virtual time (:mod:`netsvc.testing.determinism`).
 
-    :param seed: the seed of all random numbers: for loss, jitter, reordering, duplication and splits.
+    :param seed: the seed of all random numbers: for loss, jitter, reordering, duplication and splits, and of those that
+        the programs use.
     :ivar trace: the history of the network.
     :ivar hosts: the hosts by name.
     """

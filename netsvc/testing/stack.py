@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from netsvc.errors import NetsvcError
+from netsvc.testing.determinism import Determinism
 from netsvc.testing.events import EventQueue
 from netsvc.testing.link import Conditions, Link
 from netsvc.testing.trace import Trace
@@ -55,6 +56,7 @@ class Fabric:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.events = EventQueue()
+        self.determinism = self.events.surroundings = Determinism(seed, lambda: self.events.now)
         self.trace = Trace()
         self.stacks: dict[str, Stack] = {}  # by name
         self.conditions = Conditions()  # of links that are created later, when they are first used or changed

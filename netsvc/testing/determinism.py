@@ -1,0 +1,92 @@
+"""Random numbers and clocks during a simulated run: they follow the seed of the network and its virtual time.
+
+While the events of a network run, and while the code of a host runs, these are replaced: the state of the generator
+behind the functions of ``random``, the function ``os.urandom``, and ``time``, ``time_ns``, ``monotonic`` and
+``monotonic_ns`` of the module ``time``, also where another module has imported them by these names. ``uuid.uuid4`` and
+``secrets`` follow from ``os.urandom``. Afterwards, all of them are what they were.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+_FUNCTIONS = {
+    "time": time.time,  # noqa: TID251  it is replaced
+    "time_ns": time.time_ns,
+    "monotonic": time.monotonic,
+    "monotonic_ns": time.monotonic_ns,
+    "urandom": os.urandom,
+    "_urandom": os.urandom,  # as random has imported it, for SystemRandom, and so for secrets
+}
+
+
+class _Importers:
+    """The modules that have one of these functions. Finding them takes a millisecond."""
+
+    def __init__(self) -> None:
+        self._loaded = 0
+        self._found: list[tuple[Any, str]] = []
+
+    def find(self) -> list[tuple[Any, str]]:
+        """Return each module with the name of the function."""
+        if len(sys.modules) != self._loaded:
+            self._loaded = len(sys.modules)
+            self._found = [
+                (module, name)
+                for module in list(sys.modules.values())
+                for name, function in _FUNCTIONS.items()
+                if getattr(module, "__dict__", {}).get(name) is function and module.__name__ != __name__
+            ]
+        return self._found
+
+
+_importers = _Importers()
+
+
+class Determinism:
+    """A block in which random numbers follow the seed, and clocks the virtual time. It may contain itself.
+
+    :param seed: the seed. Each block gets other numbers.
+    :param now: returns the virtual time in seconds.
+    """
+
+    def __init__(self, seed: int, now: Callable[[], float]) -> None:
+        self._seeds = random.Random(f"{seed} determinism")
+        self._depth = 0
+        self._state: Any = None
+        self._replaced: list[tuple[Any, str]] = []
+
+        def now_ns() -> int:
+            return int(now() * 1_000_000_000)
+
+        self._replacements = {
+            "time": now,
+            "time_ns": now_ns,
+            "monotonic": now,
+            "monotonic_ns": now_ns,
+            "urandom": random.randbytes,
+            "_urandom": random.randbytes,
+        }
+
+    def __enter__(self) -> None:
+        self._depth += 1
+        if self._depth > 1:
+            return
+        self._state = random.getstate()
+        random.seed(self._seeds.getrandbits(64))
+        self._replaced = _importers.find()
+        for module, name in self._replaced:
+            setattr(module, name, self._replacements[name])
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        for module, name in self._replaced:
+            setattr(module, name, _FUNCTIONS[name])
+        random.setstate(self._state)
