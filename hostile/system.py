@@ -72,7 +72,7 @@ def _faketime() -> str:
 
 
 #: System calls, and the errors with which they fail.
-FAILURES = (("recvmsg", "ENOMEM"), ("recvmsg", "ENOBUFS"), ("recvmsg", "EIO"), ("sendmsg", "ENOBUFS"))
+FAILURES = (("recvmmsg", "ENOMEM"), ("recvmmsg", "ENOBUFS"), ("recvmmsg", "EIO"), ("sendmsg", "ENOBUFS"))
 
 
 def failed_calls(serving: Serving, seconds: float) -> Iterator[Finding]:
