@@ -47,6 +47,7 @@ TIMESTAMP = (
 WORKLOADS: dict[str, Workload] = {
     "one": Workload("echo, 64 B, 1 connection", "echo", (1, 64, 1, 0), "echo", ALL),
     "fifty": Workload("echo, 64 B, 50 connections", "echo", (50, 64, 1, 0), "echo", ALL),
+    "500": Workload("echo, 64 B, 500 connections", "echo", (500, 64, 1, 0), "echo", PROTOCOLS),
     "1k": Workload("echo, 1 KiB, 50 connections", "echo", (50, 1024, 1, 0), "echo", ALL),
     "pipelined": Workload("echo, 10 x 64 B at once, 50 connections, per message", "echo", (50, 64, 10, 0), "echo", ALL),
     "10k": Workload(
