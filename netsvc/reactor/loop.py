@@ -126,6 +126,10 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         """
         selectables = self._selectables
         events = self._poller.poll(-1 if timeout is None else timeout, self._events_max())
+        if not events:
+            if self.unflushed or self.unencrypted:
+                self.flush_all()
+            return []
         others = []
         below = current_log_context()
         contexts = theContextTracker.currentContext().contexts

@@ -306,8 +306,9 @@ class UvloopReactor(LoopReactor):
 
         A program that schedules each step by callLater(0) would otherwise pay for an iteration of the loop each time.
         """
+        clock = self.timer_clock()
         until = time.monotonic() + TIMERS_MAX
-        while self._started and not self.iterating and self.next_call_at() <= self.timer_clock()() < until:
+        while self._started and not self.iterating and self.next_call_at() <= clock() and time.monotonic() < until:
             self.wait_for_events(0)
             self.runUntilCurrent()
 
