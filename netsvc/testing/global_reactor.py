@@ -54,8 +54,6 @@ def install() -> None:
     if not hasattr(type(real), "netsvc_real_class"):
         real.__class__ = _redirecting(type(real))
         task._theCooperator = _HostCooperator(task._theCooperator)  # type: ignore[assignment]
-        timer: Any = task._Timer
-        timer.__call__ = _slice_ends(timer.__call__)
 
 
 def is_installed() -> bool:
@@ -130,12 +128,3 @@ class _HostCooperator:
     def __getattr__(self, name: str) -> Any:
         host = running_reactor()
         return getattr(self._real if host is None else host.cooperator, name)
-
-
-def _slice_ends(really: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Return what tells a Cooperator of a host to end after one step, because its virtual time does not advance."""
-
-    def slice_ends(timer: Any) -> bool:
-        return running_reactor() is not None or really(timer)
-
-    return slice_ends

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, cast
 
+from twisted.internet import task
 from twisted.internet.base import DelayedCall, ReactorBase
 from twisted.internet.error import ReactorAlreadyRunning
 from twisted.internet.interfaces import (
@@ -30,7 +31,6 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.posixbase import _DisconnectSelectableMixin, _PollLikeMixin
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
-from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.context import theContextTracker
@@ -41,7 +41,7 @@ from netsvc.errors import NetsvcError
 from netsvc.testing.batch_udp_socket import SimulatedUdpSocket
 from netsvc.testing.events import ScheduledEvent
 from netsvc.testing.resolver import LookupFunction, Resolver
-from netsvc.testing.running_host import RunningHost
+from netsvc.testing.running_host import RunningHost, running_reactor
 from netsvc.testing.stack import ERR, HUP, IN, OUT, HostDownError, Stack
 from netsvc.testing.thread_pool import SimulatedThreadPool
 from netsvc.testing.transports import (
@@ -57,9 +57,17 @@ from netsvc.testing.transports import (
 COOPERATOR_INTERVAL = 1e-8
 
 
-def _after_one_step() -> Callable[[], bool]:
-    """Return what ends a Cooperator's slice. Its time is virtual, and does not advance during the slice."""
-    return lambda: True
+def _end_slices_after_one_step() -> None:
+    """Let a Cooperator make one step at a time on a host.
+
+    Twisted's ends its slice after 10 ms. On a host the time is virtual, and does not advance meanwhile.
+    """
+    timer: Any = task._Timer
+    really_ends = timer.__call__
+    timer.__call__ = lambda self: running_reactor() is not None or really_ends(self)
+
+
+_end_slices_after_one_step()
 
 
 class NotSimulatedError(NetsvcError, RuntimeError):
@@ -114,7 +122,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self._calls: dict[DelayedCall, ScheduledEvent] = {}
         self._in_main_loop = False
         self.active = RunningHost(self)
-        self.cooperator = Cooperator(_after_one_step, self._call_soon)
+        self.cooperator = task.Cooperator(scheduler=self._call_soon)
         self.thread_pool = SimulatedThreadPool(self.callLater)
         super().__init__()
         self.installNameResolver(Resolver(self, lookup))
