@@ -148,7 +148,6 @@ class MessageSender:
     """
 
     def __init__(self, slots: int, size: int, name_size: int, control_size: int) -> None:
-        self.slots = slots
         self._payloads = _memory(slots * size)
         self._names = _memory(slots * name_size)
         self._name_size = name_size

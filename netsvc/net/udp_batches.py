@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from netsvc.linux.mmsg import ControlMessages, MessageReceiver, MessageSender, control_block, parse_control
 from netsvc.linux.socket_address import ADDRESS_SIZES, pack_address, unpack_address
+from netsvc.wire.bounded_cache import BoundedCache
 from netsvc.wire.datagram import Datagram, SocketAddress
 
 #: The most datagrams in a batch.
@@ -51,6 +52,12 @@ class _Peer(tuple[Any, ...]):
     name: bytes
 
 
+def _peer_of(name: bytes) -> _Peer:
+    peer = _Peer(unpack_address(name))
+    peer.name = name
+    return peer
+
+
 class DatagramBatches:
     """Receives and sends batches of datagrams.
 
@@ -73,15 +80,15 @@ class DatagramBatches:
     ) -> None:
         self._socket = bound
         self._parse = parse
-        self._is_constant = is_constant
         self._source = source
         self._receiver = MessageReceiver(BATCH_MAX, max_size, control_size)
         self._control_size = len(control_block(source(bytes(4 if bound.family == socket.AF_INET else 16))))
         size = min(max_size + REPLY_MARGIN, 65_535)
         self._sender = MessageSender(BATCH_MAX, size, ADDRESS_SIZES[bound.family], self._control_size)
-        self._peers: dict[bytes, _Peer] = {}
-        self._fields: dict[bytes, tuple[Any, ...]] = {}  # by control messages
-        self._controls_by_local: dict[bytes, _LocalAddressControl] = {}  # by local address
+        self._peers = BoundedCache(_peer_of, MAX_PEERS)
+        known_fields = BoundedCache(self._parsed_fields, MAX_LOCAL_ADDRESSES)
+        self._fields_of = known_fields.__getitem__ if is_constant else self._parsed_fields
+        self._controls_by_local = BoundedCache(self._control_for, MAX_LOCAL_ADDRESSES)
 
     def receive(self, maximum: int) -> list[Datagram]:
         """Return the datagrams that have arrived, at most ``maximum``; an empty list if there is none.
@@ -92,17 +99,10 @@ class DatagramBatches:
         if not payloads:
             return []
         if len(payloads) == 1:
-            peer = self._peers.get(names[0]) or self._peer(names[0])
-            return [
-                _NEW_DATAGRAM((payloads[0], peer, *(self._fields.get(controls[0]) or self._fields_of(controls[0]))))
-            ]
+            return [_NEW_DATAGRAM((payloads[0], self._peers[names[0]], *self._fields_of(controls[0])))]
         # These calls create no frame for a datagram. A loop would take 1 us more for each.
-        peers: list[Any] = list(map(self._peers.get, names))
-        if None in peers:
-            peers = list(map(self._peer, names))
-        fields: list[Any] = list(map(self._fields.get, controls))
-        if None in fields:
-            fields = list(map(self._fields_of, controls))
+        peers = map(self._peers.__getitem__, names)
+        fields = map(self._fields_of, controls)
         return list(map(_NEW_DATAGRAM, map(operator.add, zip(payloads, peers, strict=True), fields)))
 
     def send(self, datagrams: Sequence[Datagram]) -> list[Datagram]:
@@ -110,7 +110,8 @@ class DatagramBatches:
         payloads = [datagram[0] for datagram in datagrams]
         names = self._names_of(datagrams)
         locals_ = [datagram[2] for datagram in datagrams]
-        by_local = {local: self._control_of(local) for local in set(locals_)}  # keeps them until they are sent
+        # The dict keeps them until they are sent.
+        by_local = {local: self._controls_by_local[local] if local else _NO_CONTROL for local in set(locals_)}
         if names is None or not all(control.size in (0, self._control_size) for control in by_local.values()):
             return list(datagrams)
         if len(by_local) == 1:
@@ -119,16 +120,6 @@ class DatagramBatches:
             controls = [by_local[local].address for local in locals_]
         failed = self._sender.send(self._socket.fileno(), payloads, names, controls)
         return [datagrams[number] for number in failed]
-
-    def _peer(self, name: bytes) -> _Peer:
-        known = self._peers.get(name)
-        if known is not None:
-            return known
-        if len(self._peers) >= MAX_PEERS:
-            self._peers.clear()
-        peer = self._peers[name] = _Peer(unpack_address(name))
-        peer.name = name
-        return peer
 
     def _names_of(self, datagrams: Sequence[Datagram]) -> list[bytes] | None:
         """Return the destinations in the system's layout; None if one has none, such as a host name."""
@@ -144,24 +135,8 @@ class DatagramBatches:
     def _name_of(self, peer: SocketAddress) -> bytes:
         return peer.name if isinstance(peer, _Peer) else pack_address(self._socket.family, peer)
 
-    def _fields_of(self, control: bytes) -> tuple[Any, ...]:
-        known = self._fields.get(control)
-        if known is not None:
-            return known
-        fields = self._parse(parse_control(control))
-        if self._is_constant:
-            if len(self._fields) >= MAX_LOCAL_ADDRESSES:
-                self._fields.clear()
-            self._fields[control] = fields
-        return fields
+    def _parsed_fields(self, control: bytes) -> tuple[Any, ...]:
+        return self._parse(parse_control(control))
 
-    def _control_of(self, local: bytes | None) -> _LocalAddressControl:
-        if not local:
-            return _NO_CONTROL
-        known = self._controls_by_local.get(local)
-        if known is not None:
-            return known
-        if len(self._controls_by_local) >= MAX_LOCAL_ADDRESSES:
-            self._controls_by_local.clear()
-        control = self._controls_by_local[local] = _LocalAddressControl(self._source(local))
-        return control
+    def _control_for(self, local: bytes) -> _LocalAddressControl:
+        return _LocalAddressControl(self._source(local))

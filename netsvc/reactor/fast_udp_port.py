@@ -17,6 +17,7 @@ from twisted.python import log
 
 from netsvc.linux import mmsg
 from netsvc.linux.socket_address import unpack_address
+from netsvc.wire.bounded_cache import BoundedCache
 
 #: Maximum number of datagrams that a port reads in one reactor iteration.
 READS_PER_ITERATION = 64
@@ -33,6 +34,11 @@ else:
 ADDRESSES_MAX = 4_096
 
 
+def _sender_of(name: bytes) -> tuple[str, int]:
+    host, port, *_ = unpack_address(name)
+    return host, port
+
+
 class _FastUDPMixin(_Base):
     """Replaces the ``doRead`` and ``write`` of Twisted's UDP ports."""
 
@@ -40,7 +46,7 @@ class _FastUDPMixin(_Base):
 
     def startListening(self) -> None:
         self._valid_addresses: set[tuple[str, int]] = set()
-        self._senders: dict[bytes, tuple[str, int]] = {}
+        self._senders = BoundedCache(_sender_of, ADDRESSES_MAX)
         self._receiver: mmsg.MessageReceiver | None = None
         self._undelivered: deque[tuple[bytes, tuple[str, int]]] = deque()
         self._more_expected = True
@@ -93,8 +99,7 @@ class _FastUDPMixin(_Base):
                 return ()
             return ((data, address[:2]),)
         payloads, names, _ = self._receiver.receive(self.fileno(), maximum)
-        senders = self._senders
-        return [(data, senders.get(name) or self._sender(name)) for data, name in zip(payloads, names, strict=True)]
+        return [(data, self._senders[name]) for data, name in zip(payloads, names, strict=True)]
 
     def _receive_many_from_now_on(self) -> None:
         """Use recvmmsg. Many ports receive few datagrams, such as that of a DNS query, and need no buffers for it."""
@@ -106,13 +111,6 @@ class _FastUDPMixin(_Base):
         self._undelivered.clear()
         self._receiver = None
         super().connectionLost(reason)
-
-    def _sender(self, name: bytes) -> tuple[str, int]:
-        if len(self._senders) >= ADDRESSES_MAX:
-            self._senders.clear()
-        host, port, *_ = unpack_address(name)
-        sender = self._senders[name] = host, port
-        return sender
 
     def write(self, datagram: bytes, addr: tuple[str, int] | None = None) -> Any:
         if addr in self._valid_addresses and not self._connectedAddr:
