@@ -29,6 +29,19 @@ def run(directory: Path, test: str, *options: str) -> str:
     return done.stdout + done.stderr
 
 
+def run_trial(directory: Path) -> str:
+    """Run the file ``test_it.py`` with trial. Returns its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "twisted.trial", "--temp-directory", str(directory / "trial"), "test_it"],
+        capture_output=True,
+        cwd=directory,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
 PRINT_SEED = "def test_a(network):\n    print('seed is', network.seed)\n"
 
 
@@ -123,15 +136,7 @@ class Tests(TestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 """
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "twisted.trial", "--temp-directory", str(tmp_path / "trial"), "test_it"],
-        capture_output=True,
-        cwd=tmp_path,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert "PASSED (successes=2)" in done.stdout, done.stdout + done.stderr
+    assert "PASSED (successes=2)" in run_trial(tmp_path)
 
 
 FORGETFUL = """
@@ -203,12 +208,4 @@ class Tests(TestCase):
         return deferLater(reactor, 0.001, lambda: None)
 """
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "twisted.trial", "--temp-directory", str(tmp_path / "trial"), "test_it"],
-        capture_output=True,
-        cwd=tmp_path,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert "PASSED (successes=2)" in done.stdout, done.stdout + done.stderr
+    assert "PASSED (successes=2)" in run_trial(tmp_path)

@@ -79,7 +79,7 @@ class TokenBucket:
 class BucketTable:
     """A token bucket for each key, with a bound on the number of keys. The least recently used one is dropped.
 
-    Uses at the same time do not change the order.
+    Of keys that were last used at the same ``now``, the one that was used first then is dropped first.
 
     :param rate: tokens per second for each key; 0 for no limit.
     :param burst: the most tokens of a key; 0 for no limit.

@@ -38,8 +38,8 @@ _IPV4_MAPPED = b"\0" * 10 + b"\xff\xff"
 _LOCAL_ADDRESS_SPACE = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)  # struct in6_pktinfo and struct in_pktinfo
 _METADATA_SPACE = socket.CMSG_SPACE(16) + 2 * socket.CMSG_SPACE(4)  # a struct timespec and two integers
 
-#: Datagrams that are sent with one call for each. For more, one call for all of them costs less.
-FEW = 3
+#: The most datagrams that are sent with one call for each. For more, one call for all of them costs less.
+SINGLE_SENDS_MAX = 3
 
 _Ancillary = list[tuple[int, int, bytes]]
 
@@ -139,7 +139,7 @@ class KernelUdpSocket:
 
     def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
         batches = self._batches
-        if batches is None or len(datagrams) <= FEW:
+        if batches is None or len(datagrams) <= SINGLE_SENDS_MAX:
             return self._send_each(datagrams) if datagrams else []
         failed = []
         for start in range(0, len(datagrams), BATCH_MAX):

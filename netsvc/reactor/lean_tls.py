@@ -14,7 +14,7 @@ from typing import Any
 
 from netsvc.reactor.private_names import TLS_NAMES, missing_names
 
-#: What is used of OpenSSL's interface, as cryptography offers it.
+#: The functions and constants of OpenSSL that are used, by cryptography's names.
 OPENSSL_NAMES = (
     *("BIO_write", "BIO_read", "BIO_get_mem_data"),
     *("SSL_read", "SSL_write", "SSL_get_error", "SSL_ERROR_WANT_READ"),

@@ -264,7 +264,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         reason = self._call(connection, connection.doRead)
         if not connection.connected or connection._aborting:
             return None
-        # The failed call of send has taken the error from the socket. What looks like an end of the stream is none.
+        # The failed call of send has taken the error from the socket. So recv seems to find the end of the stream.
         return CONNECTION_LOST if not reason or reason is CONNECTION_DONE else reason
 
     def _call(self, selectable: Any, call: Callable[..., Any], *args: Any) -> Any:

@@ -295,9 +295,7 @@ class UvloopReactor(LoopReactor):
         finally:
             if self._timer is None:  # otherwise, a call has stopped the reactor, and the loop runs the timers at once
                 self._schedule_next_timer()
-            self.flush_is_scheduled = False
-            if self.unflushed or self.unencrypted:
-                self.flush_all()
+            self._flush_now()
         if self.iterating:
             self.loop.stop()
 

@@ -21,7 +21,7 @@ from twisted.internet import task
 from netsvc.testing.host_reactor import NotSimulatedError
 from netsvc.testing.running_host import running_reactor
 
-#: What a test on the simulated network may not use of the real reactor: sockets, threads and processes.
+#: Methods of the real reactor that a test on the simulated network may not call: they need the real system.
 REFUSED = frozenset(
     (
         *("listenTCP", "listenSSL", "listenUDP", "listenMulticast", "listenUNIX", "listenUNIXDatagram"),

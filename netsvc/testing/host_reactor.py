@@ -97,11 +97,11 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     A function that :meth:`callInThread` or ``deferToThread`` runs in a thread is run at once, after
     ``thread_pool.seconds`` of virtual time.
 
+    After its host has crashed, its methods raise :class:`HostDownError`.
+
     :ivar active: a context manager; in its block, the code of this host runs.
     :ivar cooperator: the Cooperator of the host.
     :ivar thread_pool: runs functions that may block.
-
-    After its host has crashed, its methods raise :class:`HostDownError`.
     """
 
     _log = Logger()

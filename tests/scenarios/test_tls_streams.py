@@ -397,6 +397,15 @@ class Closing(Producer):
         self.transport.loseConnection()
 
 
+async def write_until_closed(client: Closing, server: RecordingProtocol) -> None:
+    """Write so much that the transport pauses the producer, and wait until both sides are closed."""
+    await finish_handshake(server, client)
+    client.transport.registerProducer(client, True)
+    client.transport.write(b"x" * 1_000_000)
+    await client.lost
+    await server.lost
+
+
 @pytest.mark.parametrize("environment", ["native", "native-uvloop"], indirect=True)  # Twisted's own TLS drops some
 def test_all_bytes_of_a_producer_that_closes_when_it_is_paused_arrive_in_order(
     environment: Environment, connect: Connect
@@ -404,11 +413,7 @@ def test_all_bytes_of_a_producer_that_closes_when_it_is_paused_arrive_in_order(
     async def scenario() -> None:
         server, client = RecordingProtocol(), Closing(b"the last")
         await connect(environment, server, client)
-        await finish_handshake(server, client)
-        client.transport.registerProducer(client, True)
-        client.transport.write(b"x" * 1_000_000)
-        await client.lost
-        await server.lost
+        await write_until_closed(client, server)
         assert server.received == b"x" * 1_000_000 + b"the last"
         assert client.events == server.events == ["connected", "lost: ConnectionDone"]
 
@@ -458,11 +463,7 @@ def test_a_producer_that_closes_when_it_is_paused_leaves_no_error_to_other_conne
     async def scenario() -> None:
         server, client = RecordingProtocol(), Closing(b"")
         await connect(environment, server, client)
-        await finish_handshake(server, client)
-        client.transport.registerProducer(client, True)
-        client.transport.write(b"x" * 1_000_000)
-        await client.lost
-        await server.lost
+        await write_until_closed(client, server)
         assert Binding.lib.ERR_peek_error() == 0
 
     environment.run(scenario())
