@@ -39,6 +39,7 @@ PURE_MODULES = {
     *("net", "net.connection_state", "net.send_queue", "talk", "talk.conversation_state", "talk.learned_framing"),
     *("cli", "cli.name_service"),
     *("testing.events", "testing.link", "testing.splits", "testing.trace", "testing.stack", "testing.pipe"),
+    *("testing.keepalive", "testing.loss_recovery", "testing.tcp_recovery"),
     *("testing.stream_socket", "testing.datagram_socket", "testing.determinism"),
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -548,10 +550,31 @@ def test_a_partition_loses_the_packets_in_flight(network: Network) -> None:
     assert network.links().count("lost") == 1
 
 
-def test_a_datagram_longer_than_the_mtu_is_an_error(network: Network) -> None:
-    network.link_from("client", "server").set(mtu=1500)
+def test_a_datagram_longer_than_the_mtu_is_sent_in_fragments(network: Network) -> None:
+    network.link_from("client", "server").set(mtu=1500, bandwidth=8_000)  # 1,000 bytes per second
+    server, client = RecordingDatagramProtocol(), RecordingDatagramProtocol()
+    network.hosts["server"].reactor.listenUDP(7, server)
+    network.hosts["client"].reactor.listenUDP(0, client)
+    client.transport.write(b"x" * 2_000, ("10.0.0.1", 7))
+    network.settle()
+    assert len(server.received) == 1
+    assert network.now == pytest.approx(2.048, abs=0.001)  # two IPv4 headers, one UDP header
+
+
+def test_a_datagram_is_lost_if_one_of_its_fragments_is(network: Network) -> None:
+    network.link_from("client", "server").set(mtu=1500, loss=0.1)
     client = RecordingDatagramProtocol()
     network.hosts["client"].reactor.listenUDP(0, client)
+    for _ in range(1_000):
+        client.transport.write(b"x" * 7_000, ("10.0.0.1", 7))  # five fragments
+    assert network.links().count("lost") == pytest.approx(1_000 * (1 - 0.9**5), rel=0.1)
+
+
+def test_a_datagram_longer_than_the_mtu_is_an_error_if_fragments_are_forbidden(network: Network) -> None:
+    network.link_from("client", "server").set(mtu=1500)
+    client = RecordingDatagramProtocol()
+    port: Any = network.hosts["client"].reactor.listenUDP(0, client)
+    port.socket.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
     client.transport.write(b"x" * 1472, ("10.0.0.1", 7))
     with pytest.raises(error.MessageLengthError):
         client.transport.write(b"x" * 1473, ("10.0.0.1", 7))
@@ -613,8 +636,21 @@ def test_a_lost_syn_is_retransmitted_after_one_second(network: Network) -> None:
 
 def test_an_address_without_a_host_is_unreachable(network: Network) -> None:
     endpoint = TCP4ClientEndpoint(network.hosts["client"].reactor, "10.9.9.9", 80)
-    with pytest.raises(error.ConnectError, match="unreachable"):
+    with pytest.raises(error.ConnectError, match="No route to host"):
         network.run(connectProtocol(endpoint, Protocol()))
+    assert network.now == 3  # the last router has searched the host for so long
+
+
+def test_a_connected_datagram_port_is_told_that_no_host_has_the_address(network: Network) -> None:
+    client = RecordingDatagramProtocol()
+    port: Any = network.hosts["client"].reactor.listenUDP(0, client)
+    client.transport.connect("10.9.9.9", 7)
+    client.transport.write(b"hello")
+    network.advance(2.9)
+    assert port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    port.stopReading()  # otherwise, the port takes the error
+    network.advance(0.1)
+    assert port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EHOSTUNREACH
 
 
 def test_a_connection_survives_a_partition_without_loss(network: Network) -> None:

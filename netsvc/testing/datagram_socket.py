@@ -20,6 +20,9 @@ DATAGRAM_OVERHEAD = 768
 
 _JOIN = {(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP): 4, (socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP): 16}
 _LEAVE = {(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP): 4, (socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP): 16}
+#: The option that controls fragmentation, for IPv4 and IPv6, and its values that forbid it. The module ``socket`` does
+#: not have these numbers of Linux: IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO and IP_PMTUDISC_PROBE.
+_MTU_DISCOVER, _DONT_FRAGMENT = ((socket.IPPROTO_IP, 10), (socket.IPPROTO_IPV6, 23)), (2, 3)
 _LOOP = ((socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP), (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP))
 
 
@@ -47,7 +50,7 @@ class DatagramSocket(Socket):
         if not 0 <= address[1] <= 65_535:
             raise OverflowError("connect(): port must be 0-65535.")
         host = self.destination(address[0])
-        self.stack.route(host)
+        self.stack.route(host)  # an error if there is none
         self.bind_for(host)
         self.peer = (host, address[1])
 
@@ -124,11 +127,8 @@ class DatagramSocket(Socket):
         if len(data) > MAX_PAYLOAD[socket.AF_INET6 if ":" in host else socket.AF_INET]:
             raise os_error(errno.EMSGSIZE)
         route = self._routes.get(host)
-        if local is not None:
-            remote, link, _ = route or self._find_route(host)
-            self._send_on((remote, link, local), data, (host, port))
-        elif route is not None:
-            self._send_on(route, data, (host, port))
+        if route is not None:
+            self._send_on(route, data, (host, port), local)
         elif host == BROADCAST:
             if not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
                 raise os_error(errno.EACCES)
@@ -136,12 +136,22 @@ class DatagramSocket(Socket):
         elif is_multicast(host):
             self._send_to_each_host(data, host, port)
         else:
-            self._send_on(self._find_route(host), data, (host, port))
+            route = self._find_route(host)
+            if route is not None:
+                self._send_on(route, data, (host, port), local)
+            else:
+                ports = f"{self.local_address[1]}>{port}"
+                self.stack.send_to_no_host("datagram", ports, lambda: self._host_unreachable((host, port)), data)
         return len(data)
 
-    def _find_route(self, host: str) -> tuple[Stack, Link, str]:
-        """Return the destination's stack, the link to it, and the source address. Remember them for later datagrams."""
+    def _find_route(self, host: str) -> tuple[Stack, Link, str] | None:
+        """Return the destination's stack, the link to it, and the source address. Remember them for later datagrams.
+
+        None: no host has the address.
+        """
         remote = self.stack.route(host)
+        if remote is None:
+            return None
         source = self.local_address[0]
         if source in WILDCARD.values():
             source = self.stack.source_address(host)
@@ -161,19 +171,27 @@ class DatagramSocket(Socket):
                 link = self.stack.fabric.link(self.stack.name, remote.name)
                 self._send_on((remote, link, source), data, (host, port))
 
-    def _send_on(self, route: tuple[Stack, Link, str], data: bytes, destination: tuple[str, int]) -> None:
+    def _send_on(
+        self, route: tuple[Stack, Link, str], data: bytes, destination: tuple[str, int], local: str | None = None
+    ) -> None:
         host, port = destination
         remote, link, source = route
         stack = self.stack
-        if len(data) + DATAGRAM_HEADERS + (20 if ":" in host else 0) > link.conditions.mtu:
+        headers = DATAGRAM_HEADERS + (20 if ":" in host else 0)
+        if len(data) + headers > link.conditions.mtu and self._forbids_fragments:
             raise os_error(errno.EMSGSIZE)
         now = stack.events.now
-        arrivals, outcome = link.send_datagram(now, len(data))
+        arrivals, outcome = link.send_datagram(now, len(data), headers)
         ports = f"{self.local_address[1]}>{port}"
         stack.fabric.trace.add(now, stack.name, "datagram", remote.name, ports, data=data, outcome=outcome)
         for arrival in arrivals:
-            local = (source, self.local_address[1])
-            stack.events.deliver_at(arrival, self._datagram_arrives, data, local, destination, remote, link)
+            sender = (local or source, self.local_address[1])
+            stack.events.deliver_at(arrival, self._datagram_arrives, data, sender, destination, remote, link)
+
+    @property
+    def _forbids_fragments(self) -> bool:
+        """Whether datagrams are sent with DF ("don't fragment")."""
+        return self.options.get(_MTU_DISCOVER[self.family == socket.AF_INET6]) in _DONT_FRAGMENT
 
     # Receiving
 
@@ -228,6 +246,14 @@ class DatagramSocket(Socket):
             remote.events.deliver_at(arrival, self._port_unreachable_arrives, destination, link)
 
     def _port_unreachable_arrives(self, destination: tuple[str, int], link: Link) -> None:
-        if self.peer == destination and not self.closed and not self.host_crashed and link.conditions.up:
-            self.error = errno.ECONNREFUSED
+        if link.conditions.up:
+            self._report(destination, errno.ECONNREFUSED)
+
+    def _host_unreachable(self, destination: tuple[str, int]) -> None:
+        self._report(destination, errno.EHOSTUNREACH)
+
+    def _report(self, destination: tuple[str, int], number: int) -> None:
+        """A datagram could not be delivered. Only a socket that is connected to its destination is told."""
+        if self.peer == destination and not self.closed and not self.host_crashed:
+            self.error = number
             self.readiness_changed()

@@ -6,13 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, fields, replace
 from math import inf, isnan
 from random import Random
-from typing import TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 from netsvc.errors import NetsvcError
 from netsvc.testing.splits import SplitPolicy, nowhere
 
-#: Bytes of the IPv4 and UDP headers of a datagram, and of the IPv4 and TCP headers of a segment.
-DATAGRAM_HEADERS = 28
+#: Bytes of the IPv4 and UDP headers of a datagram, of the UDP header alone, and of the IPv4 and TCP headers of a
+#: segment.
+DATAGRAM_HEADERS, UDP_HEADER = 28, 8
 SEGMENT_HEADERS = 40
 
 #: Payload bytes of a segment on a link without a bandwidth limit. Linux passes segments of this size to network cards.
@@ -44,8 +45,11 @@ class Conditions:
     :param burst: the mean number of consecutive losses (the Gilbert model); 1 for independent losses.
     :param duplication: the share that arrives twice.
     :param reordering: the share that is delayed by one more latency and jitter, so that later datagrams overtake it.
-    :param mtu: maximum bytes of a packet, including its headers. Sending a longer datagram is an error.
+    :param mtu: maximum bytes of a packet, including its headers. A longer datagram is sent in fragments, each of which
+        can be lost.
     :param splits: the offsets at which streams are split into reads; see :mod:`netsvc.testing.splits`.
+    :param tcp: ``"reno"`` for the congestion control of RFC 5681 and RFC 6582 in connections that are made from now
+        on. With ``"simple"``, streams on a link with a bandwidth have no congestion control.
     :param up: False for a partition: every packet is lost.
     """
 
@@ -58,6 +62,7 @@ class Conditions:
     reordering: float = 0.0
     mtu: int = 65_575  # the maximum for UDP, which is reached over IPv6
     splits: SplitPolicy = nowhere
+    tcp: Literal["simple", "reno"] = "simple"
     up: bool = True
 
     def __post_init__(self) -> None:
@@ -77,10 +82,17 @@ class Conditions:
             raise LinkError(f"a loss of {self.loss} is too high for bursts of {self.burst}: the bursts would overlap")
         if not isinstance(self.mtu, int) or self.mtu < 68:  # RFC 791
             raise LinkError(f"mtu must be a number of bytes, 68 or more: {self.mtu!r}")
+        if self.tcp not in ("simple", "reno"):
+            raise LinkError(f'tcp must be "simple" or "reno": {self.tcp!r}')
         if not isinstance(self.up, bool):
             raise LinkError(f"up must be True or False: {self.up!r}")
         if not callable(self.splits):
             raise LinkError(f"splits must be a policy such as netsvc.testing.splits.at_random: {self.splits!r}")
+
+    @property
+    def by_packets(self) -> bool:
+        """Whether streams are sent packet by packet, as by TCP; see :mod:`netsvc.testing.tcp_recovery`."""
+        return self.bandwidth != inf or self.tcp == "reno"
 
     def replace(self, **changes: Unpack[ConditionChanges]) -> Conditions:
         """Return a copy with these changes.
@@ -106,7 +118,18 @@ class ConditionChanges(TypedDict, total=False):
     reordering: float
     mtu: int
     splits: SplitPolicy
+    tcp: Literal["simple", "reno"]
     up: bool
+
+
+def _fragments(length: int, header: int, mtu: int) -> list[int]:
+    """Return the bytes of each packet in which IP sends ``length`` bytes (RFC 791; RFC 8200, section 4.5).
+
+    :param header: bytes of the IP header. That of IPv6 is followed by a header for fragments.
+    """
+    header += 8 if header > 20 else 0
+    most = (mtu - header) // 8 * 8
+    return [min(most, length - offset) + header for offset in range(0, length, most)]
 
 
 def _is_number(value: object) -> bool:
@@ -139,7 +162,7 @@ class Link:
     def segment_max(self) -> int:
         """Maximum payload bytes of a segment."""
         conditions = self.conditions
-        return SEGMENT_MAX if conditions.bandwidth == inf else min(conditions.mtu, ETHERNET_MTU) - SEGMENT_HEADERS
+        return min(conditions.mtu, ETHERNET_MTU) - SEGMENT_HEADERS if conditions.by_packets else SEGMENT_MAX
 
     def send_segment(self, now: float, length: int) -> float | None:
         """Send a segment of a stream. Returns its arrival time, or None if it is lost."""
@@ -148,14 +171,21 @@ class Link:
             return None
         return self._arrival(now, length + SEGMENT_HEADERS)
 
-    def send_datagram(self, now: float, length: int) -> tuple[list[float], str]:
-        """Send a datagram. Returns its arrival times (none, one or two) and its outcome, as in ``TraceEvent``."""
+    def send_datagram(self, now: float, length: int, headers: int = DATAGRAM_HEADERS) -> tuple[list[float], str]:
+        """Send a datagram. Returns its arrival times (none, one or two) and its outcome, as in ``TraceEvent``.
+
+        :param length: payload bytes.
+        :param headers: bytes of the headers of IP and UDP.
+        """
         conditions = self.conditions
-        if not conditions.up or (conditions.loss and self._is_lost()):
+        packets = [length + headers]
+        if packets[0] > conditions.mtu:
+            packets = _fragments(length + UDP_HEADER, headers - UDP_HEADER, conditions.mtu)
+        if not conditions.up or (conditions.loss and sum(self._is_lost() for _ in packets)):  # of any packet
             self.counts["lost"] += 1
             return [], "lost"
         self.counts["delivered"] += 1
-        arrivals = [self._arrival(now, length + DATAGRAM_HEADERS)]
+        arrivals = [max([self._arrival(now, packet) for packet in packets])]
         outcome = ""
         if conditions.reordering and self.random.random() < conditions.reordering:
             self.counts["reordered"] += 1
@@ -164,7 +194,7 @@ class Link:
         if conditions.duplication and self.random.random() < conditions.duplication:
             self.counts["duplicated"] += 1
             outcome = "duplicated" if not outcome else "reordered and duplicated"
-            arrivals.append(self._arrival(now, length + DATAGRAM_HEADERS))
+            arrivals.append(max([self._arrival(now, packet) for packet in packets]))
         return arrivals, outcome
 
     def _arrival(self, now: float, length: int) -> float:

@@ -1,30 +1,35 @@
 """One direction of a simulated connection.
 
-A pipe delivers every byte once and in order. It retransmits lost segments, as TCP does. The buffers at both ends are
-bounded, so that a reader that stops reading blocks the writer.
+A pipe delivers every byte once and in order. The buffers at both ends are bounded, so that a reader that stops reading
+blocks the writer. What happens to lost segments is the matter of :mod:`netsvc.testing.loss_recovery`.
 """
 
 from __future__ import annotations
 
 import errno
-from bisect import insort
 from collections import deque
+from collections.abc import Callable
 
+from netsvc.testing.loss_recovery import RETRIES, RETRY_DELAY, RETRY_DELAY_MAX, FixedDelayRecovery, LossRecovery
 from netsvc.testing.stack import Socket
+from netsvc.testing.tcp_recovery import TcpRecovery
 
-#: A lost segment is retransmitted after 0.2 s. The delay doubles with each attempt, up to 120 s. After 15 attempts
-#: (924.6 s) the connection times out. Linux: TCP_RTO_MIN, TCP_RTO_MAX and tcp_retries2.
-RETRY_DELAY, RETRY_DELAY_MAX, RETRIES = 0.2, 120.0, 15
-
-#: ``(sequence number from 1, kind, payload)``. A reset has the number 0, because it is delivered out of order.
-Segment = tuple[int, str, bytes]
+#: A SYN-ACK without an answer is retransmitted after 1 s. The delay doubles with each attempt. After 5 retransmissions
+#: the server forgets the connection. Linux: tcp_synack_retries.
+SYN_ACK_RETRY_DELAY, SYN_ACK_RETRIES = 1.0, 5
 
 
 class StreamEnd(Socket):
-    """A socket at an end of two pipes, one in each direction."""
+    """A socket at an end of two pipes, one in each direction.
 
-    unread = 0  # bytes that have arrived and have not been read
-    dead = False  # whether the connection was reset or has timed out
+    :ivar unread: bytes that have arrived and have not been read.
+    :ivar dead: whether the connection was reset or has timed out.
+    :ivar heard_at: the time at which the peer was last known to be alive.
+    """
+
+    unread = 0
+    dead = False
+    heard_at = 0.0
 
     @property
     def has_no_connection(self) -> bool:
@@ -51,38 +56,39 @@ class StreamEnd(Socket):
 class Pipe:
     """One direction of a connection.
 
+    :param round_trip: the seconds that the handshake took; None if they are unknown.
     :ivar window_full: whether the sender waits because the receive buffer was full.
+    :ivar unacknowledged: bytes in the send buffer, sent or not.
     """
 
-    def __init__(self, source: StreamEnd, sink: StreamEnd) -> None:
+    def __init__(self, source: StreamEnd, sink: StreamEnd, round_trip: float | None = None) -> None:
         self.source = source
         self.sink = sink
         self.window_full = False
+        self.unacknowledged = 0
         fabric = source.stack.fabric
         self.link = fabric.link(source.stack.name, sink.stack.name)
-        self._reverse_link = fabric.link(sink.stack.name, source.stack.name)
+        self.reverse_link = fabric.link(sink.stack.name, source.stack.name)
         self._events = source.stack.events
         self._trace = fabric.trace
         self._ports = f"{source.local_address[-1]}>{sink.local_address[-1]}"
+        self._reverse_ports = f"{sink.local_address[-1]}>{source.local_address[-1]}"
         self._unsent: deque[bytes] = deque()
-        self._unacknowledged = 0  # bytes in the send buffer, sent or not
-        self._in_flight = 0  # bytes that were sent and have not arrived
+        self._first_offset = 0  # bytes of the first unsent chunk that were sent
         self._acknowledgements: deque[tuple[float, int]] = deque()  # time at which the sender gets it, and its bytes
         self._sender_waits = False  # for space in the send buffer
         self._last_arrival = 0.0
-        self._last_sent = 0  # sequence number
-        self._next_expected = 1  # sequence number
-        self._unconfirmed: list[Segment] = []  # to be retransmitted, in order; new segments wait until it is empty
-        self._retry_scheduled = False
-        self._retries = 0
         self._probes = 0  # since the window became full
         self._probe_scheduled = False
         self._finished = False  # whether the sender has ended the stream
         self._fin_unsent = False
         self._closes = False  # whether the sender does not read any more either
         self._stopped = False  # whether nothing more is sent
-
-        self._listener: StreamEnd | None = None
+        self._listener: StreamEnd | None = None  # until the handshake is complete
+        by_packets = self.link.conditions.by_packets or self.reverse_link.conditions.by_packets
+        self._recovery: LossRecovery = (
+            TcpRecovery(self, self._events, round_trip) if by_packets else FixedDelayRecovery(self, self._events)
+        )
 
     # The end of the sender
 
@@ -92,8 +98,8 @@ class Pipe:
         if acknowledgements:
             now = self._events.now
             while acknowledgements and acknowledgements[0][0] <= now:
-                self._unacknowledged -= acknowledgements.popleft()[1]
-        return self.source.send_limit - self._unacknowledged
+                self.unacknowledged -= acknowledgements.popleft()[1]
+        return self.source.send_limit - self.unacknowledged
 
     def writable(self) -> bool:
         """Whether a third of the send buffer is free, as on Linux. If not, the sender is notified when it is."""
@@ -108,217 +114,263 @@ class Pipe:
     def accept(self, data: bytes) -> None:
         """Add bytes to the send buffer. The caller has checked that there is space."""
         self._unsent.append(data)
-        self._unacknowledged += len(data)
-        if not self._unconfirmed:
-            self._send_unsent()
+        self.unacknowledged += len(data)
+        self.send_unsent()
 
     def finish(self, closes: bool = False) -> None:
         """End this direction after all bytes in the send buffer."""
         self._closes = self._closes or closes
         if not self._finished:
             self._finished = self._fin_unsent = True
-            if not self._unconfirmed:
-                self._send_unsent()
-
-    def establish(self, listener: StreamEnd) -> None:
-        """Send the last segment of the handshake. On arrival, the listener can accept the connection."""
-        self._listener = listener
-        self._send("ACK", b"")
+            self.send_unsent()
 
     def reset(self) -> None:
         """Reset the connection. Unsent bytes are dropped; segments in flight arrive before the reset."""
         self.drop()
-        self._transmit((0, "RST", b""))
+        arrival = self.transmit("RST", b"")
+        if arrival is not None:
+            self._events.deliver_at(arrival, self._own_reset_arrives)
 
     def drop(self) -> None:
         """Send nothing more."""
         self._stopped = True
         self._unsent.clear()
-        self._unconfirmed.clear()
+        self._first_offset = 0
+        self._recovery.forget()
         self._acknowledgements.clear()
 
     def update_window(self) -> None:
         """The receiver has read. If half of its buffer is free, tell the sender."""
         if not self.window_full or 2 * self.sink.unread > self.sink.receive_limit or self._stopped:
             return
-        if self._reverse_link.conditions.up:  # otherwise, a probe of the sender gets the update later
+        if self.reverse_link.conditions.up:  # otherwise, a probe of the sender gets the update later
             self.window_full = False
             self._events.deliver_at(
-                self._events.now + self._reverse_link.conditions.latency, self._window_update_arrives
+                self._events.now + self.reverse_link.conditions.latency, self._window_update_arrives
             )
 
     def _window_update_arrives(self) -> None:
-        if not self._unconfirmed and not self.source.host_crashed:
-            self._send_unsent()
+        if not self.source.host_crashed:
+            self.send_unsent()
 
-    def _send_unsent(self) -> None:
-        """Send as many unsent bytes as fit into the receive buffer."""
-        unsent = self._unsent
-        while unsent and not self._unconfirmed:
-            window = self.sink.receive_limit - self.sink.unread - self._in_flight
+    def send_unsent(self) -> None:
+        """Send as many unsent bytes as fit into the receive buffer, and as the recovery of losses lets pass."""
+        unsent, recovery = self._unsent, self._recovery
+        while unsent and recovery.may_send():
+            window = self.sink.receive_limit - self.sink.unread - recovery.in_flight
             if window <= 0:
                 self.window_full = True
                 self._probes = 0
                 self._schedule_probe()
                 return
-            size = min(window, self.link.segment_max)
-            data = unsent[0]
-            if len(data) <= size:
-                unsent.popleft()
-            else:
-                unsent[0] = data[size:]
-                data = data[:size]
-            self._send("data", data)
-        if self._fin_unsent and not unsent and not self._unconfirmed:
+            size = min(window, recovery.segment_max)
+            recovery.send("data", self._take(size))
+        if self._fin_unsent and not unsent and recovery.may_send():
             self._fin_unsent = False
-            self._send("FIN", b"")
+            recovery.send("FIN", b"")
 
-    def _send(self, kind: str, data: bytes) -> None:
-        """Send a new segment."""
-        self._last_sent += 1
-        self._transmit((self._last_sent, kind, data))
+    def _take(self, size: int) -> bytes:
+        """Remove and return the next bytes to be sent, at most ``size``, from one chunk."""
+        chunk, begin = self._unsent[0], self._first_offset
+        if len(chunk) - begin > size:
+            self._first_offset += size
+            return chunk[begin : begin + size]
+        self._unsent.popleft()
+        self._first_offset = 0
+        return chunk[begin:] if begin else chunk
 
-    def _transmit(self, segment: Segment) -> None:
-        """Send or retransmit a segment."""
-        _, kind, data = segment
+    def transmit(self, kind: str, data: bytes) -> float | None:
+        """Send one packet. Returns its arrival time, or None if it is lost. Packets arrive in order."""
         now = self._events.now
         arrival = self.link.send_segment(now, len(data))
         outcome = "lost" if arrival is None else ""
         source, sink = self.source.stack.name, self.sink.stack.name
         self._trace.add(now, source, kind, sink, self._ports, data=data, outcome=outcome)
-        if arrival is None:
-            self._retransmit_later(segment)
-            return
-        self._in_flight += len(data)
-        arrival = max(arrival, self._last_arrival)
-        self._last_arrival = arrival
-        self._events.deliver_at(arrival, self._segment_arrives, segment)
-
-    # Retransmission and probes
-
-    def _retransmit_later(self, segment: Segment) -> None:
-        """The segment or its acknowledgement is lost: retransmit it later, and all later segments after it."""
-        if self._stopped:  # the lost segment is a reset, which is not retransmitted
-            return
-        insort(self._unconfirmed, segment)
-        if not self._retry_scheduled:
-            self._retry_scheduled = True
-            events = self._events
-            events.call_at(events.now + min(RETRY_DELAY_MAX, RETRY_DELAY * 2**self._retries), self._retransmit)
-
-    def _retransmit(self) -> None:
-        self._retry_scheduled = False
-        if not self._unconfirmed or self.source.host_crashed:
-            return
-        self._retries += 1
-        if self._retries > RETRIES:
-            self.source.receive_reset(errno.ETIMEDOUT)
-            return
-        segments, self._unconfirmed = self._unconfirmed, []
-        for index, segment in enumerate(segments):
-            self._transmit(segment)
-            if self._unconfirmed:  # it is lost again: the later segments wait for it
-                self._unconfirmed.extend(segments[index + 1 :])
-                return
-        self._send_unsent()
-
-    def _schedule_probe(self) -> None:
-        if not self._probe_scheduled:
-            self._probe_scheduled = True
-            events = self._events
-            events.call_at(events.now + min(RETRY_DELAY_MAX, RETRY_DELAY * 2**self._probes), self._send_probe)
-
-    def _send_probe(self) -> None:
-        """The window is still full: ask the receiver for it (RFC 9293, section 3.8.6.1)."""
-        self._probe_scheduled = False
-        if not self.window_full or self._stopped or self.source.host_crashed:
-            return
-        if self._probes == RETRIES:
-            self.source.receive_reset(errno.ETIMEDOUT)
-            return
-        self._probes += 1
-        self._schedule_probe()
-        arrival = self.link.send_segment(self._events.now, 0)
         if arrival is not None:
-            self._events.call_at(arrival, self._probe_arrives)
+            arrival = self._last_arrival = max(arrival, self._last_arrival)
+        return arrival
 
-    def _probe_arrives(self) -> None:
-        sink = self.sink
-        if not sink.stack.up or not self.link.conditions.up or not self._reverse_link.conditions.up:
-            return
-        self._probes = min(self._probes, RETRIES - 1)  # while probes are answered, there is no limit to their number
-        if sink.has_no_connection:
-            self._answer_reset((0, "probe", b""))
-        else:
-            self.update_window()
-
-    # The end of the receiver
-
-    def _segment_arrives(self, segment: Segment) -> None:
-        number, kind, data = segment
-        sink = self.sink
-        self._in_flight -= len(data)
-        if not sink.stack.up or not self.link.conditions.up or number > self._next_expected:
-            self._retransmit_later(segment)  # it is lost, or an earlier segment is
-        elif kind == "RST":
-            if not sink.closed and not sink.host_crashed:
-                sink.receive_reset()
-        elif sink.has_no_connection or (
-            self._listener is not None and (self._listener.closed or self._listener.host_crashed)
-        ):
-            if kind == "data" or sink.host_crashed or not sink.closed:
-                self._answer_reset(segment)
-        else:
-            if number == self._next_expected:
-                self._next_expected += 1
-                self._deliver(kind, data)
-            self._acknowledge(segment)
-
-    def _deliver(self, kind: str, data: bytes) -> None:
-        if kind == "data":
-            self.sink.receive(data)
-        elif kind == "FIN":
-            self.sink.receive_end(self._closes)
-        elif self._listener is not None:
-            self._listener.add_to_backlog(self.sink)
-            self._listener = None
-
-    def _acknowledge(self, segment: Segment) -> None:
-        """Tell the sender that the segment has arrived."""
-        if not self._reverse_link.conditions.up:
-            self._retransmit_later(segment)
-            return
-        self._retries = 0
-        if segment[2]:
-            when = self._events.now + self._reverse_link.conditions.latency
-            self._acknowledgements.append((when, len(segment[2])))
+    def acknowledged(self, when: float, length: int) -> None:
+        """The sender gets to know at this time that ``length`` bytes have arrived."""
+        self.source.heard_at = when
+        if length:
+            self._acknowledgements.append((when, length))
             if self._sender_waits:
                 self._events.deliver_at(when, self._notify_sender)
 
-    def _answer_reset(self, segment: Segment) -> None:
-        """Answer with a reset, because the receiver does not know the connection."""
-        now = self._events.now
-        arrival = self._reverse_link.send_segment(now, 0)
-        source, sink = self.source, self.sink
-        ports = f"{sink.local_address[-1]}>{source.local_address[-1]}"
-        outcome = "lost" if arrival is None else ""
-        self._trace.add(now, sink.stack.name, "RST", source.stack.name, ports, outcome=outcome)
-        if arrival is not None:
-            self._events.deliver_at(arrival, self._reset_arrives, segment)
-        elif segment[2]:  # its retransmission gets another reset
-            self._retransmit_later(segment)
+    def is_stopped(self) -> bool:
+        """Whether the sender no longer sends anything."""
+        return self._stopped or self.source.host_crashed
 
-    def _reset_arrives(self, segment: Segment) -> None:
-        source = self.source
-        if not source.stack.up or not self._reverse_link.conditions.up:
-            if segment[2]:
-                self._retransmit_later(segment)
-            return
-        self.drop()
-        if not source.closed and not source.host_crashed:
-            source.receive_reset()
+    def time_out(self) -> None:
+        """The receiver does not answer any more."""
+        self.source.receive_reset(errno.ETIMEDOUT)
 
     def _notify_sender(self) -> None:
         if self._sender_waits and self.space() * 3 >= self.source.send_limit:
             self._sender_waits = False
             self.source.readiness_changed()
+
+    # The handshake
+
+    def establish(self, listener: StreamEnd) -> None:
+        """Send the last packet of the handshake. On arrival, the listener can accept the connection.
+
+        If it is lost, the server sends its SYN-ACK again. Data that arrive in the meantime complete the handshake too.
+        """
+        self._listener = listener
+        self._acknowledge_handshake(0)
+
+    def _acknowledge_handshake(self, tries: int) -> None:
+        arrival = self.transmit("ACK", b"")
+        if arrival is None:
+            self._send_syn_ack_later(tries)
+        else:
+            self._events.deliver_at(arrival, self._handshake_acknowledgement_arrives, tries)
+
+    def _handshake_acknowledgement_arrives(self, tries: int) -> None:
+        if not self.reaches_sink():
+            self._send_syn_ack_later(tries)
+        elif self.is_refused("ACK"):
+            self.answer_reset()
+        else:
+            self._complete_handshake()
+
+    def _complete_handshake(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.add_to_backlog(self.sink)
+
+    def _send_syn_ack_later(self, tries: int) -> None:
+        self._events.call_at(self._events.now + SYN_ACK_RETRY_DELAY * 2**tries, self._send_syn_ack, tries + 1)
+
+    def _send_syn_ack(self, tries: int) -> None:
+        if self._listener is None or self._listener.closed or self.sink.has_no_connection:
+            return
+        if tries > SYN_ACK_RETRIES:
+            self.sink.dead = True
+            return
+        arrival = self._send_back("SYN-ACK")
+        if arrival is None:
+            self._send_syn_ack_later(tries)
+        else:
+            self._events.deliver_at(arrival, self._syn_ack_arrives, tries)
+
+    def _syn_ack_arrives(self, tries: int) -> None:
+        source = self.source
+        if not self.reaches_source():
+            self._send_syn_ack_later(tries)
+        elif not source.has_no_connection:
+            self._acknowledge_handshake(tries)
+        elif source.host_crashed or source.dead:
+            self.sink.dead = True  # the client answers with a reset
+
+    # Probes
+
+    def _schedule_probe(self) -> None:
+        if not self._probe_scheduled:
+            self._probe_scheduled = True
+            events = self._events
+            events.call_at(events.now + min(RETRY_DELAY_MAX, RETRY_DELAY * 2**self._probes), self._probe_window)
+
+    def _probe_window(self) -> None:
+        """The window is still full: ask the receiver for it (RFC 9293, section 3.8.6.1)."""
+        self._probe_scheduled = False
+        if not self.window_full or self.is_stopped():
+            return
+        if self._probes == RETRIES:
+            self.time_out()
+            return
+        self._probes += 1
+        self._schedule_probe()
+        self.probe(self._window_probe_arrives)
+
+    def _window_probe_arrives(self) -> None:
+        self._probes = min(self._probes, RETRIES - 1)  # while probes are answered, there is no limit to their number
+        self.update_window()
+
+    def probe(self, answered: Callable[[], object]) -> None:
+        """Ask the receiver whether it still has the connection. Call ``answered`` when the question reaches it."""
+        arrival = self.link.send_segment(self._events.now, 0)
+        if arrival is not None:
+            self._events.call_at(arrival, self._probe_arrives, answered)
+
+    def _probe_arrives(self, answered: Callable[[], object]) -> None:
+        if not self.reaches_sink() or not self.reverse_link.conditions.up:
+            return
+        if self.sink.has_no_connection:
+            self.answer_reset()
+        else:
+            self.sink.heard_at = self._events.now
+            answered()
+
+    # The end of the receiver
+
+    def reaches_sink(self) -> bool:
+        """Whether a packet that arrives now reaches the receiver's host."""
+        return self.sink.stack.up and self.link.conditions.up
+
+    def reaches_source(self) -> bool:
+        """Whether a packet that arrives now reaches the sender's host."""
+        return self.source.stack.up and self.reverse_link.conditions.up
+
+    def send_acknowledgement(self) -> float | None:
+        """Send an acknowledgement in a packet of its own. Returns its arrival time, or None if it is lost."""
+        return self.reverse_link.send_segment(self._events.now, 0)
+
+    def is_refused(self, kind: str) -> bool:
+        """Whether the receiver answers a segment with a reset, because it does not know the connection."""
+        sink, listener = self.sink, self._listener
+        if listener is not None and (listener.closed or listener.host_crashed):
+            return True
+        if not sink.has_no_connection:
+            return False
+        return kind == "data" or sink.host_crashed or not sink.closed  # a closed socket still answers a FIN
+
+    def deliver(self, kind: str, data: bytes) -> None:
+        """Pass the next segment to the receiver."""
+        if self._listener is not None:
+            self._complete_handshake()
+        sink = self.sink
+        if sink.has_no_connection:
+            return
+        sink.heard_at = self._events.now
+        if kind == "data":
+            sink.receive(data)
+        else:
+            sink.receive_end(self._closes)
+
+    def answer_reset(self, if_lost: Callable[[], object] | None = None) -> None:
+        """Answer with a reset, because the receiver does not know the connection.
+
+        :param if_lost: called if the reset does not reach the sender.
+        """
+        arrival = self._send_back("RST")
+        if arrival is not None:
+            self._events.deliver_at(arrival, self._reset_arrives, if_lost)
+        elif if_lost is not None:
+            if_lost()
+
+    def _send_back(self, kind: str) -> float | None:
+        """Send a packet to the sender. Returns its arrival time, or None if it is lost."""
+        now = self._events.now
+        arrival = self.reverse_link.send_segment(now, 0)
+        outcome = "lost" if arrival is None else ""
+        source, sink = self.source.stack.name, self.sink.stack.name
+        self._trace.add(now, sink, kind, source, self._reverse_ports, outcome=outcome)
+        return arrival
+
+    def _reset_arrives(self, if_lost: Callable[[], object] | None) -> None:
+        source = self.source
+        if not self.reaches_source():
+            if if_lost is not None:
+                if_lost()
+            return
+        self.drop()
+        if not source.closed and not source.host_crashed:
+            source.receive_reset()
+
+    def _own_reset_arrives(self) -> None:
+        sink = self.sink
+        if self.reaches_sink() and not sink.closed and not sink.host_crashed:
+            sink.receive_reset()

@@ -31,6 +31,10 @@ BUFFER = 131_072
 #: The minimum of SO_SNDBUF and of SO_RCVBUF.
 SEND_BUFFER_MIN, RECEIVE_BUFFER_MIN = 2_304, 1_152
 
+#: Seconds after which a router answers that it cannot find a host: three ARP requests, one a second. Linux:
+#: mcast_solicit and retrans_time_ms.
+HOST_UNREACHABLE_DELAY = 3.0
+
 _FIRST_EPHEMERAL, _LAST_EPHEMERAL = 49_152, 65_535  # RFC 6335, section 6
 _FIRST_DESCRIPTOR = 1 << 20  # far above every real descriptor of this process
 
@@ -146,15 +150,31 @@ class Stack:
                 return address
         raise os_error(errno.ENETUNREACH)
 
-    def route(self, destination: str) -> Stack:
-        """Return the stack that has the address ``destination``.
+    def route(self, destination: str) -> Stack | None:
+        """Return the stack that has the address ``destination``. None: no host has it, see :meth:`send_to_no_host`.
 
-        :raises OSError: if no host has it.
+        :raises OSError: if this host has no address of the same IP version.
         """
-        found = self if self.is_local(destination) else self.fabric.stack_at(destination)
-        if found is None:
-            raise os_error(errno.ENETUNREACH)
-        return found
+        if self.is_local(destination):
+            return self
+        self.source_address(destination)
+        return self.fabric.stack_at(destination)
+
+    def send_to_no_host(self, kind: str, ports: str, answered: Callable[[], object], data: bytes = b"") -> None:
+        """Send a packet to an address that no host has.
+
+        The last router searches the host, and then answers "host unreachable" (RFC 1812, section 5.2.7.1).
+
+        :param answered: called when this answer arrives.
+        """
+        self.fabric.trace.add(self.events.now, self.name, kind, "", ports, data=data, outcome="no host has the address")
+        self.events.call_at(self.events.now + HOST_UNREACHABLE_DELAY, self._host_unreachable_arrives, ports, answered)
+
+    def _host_unreachable_arrives(self, ports: str, answered: Callable[[], object]) -> None:
+        source, _, destination = ports.partition(">")
+        back = f"{destination}>{source}"
+        self.fabric.trace.add(self.events.now, "(router)", "ICMP host unreachable", self.name, back)
+        answered()
 
     def bind_port(self, owner: Socket, address: str, port: int) -> int:
         """Bind a socket to an address and a port, or to a free port if ``port`` is 0. Returns the port."""

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from netsvc.testing.keepalive import OPTIONS as KEEPALIVE_OPTIONS
+from netsvc.testing.keepalive import KeepAlive
 from netsvc.testing.link import Link, LinkError
 from netsvc.testing.pipe import Pipe, StreamEnd
 from netsvc.testing.splits import SplitPolicy, nowhere
@@ -35,7 +37,9 @@ class StreamSocket(StreamEnd):
         self._read_ended = False  # whether the peer has ended its stream
         self._write_ended = False  # whether this end has ended its stream
         self._connecting = False
+        self._syn_sent_at = 0.0
         self._linger = True
+        self._keepalive: KeepAlive | None = None  # None until it is wanted
         self._accept_queue: deque[StreamSocket] | None = None  # None unless listening
         self._backlog = 0
         self._handshakes: list[StreamSocket] = []  # clients that will be in the accept queue
@@ -61,7 +65,11 @@ class StreamSocket(StreamEnd):
     @property
     def _backlog_full(self) -> bool:
         """Whether more connections than the backlog wait, in a handshake or to be accepted, as on Linux."""
-        self._handshakes = [client for client in self._handshakes if not client.has_no_connection]
+        self._handshakes = [
+            client
+            for client in self._handshakes
+            if not client.has_no_connection and (client.outgoing is None or not client.outgoing.sink.dead)
+        ]
         return len(self._handshakes) + len(self._accept_queue or ()) > self._backlog
 
     def bind(self, address: Any) -> None:
@@ -96,7 +104,11 @@ class StreamSocket(StreamEnd):
             return e.errno or errno.EIO
         self.peer = (host, address[1])
         self._connecting = True
-        self._send_syn(remote, 0)
+        if remote is not None:
+            self._send_syn(remote, 0)
+        else:
+            ports = f"{self.local_address[1]}>{address[1]}"
+            self.stack.send_to_no_host("SYN", ports, lambda: self._fail_connect(errno.EHOSTUNREACH))
         return errno.EINPROGRESS
 
     def _connect_unix(self, path: str) -> None:
@@ -119,6 +131,7 @@ class StreamSocket(StreamEnd):
         if tries > SYN_RETRIES:
             self._fail_connect(errno.ETIMEDOUT)
             return
+        self._syn_sent_at = self.stack.events.now
         arrival = self._send_handshake(remote, "SYN")
         if arrival is None:
             self._send_syn_later(remote, tries)
@@ -171,10 +184,20 @@ class StreamSocket(StreamEnd):
         listener._handshakes.append(self)
         self._connecting = False
         server = listener._new_server_end(self)
-        connect_ends(self, server)
+        connect_ends(self, server, self.stack.events.now - self._syn_sent_at)
         assert self.outgoing is not None
         self.outgoing.establish(listener)
+        self._restart_keepalive()
         self.readiness_changed()
+
+    def _restart_keepalive(self) -> None:
+        if self.outgoing is None or self.family == socket.AF_UNIX:
+            return
+        if self._keepalive is None:
+            if not self.options.get((socket.SOL_SOCKET, socket.SO_KEEPALIVE)):
+                return
+            self._keepalive = KeepAlive(self, self.outgoing, self.stack.events)
+        self._keepalive.restart()
 
     def _new_server_end(self, client: StreamSocket) -> StreamSocket:
         """Return the server's end of a new connection. It gets its descriptor when it is accepted."""
@@ -227,6 +250,8 @@ class StreamSocket(StreamEnd):
         super().setsockopt(level, option, value)
         if option == socket.SO_LINGER and level == socket.SOL_SOCKET and self.family != socket.AF_UNIX:
             self._linger = False  # Twisted sets only (1, 0): closing resets the connection
+        elif (level, option) in KEEPALIVE_OPTIONS:
+            self._restart_keepalive()
 
     def send(self, data: bytes | memoryview) -> int:
         self.check_open()
@@ -379,7 +404,8 @@ class StreamSocket(StreamEnd):
         self.readiness_changed()
 
 
-def connect_ends(client: StreamSocket, server: StreamSocket) -> None:
-    """Connect two sockets by two pipes."""
-    client.outgoing = server._incoming = Pipe(client, server)
-    server.outgoing = client._incoming = Pipe(server, client)
+def connect_ends(client: StreamSocket, server: StreamSocket, round_trip: float | None = None) -> None:
+    """Connect two sockets by two pipes, after a handshake that took ``round_trip`` seconds."""
+    client.heard_at = server.heard_at = client.stack.events.now
+    client.outgoing = server._incoming = Pipe(client, server, round_trip)
+    server.outgoing = client._incoming = Pipe(server, client, round_trip)

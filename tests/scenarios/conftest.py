@@ -27,7 +27,7 @@ ENVIRONMENTS: dict[str, Callable[[], Environment]] = {
     "simulated": simulated(),
     "simulated-far": simulated(262_144, latency=0.1, jitter=0.05),
     "simulated-lossy": simulated(262_144, bandwidth=10e6, loss=0.02),
-    "simulated-one-byte": simulated(13_312, buffer=32_768, splits=splits.every_byte),
+    "simulated-one-byte": simulated(13_312, buffer=32_768, splits=splits.at(*range(1, 8_192))),
     "simulated-splits": simulated(latency=0.001, splits=splits.at_random),
     "epoll": epoll,
     "asyncio": asyncio_,

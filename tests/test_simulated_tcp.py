@@ -1,0 +1,283 @@
+"""Tests of TCP on the simulated network: losses, congestion, the handshake and keepalive."""
+
+from __future__ import annotations
+
+import socket
+from math import sqrt
+from typing import Any
+
+import pytest
+
+from netsvc.testing import LinkError, Network
+from netsvc.testing.tcp_recovery import CongestionWindow, RetransmissionTimeout
+from tests.scenarios.protocols import RecordingProtocol
+from tests.test_network import connect, connect_pair, listen
+
+SEGMENT = 1_460
+
+
+@pytest.fixture
+def network(network_seed: int) -> Network:
+    network = Network(network_seed)
+    network.host("server", buffer=2_000_000)
+    network.host("client", buffer=2_000_000)
+    return network
+
+
+def transmissions(network: Network, kind: str = "data", source: str = "client") -> list[float]:
+    """Return the times at which a host sent segments of this kind."""
+    return [event.time for event in network.trace if event.kind == kind and event.source == source]
+
+
+def lose_from(network: Network, begin: float, end: float) -> None:
+    """Lose everything that the client sends from one time to another."""
+    link = network.link_from("client", "server")
+    network.call_later(begin - network.now, lambda: link.set(loss=1))
+    network.call_later(end - network.now, lambda: link.set(loss=0))
+
+
+# Losses
+
+
+def test_the_retransmission_timeout_follows_rfc_6298_with_the_bound_of_linux() -> None:
+    timeout = RetransmissionTimeout()
+    assert timeout.seconds == 1
+    timeout.measure(0.1)
+    assert timeout.seconds == pytest.approx(0.1 + max(0.2, 4 * 0.05))
+    timeout.measure(0.9)  # variation 0.05 * 3/4 + 0.8 / 4, smoothed 0.1 * 7/8 + 0.9 / 8
+    assert timeout.seconds == pytest.approx(0.2 + 4 * 0.2375)
+    for _ in range(100):
+        timeout.measure(0.1)
+    assert timeout.seconds == pytest.approx(0.3, abs=0.01)
+    timeout.back_off()
+    assert timeout.seconds == pytest.approx(0.6, abs=0.02)
+    for _ in range(20):
+        timeout.back_off()
+    assert timeout.seconds == 120
+
+
+def test_a_lost_segment_is_retransmitted_after_three_later_ones_have_arrived(network: Network) -> None:
+    network.links().set(bandwidth=1e8, latency=0.05)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    begin = network.now
+    network.link_from("client", "server").set(loss=1)
+    client.transport.write(b"x" * SEGMENT)
+    network.advance(0)
+    network.link_from("client", "server").set(loss=0)
+    client.transport.write(b"y" * 4 * SEGMENT)
+    network.run(server.has_received(5 * SEGMENT))
+    assert network.now - begin == pytest.approx(0.15, abs=0.01)  # one and a half round trips
+    assert len(transmissions(network)) == 6
+
+
+def test_a_lost_last_segment_waits_for_the_timeout_that_was_measured(network: Network) -> None:
+    network.links().set(bandwidth=1e8, latency=0.5)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    lose_from(network, network.now, network.now + 0.01)
+    network.advance(0)
+    client.transport.write(b"x")
+    network.run(server.has_received(1))
+    first, second = transmissions(network)
+    # The handshake took 1 s: 1 s, and four times half a second.
+    assert second - first == pytest.approx(3, abs=0.01)
+
+
+def test_what_was_sent_before_a_timeout_is_sent_again_only_where_it_is_missing(network: Network) -> None:
+    network.links().set(bandwidth=1e8, latency=0.05)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    network.link_from("client", "server").partition()
+    client.transport.write(b"x" * 40 * SEGMENT)
+    network.advance(0.01)
+    network.link_from("client", "server").heal()
+    network.run(server.has_received(40 * SEGMENT))
+    assert network.now < 1
+    network.advance(5)
+    assert bytes(server.received) == b"x" * 40 * SEGMENT
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.3])
+@pytest.mark.parametrize("tcp", ["simple", "reno"])
+def test_a_stream_arrives_once_and_in_order_whatever_is_lost(network: Network, tcp: Any, loss: float) -> None:
+    network.links().set(bandwidth=1e7, latency=0.02, tcp=tcp)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    network.links().set(loss=loss)
+    sent = b"".join(b"%06d" % number for number in range(20_000))
+    client.transport.write(sent)
+    client.transport.loseConnection()
+    network.run(server.has_received(len(sent)), timeout=100_000)
+    assert bytes(server.received) == sent
+    network.advance(100_000)
+    assert client.events[-1] == "lost: ConnectionDone"
+
+
+def test_a_connection_ends_when_nothing_is_acknowledged(network: Network) -> None:
+    network.links().set(bandwidth=1e7)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    network.links().partition()
+    client.transport.write(b"x")
+    network.advance(900)
+    assert client.events == ["connected"]
+    network.advance(100)
+    assert client.events == ["connected", "lost: ConnectionLost"]
+
+
+def test_acknowledgements_use_the_reverse_link(network: Network) -> None:
+    network.links().set(bandwidth=1e8, latency=0.001)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    # An acknowledgement has 40 bytes: ten of them each second, for ten segments in the first window.
+    network.link_from("server", "client").set(bandwidth=3_200)
+    network.links().set(tcp="reno")
+    begin = network.now
+    client.transport.write(b"x" * 30 * SEGMENT)
+    network.run(server.has_received(30 * SEGMENT))
+    assert 0.9 < network.now - begin < 2.5
+
+
+# Congestion
+
+
+def test_the_window_doubles_in_slow_start_and_grows_by_one_segment_afterwards() -> None:
+    window = CongestionWindow()
+    window.acknowledged(10, in_flight=10)
+    assert window.size == 20
+    window.begin_recovery(20)
+    window.end_recovery()
+    assert window.size == 10
+    for _ in range(10):
+        window.acknowledged(1, in_flight=11)
+    assert window.size == pytest.approx(11, abs=0.1)
+    window.time_out(11)
+    assert window.size == 1
+
+
+def test_a_window_that_is_not_used_does_not_grow() -> None:
+    window = CongestionWindow()
+    window.acknowledged(1, in_flight=3)
+    assert window.size == 10
+
+
+def test_a_stream_with_reno_begins_slowly(network: Network) -> None:
+    network.links().set(latency=0.05, tcp="reno")
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    begin = network.now
+    client.transport.write(b"x" * 70 * SEGMENT)
+    network.run(server.has_received(70 * SEGMENT))
+    assert [sum(time - begin < end for time in transmissions(network)) for end in (0.05, 0.15, 0.25)] == [10, 30, 70]
+
+
+def test_the_throughput_of_reno_follows_the_loss_as_mathis_says(network: Network) -> None:
+    """Mathis and others, "The macroscopic behavior of the TCP congestion avoidance algorithm" (1997)."""
+    loss, round_trip, size = 0.01, 0.1, 10_000_000
+    network.links().set(bandwidth=1e9, latency=round_trip / 2, tcp="reno")
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    network.link_from("client", "server").set(loss=loss)
+    begin = network.now
+    client.transport.write(bytes(size))
+    network.run(server.has_received(size))
+    expected = SEGMENT / round_trip * sqrt(3 / 2) / sqrt(loss)
+    assert expected / 1.5 < size / (network.now - begin) < expected * 1.5
+
+
+def test_an_unknown_kind_of_tcp_is_an_error(network: Network) -> None:
+    with pytest.raises(LinkError, match='tcp must be "simple" or "reno"'):
+        network.links().set(tcp="cubic")  # type: ignore[arg-type]
+
+
+# The handshake
+
+
+@pytest.mark.parametrize("bandwidth", [float("inf"), 1e8])
+def test_an_idle_client_survives_the_loss_of_the_last_packet_of_the_handshake(
+    network: Network, bandwidth: float
+) -> None:
+    network.links().set(latency=0.1, bandwidth=bandwidth)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    listen(network, server)
+    connect(network, client)
+    lose_from(network, 0.15, 2)
+    network.advance(1)
+    assert client.events == ["connected"]
+    assert server.events == []
+    network.advance(3)
+    assert server.events == ["connected"]  # the server has sent its SYN-ACK again
+    assert len(transmissions(network, "SYN-ACK", "server")) > 1
+    network.advance(10_000)
+    assert client.events == server.events == ["connected"]
+
+
+def test_data_complete_a_handshake_of_which_the_last_packet_was_lost(network: Network) -> None:
+    network.links().set(latency=0.1)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    listen(network, server)
+    connect(network, client)
+    lose_from(network, 0.15, 0.25)
+    network.advance(0.3)
+    client.transport.write(b"hello")
+    network.advance(0.11)
+    assert server.received == b"hello"
+    assert len(transmissions(network, "SYN-ACK", "server")) == 1
+
+
+def test_a_server_forgets_a_handshake_without_an_answer_and_resets_what_comes_later(network: Network) -> None:
+    network.links().set(latency=0.1)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    listen(network, server)
+    connect(network, client)
+    lose_from(network, 0.15, 100)
+    network.advance(200)
+    assert client.events == ["connected"]
+    assert len(transmissions(network, "SYN-ACK", "server")) == 6
+    client.transport.write(b"hello")
+    network.advance(1)
+    assert client.events == ["connected", "lost: ConnectionLost"]
+    assert server.events == []
+
+
+# Keepalive
+
+
+@pytest.mark.parametrize("bandwidth", [float("inf"), 1e8])
+def test_keepalive_finds_that_the_peer_is_gone(network: Network, bandwidth: float) -> None:
+    network.links().set(bandwidth=bandwidth)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    client.transport.setTcpKeepAlive(1)
+    network.hosts["server"].crash()
+    network.advance(7_200 + 9 * 75 - 1)
+    assert client.events == ["connected"]
+    network.advance(2)
+    assert client.events == ["connected", "lost: ConnectionLost"]
+
+
+def test_keepalive_leaves_a_connection_whose_peer_answers(network: Network) -> None:
+    network.links().set(latency=0.1)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    network.advance(1)
+    for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3)):
+        client.transport.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+    client.transport.setTcpKeepAlive(1)
+    network.advance(1_000)
+    assert client.events == server.events == ["connected"]
+    network.links().partition()
+    network.advance(30)
+    assert client.events == ["connected", "lost: ConnectionLost"]
+    assert server.events == ["connected"]  # it has no keepalive
+
+
+def test_keepalive_is_reset_by_a_peer_that_was_restarted(network: Network) -> None:
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    client.transport.setTcpKeepAlive(1)
+    network.hosts["server"].crash()
+    network.hosts["server"].restart()
+    network.advance(7_201)
+    assert client.events == ["connected", "lost: ConnectionLost"]
