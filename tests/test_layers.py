@@ -39,7 +39,8 @@ PURE_MODULES = {
     *("net", "net.connection_state", "net.send_queue", "talk", "talk.conversation_state", "talk.learned_framing"),
     *("cli", "cli.name_service"),
     *("testing.events", "testing.link", "testing.splits", "testing.trace", "testing.stack", "testing.pipe"),
-    *("testing.stream_socket", "testing.datagram_socket", "testing.determinism"),
+    *("testing.stream_socket", "testing.datagram_socket", "testing.determinism", "testing.refusing_loop"),
+    "testing.not_simulated",
 }
 
 #: The modules that every service, or every subcommand, may have. All other names of modules are unique.

@@ -272,12 +272,12 @@ class Network:
         :param timeout: virtual seconds.
         :raises NetworkError: when no event is scheduled any more, or after the timeout.
         """
-        deferred = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
         results: list[Any] = []
-        deferred.addBoth(results.append)
         events = self._events
         deadline = events.now + timeout
         with events.running():
+            deferred = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
+            deferred.addBoth(results.append)
             while not results:
                 next_time = events.next_time()
                 if next_time is None:
