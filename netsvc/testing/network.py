@@ -17,6 +17,7 @@ from netsvc.testing.host_reactor import HostReactor
 from netsvc.testing.link import ConditionChanges, Link
 from netsvc.testing.stack import BROADCAST, BUFFER, Fabric, HostDownError, Stack, is_ip_address
 from netsvc.testing.trace import Trace
+from netsvc.testing.trial_tests import run_in_virtual_time
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -191,6 +192,7 @@ class Network:
         self._names: dict[str, tuple[Sequence[str], float]] = {"localhost": (("127.0.0.1", "::1"), 0.0)}
         self._partitions: dict[str, None] = {}  # the names of links whose partition has not ended
         self._threads = threading.enumerate()  # those that are not the network's
+        run_in_virtual_time(self.run)
 
     def __repr__(self) -> str:
         return f"<Network seed={self.seed} at {self.now:g} s: {', '.join(self.hosts) or 'no hosts'}>"
