@@ -6,6 +6,7 @@ This module is outside of the package, so that pytest imports neither netsvc nor
 from __future__ import annotations
 
 import gc
+import inspect
 import re
 import sys
 import zlib
@@ -126,6 +127,7 @@ def network(
 ) -> Iterator[Network]:
     """A simulated network without hosts. The report of a failed test shows its seed and the end of its trace."""
     from netsvc.testing import Network, NotSimulatedError
+    from netsvc.testing.diagnosis import left_on_the_real_reactor
     from netsvc.testing.global_reactor import is_installed, simulation
 
     network = Network(network_seed)
@@ -137,10 +139,10 @@ def network(
             pytest.fail(str(e), pytrace=False)
         _check_determinism(request, str(network.trace))
         return
-    before = _left_on_the_real_reactor()
+    before = left_on_the_real_reactor()
     yield network
     _check_determinism(request, str(network.trace))
-    left = [each for each in _left_on_the_real_reactor() if each not in before]
+    left = [each for each in left_on_the_real_reactor() if each not in before]
     if left:
         pytest.fail(
             f"the test left something on the real reactor: {', '.join(map(str, left))}; the code uses "
@@ -168,22 +170,43 @@ def _check_determinism(request: pytest.FixtureRequest, trace: str) -> None:
             )
 
 
-def _left_on_the_real_reactor() -> list[Any]:
-    """Return the delayed calls, readers and writers of the real reactor, if one is installed."""
-    reactor: Any = sys.modules.get("twisted.internet.reactor")
-    if reactor is None:
-        return []
-    own = getattr(reactor, "_internalReaders", ())  # which it has as soon as it is imported
-    readers = [reader for reader in reactor.getReaders() if reader not in own]
-    return [*reactor.getDelayedCalls(), *readers, *reactor.getWriters()]
+def _network_of(item: pytest.Item) -> Any:
+    """Return the simulated network of a test, or None."""
+    network = getattr(item, "funcargs", {}).get("network")
+    testing = sys.modules.get("netsvc.testing")
+    return network if testing is not None and isinstance(network, testing.Network) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
+    """Run what a test with a network returns, a coroutine or a Deferred, in virtual time.
+
+    For pytest, and for pytest-twisted, which would wait for the real reactor, such a test is an ordinary function.
+    """
+    __tracebackhide__ = True
+    network = _network_of(pyfuncitem)
+    function = pyfuncitem.obj
+    if network is None or hasattr(function, "hypothesis"):
+        return (yield)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        result = function(*args, **kwargs)
+        is_deferred = isinstance(result, sys.modules["twisted.internet.defer"].Deferred)
+        return network.run(result) if is_deferred or inspect.iscoroutine(result) else result
+
+    pyfuncitem.obj = run
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = function
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield
-    network: Any = getattr(item, "funcargs", {}).get("network")
-    has_trace = hasattr(network, "seed") and hasattr(network, "trace")
-    if report.failed and has_trace and not item.stash.get(_REPORTED, False):
+    network = _network_of(item)
+    if report.failed and network is not None and not item.stash.get(_REPORTED, False):
         item.stash[_REPORTED] = True
         test = re.sub(r"\[seed\d+(again)?]|-seed\d+(again)?(?=])|(?<=\[)seed\d+(again)?-", "", item.nodeid)
         trace = str(network.trace).splitlines()

@@ -40,7 +40,8 @@ PURE_MODULES = {
     *("cli", "cli.name_service"),
     *("testing.events", "testing.link", "testing.splits", "testing.trace", "testing.stack", "testing.pipe"),
     *("testing.keepalive", "testing.loss_recovery", "testing.tcp_recovery"),
-    *("testing.stream_socket", "testing.datagram_socket", "testing.determinism"),
+    *("testing.stream_socket", "testing.datagram_socket", "testing.determinism", "testing.refusing_loop"),
+    "testing.not_simulated",
 }
 
 #: The modules that every service, or every subcommand, may have. All other names of modules are unique.

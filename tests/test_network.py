@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import socket
 import subprocess
 import sys
+import threading
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,8 @@ from typing import Any
 import pytest
 import trustme
 from twisted.application.internet import ClientService
-from twisted.internet import error
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet import error, reactor  # noqa: TID251  a test looks for what is left on it
+from twisted.internet.defer import Deferred, DeferredQueue, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
@@ -375,6 +377,100 @@ def test_run_raises_an_error_if_there_is_no_result(network: Network) -> None:
     looping.start(1)
     with pytest.raises(NetworkError, match="no result after 60 s"):
         network.run(Deferred(), timeout=60)
+
+
+class Asker:
+    async def ask(self) -> None:
+        await Deferred()
+
+
+def error_of_run(network: Network, awaitable: Any, timeout: float = 3600) -> list[str]:
+    """Return the lines of the error that a run without a result raises."""
+    with pytest.raises(NetworkError) as error:
+        network.run(awaitable, timeout)
+    return str(error.value).splitlines()
+
+
+def test_the_error_of_run_says_at_which_line_each_coroutine_waits(network: Network) -> None:
+    @inlineCallbacks
+    def generator() -> Any:
+        yield Asker().ask()
+
+    async def coroutine() -> None:
+        await chained
+
+    chained: Deferred[Any] = Deferred()
+    chained.callback(None)
+    chained.addCallback(lambda _: generator())
+    [first, waits] = error_of_run(network, coroutine())
+    assert first == "no event is scheduled any more at 0 s, and there is no result"
+    assert re.fullmatch(
+        r"- it waits for: \S*\.coroutine \(test_network.py:\d+\) > \S*\.generator \(test_network.py:\d+\)"
+        r" > Asker\.ask \(test_network.py:\d+\) > a Deferred",
+        waits,
+    )
+    lines = [int(line) for line in re.findall(r"\.py:(\d+)", waits)]
+    source = Path(__file__).read_text().splitlines()
+    assert [source[line - 1].strip() for line in lines] == ["await chained", "yield Asker().ask()", "await Deferred()"]
+
+
+def test_the_error_of_run_names_what_a_deferred_is_of_and_which_of_several_have_no_result(network: Network) -> None:
+    [_, waits] = error_of_run(network, DeferredQueue().get())
+    assert waits == "- it waits for: a Deferred of DeferredQueue._cancelGet"
+    done: Deferred[Any] = Deferred()
+    done.callback(None)
+    [_, waits] = error_of_run(network, gatherResults([done, Deferred.fromCoroutine(Asker().ask())]))
+    assert re.fullmatch(r"- it waits for: 1 of 2 Deferreds: Asker\.ask \(test_network.py:\d+\); a Deferred", waits)
+
+
+@pytest.mark.logs_failure("ZeroDivisionError")
+@pytest.mark.logs_failure("KeyError")
+def test_the_error_of_run_has_failures_crashes_and_partitions(network: Network) -> None:
+    server = network.hosts["server"]
+    server.reactor.callLater(1, lambda: 1 // 0)
+    network.call_later(2, server.crash)
+    network.link("server", "client").partition()
+    forgotten: Deferred[None] = Deferred()
+    forgotten.errback(KeyError("key"))
+    lines = error_of_run(network, Deferred())
+    assert re.fullmatch(r"- failures were logged: ZeroDivisionError: .* \(test_network.py:\d+\)", lines[2])
+    assert lines[3:] == [
+        "- failures have no errback: KeyError: 'key'",
+        "- hosts are down: server",
+        "- in a partition: server <-> client",
+    ]
+    server.restart()
+    network.links().heal()
+    del forgotten
+    assert len(error_of_run(network, Deferred())) == 2
+
+
+def test_the_error_of_a_timeout_has_the_next_calls_of_the_hosts(network: Network) -> None:
+    for seconds in (100, 400, 300, 500, 200):
+        network.hosts["client"].reactor.callLater(seconds, print)
+    [first, _, calls] = error_of_run(network, Deferred(), timeout=10)
+    assert first == "there is no result after 10 s"
+    assert calls == (
+        "- scheduled on hosts: print at 100 s on client, print at 200 s on client, print at 300 s on client, and 2 more"
+    )
+
+
+def test_the_error_of_run_has_what_waits_in_real_time(network: Network) -> None:
+    call = reactor.callLater(3600, print)
+    go_on = threading.Event()
+    thread = threading.Thread(target=go_on.wait, name="of the program")
+    thread.start()
+    try:
+        lines = error_of_run(network, Deferred())
+    finally:
+        go_on.set()
+        thread.join()
+        call.cancel()
+    assert re.fullmatch(
+        r"- on the real reactor, .*\(the option netsvc_global_reactor = true, .*\): print at .*", lines[2]
+    )
+    assert lines[3] == "- threads run in real time: of the program"
+    assert len(error_of_run(network, Deferred())) == 2
 
 
 def test_settle_waits_for_packets_in_flight_and_not_for_timers(network: Network) -> None:

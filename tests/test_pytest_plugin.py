@@ -209,3 +209,121 @@ class Tests(TestCase):
 """
     )
     assert "PASSED (successes=2)" in run_trial(tmp_path)
+
+
+WAITING = """
+import pytest
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.task import deferLater
+
+@pytest.fixture
+def host(network):
+    return network.host("host")
+
+async def test_coroutine(network, host):
+    await deferLater(host.reactor, 3_000)
+    assert network.now == 3_000
+
+async def test_of_a_fixture_with_a_network(host):
+    assert await deferLater(host.reactor, 3_000, lambda: "result") == "result"
+
+@inlineCallbacks
+def test_generator(network, host):
+    yield deferLater(host.reactor, 3_000)
+    assert network.now == 3_000
+
+def test_deferred(host):
+    return deferLater(host.reactor, 3_000, lambda: None)
+
+async def test_that_fails(host):
+    assert await deferLater(host.reactor, 3_000, lambda: "one") == "other"
+
+async def test_that_waits_for_ever(network):
+    await Deferred()
+"""
+
+DECORATED = """
+import pytest_twisted
+from twisted.internet.task import deferLater
+
+@pytest_twisted.ensureDeferred
+async def test_ensured(network):
+    await deferLater(network.host("host").reactor, 3_000)
+    assert network.now == 3_000
+
+@pytest_twisted.inlineCallbacks
+def test_decorated_generator(network):
+    yield deferLater(network.host("host").reactor, 3_000)
+    assert network.now == 3_000
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_network():
+    from twisted.internet import reactor
+    await deferLater(reactor, 0.001)
+"""
+
+PYTEST_TWISTED = ["-p", "pytest_twisted"]
+
+
+@pytest.mark.parametrize("options", [[], PYTEST_TWISTED, [*PYTEST_TWISTED, "--reactor=asyncio"]])
+def test_coroutines_and_deferreds_of_tests_wait_in_virtual_time(tmp_path: Path, options: list[str]) -> None:
+    output = run(tmp_path, WAITING, *options)
+    assert "2 failed, 4 passed" in output
+    assert "FAILED test_it.py::test_that_fails - AssertionError: assert 'one' == 'other'" in output
+    assert "no event is scheduled any more at 0 s" in output
+    assert re.search(r"- it waits for: test_that_waits_for_ever \(test_it.py:\d+\) > a Deferred", output)
+
+
+@pytest.mark.parametrize("options", [[], ["--reactor=asyncio"]])
+def test_the_decorators_of_pytest_twisted_wait_in_virtual_time(tmp_path: Path, options: list[str]) -> None:
+    assert "3 passed" in run(tmp_path, DECORATED, *PYTEST_TWISTED, *options)
+
+
+def test_a_coroutine_without_a_network_is_left_to_pytest(tmp_path: Path) -> None:
+    assert "async def functions are not natively supported" in run(tmp_path, "async def test_it():\n    pass\n")
+
+
+def test_coroutines_and_deferreds_of_tests_of_trial_wait_in_virtual_time(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        """
+from twisted.internet import reactor, threads
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from netsvc.testing import Network
+
+class InSetUp(TestCase):
+    async def setUp(self):
+        self.network = Network()
+        self.host = self.network.host("host")
+        await deferLater(self.host.reactor, 1_000)
+
+    async def tearDown(self):
+        await deferLater(self.host.reactor, 1_000)
+        self.assertEqual(self.network.now, 3_000)
+
+    def test_deferred(self):
+        return deferLater(self.host.reactor, 1_000, lambda: None)
+
+class InTest(TestCase):
+    def test_deferred(self):
+        return deferLater(Network().host("host").reactor, 1_000, lambda: None)
+
+    async def test_real_time_afterwards(self):
+        await deferLater(Network().host("host").reactor, 1_000)
+        await deferLater(reactor, 0.001)
+        await threads.deferToThread(int)
+
+    async def test_that_waits_for_ever(self):
+        Network()
+        await Deferred()
+
+    async def test_that_fails(self):
+        await deferLater(Network().host("host").reactor, 1_000)
+        self.fail("as expected")
+"""
+    )
+    output = run_trial(tmp_path)
+    assert "FAILED (failures=1, errors=2, successes=3)" in output
+    assert "as expected" in output
+    assert re.search(r"no event is scheduled any more at 0 s.*\n- it waits for: .*test_that_waits_for_ever", output)

@@ -4,9 +4,10 @@ No test opens a real socket.
 """
 
 from netsvc.testing.global_reactor import install
-from netsvc.testing.host_reactor import HostReactor, NotSimulatedError
+from netsvc.testing.host_reactor import HostReactor
 from netsvc.testing.link import Conditions, LinkError
 from netsvc.testing.network import Host, Links, Network, NetworkError
+from netsvc.testing.not_simulated import NotSimulatedError
 from netsvc.testing.stack import HostDownError
 from netsvc.testing.trace import Trace, TraceEvent
 

@@ -1,19 +1,23 @@
-"""Random numbers and clocks during a simulated run: they follow the seed of the network and its virtual time.
+"""Random numbers, clocks and asyncio during a simulated run: they follow the seed and the virtual time, or are refused.
 
 While the events of a network run, and while the code of a host runs, these are replaced: the state of the generator
 behind the functions of ``random``, the function ``os.urandom``, and ``time``, ``time_ns``, ``monotonic`` and
 ``monotonic_ns`` of the module ``time``, also where another module has imported them by these names. ``uuid.uuid4`` and
-``secrets`` follow from ``os.urandom``. Afterwards, all of them are what they were.
+``secrets`` follow from ``os.urandom``. The running event loop of asyncio is one that refuses everything. Afterwards,
+all of them are what they were.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from netsvc.testing.refusing_loop import REFUSING_LOOP
 
 _FUNCTIONS = {
     "time": time.time,  # noqa: TID251  it is replaced
@@ -60,6 +64,7 @@ class Determinism:
         self._depth = 0
         self._state: Any = None
         self._replaced: list[tuple[Any, str]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
         def now_ns() -> int:
             return int(now() * 1_000_000_000)
@@ -82,11 +87,14 @@ class Determinism:
         self._replaced = _importers.find()
         for module, name in self._replaced:
             setattr(module, name, self._replacements[name])
+        self._loop = asyncio._get_running_loop()
+        asyncio._set_running_loop(REFUSING_LOOP)
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth:
             return
+        asyncio._set_running_loop(self._loop)
         for module, name in self._replaced:
             setattr(module, name, _FUNCTIONS[name])
         random.setstate(self._state)

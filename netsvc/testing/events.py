@@ -92,10 +92,13 @@ class EventQueue:
     def running(self) -> Iterator[None]:
         """Mark the queue as running for the duration of a block.
 
-        :raises RuntimeError: if it is running already, because an event makes this call.
+        :raises RuntimeError: if it is running already, because an event or a coroutine makes this call.
         """
         if self._running:
-            raise RuntimeError("the network is running already; this must not be called from inside a callback")
+            raise RuntimeError(
+                "the network is running already; this must not be called from inside a callback or a coroutine, which "
+                "wait by 'await deferLater(host.reactor, seconds)' instead"
+            )
         self._running = True
         try:
             with self.surroundings:

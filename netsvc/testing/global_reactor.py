@@ -18,7 +18,7 @@ from typing import Any
 
 from twisted.internet import task
 
-from netsvc.testing.host_reactor import NotSimulatedError
+from netsvc.testing.not_simulated import NotSimulatedError
 from netsvc.testing.running_host import running_reactor
 
 #: Methods of the real reactor that a test on the simulated network may not call: they need the real system.

@@ -37,9 +37,9 @@ from twisted.python.context import theContextTracker
 from twisted.python.log import ILogContext
 from zope.interface import implementer_only
 
-from netsvc.errors import NetsvcError
 from netsvc.testing.batch_udp_socket import SimulatedUdpSocket
 from netsvc.testing.events import ScheduledEvent
+from netsvc.testing.not_simulated import NotSimulatedError
 from netsvc.testing.resolver import LookupFunction, Resolver
 from netsvc.testing.running_host import RunningHost, running_reactor
 from netsvc.testing.stack import ERR, HUP, IN, OUT, HostDownError, Stack
@@ -68,10 +68,6 @@ def _end_slices_after_one_step() -> None:
 
 
 _end_slices_after_one_step()
-
-
-class NotSimulatedError(NetsvcError, RuntimeError):
-    """The simulated network cannot do this."""
 
 
 @implementer_only(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import ip_address
 from math import inf
@@ -11,10 +12,12 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from netsvc.errors import NetsvcError
+from netsvc.testing.diagnosis import LoggedFailures, call_text, known_facts
 from netsvc.testing.host_reactor import HostReactor
 from netsvc.testing.link import ConditionChanges, Link
 from netsvc.testing.stack import BROADCAST, BUFFER, Fabric, HostDownError, Stack, is_ip_address
 from netsvc.testing.trace import Trace
+from netsvc.testing.trial_tests import run_in_virtual_time
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,6 +126,8 @@ class Links:
             self._fabric.conditions = self._fabric.conditions.replace(**conditions)
         for link, new in changed:
             link.conditions = new
+        if "up" in conditions:
+            self._note_partition(conditions["up"])
         text = " ".join(f"{name}={_condition_text(value)}" for name, value in conditions.items())
         self._network.note(self._name(), text)
 
@@ -142,6 +147,15 @@ class Links:
         if outcome not in COUNTED:
             raise NetworkError(f"no outcome is called {outcome!r}; links count {', '.join(COUNTED)}")
         return sum(link.counts[outcome] for link in self._links())
+
+    def _note_partition(self, ended: bool) -> None:
+        partitions = self._network._partitions
+        if not ended:
+            partitions[self._name()] = None
+        elif self._all_links:
+            partitions.clear()
+        else:
+            partitions.pop(self._name(), None)
 
     def _links(self) -> list[Link]:
         return self._fabric.links() if self._all_links else [self._fabric.link(*pair) for pair in self._ends]
@@ -176,6 +190,9 @@ class Network:
         self.hosts: dict[str, Host] = {}
         self._last_number = 0  # of the addresses that hosts have by default
         self._names: dict[str, tuple[Sequence[str], float]] = {"localhost": (("127.0.0.1", "::1"), 0.0)}
+        self._partitions: dict[str, None] = {}  # the names of links whose partition has not ended
+        self._threads = threading.enumerate()  # those that are not the network's
+        run_in_virtual_time(self.run)
 
     def __repr__(self) -> str:
         return f"<Network seed={self.seed} at {self.now:g} s: {', '.join(self.hosts) or 'no hosts'}>"
@@ -270,20 +287,22 @@ class Network:
         """Run events until a Deferred or coroutine has a result. Returns the result, or raises its exception.
 
         :param timeout: virtual seconds.
-        :raises NetworkError: when no event is scheduled any more, or after the timeout.
+        :raises NetworkError: when no event is scheduled any more, or after the timeout. It says what is known: the line
+            at which each coroutine waits, failures, hosts that are down, partitions, and what waits in real time.
         """
-        deferred = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
         results: list[Any] = []
-        deferred.addBoth(results.append)
         events = self._events
         deadline = events.now + timeout
-        with events.running():
+        with events.running(), LoggedFailures() as logged:
+            deferred = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
+            deferred.addBoth(results.append)
             while not results:
                 next_time = events.next_time()
                 if next_time is None:
-                    raise NetworkError(f"no event is scheduled any more at {self.now:g} s, and there is no result")
+                    text = f"no event is scheduled any more at {self.now:g} s, and there is no result"
+                    raise NetworkError(text + self._known_facts(deferred, logged))
                 if next_time > deadline:
-                    raise NetworkError(f"there is no result after {timeout:g} s")
+                    raise NetworkError(f"there is no result after {timeout:g} s{self._known_facts(deferred, logged)}")
                 events.step()
         if isinstance(results[0], Failure):
             results[0].raiseException()
@@ -296,6 +315,19 @@ class Network:
         :param subject: the host, the link or the test that it is about.
         """
         self.trace.add(self.now, subject, text)
+
+    def _known_facts(self, deferred: Deferred[Any], logged: LoggedFailures) -> str:
+        running = [host for host in self.hosts.values() if host.up]
+        calls = [(call, host) for host in running for call in host.reactor.getDelayedCalls()]
+        calls.sort(key=lambda each: each[0].getTime())
+        return known_facts(
+            deferred,
+            down=[host.name for host in self.hosts.values() if not host.up],
+            partitions=self._partitions,
+            calls=[f"{call_text(call)} on {host.name}" for call, host in calls],
+            logged=logged.failures,
+            threads=[thread.name for thread in threading.enumerate() if thread not in self._threads],
+        )
 
     def _free_addresses(self) -> list[str]:
         while True:
