@@ -3,7 +3,8 @@
 While the events of a network run, and while the code of a host runs, these are replaced: the state of the generator
 behind the functions of ``random``, the function ``os.urandom``, and ``time``, ``time_ns``, ``monotonic`` and
 ``monotonic_ns`` of the module ``time``, also where another module has imported them by these names. ``uuid.uuid4`` and
-``secrets`` follow from ``os.urandom``. Afterwards, all of them are what they were.
+``secrets`` follow from ``os.urandom``. ``random.Random()`` and ``random.seed()`` take a seed from the run, not from
+the system. Afterwards, all of them are what they were.
 """
 
 from __future__ import annotations
@@ -13,16 +14,25 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Any] = {
     "time": time.time,  # noqa: TID251  it is replaced
     "time_ns": time.time_ns,
     "monotonic": time.monotonic,
     "monotonic_ns": time.monotonic_ns,
     "urandom": os.urandom,
     "_urandom": os.urandom,  # as random has imported it, for SystemRandom, and so for secrets
+    "seed": random.seed,
 }
+
+_really_seed = random.Random.seed
+
+
+def _seed_from_the_run(self: random.Random, a: Any = None, version: int = 2) -> None:
+    """Stand for ``Random.seed``, which without a seed would take one from the system."""
+    _really_seed(self, random.randbytes(32) if a is None else a, version)
 
 
 class _Importers:
@@ -71,6 +81,7 @@ class Determinism:
             "monotonic_ns": now_ns,
             "urandom": random.randbytes,
             "_urandom": random.randbytes,
+            "seed": MethodType(_seed_from_the_run, _FUNCTIONS["seed"].__self__),
         }
 
     def __enter__(self) -> None:
@@ -82,6 +93,7 @@ class Determinism:
         self._replaced = _importers.find()
         for module, name in self._replaced:
             setattr(module, name, self._replacements[name])
+        random.Random.seed = _seed_from_the_run  # type: ignore[method-assign]
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
@@ -89,4 +101,5 @@ class Determinism:
             return
         for module, name in self._replaced:
             setattr(module, name, _FUNCTIONS[name])
+        random.Random.seed = _really_seed  # type: ignore[method-assign]
         random.setstate(self._state)
