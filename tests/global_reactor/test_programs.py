@@ -88,6 +88,24 @@ def test_https_with_a_pool_of_connections_is_answered(network: Network, client: 
     network.run(client.run(pool.closeCachedConnections))
 
 
+@pytest.mark.usefixtures("web")
+def test_a_pool_of_the_process_has_connections_of_its_own_on_each_host(network: Network, client: Host) -> None:
+    pool = HTTPConnectionPool(reactor)  # as a module makes it, when it is imported
+
+    def ask() -> Deferred[bytes]:
+        asked: Deferred[Any] = Agent(reactor, pool=pool).request(b"GET", b"http://server/")
+        return asked.addCallback(readBody)
+
+    for host in (client, network.host("other"), client):
+        assert network.run(host.run(ask)) == b"hello"
+        network.settle()
+    assert str(network.trace).count("80 SYN") == 2
+    client.crash()
+    client.restart()
+    assert network.run(client.run(ask)) == b"hello"
+    assert str(network.trace).count("80 SYN") == 3
+
+
 def test_tls_over_an_endpoint_has_timers_of_the_host(
     network: Network, server: Host, client: Host, certificate: ssl.PrivateCertificate, trust: Any
 ) -> None:
