@@ -27,7 +27,10 @@ def numbers() -> list[Any]:
     some = [1, 2, 3, 4, 5]
     random.shuffle(some)
     names = [random.random(), random.randrange(1_000_000), imported_by_name(), some]
-    return [*names, os.urandom(8), uuid.uuid4(), secrets.token_hex(), random.SystemRandom().random()]
+    system = [os.urandom(8), uuid.uuid4(), secrets.token_hex(), random.SystemRandom().random()]
+    generators = [random.Random().random(), random.Random(None).random()]
+    random.seed()
+    return [*names, *system, *generators, random.random()]
 
 
 def numbers_in_a_run(seed: int) -> list[Any]:
@@ -44,7 +47,7 @@ def test_random_numbers_in_a_run_follow_the_seed() -> None:
     one = numbers_in_a_run(1)
     assert one == numbers_in_a_run(1)
     assert not set(map(str, one)) & set(map(str, numbers_in_a_run(2)))
-    assert len(set(map(str, one))) == len(one) == 16
+    assert len(set(map(str, one))) == len(one) == 22
 
 
 def test_each_part_of_a_run_has_other_random_numbers(network: Network) -> None:
@@ -60,7 +63,7 @@ def test_outside_of_a_run_random_numbers_are_what_they_were(network: Network) ->
     random.seed(5)
     expected = [random.random() for _ in range(3)]
     random.seed(5)
-    functions = (clock.time, clock.monotonic, os.urandom)
+    functions = (clock.time, clock.monotonic, os.urandom, random.seed, random.Random.seed)
     drawn = [random.random()]
     network.host("host").reactor.callLater(0, random.random)
     network.advance(1)
@@ -69,7 +72,15 @@ def test_outside_of_a_run_random_numbers_are_what_they_were(network: Network) ->
         network.hosts["host"].run(lambda: random.seed(7) or 1 // 0)
     drawn.append(random.random())
     assert drawn == expected
-    assert (clock.time, clock.monotonic, os.urandom) == functions
+    assert (clock.time, clock.monotonic, os.urandom, random.seed, random.Random.seed) == functions
+
+
+def test_a_generator_with_a_seed_of_its_own_keeps_it_in_a_run(network: Network) -> None:
+    def draw() -> list[float]:
+        random.seed(5)
+        return [random.Random(5).random(), random.random()]
+
+    assert network.host("host").run(draw) == draw()
 
 
 def test_the_clocks_of_the_system_show_the_virtual_time_in_a_run(network: Network) -> None:

@@ -3,8 +3,9 @@
 While the events of a network run, and while the code of a host runs, these are replaced: the state of the generator
 behind the functions of ``random``, the function ``os.urandom``, and ``time``, ``time_ns``, ``monotonic`` and
 ``monotonic_ns`` of the module ``time``, also where another module has imported them by these names. ``uuid.uuid4`` and
-``secrets`` follow from ``os.urandom``. The running event loop of asyncio is one that refuses everything. Afterwards,
-all of them are what they were.
+``secrets`` follow from ``os.urandom``. ``random.Random()`` and ``random.seed()`` take a seed from the run, not from
+the system. The running event loop of asyncio is one that refuses everything. Afterwards, all of them are what they
+were.
 """
 
 from __future__ import annotations
@@ -15,18 +16,27 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 from netsvc.testing.refusing_loop import REFUSING_LOOP
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Any] = {
     "time": time.time,  # noqa: TID251  it is replaced
     "time_ns": time.time_ns,
     "monotonic": time.monotonic,
     "monotonic_ns": time.monotonic_ns,
     "urandom": os.urandom,
     "_urandom": os.urandom,  # as random has imported it, for SystemRandom, and so for secrets
+    "seed": random.seed,
 }
+
+_really_seed = random.Random.seed
+
+
+def _seed_from_the_run(self: random.Random, a: Any = None, version: int = 2) -> None:
+    """Stand for ``Random.seed``, which without a seed would take one from the system."""
+    _really_seed(self, random.randbytes(32) if a is None else a, version)
 
 
 class _Importers:
@@ -76,6 +86,7 @@ class Determinism:
             "monotonic_ns": now_ns,
             "urandom": random.randbytes,
             "_urandom": random.randbytes,
+            "seed": MethodType(_seed_from_the_run, _FUNCTIONS["seed"].__self__),
         }
 
     def __enter__(self) -> None:
@@ -87,6 +98,7 @@ class Determinism:
         self._replaced = _importers.find()
         for module, name in self._replaced:
             setattr(module, name, self._replacements[name])
+        random.Random.seed = _seed_from_the_run  # type: ignore[method-assign]
         self._loop = asyncio._get_running_loop()
         asyncio._set_running_loop(REFUSING_LOOP)
 
@@ -97,4 +109,5 @@ class Determinism:
         asyncio._set_running_loop(self._loop)
         for module, name in self._replaced:
             setattr(module, name, _FUNCTIONS[name])
+        random.Random.seed = _really_seed  # type: ignore[method-assign]
         random.setstate(self._state)

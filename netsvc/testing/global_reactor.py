@@ -6,7 +6,8 @@ and in other threads, it stays what it was. Only a method that was kept before, 
 is still that of the real reactor; so :func:`install` comes before such imports.
 
 Twisted's global Cooperator, which sends the bodies of HTTP requests, for example, becomes one for each host. It makes
-one step at a time, instead of as many as fit into 10 ms of real time.
+one step at a time, instead of as many as fit into 10 ms of real time. A pool of HTTP connections on the global reactor,
+such as treq's, has other connections on each host.
 """
 
 from __future__ import annotations
@@ -51,9 +52,14 @@ def install() -> None:
     from twisted.internet import reactor  # noqa: TID251  the global reactor is what this is about
 
     real: Any = reactor
-    if not hasattr(type(real), "netsvc_real_class"):
+    if not _redirects(real):
         real.__class__ = _redirecting(type(real))
         task._theCooperator = _HostCooperator(task._theCooperator)  # type: ignore[assignment]
+        from twisted.web.client import HTTPConnectionPool  # which imports much
+
+        pool: Any = HTTPConnectionPool
+        pool._connections = _DictOfTheHost("_connections")
+        pool._timeouts = _DictOfTheHost("_timeouts")
 
 
 def is_installed() -> bool:
@@ -76,6 +82,11 @@ def simulation() -> Iterator[None]:
         _simulations -= 1
     if refusals:
         raise NotSimulatedError(refusals[0])
+
+
+def _redirects(reactor: Any) -> bool:
+    """Return whether this is the global reactor, with its class changed."""
+    return hasattr(type(reactor), "netsvc_real_class")
 
 
 def _redirecting(real_class: Any) -> Any:
@@ -128,3 +139,28 @@ class _HostCooperator:
     def __getattr__(self, name: str) -> Any:
         host = running_reactor()
         return getattr(self._real if host is None else host.cooperator, name)
+
+
+class _DictOfTheHost:
+    """An attribute of a pool that a program keeps beyond a network: a dict, another one on each host.
+
+    A pool with a reactor of its own has one dict.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, pool: Any, owner: type) -> dict[Any, Any]:
+        values: dict[Any, Any] = self._attributes(pool).setdefault(self._name, {})
+        return values
+
+    def __set__(self, pool: Any, values: dict[Any, Any]) -> None:
+        self._attributes(pool)[self._name] = values
+
+    def _attributes(self, pool: Any) -> dict[str, Any]:
+        host = running_reactor()
+        if host is None or not _redirects(pool._reactor):
+            attributes: dict[str, Any] = vars(pool)
+        else:
+            attributes = host.pools.setdefault(pool, {})
+        return attributes

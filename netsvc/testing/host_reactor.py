@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from twisted.internet import task
 from twisted.internet.base import DelayedCall, ReactorBase
@@ -98,6 +99,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     :ivar active: a context manager; in its block, the code of this host runs.
     :ivar cooperator: the Cooperator of the host.
     :ivar thread_pool: runs functions that may block.
+    :ivar pools: what pools of connections that belong to no host keep for this one.
     """
 
     _log = Logger()
@@ -120,6 +122,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self.active = RunningHost(self)
         self.cooperator = task.Cooperator(scheduler=self._call_soon)
         self.thread_pool = SimulatedThreadPool(self.callLater)
+        self.pools: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
         super().__init__()
         self.installNameResolver(Resolver(self, lookup))
 

@@ -305,7 +305,7 @@ class Network:
                     raise NetworkError(f"there is no result after {timeout:g} s{self._known_facts(deferred, logged)}")
                 events.step()
         if isinstance(results[0], Failure):
-            results[0].raiseException()
+            _raise(results[0])
         result: T = results[0]
         return result
 
@@ -347,6 +347,13 @@ class Network:
         self._host(other)
         if one == other:
             raise NetworkError(f"the link from a host to itself is always perfect and cannot be changed: {one!r}")
+
+
+def _raise(failure: Failure) -> None:
+    """Raise the exception of a failure as ``await`` does. Perspective broker has failures that do not raise theirs."""
+    waiting = (_ for _ in [None])
+    next(waiting)
+    failure.throwExceptionIntoGenerator(waiting)
 
 
 def _check_seconds(name: str, value: float) -> None:

@@ -1,9 +1,44 @@
-"""These tests need the option ``netsvc_global_reactor``. ``tests/test_global_reactor.py`` runs them with it."""
+"""These tests need the option ``netsvc_global_reactor``. ``tests/test_pytest_plugin.py`` runs them with it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import trustme
+from twisted.internet import ssl
+
+from netsvc.testing import Host, Network
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     return None if config.getini("netsvc_global_reactor") else True
+
+
+@pytest.fixture
+def server(network: Network) -> Host:
+    return network.host("server")
+
+
+@pytest.fixture
+def client(network: Network) -> Host:
+    return network.host("client")
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def trust(authority: trustme.CA) -> Any:
+    """What a client trusts: the authority of the certificate."""
+    return ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(authority.cert_pem.bytes())])
+
+
+@pytest.fixture(scope="session")
+def certificate(authority: trustme.CA) -> ssl.PrivateCertificate:
+    """A certificate of the server. All signatures of its key have the same length."""
+    pem = authority.issue_cert("server", key_type=trustme.KeyType.RSA).private_key_and_cert_chain_pem.bytes()
+    loaded: ssl.PrivateCertificate = ssl.PrivateCertificate.loadPEM(pem)
+    return loaded

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-import trustme
-from twisted.cred.checkers import AllowAnonymousAccess
-from twisted.cred.portal import Portal
+from twisted.application.internet import ClientService
+from twisted.cred.checkers import AllowAnonymousAccess, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.credentials import UsernamePassword
+from twisted.cred.portal import IRealm, Portal
 from twisted.internet import reactor as global_reactor  # noqa: TID251  as programs import it
 from twisted.internet import ssl, task, threads
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import ClientCreator, Factory, Protocol
 from twisted.mail.smtp import SMTP, SMTPClientError, SMTPFactory, SMTPSenderFactory
+from twisted.names import client as names_client
+from twisted.names import dns
+from twisted.names import server as names_server
+from twisted.protocols import amp
 from twisted.protocols import memcache as _memcache
 from twisted.protocols.ftp import FTPClient, FTPFactory, FTPRealm
 from twisted.protocols.policies import TimeoutMixin
 from twisted.protocols.socks import SOCKSv4Factory
+from twisted.spread import pb
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, FileBodyProducer, HTTPConnectionPool, readBody
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 from twisted.words.protocols.irc import IRCClient
+from zope.interface import implementer
 
 from netsvc.testing import Host, Network, NotSimulatedError
 from netsvc.testing.global_reactor import refusals
+from tests.global_reactor.connect import connect
 
 reactor: Any = global_reactor
 memcache_protocol: Any = _memcache
@@ -47,28 +56,6 @@ class Upload(Resource):
 
 
 @pytest.fixture
-def server(network: Network) -> Host:
-    return network.host("server")
-
-
-@pytest.fixture
-def client(network: Network) -> Host:
-    return network.host("client")
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def certificate(authority: trustme.CA) -> ssl.PrivateCertificate:
-    pem = authority.issue_cert("server").private_key_and_cert_chain_pem.bytes()
-    loaded: ssl.PrivateCertificate = ssl.PrivateCertificate.loadPEM(pem)
-    return loaded
-
-
-@pytest.fixture
 def web(server: Host, certificate: ssl.PrivateCertificate) -> Site:
     """A web site on the server, with and without TLS."""
     site = Site(Upload())
@@ -76,11 +63,6 @@ def web(server: Host, certificate: ssl.PrivateCertificate) -> Site:
         reactor.listenTCP(80, site)
         reactor.listenSSL(443, site, certificate.options())
     return site
-
-
-def connect(network: Network, client: Host, protocol: Any, port: int, server: str = "server") -> Any:
-    """Connect a protocol of the client to a server. Returns the protocol."""
-    return network.run(client.run(lambda: connectProtocol(HostnameEndpoint(reactor, server, port), protocol)))
 
 
 def post(size: int) -> Deferred[bytes]:
@@ -95,9 +77,7 @@ def test_a_post_with_a_file_body_producer_arrives(network: Network, client: Host
 
 
 @pytest.mark.usefixtures("web")
-def test_https_with_a_pool_of_connections_is_answered(network: Network, client: Host, authority: trustme.CA) -> None:
-    trust = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(authority.cert_pem.bytes())])
-
+def test_https_with_a_pool_of_connections_is_answered(network: Network, client: Host, trust: Any) -> None:
     def ask(pool: HTTPConnectionPool) -> Deferred[bytes]:
         agent = Agent(reactor, BrowserLikePolicyForHTTPS(trust), pool=pool)
         asked: Deferred[Any] = agent.request(b"GET", b"https://server/")
@@ -108,8 +88,26 @@ def test_https_with_a_pool_of_connections_is_answered(network: Network, client: 
     network.run(client.run(pool.closeCachedConnections))
 
 
+@pytest.mark.usefixtures("web")
+def test_a_pool_of_the_process_has_connections_of_its_own_on_each_host(network: Network, client: Host) -> None:
+    pool = HTTPConnectionPool(reactor)  # as a module makes it, when it is imported
+
+    def ask() -> Deferred[bytes]:
+        asked: Deferred[Any] = Agent(reactor, pool=pool).request(b"GET", b"http://server/")
+        return asked.addCallback(readBody)
+
+    for host in (client, network.host("other"), client):
+        assert network.run(host.run(ask)) == b"hello"
+        network.settle()
+    assert str(network.trace).count("80 SYN") == 2
+    client.crash()
+    client.restart()
+    assert network.run(client.run(ask)) == b"hello"
+    assert str(network.trace).count("80 SYN") == 3
+
+
 def test_tls_over_an_endpoint_has_timers_of_the_host(
-    network: Network, server: Host, client: Host, certificate: ssl.PrivateCertificate, authority: trustme.CA
+    network: Network, server: Host, client: Host, certificate: ssl.PrivateCertificate, trust: Any
 ) -> None:
     received: Deferred[bytes] = Deferred()
 
@@ -125,8 +123,7 @@ def test_tls_over_an_endpoint_has_timers_of_the_host(
             received.callback(data)
             self.transport.loseConnection()  # type: ignore[union-attr]
 
-    def connect() -> Deferred[Any]:
-        trust = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(authority.cert_pem.bytes())])
+    def start() -> Deferred[Any]:
         plain = HostnameEndpoint(reactor, "server", 443)
         connected: Deferred[Any] = connectProtocol(
             wrapClientTLS(ssl.optionsForClientTLS("server", trust), plain), Asker()
@@ -135,7 +132,7 @@ def test_tls_over_an_endpoint_has_timers_of_the_host(
 
     with server:
         reactor.listenSSL(443, Factory.forProtocol(Echo), certificate.options())
-    network.run(client.run(connect))
+    network.run(client.run(start))
     assert network.run(received) == b"hello"
 
 
@@ -347,3 +344,147 @@ def test_an_endpoint_uses_the_host_on_which_it_listens(network: Network, server:
     listening: Any = network.run(listen)
     assert listening.getHost().port == 7
     connect(network, client, Protocol(), 7)
+
+
+def test_a_client_service_connects_again_after_the_server_has_restarted(
+    network: Network, server: Host, client: Host
+) -> None:
+    connected: list[float] = []
+
+    class Reporter(Protocol):
+        """Sends something every second, and so learns that the server does not know the connection any more."""
+
+        def connectionMade(self) -> None:
+            connected.append(network.now)
+            self.loop = task.LoopingCall(self.transport.write, b"tick")  # type: ignore[union-attr]
+            self.loop.start(1)
+
+        def connectionLost(self, reason: Any = None) -> None:
+            self.loop.stop()
+
+    def listen() -> None:
+        reactor.listenTCP(7, Factory.forProtocol(Protocol))
+
+    def restart() -> None:
+        server.restart()
+        server.run(listen)
+
+    def start() -> ClientService:
+        endpoint = HostnameEndpoint(reactor, "server", 7)
+        service = ClientService(endpoint, Factory.forProtocol(Reporter), retryPolicy=lambda _: 10)
+        service.startService()
+        return service
+
+    server.run(listen)
+    service = client.run(start)
+    network.call_later(5, server.crash)
+    network.call_later(20, restart)
+    network.advance(60)
+    network.run(client.run(service.stopService))
+    assert [time > 30 for time in connected] == [False, True]
+
+
+def test_names_asks_again_after_a_loss_and_uses_tcp_for_a_long_answer(
+    network: Network, server: Host, client: Host
+) -> None:
+    texts = [bytes([letter]) * 250 for letter in b"abcd"]
+
+    class Zone:
+        def query(self, query: Any, timeout: Any = None) -> Deferred[Any]:
+            record = dns.RRHeader(query.name.name, dns.TXT, payload=dns.Record_TXT(*texts))
+            return succeed(([record], [], []))
+
+    def serve() -> None:
+        answers = NameServer(clients=[Zone()])
+        reactor.listenUDP(53, dns.DNSDatagramProtocol(answers))
+        reactor.listenTCP(53, answers)
+
+    def look_up() -> Deferred[Any]:
+        found: Deferred[Any] = names_client.Resolver(servers=[(server.address, 53)]).lookupText("www.example.net")
+        return found
+
+    server.run(serve)
+    network.link("client", "server").partition()
+    network.call_later(3, network.link("client", "server").heal)
+    [answer], _, _ = network.run(client.run(look_up))
+    assert answer.payload.data == texts
+    assert network.now == pytest.approx(4, abs=0.1)  # its timeouts are 1 s and 3 s
+    assert "53 SYN" in str(network.trace)
+
+
+class NameServer(names_server.DNSServerFactory):
+    """Sends at most 512 bytes in a datagram, as most name servers do."""
+
+    def sendReply(self, protocol: Any, message: Any, address: Any) -> None:
+        if address is not None:
+            message.maxSize = 512
+        super().sendReply(protocol, message, address)
+
+
+class Accounts(pb.Avatar):
+    """What a user of perspective broker has."""
+
+    def perspective_add(self, *numbers: int) -> int:
+        return sum(numbers)
+
+    def perspective_divide(self, one: int, other: int) -> float:
+        return one / other
+
+
+@implementer(IRealm)
+class Realm:
+    def requestAvatar(self, avatarId: Any, mind: Any, *interfaces: Any) -> Any:
+        return pb.IPerspective, Accounts(), lambda: None
+
+
+@pytest.mark.logs_failure("ZeroDivisionError")
+def test_perspective_broker_logs_in_and_passes_results_and_errors(
+    network: Network, server: Host, client: Host, logged_failures: list[Any]
+) -> None:
+    checker = InMemoryUsernamePasswordDatabaseDontUse(user=b"password")
+    factory = pb.PBClientFactory()
+    with server:
+        reactor.listenTCP(8_787, pb.PBServerFactory(Portal(Realm(), [checker])))
+    with client:
+        reactor.connectTCP("server", 8_787, factory)
+    accounts: Any = network.run(client.run(factory.login, UsernamePassword(b"user", b"password"), None))
+    assert network.run(client.run(accounts.callRemote, "add", 1, 2, 3)) == 6
+    with pytest.raises(pb.RemoteError, match="division by zero"):
+        network.run(client.run(accounts.callRemote, "divide", 1, 0))
+    logged_failures.pop().check(ZeroDivisionError)
+    client.run(factory.disconnect)
+    network.settle()
+    with pytest.raises(pb.DeadReferenceError):
+        network.run(client.run(accounts.callRemote, "add", 1))
+
+
+class Sum(amp.Command):
+    arguments: ClassVar = [(b"numbers", amp.ListOf(amp.Integer()))]
+    response: ClassVar = [(b"total", amp.Integer())]
+    errors: ClassVar = {OverflowError: b"OVERFLOW"}
+
+
+class Adder(amp.AMP):
+    """Adds numbers slowly."""
+
+    @Sum.responder
+    def sum(self, numbers: list[int]) -> Deferred[dict[str, int]]:
+        if sum(numbers) > 100:
+            raise OverflowError("too large")
+        return task.deferLater(reactor, 3, lambda: {"total": sum(numbers)})
+
+
+def test_amp_passes_results_and_errors_and_ends_what_is_pending(network: Network, server: Host, client: Host) -> None:
+    with server:
+        reactor.listenTCP(1_234, Factory.forProtocol(Adder))
+    asker = connect(network, client, amp.AMP(), 1_234)
+    assert network.run(client.run(asker.callRemote, Sum, numbers=[1, 2])) == {"total": 3}
+    assert network.now == 3
+    with pytest.raises(OverflowError, match="too large"):
+        network.run(client.run(asker.callRemote, Sum, numbers=[99, 2]))
+    pending = client.run(asker.callRemote, Sum, numbers=[1])
+    network.call_later(1, client.run, asker.transport.abortConnection)
+    with pytest.raises(ConnectionAborted):
+        network.run(pending)
+    assert network.now == 4
+    network.advance(3)  # the answer of the server has no connection any more
