@@ -14,9 +14,16 @@ from random import random as imported_by_name
 from typing import Any
 
 import pytest
+import trustme
+from twisted.internet import ssl
+from twisted.internet.endpoints import SSL4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory
+from twisted.protocols.wire import Echo
 
 from netsvc.testing import Network
+from netsvc.testing.trace import TLS_BEGINS
 from tests.programs import SECONDS
+from tests.scenarios.protocols import RecordingProtocol
 from tests.test_pytest_plugin import run
 
 clock: Any = time
@@ -150,6 +157,34 @@ def test_client_service_and_names_replay_in_another_process_with_another_hash_se
     assert runs[0] == runs[1]
     assert runs[0].count("SYN-ACK") > 5
     assert ">53" in runs[0]
+
+
+def events_of_tls(authority: trustme.CA, issued: bytes) -> list[tuple[Any, ...]]:
+    """Ask an echo server over TLS. Returns the events without their bytes."""
+    network = Network(seed=3)
+    server, client = network.host("server"), network.host("client")
+    network.links().set(latency=0.01, jitter=0.001, bandwidth=1e6)
+    trust = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(authority.cert_pem.bytes())])
+    served: Factory[Any] = Factory.forProtocol(Echo)
+    with server:
+        server.reactor.listenSSL(443, served, ssl.PrivateCertificate.loadPEM(issued).options())
+    asker = RecordingProtocol()
+    endpoint = SSL4ClientEndpoint(client.reactor, "server", 443, ssl.optionsForClientTLS("server", trust))
+    network.run(connectProtocol(endpoint, asker))
+    asker.transport.write(b"x" * 5_000)
+    network.run(asker.has_received(5_000))
+    return [(each.time, each.source, each.kind, each.ports, each.length) for each in network.trace]
+
+
+def test_runs_with_tls_have_the_same_events_if_signatures_have_one_length() -> None:
+    authority = trustme.CA(key_type=trustme.KeyType.RSA)
+    issued = authority.issue_cert("server", key_type=trustme.KeyType.RSA).private_key_and_cert_chain_pem.bytes()
+    one = events_of_tls(authority, issued)
+    remarks = [event for event in one if event[2] == TLS_BEGINS]
+    assert len(remarks) == 1
+    assert one[one.index(remarks[0]) + 1][2] == "data"
+    assert one.index(remarks[0]) < next(index for index, event in enumerate(one) if event[2] == "data")
+    assert all(one == events_of_tls(authority, issued) for _ in range(3))
 
 
 def test_a_run_that_differs_with_the_same_seed_is_found(tmp_path: Path) -> None:

@@ -1259,7 +1259,41 @@ def test_a_long_trace_keeps_its_last_events(network: Network) -> None:
     assert len(network.trace) == 100_000
     assert network.trace.dropped == 3
     assert str(network.trace).startswith("(3 earlier events)\n")
-    assert len(network.trace.chart(last=5).splitlines()) == 6
+    assert len(network.trace.chart(last=5).splitlines()) == 1 + 1 + 5
+    assert network.trace.chart(last=5).startswith("(")
+
+
+def test_a_chart_can_be_limited_to_some_hosts(network: Network) -> None:
+    network.host("third")
+    ports = {}
+    for name, host in network.hosts.items():
+        ports[name] = RecordingDatagramProtocol()
+        host.reactor.listenUDP(7, ports[name])
+    ports["client"].transport.write(b"1", (network.hosts["server"].address, 7))
+    ports["third"].transport.write(b"2", (network.hosts["server"].address, 7))
+    network.settle()
+    chart = network.trace.chart(hosts=["client", "server"])
+    assert "third" not in chart
+    assert "datagram 1 b'1'" in chart
+    assert "b'2'" in network.trace.chart()
+
+
+def test_a_chart_of_many_hosts_is_bounded_and_says_so() -> None:
+    network = Network()
+    names = [f"host{number}" for number in range(100)]
+    for name in names:
+        network.host(name)
+    for _ in range(200):
+        for name in names:
+            port = RecordingDatagramProtocol()
+            network.hosts[name].reactor.listenUDP(0, port)
+            port.transport.write(b"hello", (network.hosts["host0"].address, 7))
+    network.advance(1)
+    chart = network.trace.chart()
+    assert len(chart) < 300_000
+    assert "(88 more hosts" in chart
+    assert " earlier events)" in chart
+    assert len(network.trace.chart(last=0)) < 3_000_000
 
 
 class IdleTimeoutProtocol(RecordingProtocol, TimeoutMixin):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 #: The maximum number of events that a trace keeps. Older events are dropped.
 TRACE_MAX = 100_000
+
+#: The first bytes of a TLS connection (RFC 8446, section 5.1), and the remark about it.
+_TLS_HANDSHAKE = b"\x16\x03"
+TLS_BEGINS = "TLS begins: OpenSSL's random numbers do not follow the seed"
+
+#: The events that a chart draws unless another number is given, and the maximum number of its columns.
+CHART_EVENTS, CHART_HOSTS = 500, 12
 
 #: Payload bytes that are kept of each packet.
 PREVIEW = 24
@@ -67,6 +74,7 @@ class Trace:
     def __init__(self) -> None:
         self._events: deque[TraceEvent] = deque(maxlen=TRACE_MAX)
         self._recorded = 0
+        self._has_tls = False
 
     @property
     def dropped(self) -> int:
@@ -83,7 +91,10 @@ class Trace:
         data: bytes = b"",
         outcome: str = "",
     ) -> None:
-        """Record one event."""
+        """Record one event. A remark precedes the first one that depends on OpenSSL's random numbers."""
+        if data[:2] == _TLS_HANDSHAKE and not self._has_tls:
+            self._has_tls = True
+            self.add(time, source, TLS_BEGINS)
         self._recorded += 1
         self._events.append(TraceEvent(time, source, kind, destination, ports, len(data), data[:PREVIEW], outcome))
 
@@ -99,14 +110,33 @@ class Trace:
             lines.insert(0, f"({self.dropped:,} earlier events)")
         return "\n".join(lines)
 
-    def chart(self, last: int = 0) -> str:
+    def chart(self, last: int = CHART_EVENTS, hosts: Collection[str] = ()) -> str:
         """Return a sequence chart in text: a column for each host, an arrow for each packet, time from top to bottom.
 
         The arrow of a packet is in the line of the time at which it was sent. The arrow of a lost packet ends in ``x``.
+        The chart has at most 12 columns: those of the hosts with the most events. It says how much it leaves out.
 
         :param last: the number of events to draw, counted from the end; 0 for all.
+        :param hosts: draw the events between these hosts only, and their own; by default, those of all hosts.
         """
-        events = list(self._events)[-last:] if last else list(self._events)
+        chosen = [
+            event
+            for event in self._events
+            if not hosts or {event.source, event.destination or event.source} <= {*hosts}
+        ]
+        counts = Counter(name for event in chosen if event.destination for name in {event.source, event.destination})
+        left_out = [name for name, _ in counts.most_common()[CHART_HOSTS:]]
+        if left_out:
+            chosen = [event for event in chosen if event.source not in left_out and event.destination not in left_out]
+        events = chosen[-last:] if last else chosen
+        notes = []
+        if len(events) < len(chosen):
+            notes.append(f"({len(chosen) - len(events):,} earlier events)")
+        if left_out:
+            notes.append(f"({len(left_out)} more hosts, which hosts=[...] can choose: {', '.join(left_out[:3])}, ...)")
+        return "\n".join([*notes, self._draw(events)])
+
+    def _draw(self, events: list[TraceEvent]) -> str:
         hosts = list(dict.fromkeys(name for event in events if event.destination for name in event[1:4:2]))
         column = {host: index for index, host in enumerate(hosts)}
         widest = max((len(event.label()) for event in events if event.destination), default=0)
