@@ -21,7 +21,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.wire import Echo
 
 from netsvc.testing import Network
-from netsvc.testing.trace import TLS_BEGINS
+from netsvc.testing.trace import ENCRYPTION_BEGINS
 from tests.programs import SECONDS
 from tests.scenarios.protocols import RecordingProtocol
 from tests.test_pytest_plugin import run
@@ -180,7 +180,7 @@ def test_runs_with_tls_have_the_same_events_if_signatures_have_one_length() -> N
     authority = trustme.CA(key_type=trustme.KeyType.RSA)
     issued = authority.issue_cert("server", key_type=trustme.KeyType.RSA).private_key_and_cert_chain_pem.bytes()
     one = events_of_tls(authority, issued)
-    remarks = [event for event in one if event[2] == TLS_BEGINS]
+    remarks = [event for event in one if event[2] == ENCRYPTION_BEGINS]
     assert len(remarks) == 1
     assert one[one.index(remarks[0]) + 1][2] == "data"
     assert one.index(remarks[0]) < next(index for index, event in enumerate(one) if event[2] == "data")

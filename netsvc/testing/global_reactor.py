@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from twisted.internet import task
@@ -103,7 +102,7 @@ def _redirecting(real_class: Any) -> Any:
                 if _simulations and name == "nameResolver":
                     _refuse(name)
             attribute = super().__getattribute__(name)
-            return partial(_call, name, attribute) if name in _KEPT else attribute
+            return _KeptMethod(name, attribute) if name in _KEPT else attribute
 
     RedirectingReactor.__name__ = real_class.__name__
     RedirectingReactor.__qualname__ = real_class.__qualname__
@@ -111,14 +110,23 @@ def _redirecting(real_class: Any) -> Any:
     return RedirectingReactor
 
 
-def _call(name: str, real_method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call a method of the global reactor that was looked up outside of the code of a host."""
-    host = running_reactor()
-    if host is not None:
-        return getattr(host, name)(*args, **kwargs)
-    if _simulations and name in REFUSED:
-        _refuse(name)
-    return real_method(*args, **kwargs)
+class _KeptMethod:
+    """A method of the global reactor that was looked up outside of the code of a host, and may be called on one.
+
+    It is not a ``functools.partial``: some code keeps it as an attribute of a class, where a partial will be a method.
+    """
+
+    def __init__(self, name: str, real_method: Callable[..., Any]) -> None:
+        self._name = name
+        self._real_method = real_method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        host = running_reactor()
+        if host is not None:
+            return getattr(host, self._name)(*args, **kwargs)
+        if _simulations and self._name in REFUSED:
+            _refuse(self._name)
+        return self._real_method(*args, **kwargs)
 
 
 def _refuse(name: str) -> None:

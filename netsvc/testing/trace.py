@@ -9,9 +9,9 @@ from typing import NamedTuple
 #: The maximum number of events that a trace keeps. Older events are dropped.
 TRACE_MAX = 100_000
 
-#: The first bytes of a TLS connection (RFC 8446, section 5.1), and the remark about it.
-_TLS_HANDSHAKE = b"\x16\x03"
-TLS_BEGINS = "TLS begins: OpenSSL's random numbers do not follow the seed"
+#: The first bytes of TLS (RFC 8446, section 5.1) and of SSH (RFC 4253, section 4.2), and the remark about them.
+_ENCRYPTED = (b"\x16\x03", b"SSH-")
+ENCRYPTION_BEGINS = "encryption begins: OpenSSL's random numbers do not follow the seed"
 
 #: The events that a chart draws unless another number is given, and the maximum number of its columns.
 CHART_EVENTS, CHART_HOSTS = 500, 12
@@ -74,7 +74,7 @@ class Trace:
     def __init__(self) -> None:
         self._events: deque[TraceEvent] = deque(maxlen=TRACE_MAX)
         self._recorded = 0
-        self._has_tls = False
+        self._is_encrypted = False
 
     @property
     def dropped(self) -> int:
@@ -92,9 +92,9 @@ class Trace:
         outcome: str = "",
     ) -> None:
         """Record one event. A remark precedes the first one that depends on OpenSSL's random numbers."""
-        if data[:2] == _TLS_HANDSHAKE and not self._has_tls:
-            self._has_tls = True
-            self.add(time, source, TLS_BEGINS)
+        if not self._is_encrypted and data.startswith(_ENCRYPTED):
+            self._is_encrypted = True
+            self.add(time, source, ENCRYPTION_BEGINS)
         self._recorded += 1
         self._events.append(TraceEvent(time, source, kind, destination, ports, len(data), data[:PREVIEW], outcome))
 

@@ -1,7 +1,16 @@
-"""These tests need the option ``netsvc_global_reactor``. ``tests/test_pytest_plugin.py`` runs them with it."""
+"""These tests need the option ``netsvc_global_reactor``. ``tests/test_pytest_plugin.py`` runs them with it.
+
+If the environment variable ``NETSVC_TRACES`` names a folder, the trace of each test is written to it. Two runs must
+write the same, also with another ``PYTHONHASHSEED`` and on another Python. Traces with TLS or SSH are not written:
+their bytes differ.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +18,20 @@ import trustme
 from twisted.internet import ssl
 
 from netsvc.testing import Host, Network
+from netsvc.testing.trace import ENCRYPTION_BEGINS
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     return None if config.getini("netsvc_global_reactor") else True
+
+
+@pytest.fixture(autouse=True)
+def _written_trace(request: pytest.FixtureRequest, network: Network) -> Iterator[None]:
+    yield
+    folder = os.environ.get("NETSVC_TRACES")
+    trace = str(network.trace)
+    if folder and ENCRYPTION_BEGINS not in trace:
+        Path(folder, re.sub(r"\W+", "_", request.node.name)).write_text(trace)
 
 
 @pytest.fixture
