@@ -18,7 +18,7 @@ from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -33,6 +33,7 @@ HOUR = 3600
 INTERVAL = 0.1
 BLOCK = bytes(65_536)
 STREAM = 100_000_000
+EXCHANGED = 100_000
 
 
 def virtual_hour() -> str:
@@ -139,6 +140,38 @@ def chats(count: int) -> Callable[[], str]:
     return run
 
 
+class _Countdown(DatagramProtocol):
+    """Answers a datagram, which is a number of one byte, with the next lower number."""
+
+    transport: Any
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        if datagram[0]:
+            self.transport.write(bytes([datagram[0] - 1]), addr)
+
+
+def pairs_of_hosts(count: int) -> Callable[[], str]:
+    """Return a task in which ``count`` hosts exchange ``EXCHANGED`` datagrams in pairs. Each datagram is two events."""
+
+    def run() -> str:
+        network = Network()
+        network.links().set(latency=0.01)
+        hosts = [network.host(f"host{number}") for number in range(count)]
+        ports = [_Countdown() for _ in hosts]
+        for host, port in zip(hosts, ports, strict=True):
+            host.reactor.listenUDP(7, port)
+        network.advance(0)
+        rounds = EXCHANGED * 2 // count // 200
+        for _ in range(rounds):
+            for first in range(0, count, 2):
+                ports[first].transport.write(b"\xc7", (hosts[first + 1].address, 7))
+            network.advance(10)
+        assert network.links().count("delivered") == EXCHANGED
+        return f"{EXCHANGED:,} datagrams"
+
+    return run
+
+
 def cpu_seconds(task: Callable[[], str]) -> tuple[float, str]:
     """Run a task. Returns its CPU seconds and a description of its result."""
     gc.collect()
@@ -156,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tasks: dict[str, Callable[[], str]] = {
         "a client with a request every 100 ms for an hour, 5 % loss in each direction": virtual_hour,
         "the chat of `tests/simulated_chat.py`": chats(options.seeds),
+        **{f"{count:,} hosts that exchange datagrams in pairs": pairs_of_hosts(count) for count in (10, 100, 1_000)},
         "a stream through a link without limits": simulated_stream,
         "a stream through a loopback socket, EPollReactor": real_stream,
     }
@@ -175,6 +209,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         median_seconds = median(seconds_of_runs)
         if "stream" in name or "loopback" in name:
             rate = f"{STREAM / median_seconds / 1e6:,.0f} MB/s"
+        elif "hosts" in name:
+            rate = f"{median_seconds / EXCHANGED / 2 * 1e6:.1f} us an event"
         elif "chat" in name:
             rate = f"5,000 seeds in {median_seconds / options.seeds * 5000:.1f} s"
         else:
