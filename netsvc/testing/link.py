@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf, isnan
 from random import Random
@@ -178,14 +179,15 @@ class Link:
         :param headers: bytes of the headers of IP and UDP.
         """
         conditions = self.conditions
-        packets = [length + headers]
-        if packets[0] > conditions.mtu:
+        packet = length + headers
+        packets: Sequence[int] = (packet,)
+        if packet > conditions.mtu:
             packets = _fragments(length + UDP_HEADER, headers - UDP_HEADER, conditions.mtu)
-        if not conditions.up or (conditions.loss and sum(self._is_lost() for _ in packets)):  # of any packet
+        if not conditions.up or (conditions.loss and self._loses(packets)):
             self.counts["lost"] += 1
             return [], "lost"
         self.counts["delivered"] += 1
-        arrivals = [max([self._arrival(now, packet) for packet in packets])]
+        arrivals = [self._arrival_of_last(now, packets)]
         outcome = ""
         if conditions.reordering and self.random.random() < conditions.reordering:
             self.counts["reordered"] += 1
@@ -194,7 +196,7 @@ class Link:
         if conditions.duplication and self.random.random() < conditions.duplication:
             self.counts["duplicated"] += 1
             outcome = "duplicated" if not outcome else "reordered and duplicated"
-            arrivals.append(max([self._arrival(now, packet) for packet in packets]))
+            arrivals.append(self._arrival_of_last(now, packets))
         return arrivals, outcome
 
     def _arrival(self, now: float, length: int) -> float:
@@ -205,6 +207,19 @@ class Link:
         if conditions.jitter:
             transmitted += conditions.jitter * self.random.random()
         return transmitted + conditions.latency
+
+    def _arrival_of_last(self, now: float, packets: Sequence[int]) -> float:
+        arrival = now
+        for packet in packets:
+            arrival = max(arrival, self._arrival(now, packet))
+        return arrival
+
+    def _loses(self, packets: Sequence[int]) -> bool:
+        """Whether one of these packets is lost. Each is drawn, so that the random numbers that follow are the same."""
+        lost = False
+        for _ in packets:
+            lost |= self._is_lost()
+        return lost
 
     def _is_lost(self) -> bool:
         loss, burst = self.conditions.loss, self.conditions.burst

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -359,11 +360,9 @@ class Socket:
         if host == "<broadcast>":
             return BROADCAST
         try:
-            address = ip_address(host)
+            return _canonical_address(host)
         except ValueError:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
-        mapped = getattr(address, "ipv4_mapped", None)
-        return str(mapped or address)
 
     def destination(self, host: str) -> str:
         """Return the destination address that ``host`` stands for. A wildcard address stands for this host."""
@@ -376,6 +375,17 @@ class Socket:
         if self.family == socket.AF_INET6:
             return (host if ":" in host else MAPPED + host, port, 0, 0)
         return (host, port)
+
+
+@lru_cache(maxsize=4_096)
+def _canonical_address(text: str) -> str:
+    """Return an address in its canonical form; that of an IPv4-mapped IPv6 address is IPv4.
+
+    :raises ValueError: if it is not an address.
+    """
+    address = ip_address(text)
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
 
 
 def is_multicast(address: str) -> bool:
