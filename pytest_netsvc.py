@@ -155,13 +155,11 @@ def _check_determinism(request: pytest.FixtureRequest, trace: str) -> None:
     """Compare the trace of a test with that of the run before, with the same seed."""
     if not request.config.getoption("netsvc_check_determinism"):
         return
-    name = request.node.nodeid
+    name = re.sub(r"(seed\d+)again", r"\1", request.node.nodeid)
     traces = request.config.stash.setdefault(_TRACES, {})
-    if "again" not in name:
+    before = traces.pop(name, None)
+    if before is None:  # it is the first run, in whatever order they come
         traces[name] = trace
-        return
-    before = traces.pop(name.replace("again", ""), None)
-    if before is None or before == trace:  # None: another process of pytest-xdist has it
         return
     for number, (one, other) in enumerate(zip_longest(before.splitlines(), trace.splitlines()), 1):
         if one != other:

@@ -200,4 +200,8 @@ def test_other(network):
     output = run(tmp_path, test.replace("next(times)", "str(next(times))"), "--netsvc-check-determinism")
     assert "4 passed, 1 error" in output
     assert "the same seed gave another run; event 1 was\n  " in output
+    for order in ("no:randomly", "randomly"):
+        again = test.replace("next(times)", "str(next(times))").replace("test_other", "test_again")
+        output = run(tmp_path, again, "--netsvc-check-determinism", "-p", order)
+        assert "the same seed gave another run" in output
     assert "2 passed" in run(tmp_path, "def test_it(network):\n    pass\n", "--netsvc-check-determinism")

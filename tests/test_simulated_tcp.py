@@ -273,6 +273,43 @@ def test_keepalive_leaves_a_connection_whose_peer_answers(network: Network) -> N
     assert server.events == ["connected"]  # it has no keepalive
 
 
+def test_keepalive_finds_a_dead_peer_after_data_were_acknowledged(network: Network) -> None:
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    client.transport.setTcpKeepAlive(1)
+    client.transport.write(b"hello")
+    network.advance(1)
+    network.hosts["server"].crash()
+    network.advance(7_200 + 10 * 75)
+    assert client.events == ["connected", "lost: ConnectionLost"]
+
+
+def test_keepalive_leaves_a_connection_whose_interval_is_longer_than_its_idle_time(network: Network) -> None:
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    client.transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+    client.transport.setTcpKeepAlive(1)
+    network.advance(3_000)
+    assert client.events == ["connected"]
+
+
+def test_a_reader_that_paused_for_long_is_not_lost_by_a_short_partition(network: Network) -> None:
+    network = Network()
+    network.host("server")
+    network.host("client")
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    server.transport.pauseProducing()
+    client.transport.write(bytes(1_000_000))
+    network.advance(2_000)
+    network.links().partition()
+    network.advance(300)
+    network.links().heal()
+    assert client.events == ["connected"]
+    server.transport.resumeProducing()
+    network.run(server.has_received(1_000_000))
+
+
 def test_keepalive_is_reset_by_a_peer_that_was_restarted(network: Network) -> None:
     server, client = RecordingProtocol(), RecordingProtocol()
     connect_pair(network, server, client)

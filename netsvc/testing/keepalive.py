@@ -51,7 +51,7 @@ class KeepAlive:
             return
         now = self._events.now
         due = self._end.heard_at + self._option(_IDLE, IDLE)
-        if self._pipe.unacknowledged:  # its retransmission finds out
+        if self._pipe.space() < self._end.send_limit:  # something is not acknowledged; its retransmission finds out
             self._unanswered = 0
             self._check_at(now + self._option(_IDLE, IDLE))
         elif now < due:
@@ -71,4 +71,5 @@ class KeepAlive:
 
     def _answer_arrives(self) -> None:
         if self._pipe.reaches_source():
+            self._unanswered = 0
             self._end.heard_at = self._events.now

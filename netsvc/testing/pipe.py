@@ -79,6 +79,7 @@ class Pipe:
         self._sender_waits = False  # for space in the send buffer
         self._last_arrival = 0.0
         self._probes = 0  # since the window became full
+        self._unanswered_probes = 0
         self._probe_scheduled = False
         self._finished = False  # whether the sender has ended the stream
         self._fin_unsent = False
@@ -136,6 +137,7 @@ class Pipe:
         self._stopped = True
         self._unsent.clear()
         self._first_offset = 0
+        self._fin_unsent = False
         self._recovery.forget()
         self._acknowledgements.clear()
 
@@ -150,7 +152,7 @@ class Pipe:
             )
 
     def _window_update_arrives(self) -> None:
-        if not self.source.host_crashed:
+        if not self.is_stopped():
             self.send_unsent()
 
     def send_unsent(self) -> None:
@@ -160,7 +162,7 @@ class Pipe:
             window = self.sink.receive_limit - self.sink.unread - recovery.in_flight
             if window <= 0:
                 self.window_full = True
-                self._probes = 0
+                self._probes = self._unanswered_probes = 0
                 self._schedule_probe()
                 return
             size = min(window, recovery.segment_max)
@@ -278,15 +280,16 @@ class Pipe:
         self._probe_scheduled = False
         if not self.window_full or self.is_stopped():
             return
-        if self._probes == RETRIES:
+        if self._unanswered_probes == RETRIES:
             self.time_out()
             return
-        self._probes += 1
+        self._probes = min(self._probes + 1, RETRIES)
+        self._unanswered_probes += 1
         self._schedule_probe()
         self.probe(self._window_probe_arrives)
 
     def _window_probe_arrives(self) -> None:
-        self._probes = min(self._probes, RETRIES - 1)  # while probes are answered, there is no limit to their number
+        self._unanswered_probes = 0
         self.update_window()
 
     def probe(self, answered: Callable[[], object]) -> None:

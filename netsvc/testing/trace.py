@@ -124,7 +124,9 @@ class Trace:
             for event in self._events
             if not hosts or {event.source, event.destination or event.source} <= {*hosts}
         ]
-        counts = Counter(name for event in chosen if event.destination for name in {event.source, event.destination})
+        counts = Counter(
+            name for event in chosen if event.destination for name in dict.fromkeys((event.source, event.destination))
+        )
         left_out = [name for name, _ in counts.most_common()[CHART_HOSTS:]]
         if left_out:
             chosen = [event for event in chosen if event.source not in left_out and event.destination not in left_out]
