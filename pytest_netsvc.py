@@ -96,27 +96,14 @@ def logged_failures(_frozen_heap: None) -> Iterator[list[Failure]]:
 
     A test that expects a failure removes it: ``logged_failures.pop().check(ZeroDivisionError)``.
     """
-    from twisted.logger import globalLogPublisher
+    from netsvc.testing.diagnosis import LoggedFailures
 
-    failures: list[Failure] = []
-
-    def observe(event: dict[str, Any]) -> None:
-        # The first key is twisted.logger's. The second is that of twisted.python.log, which transports still use.
-        failure = event.get("log_failure") or event.get("failure")
-        if failure is not None:
-            failures.append(failure)
-
-    observer: Any = observe
-    globalLogPublisher.addObserver(observer)
-    try:
-        yield failures
+    with LoggedFailures() as logged:
+        yield logged.failures
         gc.collect()  # a Deferred logs its unhandled failure when it is garbage-collected
-    finally:
-        globalLogPublisher.removeObserver(observer)
-    if failures:
-        pytest.fail(
-            "the test logged failures:\n" + "\n".join(failure.getTraceback() for failure in failures), pytrace=False
-        )
+    if logged.failures:
+        tracebacks = "\n".join(failure.getTraceback() for failure in logged.failures)
+        pytest.fail(f"the test logged failures:\n{tracebacks}", pytrace=False)
 
 
 @pytest.fixture

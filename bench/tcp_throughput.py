@@ -26,7 +26,7 @@ RATIO_MAX = 1.5
 BLOCK = 1_000_000
 
 
-class Counter(RecordingProtocol):
+class ByteCounter(RecordingProtocol):
     """Counts the bytes that it receives, and keeps none."""
 
     size = 0
@@ -42,7 +42,7 @@ def rate(loss: float, losses: int) -> tuple[float, float]:
     server, client = network.host("server", buffer=buffer), network.host("client", buffer=buffer)
     network.links().set(latency=ROUND_TRIP / 2, bandwidth=1e9, tcp="reno")
     network.link_from("client", "server").set(loss=loss)
-    receiver, sender = Counter(), RecordingProtocol()
+    receiver, sender = ByteCounter(), RecordingProtocol()
     receivers: Factory[Any] = Factory.forProtocol(lambda: receiver)
     server.reactor.listenTCP(80, receivers)
     network.run(connectProtocol(TCP4ClientEndpoint(client.reactor, server.address, 80), sender))

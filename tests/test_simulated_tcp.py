@@ -194,15 +194,22 @@ def test_an_unknown_kind_of_tcp_is_an_error(network: Network) -> None:
 # The handshake
 
 
+def connect_without_last_packet(network: Network, lost_until: float) -> tuple[RecordingProtocol, RecordingProtocol]:
+    """Connect, and lose what the client sends after its SYN until this time. Returns the server and the client."""
+    network.links().set(latency=0.1)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    listen(network, server)
+    connect(network, client)
+    lose_from(network, 0.15, lost_until)
+    return server, client
+
+
 @pytest.mark.parametrize("bandwidth", [float("inf"), 1e8])
 def test_an_idle_client_survives_the_loss_of_the_last_packet_of_the_handshake(
     network: Network, bandwidth: float
 ) -> None:
-    network.links().set(latency=0.1, bandwidth=bandwidth)
-    server, client = RecordingProtocol(), RecordingProtocol()
-    listen(network, server)
-    connect(network, client)
-    lose_from(network, 0.15, 2)
+    network.links().set(bandwidth=bandwidth)
+    server, client = connect_without_last_packet(network, lost_until=2)
     network.advance(1)
     assert client.events == ["connected"]
     assert server.events == []
@@ -214,11 +221,7 @@ def test_an_idle_client_survives_the_loss_of_the_last_packet_of_the_handshake(
 
 
 def test_data_complete_a_handshake_of_which_the_last_packet_was_lost(network: Network) -> None:
-    network.links().set(latency=0.1)
-    server, client = RecordingProtocol(), RecordingProtocol()
-    listen(network, server)
-    connect(network, client)
-    lose_from(network, 0.15, 0.25)
+    server, client = connect_without_last_packet(network, lost_until=0.25)
     network.advance(0.3)
     client.transport.write(b"hello")
     network.advance(0.11)
@@ -227,11 +230,7 @@ def test_data_complete_a_handshake_of_which_the_last_packet_was_lost(network: Ne
 
 
 def test_a_server_forgets_a_handshake_without_an_answer_and_resets_what_comes_later(network: Network) -> None:
-    network.links().set(latency=0.1)
-    server, client = RecordingProtocol(), RecordingProtocol()
-    listen(network, server)
-    connect(network, client)
-    lose_from(network, 0.15, 100)
+    server, client = connect_without_last_packet(network, lost_until=100)
     network.advance(200)
     assert client.events == ["connected"]
     assert len(transmissions(network, "SYN-ACK", "server")) == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -20,10 +21,12 @@ DATAGRAM_OVERHEAD = 768
 
 _JOIN = {(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP): 4, (socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP): 16}
 _LEAVE = {(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP): 4, (socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP): 16}
-#: The option that controls fragmentation, for IPv4 and IPv6, and its values that forbid it. The module ``socket`` does
-#: not have these numbers of Linux: IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO and IP_PMTUDISC_PROBE.
-_MTU_DISCOVER, _DONT_FRAGMENT = ((socket.IPPROTO_IP, 10), (socket.IPPROTO_IPV6, 23)), (2, 3)
 _LOOP = ((socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP), (socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP))
+
+#: IP_MTU_DISCOVER and IPV6_MTU_DISCOVER of Linux, which the module ``socket`` does not have, and the values that forbid
+#: fragments: IP_PMTUDISC_DO and IP_PMTUDISC_PROBE.
+_MTU_DISCOVER = ((socket.IPPROTO_IP, 10), (socket.IPPROTO_IPV6, 23))
+_DONT_FRAGMENT = (2, 3)
 
 
 class DatagramSocket(Socket):
@@ -50,7 +53,7 @@ class DatagramSocket(Socket):
         if not 0 <= address[1] <= 65_535:
             raise OverflowError("connect(): port must be 0-65535.")
         host = self.destination(address[0])
-        self.stack.route(host)  # an error if there is none
+        self.stack.route(host)  # it raises an error if this host cannot reach addresses of this IP version
         self.bind_for(host)
         self.peer = (host, address[1])
 
@@ -140,8 +143,8 @@ class DatagramSocket(Socket):
             if route is not None:
                 self._send_on(route, data, (host, port), local)
             else:
-                ports = f"{self.local_address[1]}>{port}"
-                self.stack.send_to_no_host("datagram", ports, lambda: self._host_unreachable((host, port)), data)
+                unreachable = partial(self._report, (host, port), errno.EHOSTUNREACH)
+                self.stack.send_to_no_host("datagram", self.local_address[1], port, unreachable, data)
         return len(data)
 
     def _find_route(self, host: str) -> tuple[Stack, Link, str] | None:
@@ -236,21 +239,15 @@ class DatagramSocket(Socket):
         """Send an ICMP "port unreachable" back: no socket is bound to the port (RFC 1122, section 3.2.2.1)."""
         if not remote.is_local(destination[0]):
             return  # broadcast and multicast datagrams are never answered
-        link = remote.fabric.link(remote.name, self.stack.name)
-        now = remote.events.now
-        arrival = link.send_segment(now, 0)
         ports = f"{destination[1]}>{self.local_address[1]}"
-        outcome = "lost" if arrival is None else ""
-        remote.fabric.trace.add(now, remote.name, "ICMP port unreachable", self.stack.name, ports, outcome=outcome)
+        arrival = remote.send_packet(self.stack, "ICMP port unreachable", ports)
         if arrival is not None:
+            link = remote.fabric.link(remote.name, self.stack.name)
             remote.events.deliver_at(arrival, self._port_unreachable_arrives, destination, link)
 
     def _port_unreachable_arrives(self, destination: tuple[str, int], link: Link) -> None:
         if link.conditions.up:
             self._report(destination, errno.ECONNREFUSED)
-
-    def _host_unreachable(self, destination: tuple[str, int]) -> None:
-        self._report(destination, errno.EHOSTUNREACH)
 
     def _report(self, destination: tuple[str, int], number: int) -> None:
         """A datagram could not be delivered. Only a socket that is connected to its destination is told."""

@@ -43,7 +43,9 @@ class LoggedFailures:
         globalLogPublisher.removeObserver(self._observer)
 
     def _observe(self, event: Any) -> None:
-        failure = event.get("log_failure") or event.get("failure")  # of twisted.logger, and of twisted.python.log
+        failure = event.get("log_failure") or event.get(
+            "failure"
+        )  # the latter of twisted.python.log, which transports use
         if failure is not None:
             self.failures.append(failure)
 

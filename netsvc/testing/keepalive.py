@@ -51,7 +51,7 @@ class KeepAlive:
             return
         now = self._events.now
         due = self._end.heard_at + self._option(_IDLE, IDLE)
-        if self._pipe.space() < self._end.send_limit:  # something is not acknowledged; its retransmission finds out
+        if self._pipe.space() < self._end.send_limit:  # retransmissions find out
             self._unanswered = 0
             self._check_at(now + self._option(_IDLE, IDLE))
         elif now < due:

@@ -17,8 +17,13 @@ RETRY_DELAY, RETRY_DELAY_MAX, RETRIES = 0.2, 120.0, 15
 Segment = tuple[int, str, bytes]
 
 
+def retry_delay(attempts: int) -> float:
+    """Return the seconds to the next attempt, after so many in vain."""
+    return min(RETRY_DELAY_MAX, RETRY_DELAY * 2.0**attempts)
+
+
 class SegmentPath(Protocol):
-    """What loss recovery needs of a pipe. :class:`netsvc.testing.pipe.Pipe` describes the methods."""
+    """The part of a pipe that loss recovery uses. :class:`netsvc.testing.pipe.Pipe` describes the methods."""
 
     link: Link
     reverse_link: Link
@@ -50,13 +55,9 @@ class LossRecovery(Protocol):
     """Sends the segments of a pipe until each has arrived.
 
     :ivar in_flight: bytes that were sent and have not been delivered.
-    :ivar segment_max: maximum payload bytes of a segment.
     """
 
     in_flight: int
-
-    @property
-    def segment_max(self) -> int: ...
 
     def may_send(self) -> bool:
         """Whether a new segment may be sent now. Otherwise, it calls the pipe's ``send_unsent`` when it may."""
@@ -84,10 +85,6 @@ class FixedDelayRecovery:
         self._unconfirmed: list[Segment] = []  # to be retransmitted, in order; new segments wait until it is empty
         self._retry_scheduled = False
         self._retries = 0
-
-    @property
-    def segment_max(self) -> int:
-        return self._path.link.segment_max
 
     def may_send(self) -> bool:
         return not self._unconfirmed
@@ -117,7 +114,7 @@ class FixedDelayRecovery:
         if not self._retry_scheduled:
             self._retry_scheduled = True
             events = self._events
-            events.call_at(events.now + min(RETRY_DELAY_MAX, RETRY_DELAY * 2**self._retries), self._retransmit)
+            events.call_at(events.now + retry_delay(self._retries), self._retransmit)
 
     def _retransmit(self) -> None:
         self._retry_scheduled = False

@@ -1,7 +1,7 @@
 """One direction of a simulated connection.
 
 A pipe delivers every byte once and in order. The buffers at both ends are bounded, so that a reader that stops reading
-blocks the writer. What happens to lost segments is the matter of :mod:`netsvc.testing.loss_recovery`.
+blocks the writer. Lost segments are retransmitted by :mod:`netsvc.testing.loss_recovery`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 from collections import deque
 from collections.abc import Callable
 
-from netsvc.testing.loss_recovery import RETRIES, RETRY_DELAY, RETRY_DELAY_MAX, FixedDelayRecovery, LossRecovery
+from netsvc.testing.loss_recovery import RETRIES, FixedDelayRecovery, LossRecovery, retry_delay
 from netsvc.testing.stack import Socket
 from netsvc.testing.tcp_recovery import TcpRecovery
 
@@ -58,19 +58,17 @@ class Pipe:
 
     :param round_trip: the seconds that the handshake took; None if they are unknown.
     :ivar window_full: whether the sender waits because the receive buffer was full.
-    :ivar unacknowledged: bytes in the send buffer, sent or not.
     """
 
     def __init__(self, source: StreamEnd, sink: StreamEnd, round_trip: float | None = None) -> None:
         self.source = source
         self.sink = sink
         self.window_full = False
-        self.unacknowledged = 0
+        self._unacknowledged = 0  # bytes in the send buffer, sent or not
         fabric = source.stack.fabric
         self.link = fabric.link(source.stack.name, sink.stack.name)
         self.reverse_link = fabric.link(sink.stack.name, source.stack.name)
         self._events = source.stack.events
-        self._trace = fabric.trace
         self._ports = f"{source.local_address[-1]}>{sink.local_address[-1]}"
         self._reverse_ports = f"{sink.local_address[-1]}>{source.local_address[-1]}"
         self._unsent: deque[bytes] = deque()
@@ -99,8 +97,8 @@ class Pipe:
         if acknowledgements:
             now = self._events.now
             while acknowledgements and acknowledgements[0][0] <= now:
-                self.unacknowledged -= acknowledgements.popleft()[1]
-        return self.source.send_limit - self.unacknowledged
+                self._unacknowledged -= acknowledgements.popleft()[1]
+        return self.source.send_limit - self._unacknowledged
 
     def writable(self) -> bool:
         """Whether a third of the send buffer is free, as on Linux. If not, the sender is notified when it is."""
@@ -115,7 +113,7 @@ class Pipe:
     def accept(self, data: bytes) -> None:
         """Add bytes to the send buffer. The caller has checked that there is space."""
         self._unsent.append(data)
-        self.unacknowledged += len(data)
+        self._unacknowledged += len(data)
         self.send_unsent()
 
     def finish(self, closes: bool = False) -> None:
@@ -165,7 +163,7 @@ class Pipe:
                 self._probes = self._unanswered_probes = 0
                 self._schedule_probe()
                 return
-            size = min(window, recovery.segment_max)
+            size = min(window, self.link.segment_max)
             recovery.send("data", self._take(size))
         if self._fin_unsent and not unsent and recovery.may_send():
             self._fin_unsent = False
@@ -183,11 +181,7 @@ class Pipe:
 
     def transmit(self, kind: str, data: bytes) -> float | None:
         """Send one packet. Returns its arrival time, or None if it is lost. Packets arrive in order."""
-        now = self._events.now
-        arrival = self.link.send_segment(now, len(data))
-        outcome = "lost" if arrival is None else ""
-        source, sink = self.source.stack.name, self.sink.stack.name
-        self._trace.add(now, source, kind, sink, self._ports, data=data, outcome=outcome)
+        arrival = self.source.stack.send_packet(self.sink.stack, kind, self._ports, data)
         if arrival is not None:
             arrival = self._last_arrival = max(arrival, self._last_arrival)
         return arrival
@@ -273,7 +267,7 @@ class Pipe:
         if not self._probe_scheduled:
             self._probe_scheduled = True
             events = self._events
-            events.call_at(events.now + min(RETRY_DELAY_MAX, RETRY_DELAY * 2**self._probes), self._probe_window)
+            events.call_at(events.now + retry_delay(self._probes), self._probe_window)
 
     def _probe_window(self) -> None:
         """The window is still full: ask the receiver for it (RFC 9293, section 3.8.6.1)."""
@@ -356,12 +350,7 @@ class Pipe:
 
     def _send_back(self, kind: str) -> float | None:
         """Send a packet to the sender. Returns its arrival time, or None if it is lost."""
-        now = self._events.now
-        arrival = self.reverse_link.send_segment(now, 0)
-        outcome = "lost" if arrival is None else ""
-        source, sink = self.source.stack.name, self.sink.stack.name
-        self._trace.add(now, sink, kind, source, self._reverse_ports, outcome=outcome)
-        return arrival
+        return self.sink.stack.send_packet(self.source.stack, kind, self._reverse_ports)
 
     def _reset_arrives(self, if_lost: Callable[[], object] | None) -> None:
         source = self.source

@@ -161,21 +161,31 @@ class Stack:
         self.source_address(destination)
         return self.fabric.stack_at(destination)
 
-    def send_to_no_host(self, kind: str, ports: str, answered: Callable[[], object], data: bytes = b"") -> None:
+    def send_packet(self, remote: Stack, kind: str, ports: str, data: bytes = b"") -> float | None:
+        """Send a packet of a stream, or of ICMP, and record it. Returns its arrival time, or None if it is lost."""
+        now = self.events.now
+        arrival = self.fabric.link(self.name, remote.name).send_segment(now, len(data))
+        outcome = "lost" if arrival is None else ""
+        self.fabric.trace.add(now, self.name, kind, remote.name, ports, data=data, outcome=outcome)
+        return arrival
+
+    def send_to_no_host(
+        self, kind: str, local_port: int, port: int, unreachable: Callable[[], object], data: bytes = b""
+    ) -> None:
         """Send a packet to an address that no host has.
 
         The last router searches the host, and then answers "host unreachable" (RFC 1812, section 5.2.7.1).
 
-        :param answered: called when this answer arrives.
+        :param unreachable: called when this answer arrives.
         """
-        self.fabric.trace.add(self.events.now, self.name, kind, "", ports, data=data, outcome="no host has the address")
-        self.events.call_at(self.events.now + HOST_UNREACHABLE_DELAY, self._host_unreachable_arrives, ports, answered)
+        now, ports = self.events.now, f"{local_port}>{port}"
+        self.fabric.trace.add(now, self.name, kind, "", ports, data=data, outcome="no host has the address")
+        answer = f"{port}>{local_port}"
+        self.events.call_at(now + HOST_UNREACHABLE_DELAY, self._host_unreachable_arrives, answer, unreachable)
 
-    def _host_unreachable_arrives(self, ports: str, answered: Callable[[], object]) -> None:
-        source, _, destination = ports.partition(">")
-        back = f"{destination}>{source}"
-        self.fabric.trace.add(self.events.now, "(router)", "ICMP host unreachable", self.name, back)
-        answered()
+    def _host_unreachable_arrives(self, ports: str, unreachable: Callable[[], object]) -> None:
+        self.fabric.trace.add(self.events.now, "(router)", "ICMP host unreachable", self.name, ports)
+        unreachable()
 
     def bind_port(self, owner: Socket, address: str, port: int) -> int:
         """Bind a socket to an address and a port, or to a free port if ``port`` is 0. Returns the port."""

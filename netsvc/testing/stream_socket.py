@@ -9,6 +9,7 @@ import errno
 import socket
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from netsvc.testing.keepalive import OPTIONS as KEEPALIVE_OPTIONS
@@ -107,8 +108,8 @@ class StreamSocket(StreamEnd):
         if remote is not None:
             self._send_syn(remote, 0)
         else:
-            ports = f"{self.local_address[1]}>{address[1]}"
-            self.stack.send_to_no_host("SYN", ports, lambda: self._fail_connect(errno.EHOSTUNREACH))
+            unreachable = partial(self._fail_connect, errno.EHOSTUNREACH)
+            self.stack.send_to_no_host("SYN", self.local_address[1], address[1], unreachable)
         return errno.EINPROGRESS
 
     def _connect_unix(self, path: str) -> None:
@@ -222,13 +223,9 @@ class StreamSocket(StreamEnd):
 
     def _send_handshake(self, remote: Stack, kind: str, reverse: bool = False) -> float | None:
         """Send one packet of the handshake. Returns its arrival time, or None if it is lost."""
-        now = self.stack.events.now
-        arrival = self._link(remote, reverse).send_segment(now, 0)
-        source, destination = (remote.name, self.stack.name) if reverse else (self.stack.name, remote.name)
-        ports = f"{self.peer[1]}>{self.local_address[1]}" if reverse else f"{self.local_address[1]}>{self.peer[1]}"
-        outcome = "lost" if arrival is None else ""
-        self.stack.fabric.trace.add(now, source, kind, destination, ports, outcome=outcome)
-        return arrival
+        if reverse:
+            return remote.send_packet(self.stack, kind, f"{self.peer[1]}>{self.local_address[1]}")
+        return self.stack.send_packet(remote, kind, f"{self.local_address[1]}>{self.peer[1]}")
 
     # Connected
 

@@ -129,10 +129,6 @@ class TcpRecovery:
         self._early: dict[int, tuple[str, bytes]] = {}  # arrived before a segment with a lower number
         self._last_acknowledgement_at = 0.0
 
-    @property
-    def segment_max(self) -> int:
-        return self._path.link.segment_max
-
     def may_send(self) -> bool:
         if self._next_to_send != self._next_new:  # the segments before go first
             return False

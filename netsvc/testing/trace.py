@@ -9,7 +9,7 @@ from typing import NamedTuple
 #: The maximum number of events that a trace keeps. Older events are dropped.
 TRACE_MAX = 100_000
 
-#: The first bytes of TLS (RFC 8446, section 5.1) and of SSH (RFC 4253, section 4.2), and the remark about them.
+#: The first bytes of TLS (RFC 8446, section 5.1) and of SSH (RFC 4253, section 4.2), and the remark that precedes them.
 _ENCRYPTED = (b"\x16\x03", b"SSH-")
 ENCRYPTION_BEGINS = "encryption begins: OpenSSL's random numbers do not follow the seed"
 
@@ -26,15 +26,15 @@ class TraceEvent(NamedTuple):
     :param time: virtual seconds since the beginning.
     :param source: the host that sent the packet, or the host or link that changed.
     :param kind: ``SYN``, ``SYN-ACK``, ``ACK``, ``data``, ``FIN``, ``RST``, ``connect`` (of a UNIX socket),
-        ``datagram`` or ``ICMP port unreachable``. For a host: ``crashed`` or ``restarted``. For links: the conditions
-        that were set, such as ``latency=0.1``; a partition is ``up=False``. For a remark
+        ``datagram``, ``ICMP port unreachable`` or ``ICMP host unreachable``. For a host: ``crashed`` or ``restarted``.
+        For links: the conditions that were set, such as ``latency=0.1``; a partition is ``up=False``. For a remark
         (:meth:`netsvc.testing.Network.note`): its text.
     :param destination: the host that the packet was sent to, or "".
     :param ports: the source and destination port, such as ``49152>1314``, or the path of a UNIX socket, or "".
     :param length: payload bytes.
     :param data: the first bytes of the payload.
     :param outcome: "" if the packet was delivered normally; ``lost``, ``duplicated``, ``reordered``,
-        ``reordered and duplicated``, or ``buffer full`` if the receiver dropped it.
+        ``reordered and duplicated``, ``no host has the address``, or ``buffer full`` if the receiver dropped it.
     """
 
     time: float
@@ -74,7 +74,7 @@ class Trace:
     def __init__(self) -> None:
         self._events: deque[TraceEvent] = deque(maxlen=TRACE_MAX)
         self._recorded = 0
-        self._is_encrypted = False
+        self._encryption_seen = False
 
     @property
     def dropped(self) -> int:
@@ -91,9 +91,9 @@ class Trace:
         data: bytes = b"",
         outcome: str = "",
     ) -> None:
-        """Record one event. A remark precedes the first one that depends on OpenSSL's random numbers."""
-        if not self._is_encrypted and data.startswith(_ENCRYPTED):
-            self._is_encrypted = True
+        """Record one event. A remark precedes the first packet that begins with TLS or SSH."""
+        if not self._encryption_seen and data.startswith(_ENCRYPTED):
+            self._encryption_seen = True
             self.add(time, source, ENCRYPTION_BEGINS)
         self._recorded += 1
         self._events.append(TraceEvent(time, source, kind, destination, ports, len(data), data[:PREVIEW], outcome))

@@ -51,7 +51,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="session")
 def trust(authority: trustme.CA) -> Any:
-    """What a client trusts: the authority of the certificate."""
+    """The authority of the certificate, which a client trusts."""
     return ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(authority.cert_pem.bytes())])
 
 

@@ -422,7 +422,7 @@ class NameServer(names_server.DNSServerFactory):
 
 
 class Accounts(pb.Avatar):
-    """What a user of perspective broker has."""
+    """The methods that a user of perspective broker can call."""
 
     def perspective_add(self, *numbers: int) -> int:
         return sum(numbers)

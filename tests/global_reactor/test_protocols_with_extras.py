@@ -20,22 +20,9 @@ from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from netsvc.testing import Host, Network
+from tests.scenarios.protocols import RecordingProtocol
 
 reactor: Any = global_reactor
-
-
-class Output(Protocol):
-    """Collects what it receives until the end of its connection."""
-
-    def __init__(self) -> None:
-        self.received = b""
-        self.ended: Deferred[bytes] = Deferred()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-
-    def connectionLost(self, reason: Any = None) -> None:
-        self.ended.callback(self.received)
 
 
 def ssh_factory(key: Any) -> Any:
@@ -96,12 +83,13 @@ def test_conch_runs_a_command(network: Network, server: Host, client: Host, tmp_
         command = endpoint.newConnection(
             reactor, b"greet", b"user", b"server", 22, password=b"password", knownHosts=known, ui=ui
         )
-        return connectProtocol(command, Output())
+        return connectProtocol(command, RecordingProtocol())
 
     with server:
         reactor.listenTCP(22, ssh_factory(key))
     output = network.run(client.run(execute))
-    assert network.run(output.ended) == b"greet by user"
+    network.run(output.lost)
+    assert output.received == b"greet by user"
     assert network.now == pytest.approx(3, abs=0.1)
 
 
