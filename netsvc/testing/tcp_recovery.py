@@ -64,7 +64,7 @@ class CongestionWindow:
 
     def begin_recovery(self, in_flight: int) -> None:
         """A segment is lost, and later ones have arrived."""
-        self._threshold = max(in_flight / 2, THRESHOLD_MIN)
+        self._halve(in_flight)
         self.size = self._threshold + DUPLICATES
 
     def duplicate(self) -> None:
@@ -75,12 +75,19 @@ class CongestionWindow:
         """One of several lost segments has arrived, and was acknowledged with those behind it."""
         self.size = max(self.size - segments + 1, 1.0)
 
-    def end_recovery(self) -> None:
-        self.size = self._threshold
+    def end_recovery(self, in_flight: int) -> None:
+        """All that was sent before the recovery has arrived. What is still in flight bounds the next burst."""
+        self.size = min(self._threshold, max(in_flight, 1) + 1.0)
 
     def time_out(self, in_flight: int) -> None:
-        self._threshold = max(in_flight / 2, THRESHOLD_MIN)
+        if self.size > 1.0:  # another timeout of the same segment leaves the threshold
+            self._halve(in_flight)
         self.size = 1.0
+
+    def _halve(self, in_flight: int) -> None:
+        # After a recovery, much of what is not acknowledged has left the network: it arrived behind the next loss. Only
+        # as much as the window allows can be in the network (Linux halves the window alone).
+        self._threshold = max(min(in_flight, self.size) / 2, THRESHOLD_MIN)
 
 
 class _SentSegment:
@@ -199,7 +206,7 @@ class TcpRecovery:
             self._window.acknowledged(len(acknowledged), in_flight)
         elif next_expected >= self._recover_until:
             self._recover_until = 0
-            self._window.end_recovery()
+            self._window.end_recovery(self._next_to_send - next_expected)
         else:  # another segment is lost (RFC 6582, section 3.2)
             self._window.partly_recovered(len(acknowledged))
             self._retransmit(next_expected)
