@@ -590,6 +590,94 @@ def test_latency_and_jitter_delay_a_datagram(network: Network) -> None:
     assert 0.14 < max(delays) < 0.1501
 
 
+def test_a_crash_loses_what_is_in_the_queue_of_a_link_but_not_what_has_left_it(network: Network) -> None:
+    network.link_from("client", "server").set(bandwidth=8_000, latency=2)  # 1,000 bytes per second
+    server, client = RecordingDatagramProtocol(), RecordingDatagramProtocol()
+    network.hosts["server"].reactor.listenUDP(7, server)
+    host = network.hosts["client"]
+    host.reactor.listenUDP(0, client)
+    for number in range(10):
+        client.transport.write(b"%d" % number + b"x" * 971, ("10.0.0.1", 7))  # one second each, with its headers
+    network.advance(1.5)
+    host.crash()
+    restarted = RecordingDatagramProtocol()
+    host.restart().listenUDP(0, restarted)
+    restarted.transport.write(b"after the restart", ("10.0.0.1", 7))
+    network.settle()
+    assert [data[:1] for data in server.received] == [b"0", b"a"]
+    assert network.links().count("lost") == 9
+
+
+def test_a_host_connects_at_once_after_a_crash_with_a_full_queue(network: Network) -> None:
+    network.links().set(bandwidth=10_000)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    client.transport.write(bytes(100_000))  # 80 s
+    network.advance(10)
+    network.hosts["client"].crash()
+    network.hosts["client"].restart()
+    received = len(server.received)
+    begin = network.now
+    network.run(connect(network, RecordingProtocol()))
+    assert network.now - begin < 1
+    network.advance(200)
+    assert len(server.received) == received
+
+
+def fill_queue_of_server(network: Network) -> None:
+    """Send a datagram from the server to the client that takes a minute."""
+    network.link_from("server", "client").set(bandwidth=8_000)
+    sender = RecordingDatagramProtocol()
+    network.hosts["server"].reactor.listenUDP(7, sender)
+    sender.transport.write(bytes(60_000), ("10.0.0.2", 7))
+
+
+def test_a_client_tries_again_if_the_answer_to_its_attempt_was_in_the_queue_of_a_crashed_host(
+    network: Network,
+) -> None:
+    fill_queue_of_server(network)
+    listen(network, RecordingProtocol())
+    client = RecordingProtocol()
+    connect(network, client, timeout=100)
+    network.advance(1)
+    network.hosts["server"].crash()
+    network.hosts["server"].restart()
+    listen(network, RecordingProtocol())
+    network.advance(100)
+    assert client.events == ["connected"]
+
+
+def test_a_restarted_host_resets_old_connections_although_its_queue_was_lost(network: Network) -> None:
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    fill_queue_of_server(network)
+    network.hosts["server"].crash()
+    network.hosts["server"].restart()
+    client.transport.write(b"hello")
+    network.advance(1)
+    assert client.events == ["connected", "lost: ConnectionLost"]
+
+
+@pytest.mark.parametrize(
+    ("bandwidths", "wait"), [([8_000, float("inf"), 8_000], 0), ([8_000, 80_000], 6), ([80_000, 8_000], 60)]
+)
+def test_a_new_packet_waits_for_the_queue_at_the_bandwidth_of_now(
+    network: Network, bandwidths: list[float], wait: float
+) -> None:
+    link = network.link_from("client", "server")
+    client, server = RecordingDatagramProtocol(), RecordingDatagramProtocol()
+    network.hosts["server"].reactor.listenUDP(7, server)
+    network.hosts["client"].reactor.listenUDP(0, client)
+    link.set(bandwidth=bandwidths[0])
+    client.transport.write(bytes(60_000 - 28), ("10.0.0.1", 7))
+    for bandwidth in bandwidths[1:]:
+        link.set(bandwidth=bandwidth)
+    client.transport.write(b"", ("10.0.0.1", 7))
+    while b"" not in server.received:
+        network.advance(0.1)
+    assert network.now == pytest.approx(wait, abs=0.2)
+
+
 def test_bandwidth_limits_delay_packets(network: Network) -> None:
     network.link_from("client", "server").set(bandwidth=80_000)  # 10,000 bytes per second
     delays = [delay for delay, _ in arrivals(network, 3, size=972)]  # 1,000 bytes with the headers

@@ -202,7 +202,7 @@ class DatagramSocket(Socket):
         self, data: bytes, source: tuple[str, int], destination: tuple[str, int], remote: Stack, link: Link
     ) -> None:
         """Pass a datagram that this socket sent to the sockets at its destination."""
-        if not remote.up or not link.conditions.up:
+        if not remote.up or not link.carries(self.stack.events.now, self.host_crashed):
             link.counts["delivered"] -= 1
             link.counts["lost"] += 1
             return

@@ -150,6 +150,7 @@ class Link:
         self._seed = seed
         self._random: Random | None = None
         self._idle_at = 0.0  # the time at which all earlier packets have been transmitted
+        self._last_arrival_before_crash = inf  # of what had left the queue when the source crashed with a queue
         self._in_loss_burst = False
 
     @property
@@ -164,6 +165,28 @@ class Link:
         """Maximum payload bytes of a segment."""
         conditions = self.conditions
         return min(conditions.mtu, ETHERNET_MTU) - SEGMENT_HEADERS if conditions.by_packets else SEGMENT_MAX
+
+    def change(self, now: float, conditions: Conditions) -> None:
+        """Change the conditions from now on.
+
+        What is in the queue leaves it at the old bandwidth; later packets wait for it as long as at the new one.
+        """
+        if self._idle_at > now:
+            self._idle_at = now + (self._idle_at - now) * self.conditions.bandwidth / conditions.bandwidth
+        self.conditions = conditions
+
+    def clear_queue(self, now: float) -> None:
+        """The source crashes: what has not left its queue is lost."""
+        if self._idle_at > now:
+            self._idle_at = now
+            self._last_arrival_before_crash = now + self.conditions.latency + self.conditions.jitter
+
+    def carries(self, now: float, source_crashed: bool) -> bool:
+        """Whether a packet that arrives now was not lost on the way, in a partition or in a queue that was cleared.
+
+        :param source_crashed: whether the source has crashed since it sent the packet.
+        """
+        return self.conditions.up and not (source_crashed and now > self._last_arrival_before_crash)
 
     def send_segment(self, now: float, length: int) -> float | None:
         """Send a segment of a stream. Returns its arrival time, or None if it is lost."""

@@ -125,7 +125,7 @@ class Links:
         if self._all_links:  # those that exist, and those that are created when they are first used
             self._fabric.conditions = self._fabric.conditions.replace(**conditions)
         for link, new in changed:
-            link.conditions = new
+            link.change(self._network.now, new)
         if "up" in conditions:
             self._note_partition(conditions["up"])
         text = " ".join(f"{name}={_condition_text(value)}" for name, value in conditions.items())

@@ -305,11 +305,11 @@ class Pipe:
 
     def reaches_sink(self) -> bool:
         """Whether a packet that arrives now reaches the receiver's host."""
-        return self.sink.stack.up and self.link.conditions.up
+        return self.sink.stack.up and self.link.carries(self._events.now, self.source.host_crashed)
 
     def reaches_source(self) -> bool:
         """Whether a packet that arrives now reaches the sender's host."""
-        return self.source.stack.up and self.reverse_link.conditions.up
+        return self.source.stack.up and self.reverse_link.carries(self._events.now, self.sink.host_crashed)
 
     def send_acknowledgement(self) -> float | None:
         """Send an acknowledgement in a packet of its own. Returns its arrival time, or None if it is lost."""
@@ -354,7 +354,7 @@ class Pipe:
 
     def _reset_arrives(self, if_lost: Callable[[], object] | None) -> None:
         source = self.source
-        if not self.reaches_source():
+        if not source.stack.up or not self.reverse_link.conditions.up:  # the receiver's host may have sent it restarted
             if if_lost is not None:
                 if_lost()
             return

@@ -93,6 +93,12 @@ class Fabric:
             link = self._links[source, destination] = Link(f"{self.seed} {source} -> {destination}", conditions)
         return link
 
+    def clear_queues_of(self, source: str) -> None:
+        """A host crashes: what has not left the queues of its links is lost."""
+        for ends, link in self._links.items():
+            if ends[0] == source:
+                link.clear_queue(self.events.now)
+
     def links(self) -> list[Link]:
         """Return the links between two hosts that have been used or changed. The others have :attr:`conditions`."""
         return [link for (source, destination), link in self._links.items() if source != destination]
@@ -135,6 +141,7 @@ class Stack:
         """Drop every socket and send nothing, as in a power failure."""
         self.up = False
         self.boot_count += 1
+        self.fabric.clear_queues_of(self.name)
         self._bound.clear()
         self.paths.clear()
         self.sockets.clear()

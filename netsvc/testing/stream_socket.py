@@ -179,7 +179,7 @@ class StreamSocket(StreamEnd):
             listener._handshakes.remove(self)
         if not self._connecting or self.host_crashed:
             return
-        if not self._link(remote, reverse=True).conditions.up:
+        if not self._link(remote, reverse=True).carries(self.stack.events.now, listener.host_crashed):
             self._send_syn_later(remote, tries)
             return
         listener._handshakes.append(self)
