@@ -7,6 +7,7 @@ from math import sqrt
 from typing import Any
 
 import pytest
+from twisted.internet.defer import gatherResults
 
 from netsvc.testing import LinkError, Network
 from netsvc.testing.tcp_recovery import CongestionWindow, RetransmissionTimeout
@@ -93,9 +94,30 @@ def test_what_was_sent_before_a_timeout_is_sent_again_only_where_it_is_missing(n
     network.advance(0.01)
     network.link_from("client", "server").heal()
     network.run(server.has_received(40 * SEGMENT))
-    assert network.now < 1
+    assert network.now < 1.1
     network.advance(5)
     assert bytes(server.received) == b"x" * 40 * SEGMENT
+
+
+def test_what_waits_in_the_queue_of_its_host_is_not_sent_again(network: Network) -> None:
+    network.links().set(bandwidth=2_400)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    client.transport.write(bytes(100 * SEGMENT))  # 500 s
+    network.run(server.has_received(100 * SEGMENT))
+    assert len(transmissions(network)) == 101  # Twisted writes two chunks, each of which ends in a short segment
+
+
+def test_a_slow_link_does_not_collapse_when_acknowledgements_wait_behind_data(network: Network) -> None:
+    network.links().set(bandwidth=2_400)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    for protocol in (server, client):
+        protocol.transport.write(bytes(100 * SEGMENT))
+    network.run(gatherResults([protocol.has_received(100 * SEGMENT) for protocol in (server, client)]))
+    assert network.now < 2 * 500
+    # Timeouts come after 1, 3, 7, ... 255 s. Each sends only one segment again, until it is acknowledged.
+    assert len([time for time in transmissions(network) if time < 500]) < 110
 
 
 @pytest.mark.parametrize("loss", [0.05, 0.3])

@@ -141,6 +141,7 @@ class Link:
     """One direction of the path between two hosts.
 
     :param seed: the seed of its random numbers, different for each link.
+    :ivar idle_at: the time at which all earlier packets have left its queue.
     :ivar counts: the number of datagrams by outcome: ``delivered``, ``lost``, ``duplicated``, ``reordered``.
     """
 
@@ -149,7 +150,7 @@ class Link:
         self.counts: Counter[str] = Counter()
         self._seed = seed
         self._random: Random | None = None
-        self._idle_at = 0.0  # the time at which all earlier packets have been transmitted
+        self.idle_at = 0.0
         self._last_arrival_before_crash = inf  # of what had left the queue when the source crashed with a queue
         self._in_loss_burst = False
 
@@ -171,14 +172,14 @@ class Link:
 
         What is in the queue leaves it at the old bandwidth; later packets wait for it as long as at the new one.
         """
-        if self._idle_at > now:
-            self._idle_at = now + (self._idle_at - now) * self.conditions.bandwidth / conditions.bandwidth
+        if self.idle_at > now:
+            self.idle_at = now + (self.idle_at - now) * self.conditions.bandwidth / conditions.bandwidth
         self.conditions = conditions
 
     def clear_queue(self, now: float) -> None:
         """The source crashes: what has not left its queue is lost."""
-        if self._idle_at > now:
-            self._idle_at = now
+        if self.idle_at > now:
+            self.idle_at = now
             self._last_arrival_before_crash = now + self.conditions.latency + self.conditions.jitter
 
     def carries(self, now: float, source_crashed: bool) -> bool:
@@ -226,7 +227,7 @@ class Link:
         conditions = self.conditions
         transmitted = now
         if conditions.bandwidth != inf:
-            transmitted = self._idle_at = max(now, self._idle_at) + length * 8 / conditions.bandwidth
+            transmitted = self.idle_at = max(now, self.idle_at) + length * 8 / conditions.bandwidth
         if conditions.jitter:
             transmitted += conditions.jitter * self.random.random()
         return transmitted + conditions.latency

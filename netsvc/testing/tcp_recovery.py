@@ -93,12 +93,12 @@ class CongestionWindow:
 class _SentSegment:
     """A segment that is not acknowledged yet."""
 
-    __slots__ = ("data", "kind", "retransmitted", "sent_at")
+    __slots__ = ("data", "kind", "left_at", "retransmitted")
 
     def __init__(self, kind: str, data: bytes) -> None:
         self.kind = kind
         self.data = data
-        self.sent_at = 0.0
+        self.left_at = 0.0  # the time at which it leaves the queue of the link
         self.retransmitted = False
 
 
@@ -106,8 +106,11 @@ class TcpRecovery:
     """Recovers from losses as TCP does, without selective acknowledgements (NewReno).
 
     Each segment is acknowledged at once, by a packet that uses the reverse link and can be lost. A segment is
-    retransmitted after three duplicate acknowledgements, or when the retransmission timeout has passed (RFC 6298). If
-    the link has ``tcp="reno"``, a congestion window limits the segments in flight.
+    retransmitted after three duplicate acknowledgements, or when the retransmission timeout (RFC 6298) has passed since
+    it left the queue of the link: as on Linux, a packet that its own host still queues is not sent again.
+
+    If the link has ``tcp="reno"``, a congestion window limits the segments in flight. Otherwise, they are limited only
+    when segments are sent again after a timeout: each acknowledged one lets two pass.
 
     Segments are numbered. A segment keeps its bytes when it is retransmitted.
 
@@ -127,6 +130,7 @@ class TcpRecovery:
         self._next_new = 1
         self._duplicates = 0
         self._recover_until = 0  # recovery ends when this number is acknowledged; 0: there is none
+        self._timed_out_at = 0  # the number of the segment that timed out
         self._timed_out_until = 0  # no fast retransmission before this number
         self._retries = 0
         self._deadline = inf  # of the retransmission timer
@@ -145,7 +149,11 @@ class TcpRecovery:
     @property
     def _limit(self) -> float:
         """The segments that may be in flight."""
-        return self._window.size if self._path.link.conditions.tcp == "reno" else inf
+        if self._path.link.conditions.tcp == "reno":
+            return self._window.size
+        if self._first_unacknowledged < self._timed_out_until:  # perhaps nothing is lost, but waits in a queue
+            return 1 + self._first_unacknowledged - self._timed_out_at
+        return inf
 
     def send(self, kind: str, data: bytes) -> None:
         number = self._next_new
@@ -163,9 +171,8 @@ class TcpRecovery:
 
     def _transmit(self, number: int) -> None:
         segment = self._sent[number]
-        now = self._events.now
-        segment.sent_at = now
         arrival = self._path.transmit(segment.kind, segment.data)
+        segment.left_at = max(self._events.now, self._path.link.idle_at)
         if arrival is not None:
             self._events.deliver_at(arrival, self._segment_arrives, number, segment.kind, segment.data)
         if self._deadline == inf:
@@ -200,7 +207,7 @@ class TcpRecovery:
         self._duplicates = self._retries = 0
         now = self._events.now
         if not self._recover_until and not any(segment.retransmitted for segment in acknowledged):  # Karn's rule
-            self._timeout.measure(now - acknowledged[-1].sent_at)
+            self._timeout.measure(now - acknowledged[-1].left_at)
         self._path.acknowledged(now, sum(len(segment.data) for segment in acknowledged))
         if not self._recover_until:
             self._window.acknowledged(len(acknowledged), in_flight)
@@ -223,7 +230,8 @@ class TcpRecovery:
         self._path.send_unsent()
 
     def _start_timer(self) -> None:
-        self._deadline = self._events.now + self._timeout.seconds
+        left_at = self._sent[self._first_unacknowledged].left_at
+        self._deadline = max(self._events.now, left_at) + self._timeout.seconds
         if self._timer_at > self._deadline:
             self._timer_at = self._deadline
             self._events.call_at(self._deadline, self._timer_ends)
@@ -246,7 +254,7 @@ class TcpRecovery:
         self._window.time_out(self._next_to_send - self._first_unacknowledged)
         self._duplicates = self._recover_until = 0
         self._timed_out_until = self._next_new
-        self._next_to_send = self._first_unacknowledged
+        self._timed_out_at = self._next_to_send = self._first_unacknowledged
         self._deadline = inf
         self._send_more()
 
