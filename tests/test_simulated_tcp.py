@@ -161,6 +161,83 @@ def test_acknowledgements_use_the_reverse_link(network: Network) -> None:
     assert 0.9 < network.now - begin < 2.5
 
 
+# The receive window
+
+
+def fill_window(network: Network) -> tuple[RecordingProtocol, RecordingProtocol]:
+    """Let the client write more than the paused server takes. Returns the server and the client."""
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    server.transport.pauseProducing()
+    client.transport.write(bytes(3_000_000))  # the buffer has 2 MB
+    network.advance(10)
+    return server, client
+
+
+@pytest.mark.parametrize("bandwidth", [float("inf"), 1e8])
+def test_a_lost_window_update_is_recovered_by_a_probe(network: Network, bandwidth: float) -> None:
+    network.links().set(bandwidth=bandwidth)
+    server, _ = fill_window(network)
+    network.link_from("server", "client").set(loss=1)
+    server.transport.resumeProducing()
+    network.advance(1)
+    network.link_from("server", "client").set(loss=0)
+    assert len(server.received) < 3_000_000
+    network.advance(20)  # the probes come after 0.2, 0.6, 1.4, ... 12.6, 25.4 s
+    assert len(server.received) == 3_000_000
+
+
+def test_a_partition_loses_a_window_update_in_flight(network: Network) -> None:
+    network.links().set(latency=0.1)
+    server, _ = fill_window(network)
+    server.transport.resumeProducing()
+    network.advance(0.05)
+    network.link_from("server", "client").partition()
+    network.advance(0.1)
+    network.link_from("server", "client").heal()
+    network.advance(1)
+    assert len(server.received) < 3_000_000
+    network.advance(20)
+    assert len(server.received) == 3_000_000
+
+
+def test_a_window_update_waits_for_the_bandwidth_of_the_reverse_link(network: Network) -> None:
+    network.link_from("server", "client").set(bandwidth=80)  # 10 bytes per second
+    server, _ = fill_window(network)
+    network.advance(10_000)
+    network.settle()
+    server.transport.resumeProducing()
+    network.advance(3.9)  # it has 40 bytes
+    assert len(server.received) < 3_000_000
+    network.advance(0.2)
+    assert len(server.received) > 2_000_000
+
+
+def test_a_connection_whose_window_probes_have_no_answer_is_lost(network: Network) -> None:
+    server, client = fill_window(network)
+    network.link_from("server", "client").set(loss=1)
+    network.advance(2_000)
+    assert client.events == ["connected", "lost: ConnectionLost"]
+    assert server.events == ["connected"]
+
+
+def test_a_window_that_is_full_again_is_probed_soon_although_the_last_probes_were_rare(network: Network) -> None:
+    server, client = fill_window(network)
+    network.advance(1_000)  # now, a probe comes every two minutes
+    server.transport.resumeProducing()
+    network.advance(0)
+    assert len(server.received) == 3_000_000
+    server.transport.pauseProducing()
+    client.transport.write(bytes(3_000_000))
+    network.advance(0)
+    network.link_from("server", "client").set(loss=1)
+    server.transport.resumeProducing()
+    network.advance(0.1)
+    network.link_from("server", "client").set(loss=0)
+    network.advance(1)
+    assert len(server.received) == 6_000_000
+
+
 # Congestion
 
 

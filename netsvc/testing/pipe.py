@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
+from math import inf
 
 from netsvc.testing.loss_recovery import RETRIES, FixedDelayRecovery, LossRecovery, retry_delay
 from netsvc.testing.stack import Socket
@@ -57,7 +58,7 @@ class Pipe:
     """One direction of a connection.
 
     :param round_trip: the seconds that the handshake took; None if they are unknown.
-    :ivar window_full: whether the sender waits because the receive buffer was full.
+    :ivar window_full: whether the sender waits for the receiver to say that there is room in the receive buffer again.
     """
 
     def __init__(self, source: StreamEnd, sink: StreamEnd, round_trip: float | None = None) -> None:
@@ -76,9 +77,10 @@ class Pipe:
         self._acknowledgements: deque[tuple[float, int]] = deque()  # time at which the sender gets it, and its bytes
         self._sender_waits = False  # for space in the send buffer
         self._last_arrival = 0.0
+        self._window_announced = False  # whether the receiver has told the sender that the window is open again
         self._probes = 0  # since the window became full
         self._unanswered_probes = 0
-        self._probe_scheduled = False
+        self._next_probe_at = inf
         self._finished = False  # whether the sender has ended the stream
         self._fin_unsent = False
         self._closes = False  # whether the sender does not read any more either
@@ -141,16 +143,27 @@ class Pipe:
 
     def update_window(self) -> None:
         """The receiver has read. If half of its buffer is free, tell the sender."""
-        if not self.window_full or 2 * self.sink.unread > self.sink.receive_limit or self._stopped:
-            return
-        if self.reverse_link.conditions.up:  # otherwise, a probe of the sender gets the update later
-            self.window_full = False
-            self._events.deliver_at(
-                self._events.now + self.reverse_link.conditions.latency, self._window_update_arrives
-            )
+        if self.window_full and not self._window_announced and self._has_room and not self._stopped:
+            self._window_announced = True  # if the packet is lost, a probe of the sender gets the answer
+            self._send_window()
 
-    def _window_update_arrives(self) -> None:
-        if not self.is_stopped():
+    @property
+    def _has_room(self) -> bool:
+        """Whether half of the receive buffer is free. The receiver announces no less (RFC 9293, section 3.8.6.2.2)."""
+        return 2 * self.sink.unread <= self.sink.receive_limit
+
+    def _send_window(self) -> None:
+        """Tell the sender whether it may send again."""
+        arrival = self.send_acknowledgement()
+        if arrival is not None:
+            self._events.deliver_at(arrival, self._window_arrives, self._has_room)
+
+    def _window_arrives(self, has_room: bool) -> None:
+        if self.is_stopped() or not self.reaches_source():
+            return
+        self._unanswered_probes = 0
+        if has_room:
+            self.window_full = False
             self.send_unsent()
 
     def send_unsent(self) -> None:
@@ -159,9 +172,11 @@ class Pipe:
         while unsent and recovery.may_send():
             window = self.sink.receive_limit - self.sink.unread - recovery.in_flight
             if window <= 0:
-                self.window_full = True
-                self._probes = self._unanswered_probes = 0
-                self._schedule_probe()
+                self._window_announced = False
+                if not self.window_full:
+                    self.window_full = True
+                    self._probes = self._unanswered_probes = 0
+                    self._schedule_probe()
                 return
             size = min(window, self.link.segment_max)
             recovery.send("data", self._take(size))
@@ -264,14 +279,16 @@ class Pipe:
     # Probes
 
     def _schedule_probe(self) -> None:
-        if not self._probe_scheduled:
-            self._probe_scheduled = True
-            events = self._events
-            events.call_at(events.now + retry_delay(self._probes), self._probe_window)
+        probe_at = self._events.now + retry_delay(self._probes)
+        if probe_at < self._next_probe_at:
+            self._next_probe_at = probe_at
+            self._events.call_at(probe_at, self._probe_window)
 
     def _probe_window(self) -> None:
         """The window is still full: ask the receiver for it (RFC 9293, section 3.8.6.1)."""
-        self._probe_scheduled = False
+        if self._events.now < self._next_probe_at:  # an earlier probe took its place
+            return
+        self._next_probe_at = inf
         if not self.window_full or self.is_stopped():
             return
         if self._unanswered_probes == RETRIES:
@@ -280,11 +297,7 @@ class Pipe:
         self._probes = min(self._probes + 1, RETRIES)
         self._unanswered_probes += 1
         self._schedule_probe()
-        self.probe(self._window_probe_arrives)
-
-    def _window_probe_arrives(self) -> None:
-        self._unanswered_probes = 0
-        self.update_window()
+        self.probe(self._send_window)
 
     def probe(self, answered: Callable[[], object]) -> None:
         """Ask the receiver whether it still has the connection. Call ``answered`` when the question reaches it."""
@@ -293,7 +306,7 @@ class Pipe:
             self._events.call_at(arrival, self._probe_arrives, answered)
 
     def _probe_arrives(self, answered: Callable[[], object]) -> None:
-        if not self.reaches_sink() or not self.reverse_link.conditions.up:
+        if not self.reaches_sink():
             return
         if self.sink.has_no_connection:
             self.answer_reset()
