@@ -445,6 +445,25 @@ def test_the_error_of_run_has_failures_crashes_and_partitions(network: Network) 
     assert len(error_of_run(network, Deferred())) == 2
 
 
+def test_the_error_of_run_has_the_links_that_are_still_in_a_partition(network: Network) -> None:
+    network.host("third")
+
+    def partitions() -> list[str]:
+        lines = [line for line in error_of_run(network, Deferred()) if "partition" in line]
+        return lines[0].removeprefix("- in a partition: ").split(", ") if lines else []
+
+    network.links().partition()
+    assert partitions() == ["all links"]
+    network.link("server", "client").heal()
+    assert partitions() == ["server <-> third", "client <-> third"]
+    network.link_from("third", "server").heal()
+    assert partitions() == ["server -> third", "client <-> third"]
+    network.links().heal()
+    assert partitions() == []
+    network.link_from("client", "server").partition()
+    assert partitions() == ["client -> server"]
+
+
 def test_the_error_of_a_timeout_has_the_next_calls_of_the_hosts(network: Network) -> None:
     for seconds in (100, 400, 300, 500, 200):
         network.hosts["client"].reactor.callLater(seconds, print)

@@ -126,8 +126,6 @@ class Links:
             self._fabric.conditions = self._fabric.conditions.replace(**conditions)
         for link, new in changed:
             link.change(self._network.now, new)
-        if "up" in conditions:
-            self._note_partition(conditions["up"])
         text = " ".join(f"{name}={_condition_text(value)}" for name, value in conditions.items())
         self._network.note(self._name(), text)
 
@@ -147,15 +145,6 @@ class Links:
         if outcome not in COUNTED:
             raise NetworkError(f"no outcome is called {outcome!r}; links count {', '.join(COUNTED)}")
         return sum(link.counts[outcome] for link in self._links())
-
-    def _note_partition(self, ended: bool) -> None:
-        partitions = self._network._partitions
-        if not ended:
-            partitions[self._name()] = None
-        elif self._all_links:
-            partitions.clear()
-        else:
-            partitions.pop(self._name(), None)
 
     def _links(self) -> list[Link]:
         return self._fabric.links() if self._all_links else [self._fabric.link(*pair) for pair in self._ends]
@@ -190,7 +179,6 @@ class Network:
         self.hosts: dict[str, Host] = {}
         self._last_number = 0  # of the addresses that hosts have by default
         self._names: dict[str, tuple[Sequence[str], float]] = {"localhost": (("127.0.0.1", "::1"), 0.0)}
-        self._partitions: dict[str, None] = {}  # the names of links whose partition has not ended
         self._threads = threading.enumerate()  # those that are not the network's
         run_in_virtual_time(self.run)
 
@@ -323,7 +311,7 @@ class Network:
         return known_facts(
             deferred,
             down=[host.name for host in self.hosts.values() if not host.up],
-            partitions=self._partitions,
+            partitions=self._fabric.partitions(),
             calls=[f"{call_text(call)} on {host.name}" for call, host in calls],
             logged=logged.failures,
             threads=[thread.name for thread in threading.enumerate() if thread not in self._threads],

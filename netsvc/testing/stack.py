@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import combinations
 from typing import Any
 
 from netsvc.errors import NetsvcError
@@ -92,6 +93,23 @@ class Fabric:
             conditions = Conditions() if source == destination else self.conditions
             link = self._links[source, destination] = Link(f"{self.seed} {source} -> {destination}", conditions)
         return link
+
+    def partitions(self) -> list[str]:
+        """Return the names of the links that are in a partition."""
+        if self.conditions.up and all(link.conditions.up for link in self.links()):
+            return []
+        pairs = [(pair, self._is_up(*pair), self._is_up(*reversed(pair))) for pair in combinations(self.stacks, 2)]
+        if not self.conditions.up and not any(there or back for _, there, back in pairs):
+            return ["all links"]
+        return [
+            f"{one} <-> {other}" if there == back else f"{other} -> {one}" if there else f"{one} -> {other}"
+            for (one, other), there, back in pairs
+            if not (there and back)
+        ]
+
+    def _is_up(self, source: str, destination: str) -> bool:
+        link = self._links.get((source, destination))
+        return (self.conditions if link is None else link.conditions).up
 
     def clear_queues_of(self, source: str) -> None:
         """A host crashes: what has not left the queues of its links is lost."""
