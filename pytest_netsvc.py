@@ -193,7 +193,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     network = _network_of(item)
     if report.failed and network is not None and not item.stash.get(_REPORTED, False):
         item.stash[_REPORTED] = True
-        test = re.sub(r"\[seed\d+(again)?]|-seed\d+(again)?(?=])|(?<=\[)seed\d+(again)?-", "", item.nodeid)
+        test = re.sub(r"\[seed\d+(again)?]|-seed\d+(again)?(?=[]-])|(?<=\[)seed\d+(again)?-", "", item.nodeid)
         trace = str(network.trace).splitlines()
         omitted = [f"... {len(trace) - TRACE_LINES:,} earlier events"] if len(trace) > TRACE_LINES else []
         lines = [

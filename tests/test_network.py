@@ -1167,6 +1167,30 @@ def test_a_multicast_datagram_reaches_the_members_of_its_group(network: Network)
     assert other.received == []
 
 
+def test_a_datagram_to_several_hosts_is_sent_from_the_given_address(network: Network) -> None:
+    sender, receiver = RecordingDatagramProtocol(), RecordingDatagramProtocol()
+    port: Any = network.host("many", "192.0.2.1", "192.0.2.2").reactor.listenUDP(0, sender)
+    sender.transport.setBroadcastAllowed(True)
+    network.hosts["server"].reactor.listenMulticast(7, receiver)
+    network.run(receiver.transport.joinGroup("224.0.0.251"))
+    for destination in ("224.0.0.251", "255.255.255.255"):
+        port.socket.send_from("192.0.2.2", b"hello", (destination, 7))
+    network.settle()
+    assert [host for host, _ in receiver.sources] == ["192.0.2.2", "192.0.2.2"]
+
+
+def test_connecting_a_port_sets_the_source_address_of_all_its_datagrams(network: Network) -> None:
+    sender, receiver = RecordingDatagramProtocol(), RecordingDatagramProtocol()
+    client = network.hosts["client"].reactor
+    port: Any = client.listenUDP(0, sender)
+    client.listenUDP(7, receiver)
+    port.socket.sendto(b"before", ("127.0.0.1", 7))
+    port.socket.connect(("10.0.0.1", 7))
+    port.socket.sendto(b"after", ("127.0.0.1", 7))
+    network.settle()
+    assert [host for host, _ in receiver.sources] == ["127.0.0.1", "10.0.0.2"]
+
+
 def test_a_full_receive_buffer_drops_datagrams(network: Network) -> None:
     server, client = RecordingDatagramProtocol(), RecordingDatagramProtocol()
     network.hosts["server"].reactor.listenUDP(7, server)

@@ -71,15 +71,18 @@ def test_a_failed_test_reports_its_seed_and_the_command_to_repeat_it(tmp_path: P
     test = """
 import pytest
 
-@pytest.mark.parametrize("case", ["a"])
-def test_it(network, case):
+def pytest_generate_tests(metafunc):  # its parameter is before the seed in the name, and the other one behind it
+    metafunc.parametrize("first", ["a"])
+
+@pytest.mark.parametrize("second", ["b"])
+def test_it(network, first, second):
     host = network.host("alone")
     host.crash()
     assert network.seed == 0
 """
     output = run(tmp_path, test, *options)
     [seed, name] = re.findall(r"seed (\d+); run it again with: pytest '(.*)'", output)[0]
-    assert name == "test_it.py::test_it[a]"
+    assert name == "test_it.py::test_it[a-b]"
     assert "alone  crashed" in output
     assert f"seed {seed};" in run(tmp_path, test, name, "--netsvc-seed", seed)
     assert "1 passed" in run(tmp_path, test, name, "--netsvc-seed", "0")
@@ -325,6 +328,10 @@ class InTest(TestCase):
         await deferLater(reactor, 0.001)
         await threads.deferToThread(int)
 
+    def test_many_networks(self):  # the waits of all of them, one in another, would be too deep
+        networks = [Network() for _ in range(2_000)]
+        return deferLater(networks[-1].host("host").reactor, 1_000, lambda: None)
+
     async def test_that_waits_for_ever(self):
         Network()
         await Deferred()
@@ -335,6 +342,6 @@ class InTest(TestCase):
 """
     )
     output = run_trial(tmp_path)
-    assert "FAILED (failures=1, errors=2, successes=3)" in output
+    assert "FAILED (failures=1, errors=2, successes=4)" in output
     assert "as expected" in output
     assert re.search(r"no event is scheduled any more at 0 s.*\n- it waits for: .*test_that_waits_for_ever", output)

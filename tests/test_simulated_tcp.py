@@ -361,6 +361,21 @@ def test_data_complete_a_handshake_of_which_the_last_packet_was_lost(network: Ne
     assert len(transmissions(network, "SYN-ACK", "server")) == 1
 
 
+def test_a_segment_behind_a_lost_one_completes_a_handshake(network: Network) -> None:
+    network.links().set(bandwidth=1e8)
+    server, client = connect_without_last_packet(network, lost_until=0.25)
+    network.advance(0.22)
+    client.transport.write(b"lost")
+    network.advance(0.04)
+    client.transport.write(b"early")
+    network.advance(0.11)
+    assert server.events == ["connected"]
+    assert server.received == b""
+    network.advance(2)
+    assert server.received == b"lostearly"
+    assert len(transmissions(network, "SYN-ACK", "server")) == 1
+
+
 def test_a_server_forgets_a_handshake_without_an_answer_and_resets_what_comes_later(network: Network) -> None:
     server, client = connect_without_last_packet(network, lost_until=100)
     network.advance(200)

@@ -55,6 +55,7 @@ class DatagramSocket(Socket):
         host = self.destination(address[0])
         self.stack.route(host)  # it raises an error if this host cannot reach addresses of this IP version
         self.bind_for(host)
+        self._routes.clear()  # the source address may be another one now
         self.peer = (host, address[1])
 
     def send(self, data: bytes) -> int:
@@ -135,9 +136,9 @@ class DatagramSocket(Socket):
         elif host == BROADCAST:
             if not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
                 raise os_error(errno.EACCES)
-            self._send_to_each_host(data, host, port)
+            self._send_to_each_host(data, host, port, local)
         elif is_multicast(host):
-            self._send_to_each_host(data, host, port)
+            self._send_to_each_host(data, host, port, local)
         else:
             route = self._find_route(host)
             if route is not None:
@@ -161,7 +162,7 @@ class DatagramSocket(Socket):
         route = self._routes[host] = (remote, self.stack.fabric.link(self.stack.name, remote.name), source)
         return route
 
-    def _send_to_each_host(self, data: bytes, host: str, port: int) -> None:
+    def _send_to_each_host(self, data: bytes, host: str, port: int, local: str | None) -> None:
         """Send a broadcast or multicast datagram to each host that has a matching socket."""
         source = self.local_address[0]
         if source in WILDCARD.values():
@@ -172,7 +173,7 @@ class DatagramSocket(Socket):
                 continue
             if remote.sockets_for(self.type, host, port):
                 link = self.stack.fabric.link(self.stack.name, remote.name)
-                self._send_on((remote, link, source), data, (host, port))
+                self._send_on((remote, link, source), data, (host, port), local)
 
     def _send_on(
         self, route: tuple[Stack, Link, str], data: bytes, destination: tuple[str, int], local: str | None = None

@@ -46,6 +46,8 @@ class SegmentPath(Protocol):
 
     def is_refused(self, kind: str) -> bool: ...
 
+    def complete_handshake(self) -> None: ...
+
     def deliver(self, kind: str, data: bytes) -> None: ...
 
     def answer_reset(self, if_lost: Callable[[], object] | None = None) -> None: ...
@@ -141,6 +143,7 @@ class FixedDelayRecovery:
         elif path.is_refused(kind):
             path.answer_reset(if_lost=lambda: self._retransmit_later(segment))
         else:
+            path.complete_handshake()
             if number == self._next_expected:
                 self._next_expected += 1
                 path.deliver(kind, data)

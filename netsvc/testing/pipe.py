@@ -245,9 +245,10 @@ class Pipe:
         elif self.is_refused("ACK"):
             self.answer_reset()
         else:
-            self._complete_handshake()
+            self.complete_handshake()
 
-    def _complete_handshake(self) -> None:
+    def complete_handshake(self) -> None:
+        """The acknowledgement of the SYN-ACK has arrived. Every later packet of the client has it too."""
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.add_to_backlog(self.sink)
@@ -339,8 +340,6 @@ class Pipe:
 
     def deliver(self, kind: str, data: bytes) -> None:
         """Pass the next segment to the receiver."""
-        if self._listener is not None:
-            self._complete_handshake()
         sink = self.sink
         if sink.has_no_connection:
             return

@@ -267,6 +267,7 @@ class TcpRecovery:
         if path.is_refused(kind):
             path.answer_reset()
             return
+        path.complete_handshake()
         if number >= self._next_expected:
             self._early[number] = (kind, data)
             for early_kind, early_data in self._take_in_order():

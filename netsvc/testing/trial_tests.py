@@ -21,12 +21,13 @@ _log = Logger()
 
 
 def run_in_virtual_time(run: Callable[[Deferred[Any]], object]) -> None:
-    """Let the test of trial that creates a network wait in virtual time. Elsewhere, do nothing.
+    """Let the test of trial that creates a network wait in its virtual time. Elsewhere, do nothing.
 
     :param run: runs the network until a Deferred has a result.
     """
     case = _test_that_runs()
     if case is not None:
+        vars(case).pop("_wait", None)  # that of an earlier network
         case._wait = partial(_wait, run, case._wait)
 
 
