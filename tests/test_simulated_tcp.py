@@ -85,6 +85,36 @@ def test_a_lost_last_segment_waits_for_the_timeout_that_was_measured(network: Ne
     assert second - first == pytest.approx(3, abs=0.01)
 
 
+def test_two_duplicates_let_new_segments_pass_so_that_a_loss_is_found_without_a_timeout(network: Network) -> None:
+    """Limited transmit (RFC 3042)."""
+    network.links().set(latency=0.05, tcp="reno")
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    begin = network.now
+    network.link_from("client", "server").set(loss=1)
+    client.transport.write(bytes(8 * SEGMENT))
+    network.advance(0)
+    network.link_from("client", "server").set(loss=0)
+    client.transport.write(bytes(4 * SEGMENT))  # two of them are in the first window
+    network.run(server.has_received(12 * SEGMENT))
+    assert [round(time - begin, 1) for time in transmissions(network)[:13]] == [0] * 10 + [0.1] * 2 + [0.2]
+
+
+def test_the_time_of_a_segment_that_was_sent_again_is_not_measured(network: Network) -> None:
+    """Karn's rule: an acknowledgement may be that of the first transmission."""
+    network.links().set(bandwidth=1e8, latency=0.05)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    network.links().set(latency=0.8)
+    client.transport.write(b"x")
+    network.advance(20)
+    assert len(transmissions(network)) == 3  # again after 0.3 and 0.9 s; the timeout is 1.2 s now
+    network.links().set(latency=0.55)  # with the 0.7 s from the last transmission, the timeout would be 0.925 s
+    client.transport.write(b"y")
+    network.advance(20)
+    assert len(transmissions(network)) == 4
+
+
 def test_what_was_sent_before_a_timeout_is_sent_again_only_where_it_is_missing(network: Network) -> None:
     network.links().set(bandwidth=1e8, latency=0.05)
     server, client = RecordingProtocol(), RecordingProtocol()
@@ -318,6 +348,22 @@ def test_the_throughput_of_reno_follows_the_loss_as_mathis_says(seed: int) -> No
     assert expected / 1.5 < (size - start) / (network.now - begin) < expected * 1.5
 
 
+def test_each_duplicate_lets_a_segment_pass_during_a_recovery(network: Network) -> None:
+    network.links().set(latency=0.05, tcp="reno")
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    begin = network.now
+    network.link_from("client", "server").set(loss=1)
+    client.transport.write(bytes(SEGMENT))
+    network.advance(0)
+    network.link_from("client", "server").set(loss=0)
+    client.transport.write(bytes(30 * SEGMENT))
+    network.run(server.has_received(31 * SEGMENT))
+    # Nine duplicates: two segments by limited transmit, the lost one, and two when the window, five segments and one
+    # for each duplicate, is larger than the twelve in flight.
+    assert sum(time - begin < 0.15 for time in transmissions(network)) == 10 + 2 + 1 + 2
+
+
 def test_an_unknown_kind_of_tcp_is_an_error(network: Network) -> None:
     with pytest.raises(LinkError, match='tcp must be "simple" or "reno"'):
         network.links().set(tcp="cubic")  # type: ignore[arg-type]
@@ -376,6 +422,17 @@ def test_a_segment_behind_a_lost_one_completes_a_handshake(network: Network) -> 
     assert len(transmissions(network, "SYN-ACK", "server")) == 1
 
 
+def test_a_syn_ack_that_is_lost_in_flight_is_sent_again(network: Network) -> None:
+    server, _ = connect_without_last_packet(network, lost_until=0.25)
+    network.advance(1.25)
+    assert len(transmissions(network, "SYN-ACK", "server")) == 2
+    network.links().partition()
+    network.advance(0.1)
+    network.links().heal()
+    network.advance(3)
+    assert server.events == ["connected"]
+
+
 def test_a_server_forgets_a_handshake_without_an_answer_and_resets_what_comes_later(network: Network) -> None:
     server, client = connect_without_last_packet(network, lost_until=100)
     network.advance(200)
@@ -417,6 +474,60 @@ def test_keepalive_leaves_a_connection_whose_peer_answers(network: Network) -> N
     network.advance(30)
     assert client.events == ["connected", "lost: ConnectionLost"]
     assert server.events == ["connected"]  # it has no keepalive
+
+
+def connect_with_keepalive(network: Network) -> tuple[RecordingProtocol, RecordingProtocol]:
+    """Connect. The client asks after 10 s of silence, three times, once a second. Returns the server and the client."""
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    client.transport.setTcpKeepAlive(1)
+    for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 3)):
+        client.transport.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+    return server, client
+
+
+def assert_lost_at(network: Network, client: RecordingProtocol, time: float) -> None:
+    network.advance(time - 0.1 - network.now)
+    assert client.events == ["connected"]
+    network.advance(0.2)
+    assert client.events == ["connected", "lost: ConnectionLost"]
+
+
+def test_an_answer_to_keepalive_begins_the_idle_time_anew(network: Network) -> None:
+    _, client = connect_with_keepalive(network)
+    network.advance(15)
+    network.links().partition()
+    assert_lost_at(network, client, 20 + 3)
+
+
+@pytest.mark.parametrize("writer", ["server", "client"])
+def test_data_and_their_acknowledgement_begin_the_idle_time_anew(network: Network, writer: str) -> None:
+    ends = dict(zip(("server", "client"), connect_with_keepalive(network), strict=True))
+    network.advance(9)
+    ends[writer].transport.write(b"hello")
+    network.advance(0.5)
+    network.links().partition()
+    assert_lost_at(network, ends["client"], 19 + 3)
+
+
+def test_data_make_earlier_probes_without_an_answer_void(network: Network) -> None:
+    server, client = connect_with_keepalive(network)
+    network.advance(9)
+    network.links().partition()
+    network.advance(3.5)  # three probes are lost
+    network.links().heal()
+    server.transport.write(b"hello")
+    network.advance(1)
+    network.links().partition()
+    assert_lost_at(network, client, 12.5 + 10 + 3)
+
+
+def test_keepalive_leaves_data_in_flight_to_their_retransmission(network: Network) -> None:
+    _, client = connect_with_keepalive(network)
+    network.links().partition()
+    client.transport.write(b"hello")
+    network.advance(100)
+    assert client.events == ["connected"]
 
 
 def test_keepalive_finds_a_dead_peer_after_data_were_acknowledged(network: Network) -> None:

@@ -138,12 +138,11 @@ class TcpRecovery:
         # The receiver
         self._next_expected = 1
         self._early: dict[int, tuple[str, bytes]] = {}  # arrived before a segment with a lower number
-        self._last_acknowledgement_at = 0.0
 
     def may_send(self) -> bool:
         if self._next_to_send != self._next_new:  # the segments before go first
             return False
-        limited_transmit = min(self._duplicates, 2)  # RFC 3042
+        limited_transmit = 0 if self._recover_until else min(self._duplicates, 2)  # RFC 3042
         return self._next_new - self._first_unacknowledged < self._limit + limited_transmit
 
     @property
@@ -275,8 +274,7 @@ class TcpRecovery:
                 path.deliver(early_kind, early_data)
         arrival = path.send_acknowledgement()
         if arrival is not None:
-            self._last_acknowledgement_at = max(arrival, self._last_acknowledgement_at)
-            self._events.deliver_at(self._last_acknowledgement_at, self._acknowledgement_arrives, self._next_expected)
+            self._events.deliver_at(arrival, self._acknowledgement_arrives, self._next_expected)
 
     def _take_in_order(self) -> Iterator[tuple[str, bytes]]:
         """Remove and yield the segments that have arrived without a gap."""
