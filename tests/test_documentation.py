@@ -450,6 +450,14 @@ def test_the_page_of_the_metrics_has_every_cause() -> None:
     assert rows == {cause.label for cause in netsvc.Cause}
 
 
+def test_each_difference_of_the_simulated_network_to_linux_names_a_test() -> None:
+    page = (PROJECT / "docs" / "reference" / "testing.md").read_text()
+    table = page[page.index("| subject | here | Linux |") :].partition("\n\n")[0]
+    named = [re.fullmatch(r".* \| `(test_\w+)` \|", row) for row in table.splitlines()[2:]]
+    tests = "".join(path.read_text() for path in (PROJECT / "tests").rglob("test_*.py"))
+    assert [name for name in named if name is None or f"\ndef {name[1]}(" not in tests] == []
+
+
 def test_contributing_lists_every_session_of_nox() -> None:
     page = (PROJECT / "CONTRIBUTING.md").read_text()
     noxfile = ast.parse((PROJECT / "noxfile.py").read_text())

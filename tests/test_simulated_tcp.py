@@ -369,6 +369,32 @@ def test_an_unknown_kind_of_tcp_is_an_error(network: Network) -> None:
         network.links().set(tcp="cubic")  # type: ignore[arg-type]
 
 
+# Other differences to Linux, which docs/reference/testing.md lists
+
+
+def test_each_small_write_is_a_segment(network: Network) -> None:
+    network.links().set(latency=0.05)
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    for _ in range(3):  # Linux would send the second and the third together, when the first is acknowledged
+        client.transport.write(b"x")
+        network.advance(0.01)
+    assert len(transmissions(network)) == 3
+
+
+def test_each_of_several_losses_in_a_window_takes_a_round_trip(network: Network) -> None:
+    network.links().set(latency=0.05, tcp="reno")
+    server, client = RecordingProtocol(), RecordingProtocol()
+    connect_pair(network, server, client)
+    begin = network.now
+    for loss in (1, 0, 1, 0, 1, 0, 0, 0, 0, 0):
+        network.link_from("client", "server").set(loss=loss)
+        client.transport.write(bytes(SEGMENT))
+        network.advance(0)
+    network.run(server.has_received(10 * SEGMENT))
+    assert [round(time - begin, 1) for time in transmissions(network)[10:]] == [0.1, 0.2, 0.3]
+
+
 # The handshake
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import chain
+from typing import Any
+
 import pytest
 from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Factory
 
+from netsvc.net.shared_ports import SharedPorts
 from tests.scenarios.environments import Environment
 from tests.scenarios.protocols import HalfCloseProtocol, RecordingProtocol, Writer, connect_pair
 
@@ -296,5 +302,62 @@ def test_a_connection_attempt_can_be_cancelled(environment: Environment) -> None
         attempt.cancel()
         with pytest.raises(error.ConnectingCancelledError):
             await attempt
+
+    environment.run(scenario())
+
+
+def test_the_port_of_a_client_that_closed_first_can_be_bound_again_at_once_only_on_a_simulated_host(
+    environment: Environment,
+) -> None:
+    """A real kernel keeps it for 60 s, in the state TIME_WAIT. The simulated network has no such state."""
+
+    async def scenario() -> None:
+        server, client = RecordingProtocol(), RecordingProtocol()
+        factory: Factory[Any] = Factory.forProtocol(lambda: server)
+        port = environment.close_at_end(environment.server.listenTCP(0, factory, interface=environment.address))
+        endpoint = TCP4ClientEndpoint(
+            environment.client, environment.address, port, bindAddress=("", environment.free_port())
+        )
+        await connectProtocol(endpoint, client)
+        client.transport.loseConnection()
+        await server.lost
+        await client.lost
+        server = RecordingProtocol()
+        if environment.kind == "simulated":
+            again = await connectProtocol(endpoint, RecordingProtocol())
+            again.transport.loseConnection()
+            await server.lost
+            await again.lost
+        else:
+            with pytest.raises(error.ConnectBindError):
+                await connectProtocol(endpoint, RecordingProtocol())
+
+    environment.run(scenario())
+
+
+def test_ports_that_share_a_number_divide_the_connections(environment: Environment) -> None:
+    """A real kernel selects the port by a hash, and a simulated host by the client's port: another division each."""
+
+    async def scenario() -> None:
+        ports = SharedPorts(environment.server)
+        divided: list[list[RecordingProtocol]] = [[], []]
+        number = 0
+        for accepted in divided:
+            factory: Factory[Any] = Factory.forProtocol(partial(recorded, accepted))
+            number = environment.close_at_end(ports.listenTCP(number, factory, interface=environment.address))
+        for _ in range(20):  # the chance that one port gets all of them is 1 in 500,000
+            client = RecordingProtocol()
+            await connectProtocol(TCP4ClientEndpoint(environment.client, environment.address, number), client)
+            client.transport.loseConnection()
+            await client.lost
+        while sum(map(len, divided)) < 20:
+            await environment.wait_briefly()
+        for server in chain(*divided):
+            await server.lost
+        assert all(divided)
+
+    def recorded(accepted: list[RecordingProtocol]) -> RecordingProtocol:
+        accepted.append(RecordingProtocol())
+        return accepted[-1]
 
     environment.run(scenario())
