@@ -22,7 +22,7 @@ import trustme
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock, deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -656,6 +656,31 @@ def test_datagrams_stay_in_order_and_end_with_the_port_if_a_protocol_lets_the_re
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         run(scenario())
+
+
+def test_what_is_written_to_a_child_process_leaves_in_the_same_iteration(reactor: LoopReactor, run: Run) -> None:
+    class Cat(ProcessProtocol):
+        def __init__(self) -> None:
+            self.received: Deferred[bytes] = Deferred()
+            self.ended: Deferred[None] = Deferred()
+
+        def outReceived(self, data: bytes) -> None:
+            self.received.callback(data)
+
+        def processEnded(self, reason: Any) -> None:
+            self.ended.callback(None)
+
+    async def scenario() -> None:
+        cat = Cat()
+        process = reactor.spawnProcess(cat, "/bin/cat", ["cat"])
+        process.write(b"x")
+        reactor.flush_all()
+        assert not reactor.getWriters()
+        assert await cat.received == b"x"
+        process.closeStdin()
+        await cat.ended
+
+    run(scenario())
 
 
 @on_uvloop

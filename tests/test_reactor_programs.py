@@ -270,6 +270,123 @@ def test_many_processes_that_end_at_once_are_all_noticed(start: Start) -> None:
     assert output_of(started) == ["40 0"]
 
 
+@pytest.mark.parametrize("written", [0, 1, 1_000_000])
+def test_a_child_process_that_closes_its_input_is_noticed_once(start: Start, written: int) -> None:
+    started = start(f"""
+        from twisted.internet import protocol
+
+        class Child(protocol.ProcessProtocol):
+            def connectionMade(self):
+                if {written}:  # an empty write ends the watch for the end of the input
+                    self.transport.write(b"x" * {written})
+
+            def outReceived(self, data):
+                self.transport.write(b"x")
+
+            def childConnectionLost(self, descriptor):
+                if descriptor == 0:
+                    say("input")
+                    self.transport.write(b"x")
+                super().childConnectionLost(descriptor)
+
+            def processEnded(self, reason):
+                say("ended", reason.value.exitCode)
+                reactor.stop()
+
+        script = "sleep 0.1; exec <&-; echo closed; sleep 0.1; exit 3"
+        reactor.callWhenRunning(reactor.spawnProcess, Child(), "/bin/sh", ["sh", "-c", script], env=None)
+        reactor.run()
+    """)
+    assert output_of(started) == ["input", "ended 3"]
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_what_is_written_to_a_child_process_comes_before_the_end_of_its_input(start: Start, size: int) -> None:
+    started = start(f"""
+        from twisted.internet import protocol
+
+        class Child(protocol.ProcessProtocol):
+            received = 0
+
+            def connectionMade(self):
+                self.transport.write(b"x" * {size})
+                reactor.callLater(0.01, self.finish)
+
+            def finish(self):
+                self.transport.write(b"x" * {size})
+                self.transport.closeStdin()
+
+            def outReceived(self, data):
+                self.received += len(data)
+
+            def processEnded(self, reason):
+                say(self.received)
+                reactor.stop()
+
+        reactor.callWhenRunning(reactor.spawnProcess, Child(), "/bin/cat", ["cat"])
+        reactor.run()
+    """)
+    assert output_of(started) == [str(2 * size)]
+
+
+#: Opens a file as the standard output of a protocol.
+WRITER_TO_A_FILE = """
+import os
+from twisted.internet import protocol, stdio
+
+
+class Writer(protocol.Protocol):
+    def connectionMade(self):
+        for _ in range(10):
+            self.transport.write(b"x" * 100_000)
+        self.transport.loseConnection()
+
+
+def begin():
+    file = os.open("written", os.O_WRONLY | os.O_CREAT)
+    stdio.StandardIO(Writer(), stdin=os.pipe()[0], stdout=file, reactor=reactor)
+
+
+reactor.callWhenRunning(begin)
+"""
+
+
+def test_what_is_written_to_standard_output_is_complete_if_it_is_a_file(start: Start) -> None:
+    started = start(
+        """
+        def lost(self, reason):
+            say(reason.type.__name__, os.stat("written").st_size)
+            reactor.stop()
+
+        Writer.connectionLost = lost
+        reactor.run()
+    """,
+        PRELUDE + WRITER_TO_A_FILE,
+    )
+    assert output_of(started) == ["ConnectionDone 1000000"]
+
+
+@on_loops
+@pytest.mark.parametrize("end", ["reactor.crash()", "reactor._asyncioEventloop.call_soon(reactor.crash)"])
+def test_the_event_loop_does_not_wait_after_a_connection_was_lost(start: Start, end: str) -> None:
+    started = start(
+        f"""
+        import time
+
+        def lost(self, reason):
+            {end}
+
+        Writer.connectionLost = lost
+        reactor.callLater({SECONDS / 2}, reactor.stop)
+        began = time.monotonic()
+        reactor.run()
+        say(time.monotonic() - began < {SECONDS / 4})
+    """,
+        PRELUDE + WRITER_TO_A_FILE,
+    )
+    assert output_of(started) == ["True"]
+
+
 # Context
 
 

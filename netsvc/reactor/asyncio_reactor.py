@@ -65,7 +65,8 @@ class AsyncioReactor(LoopReactor):
 
     def _run_iteration(self, timeout: float | None) -> list[tuple[int, int]]:
         self.flush_all()
-        if self.unflushed or self.unencrypted:  # producers have written more
+        # Meanwhile, producers have written more, or a connection was lost and the event loop has something to do.
+        if self.unflushed or self.unencrypted or not self.loop_is_waiting:
             limit: float | None = 0.0
         else:
             limit = self.timeout()

@@ -19,12 +19,14 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import tcp, udp
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.interfaces import IConnector, IListeningPort, IProtocolFactory
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.process import ProcessWriter
 from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
 from twisted.logger import Logger
 from twisted.python import log
@@ -54,7 +56,8 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     :ivar loop: the event loop, which is also the current event loop of the thread that creates the reactor.
     :ivar paused: the connections that have paused reading and are still registered for read events, with the number of
         events since then.
-    :ivar unflushed: the connections that have unsent bytes and are not registered for write events.
+    :ivar unflushed: the connections, and pipes to child processes, that have unsent bytes and are not registered for
+        write events.
     :ivar unencrypted: the TLS connections that have bytes to encrypt.
     :ivar tls_buffer: for the bytes that OpenSSL returns.
     :ivar tls_address: for the pointers that OpenSSL returns.
@@ -200,12 +203,12 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     # Writes
 
     def addWriter(self, writer: Any) -> None:
-        if isinstance(writer, FastConnection) and writer.connected:
+        if isinstance(writer, (FastConnection, ProcessWriter)) and writer.connected:
             self.flush_soon(writer)
         else:
             super().addWriter(writer)
 
-    def flush_soon(self, connection: FastConnection) -> None:
+    def flush_soon(self, connection: FileDescriptor) -> None:
         """Let a connection send at the end of this iteration, or when its socket is writable if it was not."""
         if not self._writes or connection.fileno() not in self._writes:
             self.unflushed[connection] = None
@@ -233,21 +236,21 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         for connection in list(unflushed):
             if connection in unflushed:  # otherwise, it was closed by a previous one
                 del unflushed[connection]
-                if not connection.send_unsent():
+                if not isinstance(connection, FastConnection) or not connection.send_unsent():
                     self._flush(connection)
 
     def encrypt_soon(self, tls: LeanTLS) -> None:
         """Encrypt what was written on a TLS connection before the reactor sends."""
         self.unencrypted[tls] = None
 
-    def _flush(self, connection: FastConnection) -> None:
+    def _flush(self, connection: FileDescriptor) -> None:
         self._flushing = connection
         reason = self._call(connection, connection.doWrite)
         if self._flushing is connection:  # it has more to send, or is to be closed
             self._flushing = None
             if not reason:
                 super().addWriter(connection)
-        if reason is CONNECTION_LOST and self._is_reading(connection):
+        if reason is CONNECTION_LOST and isinstance(connection, FastConnection) and self._is_reading(connection):
             # The peer may have answered before it reset the connection. EPollReactor reads the answer first.
             reason = self._read_last(connection)
         if reason:

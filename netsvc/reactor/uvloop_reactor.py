@@ -20,10 +20,10 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import process
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.base import DelayedCall, ReactorBase
 from twisted.python.context import theContextTracker
 
-from netsvc.reactor.connection import FastConnection
 from netsvc.reactor.log_context import current_log_context
 from netsvc.reactor.loop import LoopReactor
 from netsvc.reactor.native_connection import (
@@ -172,7 +172,7 @@ class UvloopReactor(LoopReactor):
 
     # Writes
 
-    def flush_soon(self, connection: FastConnection) -> None:
+    def flush_soon(self, connection: FileDescriptor) -> None:
         if not self._writes or connection.fileno() not in self._writes:
             self.unflushed[connection] = None
             if not self.flush_is_scheduled:
