@@ -56,6 +56,21 @@ def echo(where: str, connections: int, number: int) -> None:
                 opened.close()
 
 
+def dns(where: str, in_flight: int, number: int) -> None:
+    """Ask a DNS server for ``a.example.test`` this many times, with several queries under way."""
+    query = b"\0\1\1\0\0\1\0\0\0\0\0\0\1a\7example\4test\0\0\1\0\1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.settimeout(5)
+        opened.connect(("127.0.0.1", int(where)))
+        for _ in range(in_flight):
+            opened.send(query)
+        for _ in range(number - in_flight):
+            assert opened.recv(512)[7], "the answer has no record"
+            opened.send(query)
+        for _ in range(in_flight):
+            opened.recv(512)
+
+
 def wave(where: str, connections: int, number: int) -> None:
     """Open connections, echo 20 messages on each of them, and close them, several times."""
     for _ in range(number):
@@ -103,5 +118,5 @@ def _tls(where: str) -> Any:
 
 if __name__ == "__main__":
     kind, where, *numbers = sys.argv[1:]
-    kinds: list[Callable[..., None]] = [send, connect, echo, wave, smtp, tls_send, tls_receive]
+    kinds: list[Callable[..., None]] = [send, connect, echo, dns, wave, smtp, tls_send, tls_receive]
     {each.__name__.replace("_", "-"): each for each in kinds}[kind](where, *map(int, numbers))

@@ -293,6 +293,29 @@ def _echo() -> Any:
 
 
 @work
+def dns(reactor: Any, done: Callable[[float], None]) -> None:
+    """Answer 10,000 queries for one address with twisted.names, 32 of them under way. A unit is one query."""
+    _dns(reactor, done, 32)
+
+
+@work
+def dns_one(reactor: Any, done: Callable[[float], None]) -> None:
+    """Answer 10,000 queries one after the other. A unit is one query."""
+    _dns(reactor, done, 1)
+
+
+def _dns(reactor: Any, done: Callable[[float], None], in_flight: int) -> None:
+    from twisted.names.authority import PySourceAuthority
+    from twisted.names.dns import DNSDatagramProtocol
+    from twisted.names.server import DNSServerFactory
+
+    Path("zone").write_text("zone = [SOA('example.test', 'ns', 'root'), A('a.example.test', '192.0.2.1')]")
+    factory: Any = DNSServerFactory(authorities=[PySourceAuthority("zone")])
+    port = reactor.listenUDP(0, DNSDatagramProtocol(factory), "127.0.0.1")
+    in_process([*LOAD, "dns", port.getHost().port, in_flight, 10_000], lambda _: done(10_000))
+
+
+@work
 def smtp(reactor: Any, done: Callable[[float], None]) -> None:
     """Receive three messages of 10 MB with SMTP. A unit is one message."""
     from twisted.internet import defer
