@@ -813,6 +813,30 @@ def test_a_paused_connection_is_no_reader(reactor: LoopReactor, run: Run) -> Non
     run(scenario())
 
 
+def test_a_connection_that_pauses_with_bytes_to_read_causes_no_event(reactor: LoopReactor, run: Run) -> None:
+    """txredisapi pauses and resumes for each element of a list."""
+
+    async def scenario() -> None:
+        port, server, client = await connect_actors(reactor)
+        server.transport.pauseProducing()
+        assert server.transport.fileno() in reactor._reads
+        client.transport.write(b"x")
+        while not server.transport.has_unread:
+            await deferLater(reactor, 0, lambda: None)
+        server.transport.resumeProducing()
+        server.transport.pauseProducing()
+        assert server.transport.fileno() not in reactor._reads
+        assert not server.received
+        server.transport.resumeProducing()
+        await server.has_received(1)
+        server.transport.pauseProducing()
+        assert server.transport.fileno() in reactor._reads
+        server.transport.resumeProducing()
+        await close(port, server, client)
+
+    run(scenario())
+
+
 def test_a_selector_of_the_asyncio_reactor_keeps_what_is_registered() -> None:
     reactor = AsyncioReactor()
     try:

@@ -19,9 +19,12 @@ class FastConnection(_Base):
     """Replaces the methods that write and read where nothing special is to be done.
 
     Producers, closing, TLS, errors and large data stay Twisted's code.
+
+    :ivar has_unread: whether bytes have come while reading was paused, and the connection has not read since.
     """
 
     reactor: Any
+    has_unread = False
 
     def stopReading(self) -> None:
         if self.connected and "doRead" not in self.__dict__:
@@ -83,6 +86,7 @@ class FastConnection(_Base):
     def doRead(self) -> Any:
         if self.reactor.paused and self.reactor.ignores_read_of(self):
             return None
+        self.has_unread = False
         try:
             data = self.socket.recv(self.bufferSize)
         except OSError as e:

@@ -54,8 +54,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     methods.
 
     :ivar loop: the event loop, which is also the current event loop of the thread that creates the reactor.
-    :ivar paused: the connections that have paused reading and are still registered for read events, with the number of
-        events since then.
+    :ivar paused: the connections that have paused reading and are still registered for read events.
     :ivar unflushed: the connections, and pipes to child processes, that have unsent bytes and are not registered for
         write events.
     :ivar unencrypted: the TLS connections that have bytes to encrypt.
@@ -83,7 +82,7 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
     def __init__(self) -> None:
         self.unflushed: dict[Any, None] = {}
         self._flushing: Any = None
-        self.paused: dict[Any, int] = {}
+        self.paused: dict[Any, None] = {}
         self.unencrypted: dict[LeanTLS, None] = {}
         self.tls_buffer, self.tls_address = new_buffer()
         super().__init__()
@@ -172,21 +171,24 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         if fd in self._reads and connection not in self.paused:
             self._call(connection, self._doReadOrWrite, connection, fd, EPOLLIN)
 
-    def pause_reader(self, reader: Any) -> None:
+    def pause_reader(self, reader: FastConnection) -> None:
         """Pause reading, but let the descriptor be registered until the second event that comes meanwhile.
 
-        Some protocols pause for each message and resume at once. This saves them two system calls each time.
+        Some protocols pause for each message and resume at once. This saves them two system calls each time. A protocol
+        that has resumed and reads nothing, because it has more messages than it wants, would see an event each time.
         """
-        if reader.fileno() in self._reads:
-            self.paused[reader] = 0
+        if reader.has_unread:
+            self.removeReader(reader)
+        elif reader.fileno() in self._reads:
+            self.paused[reader] = None
 
-    def ignores_read_of(self, reader: Any) -> bool:
+    def ignores_read_of(self, reader: FastConnection) -> bool:
         """Return whether a connection has paused reading. It is told that its socket is readable."""
         if reader not in self.paused:
             return False
-        self.paused[reader] += 1
-        if self.paused[reader] > 1:
+        if reader.has_unread:
             self.removeReader(reader)
+        reader.has_unread = True
         return True
 
     def addReader(self, reader: Any) -> None:
