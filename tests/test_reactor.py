@@ -813,6 +813,40 @@ def test_a_paused_connection_is_no_reader(reactor: LoopReactor, run: Run) -> Non
     run(scenario())
 
 
+def test_a_push_producer_is_paused_when_the_buffer_is_full_and_resumed_when_it_is_empty(
+    reactor: LoopReactor, run: Run
+) -> None:
+    calls: list[str] = []
+
+    class Producer:
+        def pauseProducing(self) -> None:
+            calls.append("pause")
+
+        def resumeProducing(self) -> None:
+            calls.append("resume")
+
+        def stopProducing(self) -> None: ...
+
+    async def scenario() -> None:
+        port, server, client = await connect_actors(reactor)
+        server.transport.registerProducer(Producer(), True)
+        size = server.transport.bufferSize
+        for data in (b"x", b"x" * (size - 1)):
+            server.transport.write(data)
+        assert not calls
+        server.transport.write(b"x")
+        assert calls == ["pause"]
+        await client.has_received(size + 1)
+        assert calls == ["pause", "resume"]
+        server.transport.write(b"x")
+        await client.has_received(size + 2)
+        assert calls == ["pause", "resume"]
+        server.transport.unregisterProducer()
+        await close(port, server, client)
+
+    run(scenario())
+
+
 def test_a_connection_that_pauses_with_bytes_to_read_causes_no_event(reactor: LoopReactor, run: Run) -> None:
     """txredisapi pauses and resumes for each element of a list."""
 

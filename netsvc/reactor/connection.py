@@ -18,7 +18,7 @@ else:
 class FastConnection(_Base):
     """Replaces the methods that write and read where nothing special is to be done.
 
-    Producers, closing, TLS, errors and large data stay Twisted's code.
+    Producers that are to be paused or resumed, closing, TLS, errors and large data stay Twisted's code.
 
     :ivar has_unread: whether bytes have come while reading was paused, and the connection has not read since.
     """
@@ -36,7 +36,7 @@ class FastConnection(_Base):
         if (
             type(data) is not bytes
             or not data
-            or self.producer is not None
+            or (self.producer is not None and not self._leaves_producer_alone(len(data)))
             or not self.connected
             or self._writeDisconnected
             or self.TLS
@@ -48,6 +48,10 @@ class FastConnection(_Base):
         reactor = self.reactor
         if self not in reactor.unflushed:
             reactor.flush_soon(self)
+
+    def _leaves_producer_alone(self, size: int) -> bool:
+        """Return whether the producer is not to be paused when this many bytes more are unsent."""
+        return self.streamingProducer and len(self.dataBuffer) + self._tempDataLen + size <= self.bufferSize
 
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
         super().startTLS(ctx, normal)
@@ -64,7 +68,7 @@ class FastConnection(_Base):
         if (
             len(unsent) != 1
             or self.dataBuffer
-            or self.producer is not None
+            or (self.producer is not None and (self.producerPaused or not self.streamingProducer))
             or self.disconnecting
             or self._writeDisconnecting
             or "doWrite" in attributes  # the application has replaced one of them
