@@ -29,6 +29,7 @@ from netsvc.net.datagram_protocol import DATAGRAM_MAX, DatagramService
 from netsvc.net.kernel_buffers import bound_kernel_buffers
 from netsvc.net.reactors import Reactor
 from netsvc.net.stream_factory import wrapped_log_prefix
+from netsvc.net.tcp_keepalive import keep_alive
 from netsvc.net.udp_port import UdpPort
 from netsvc.net.udp_socket import KernelUdpSocket, open_udp_socket
 from netsvc.wire.address import HostPort, format_address
@@ -141,6 +142,8 @@ class Listener(Service):
             listening = getattr(port, "socket", None)
             if isinstance(listening, socket.socket) and listening.type == socket.SOCK_STREAM:
                 bound_kernel_buffers(listening, self._limits)
+            if hasattr(listening, "setsockopt"):
+                keep_alive(listening)
         service = f"{self._setting}: " if self._setting else ""
         self.log.info("{service}listening on {where}", service=service, where=self.where())
 

@@ -188,7 +188,8 @@ class StreamSocket(StreamEnd):
         connect_ends(self, server, self.stack.events.now - self._syn_sent_at)
         assert self.outgoing is not None
         self.outgoing.establish(listener)
-        self._restart_keepalive()
+        for end in (self, server):
+            end._restart_keepalive()
         self.readiness_changed()
 
     def _restart_keepalive(self) -> None:
@@ -208,6 +209,7 @@ class StreamSocket(StreamEnd):
         server.local_address = client.peer
         server.peer = client.local_address if client.family != socket.AF_UNIX else ("",)
         server.send_limit, server.receive_limit = self.send_limit, self.receive_limit
+        server.options.update(self.options)
         return server
 
     def _fail_connect(self, number: int) -> None:
