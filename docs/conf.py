@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from types import ModuleType
 from typing import Any
 
 import netsvc
@@ -46,7 +47,20 @@ SECTIONS = {
 }
 
 #: The other public modules.
-MODULES = ("netsvc.reactor", "netsvc.testing")
+MODULES = (
+    "netsvc.chat.requests",
+    "netsvc.chat.chat_events",
+    "netsvc.chat.entries",
+    "netsvc.chat.program_lines",
+    "netsvc.chat.client",
+    "netsvc.chat.chat_connection",
+    "netsvc.chat.participant",
+    "netsvc.chat.store",
+    "netsvc.chat.memory_store",
+    "netsvc.chat.sqlite_store",
+    "netsvc.reactor",
+    "netsvc.testing",
+)
 
 
 def setup(app: Any) -> None:
@@ -69,8 +83,20 @@ def api() -> str:
     written = [section(SECTIONS[package], "netsvc", names) for package, names in sections.items() if names]
     for name in MODULES:
         module = importlib.import_module(name)
-        written.append(section(f"`{name}`", name, sorted(module.__all__)))
+        written.append(section(f"`{name}`", name, names_of(module)))
     return "\n\n".join(written)
+
+
+def names_of(module: ModuleType) -> list[str]:
+    """Return ``__all__`` of a module; without it, the public classes that it defines and ``netsvc`` does not have."""
+    if hasattr(module, "__all__"):
+        return sorted(module.__all__)
+    return [
+        name
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if name not in netsvc.__all__
+    ]
 
 
 def section(title: str, module: str, names: list[str]) -> str:

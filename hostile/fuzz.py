@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from hostile.finding import Finding
-from netsvc.chat.messages import MessageError, decode_event, decode_request
+from netsvc.chat.program_lines import ProgramLineDecoder
+from netsvc.chat.request_lines import MessageError, decode_request, split_message_id
 from netsvc.chat.unicode_names import UnicodeNames
 from netsvc.timestamp.format import (
     TimestampFormatError,
@@ -25,7 +26,7 @@ from netsvc.timestamp.format import (
 )
 from netsvc.wire.framing import FramingError, LineFraming, RawFraming
 from netsvc.wire.proxy_header import ProxyHeaderError, ProxyHeaderParser
-from netsvc.wire.text import clean, split_incomplete
+from netsvc.wire.text import clean, is_blank, split_incomplete
 
 Parser = Callable[[bytes], object]
 
@@ -59,7 +60,7 @@ def _pieces(data: bytes) -> None:
 
 def _request(data: bytes) -> None:
     with suppress(MessageError):
-        decode_request(data)
+        decode_request(split_message_id(data)[1])
 
 
 def _unicode_request(data: bytes) -> None:
@@ -68,8 +69,10 @@ def _unicode_request(data: bytes) -> None:
 
 
 def _event(data: bytes) -> None:
-    with suppress(MessageError):
-        decode_event(data)
+    decoder = ProgramLineDecoder()
+    for line in data.split(b"\n"):
+        with suppress(MessageError):
+            decoder.decode(line)
 
 
 def _stamp(data: bytes) -> None:
@@ -90,7 +93,9 @@ def _proxy(data: bytes) -> None:
 def _text(data: bytes) -> None:
     whole, rest = split_incomplete(data)
     assert whole + rest == data
-    clean(whole.decode("utf-8", "replace"))
+    text = clean(whole.decode("utf-8", "replace"))
+    assert clean(text) == text
+    is_blank(text)
 
 
 PARSERS: dict[str, Parser] = {
@@ -106,7 +111,25 @@ PARSERS: dict[str, Parser] = {
 
 #: Words that the parsers know. Inputs are made of these and of random bytes.
 _WORDS = (
-    *(b"/nick ", b"/join #", b"/msg ", b"//", b"/leave", b"/who", b"<ann> ", b"<a -> b> ", b"* ", b"\n", b"\r\n", b" "),
+    *(
+        b"/nick ",
+        b"/join #",
+        b"/msg ",
+        b"//",
+        b"/leave",
+        b"/who",
+        b"/resume ",
+        b"/topic ",
+        b"@7 ",
+        b"<ann> ",
+        b"<a -> b> ",
+        b"* ",
+        b"& entries #a ",
+        b"& room ",
+        b"\n",
+        b"\r\n",
+        b" ",
+    ),
     *(b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"192.0.2.1 ", b"::1 ", b"65535 ", b"1314\r\n"),
     *(
         b"\r\n\r\n\x00\r\nQUIT\n",
@@ -122,6 +145,11 @@ _WORDS = (
         "\u0430".encode(),
         "\u202e".encode(),
         "\u200d".encode(),
+        "\u200c".encode(),
+        "\u0301\ufe0f".encode(),
+        "क्".encode(),
+        "سی".encode(),
+        "👩".encode(),
         b"\xff",
         b"\xed\xa0\x80",
     ),

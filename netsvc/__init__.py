@@ -9,12 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from netsvc.chat.chat_connection import ChatConnection as ChatConnection
     from netsvc.chat.client import ChatClient as ChatClient
+    from netsvc.chat.client import Disconnected as Disconnected
+    from netsvc.chat.client import NotSaidError as NotSaidError
+    from netsvc.chat.entries import Entry as Entry
+    from netsvc.chat.entries import EntryKind as EntryKind
+    from netsvc.chat.hub import ChatHub as ChatHub
     from netsvc.chat.lines import ChatFactory as ChatFactory
     from netsvc.chat.lines import ChatProtocol as ChatProtocol
-    from netsvc.chat.messages import MessageError as MessageError
+    from netsvc.chat.memory_store import MemoryStore as MemoryStore
     from netsvc.chat.names import InvalidNameError as InvalidNameError
-    from netsvc.chat.room import Room as Room
+    from netsvc.chat.program_lines import ReceivedEntry as ReceivedEntry
+    from netsvc.chat.request_lines import MessageError as MessageError
+    from netsvc.chat.sqlite_store import SqliteStore as SqliteStore
+    from netsvc.chat.store import StoreError as StoreError
     from netsvc.daytime.server import DaytimeFactory as DaytimeFactory
     from netsvc.daytime.server import DaytimeProtocol as DaytimeProtocol
     from netsvc.echo.client import Echo as Echo
@@ -65,11 +74,24 @@ __version__ = "0.1.0"
 
 #: The module of each public name.
 _MODULES = {
-    "netsvc.chat.client": ("ChatClient",),
+    "netsvc.chat.chat_connection": ("ChatConnection",),
+    "netsvc.chat.client": (
+        "ChatClient",
+        "Disconnected",
+        "NotSaidError",
+    ),
+    "netsvc.chat.entries": (
+        "Entry",
+        "EntryKind",
+    ),
+    "netsvc.chat.memory_store": ("MemoryStore",),
+    "netsvc.chat.program_lines": ("ReceivedEntry",),
+    "netsvc.chat.sqlite_store": ("SqliteStore",),
+    "netsvc.chat.store": ("StoreError",),
     "netsvc.chat.lines": ("ChatFactory", "ChatProtocol"),
-    "netsvc.chat.messages": ("MessageError",),
+    "netsvc.chat.request_lines": ("MessageError",),
     "netsvc.chat.names": ("InvalidNameError",),
-    "netsvc.chat.room": ("Room",),
+    "netsvc.chat.hub": ("ChatHub",),
     "netsvc.daytime.server": ("DaytimeFactory", "DaytimeProtocol"),
     "netsvc.echo.client": ("Echo", "EchoClient", "EchoError"),
     "netsvc.echo.reply_template": ("ReplyTemplate", "TemplateError"),
@@ -106,7 +128,9 @@ __all__ = [
     "Admission",
     "Cause",
     "ChatClient",
+    "ChatConnection",
     "ChatFactory",
+    "ChatHub",
     "ChatProtocol",
     "Config",
     "ConfigError",
@@ -119,27 +143,34 @@ __all__ = [
     "DatagramService",
     "DaytimeFactory",
     "DaytimeProtocol",
+    "Disconnected",
     "Echo",
     "EchoClient",
     "EchoError",
     "EchoFactory",
     "EchoProtocol",
+    "Entry",
+    "EntryKind",
     "Framing",
     "FramingError",
     "InvalidNameError",
     "InvalidNetworkError",
     "LineFraming",
     "ListenError",
+    "MemoryStore",
     "MessageError",
     "MessageProtocol",
     "NetsvcError",
     "NetworkRules",
+    "NotSaidError",
     "NotSentError",
     "RawFraming",
+    "ReceivedEntry",
     "ReplyTemplate",
-    "Room",
     "SettingError",
     "SourceBuckets",
+    "SqliteStore",
+    "StoreError",
     "StreamFactory",
     "StreamLimits",
     "StreamProtocol",

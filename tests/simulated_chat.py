@@ -1,353 +1,598 @@
 """A simulated chat of eight members, with all faults that the network can have. It checks the guarantees of the chat.
 
-``python -m tests.simulated_chat 5000`` runs it with the seeds 0 to 4,999. ``--seed N`` runs one seed and prints the
-trace of the network. ``tests/test_simulated_chat.py`` runs some of the seeds.
+``python -m tests.simulated_chat 5000`` runs it with the seeds 0 to 4,999, for each store. ``--seed N`` runs one seed
+and prints the trace of the network. ``tests/test_simulated_chat.py`` runs some of the seeds.
 
-The guarantees, for every seed:
+Half of the members are programs that resume; half are like netcat. The guarantees, for every seed:
 
-- A member whose connection lasts receives every message of its room and every private message to it, once and in the
-  order in which the server received them. All members see the same order. A member whose connection is lost has
-  received the beginning of that sequence.
-- No member receives messages of another room.
-- No two members have the same nick.
+- A program sees each room without a gap, in one order and without duplicates, or it is told what it lost. What it sees
+  is what the log of the room says.
+- A line that was acknowledged is in the log once. A line that was refused is not in it. No line is in it twice, also if
+  the server has crashed (unless the log was lost with it).
+- A member like netcat sees lines in the order of the log, each once, and while its connection lasts none is missing.
+- No member receives lines of another room. No two members have the same nick.
 - A member that stops reading is disconnected when its send queue is too long.
-- The server sends nothing to members that have left. When all members have left, it keeps no state of them.
+- When all members have left, the server keeps no state of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import re
+import shutil
 import sys
-from dataclasses import dataclass
-from itertools import zip_longest
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.python.failure import Failure
+from twisted.internet.protocol import Protocol
 
-from netsvc.chat.client import ChatClient
-from netsvc.chat.lines import ChatFactory, ChatProtocol
-from netsvc.chat.messages import Event, Join, Leave, Quit, Rename, Request, Said, Say, Whisper, Whispered
-from netsvc.chat.names import ASCII_NAMES
-from netsvc.chat.room import Delivery, Room
+from netsvc.chat.chat_events import Resumed, RoomEntered, Verdict
+from netsvc.chat.client import ChatClient, ClientEvent, NotSaidError
+from netsvc.chat.entries import Entry, EntryKind, Position
+from netsvc.chat.hub import ChatHub
+from netsvc.chat.lines import ChatFactory
+from netsvc.chat.memory_store import MemoryStore
+from netsvc.chat.program_lines import ReceivedEntry
+from netsvc.chat.request_lines import MessageError
+from netsvc.chat.requests import Erase, History, Join, Leave, Rename, Whisper, Who
+from netsvc.chat.sqlite_store import SqliteStore
+from netsvc.chat.store import Store
 from netsvc.limits.stream_limits import TRANSPORT_BUFFER
+from netsvc.net.blocking import blocking_runner
 from netsvc.server.assembly import StreamService
 from netsvc.testing import Host, Network, splits
 from tests.connections import terms
 
 MEMBERS = 8
-STEPS = 26
+STEPS = 30
 STALL = 2.0
-ROOMS = ("#den", "#attic")
+HOME = "#home"
+ROOMS = (HOME, "#den", "#attic")
 NICKS = ("ann", "bob", "Ann", "cy", "dee", "eve", "flo")
-LONG_TEXT = "x" * 980  # the line is nearly as long as a line may be
-ChatMessage = Said | Whispered
+LONG_TEXT = "x" * 970  # the line is nearly as long as a line may be
+ADDRESS = ("10.0.0.1", 1400)
+SPOKEN = (EntryKind.SAID, EntryKind.ACTION)
+
+_SAID = re.compile(r"<[^ >]+(?: \*)?> (.*)")
+
+MakeStore = Callable[[Host], Store]
 
 
-class CheckedRoom(Room[ChatProtocol]):
-    """A room with a second, simpler implementation, which determines the messages that each member must receive.
+class Logs:
+    """What the server has appended to the logs of rooms, whatever became of the server.
 
-    :ivar expected: the messages that each connection must receive, by the address of its client.
+    :ivar entries: by room, epoch and offset.
+    :ivar places: where each text is.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.expected: dict[tuple[str, int], list[ChatMessage]] = {}
-        self._model_nicks: dict[ChatProtocol, str] = {}
-        self._model_rooms: dict[ChatProtocol, str] = {}
-        self._model_addresses: dict[ChatProtocol, tuple[str, int]] = {}
+        self.entries: dict[tuple[str, str, int], Entry] = {}
+        self.places: dict[str, list[tuple[str, str, int]]] = {}
 
-    def enter(self, member: ChatProtocol) -> list[Delivery[ChatProtocol]]:
-        peer = member.transport.getPeer()
-        address = self._model_addresses[member] = (peer.host, peer.port)
-        self.expected[address] = []
-        self._model_rooms[member] = "#lobby"
-        deliveries = super().enter(member)
-        self._model_nicks[member] = self.nick(member)
-        self._assert_nicks_differ()
-        return self._checked(deliveries)
+    def add(self, entry: Entry) -> None:
+        """Take note of an entry that the hub delivers."""
+        place = (entry.room, entry.epoch, entry.offset)
+        assert place not in self.entries, f"{place} is delivered twice"
+        assert entry.offset == 1 or (entry.room, entry.epoch, entry.offset - 1) in self.entries or self.may_begin_later
+        self.entries[place] = entry
+        if entry.kind in SPOKEN:
+            self.places.setdefault(entry.text, []).append(place)
 
-    def receive(self, member: ChatProtocol, request: Request) -> list[Delivery[ChatProtocol]]:
-        match request:
-            case Say(text):
-                for other, room in self._model_rooms.items():
-                    if other is not member and room == self._model_rooms[member] and text.strip():
-                        self.expected[self._model_addresses[other]].append(Said(self._model_nicks[member], text))
-            case Whisper(nick, text):
-                for other, other_nick in self._model_nicks.items():
-                    if ASCII_NAMES.keys(other_nick) == ASCII_NAMES.keys(nick):
-                        whispered = Whispered(self._model_nicks[member], other_nick, text)
-                        for participant in {member, other}:
-                            self.expected[self._model_addresses[participant]].append(whispered)
-            case Rename(nick):
-                keys = ASCII_NAMES.keys(nick)
-                if all(keys != ASCII_NAMES.keys(name) or other is member for other, name in self._model_nicks.items()):
-                    self._model_nicks[member] = nick
-            case Join(room):
-                self._model_rooms[member] = room
-            case Leave():
-                self._model_rooms[member] = "#lobby"
-        deliveries = self._checked(super().receive(member, request), leaving=member)
-        if isinstance(request, Rename):
-            assert self.nick(member) == self._model_nicks[member]
-            self._assert_nicks_differ()
-        return deliveries
-
-    def leave(self, member: ChatProtocol, why: str = "left") -> list[Delivery[ChatProtocol]]:
-        self._model_rooms.pop(member, None)
-        self._model_nicks.pop(member, None)
-        return self._checked(super().leave(member, why))
-
-    def _checked(
-        self, deliveries: list[Delivery[ChatProtocol]], leaving: ChatProtocol | None = None
-    ) -> list[Delivery[ChatProtocol]]:
-        for delivery in deliveries:
-            for member in delivery.members:
-                assert member in self or member is leaving, f"{delivery.event} is sent to a member that has left"
-        return deliveries
-
-    def _assert_nicks_differ(self) -> None:
-        nicks = [key for member in self._model_rooms for key in ASCII_NAMES.keys(self.nick(member))]
-        assert len(nicks) == len(set(nicks)), f"two members have the same nick: {sorted(nicks)}"
-
-    def present(self) -> set[tuple[str, int]]:
-        """Return the addresses of the members."""
-        return {self._model_addresses[member] for member in self._model_rooms}
-
-    def assert_empty(self) -> None:
-        """Assert that the room keeps no state of members."""
-        state = {
-            name: value
-            for name, value in vars(self).items()
-            if name not in ("expected", "names", "_room_by_key", "_model_addresses", "_guests") and value
-        }
-        assert not state, f"the room keeps state of members that have left: {state}"
-
-
-@dataclass
-class Session:
-    """One connection of a member.
-
-    :ivar address: the address of the client.
-    :ivar received: the messages that the member received.
-    :ivar lasted: whether the connection was never lost.
-    """
-
-    address: tuple[str, int]
-    received: list[ChatMessage]
-    lasted: bool = False
+    #: Whether a log may begin in the middle: entries that were stored just before a crash were not delivered.
+    may_begin_later = False
 
 
 class Member:
-    """A member of the chat. It can connect again after the loss of its connection."""
+    """A member: a host on the network."""
 
-    def __init__(self, host: Host, port: tuple[str, int]) -> None:
+    def __init__(self, simulation: Simulation, host: Host) -> None:
+        self.simulation = simulation
         self.host = host
-        self.sessions: list[Session] = []
+
+    def start(self) -> None:
+        """Connect."""
+
+    def act(self, action: int) -> None:
+        """Do something."""
+
+
+class Program(Member):
+    """A program that resumes."""
+
+    def __init__(self, simulation: Simulation, host: Host) -> None:
+        super().__init__(simulation, host)
         self.client: ChatClient | None = None
-        self._port = port
-        self._connecting = False
+        self.room = ""
+        self.epoch = ""
+        self.offset = 0
+        self.resuming = False
+        self.entered: RoomEntered | None = None
 
-    def connect(self) -> None:
-        """Connect, unless a connection attempt is in progress."""
-        if self._connecting:
+    def start(self) -> None:
+        reactor = self.host.reactor
+        self.room = ""
+        self.client = ChatClient(
+            TCP4ClientEndpoint(reactor, *ADDRESS), self.receive, reactor, room=HOME, retry_policy=lambda _: 0.5
+        )
+        self.client.start()
+
+    def receive(self, event: ClientEvent) -> None:
+        """Check that the view of the room has no gap, and is what the log says."""
+        with self.simulation.checking():
+            self._check(event)
+
+    def _check(self, event: ClientEvent) -> None:
+        match event:
+            case RoomEntered():
+                self.entered = event
+                if not self.room or event.room != self.room:
+                    self._enter(event)
+            case Resumed(room, verdict, lost):
+                assert room == self.room
+                assert self.entered is not None
+                if verdict is Verdict.UNKNOWN:
+                    self._enter(self.entered)
+                else:
+                    assert self.entered.position.epoch == self.epoch
+                    self.offset += lost
+            case ReceivedEntry(entry):
+                place = (entry.room, entry.epoch, entry.offset)
+                name = self.host.name
+                assert (entry.room, entry.epoch) == (self.room, self.epoch), f"{name} is in {self.room}, not in {place}"
+                assert entry.offset == self.offset + 1, f"{name} has seen {self.offset}, and now {place}"
+                self.offset += 1
+                self.simulation.saw(self, entry)
+
+    def _enter(self, entered: RoomEntered) -> None:
+        self.room = entered.room
+        self.epoch, self.offset = entered.position
+
+    def say(self, text: str) -> None:
+        """Say something, and take note of what becomes of it."""
+        assert self.client is not None
+        try:
+            said = self.client.say(text)
+        except MessageError:
             return
-        self._connecting = True
-        received: list[ChatMessage] = []
+        said.addCallbacks(
+            lambda position: self.simulation.acknowledged(text, position),
+            lambda failure: self.simulation.refused(text, failure.value),
+        )
 
-        def receive(event: Event) -> None:
-            if isinstance(event, ChatMessage):
-                received.append(event)
-
-        client = ChatClient(receive)
-        client.closed.addErrback(lambda _: None)
-        endpoint = TCP4ClientEndpoint(self.host.reactor, *self._port)
-
-        def connected(client: ChatClient) -> None:
-            local = client.transport.getHost()
-            self._connecting = False
-            self.client = client
-            self.sessions.append(Session((local.host, local.port), received))
-
-        def failed(failure: Failure) -> None:
-            self._connecting = False
-
-        connectProtocol(endpoint, client).addCallbacks(connected, failed)
+    def request(self, request: Any) -> None:
+        """Ask for something, if it is connected."""
+        if self.client is not None and self.client.is_connected:
+            self.client.request(request)
 
     @property
-    def connected_client(self) -> ChatClient | None:
-        """The client of its connection, or None if it is not connected."""
-        if self.client is None or self.client.closed.called or not self.host.up:
-            return None
-        return self.client
+    def transport(self) -> Any:
+        """The transport of its connection; None without one."""
+        connection = self.client.connection if self.client is not None else None
+        return connection.transport if connection is not None and self.host.up else None
 
     def crash(self) -> None:
-        """Crash the host of this member."""
+        """Crash the host. The program forgets everything."""
         self.host.crash()
         self.client = None
-        self._connecting = False
+
+    def is_idle(self) -> bool:
+        """Whether nothing waits for an acknowledgement."""
+        return self.client is not None and self.client.is_connected
+
+
+class Netcat(Member):
+    """A member like netcat: it shows the lines that it receives, and connects again when it is told to."""
+
+    def __init__(self, simulation: Simulation, host: Host) -> None:
+        super().__init__(simulation, host)
+        self.session: NetcatSession | None = None
+        self.connecting = False
+
+    def start(self) -> None:
+        if self.connecting:
+            return
+        self.connecting = True
+        session = NetcatSession(self)
+        endpoint = TCP4ClientEndpoint(self.host.reactor, *ADDRESS)
+
+        def connected(_: object) -> None:
+            self.connecting = False
+            self.session = session
+
+        def failed(_: object) -> None:
+            self.connecting = False
+
+        connectProtocol(endpoint, session).addCallbacks(connected, failed)
+
+    @property
+    def transport(self) -> Any:
+        """The transport of its connection; None without one."""
+        if self.session is None or self.session.is_lost or not self.host.up:
+            return None
+        return self.session.transport
+
+    def crash(self) -> None:
+        """Crash the host."""
+        self.host.crash()
+        self.session = None
+        self.connecting = False
+
+    def send(self, line: str) -> None:
+        """Send a line, if it is connected."""
+        if self.transport is not None:
+            self.transport.write(line.encode() + b"\n")
+
+
+class NetcatSession(Protocol):
+    """One connection of a member like netcat."""
+
+    transport: Any
+
+    def __init__(self, member: Netcat) -> None:
+        self.member = member
+        self.is_lost = False
+        self.room = ""
+        self.last: tuple[str, str, int] | None = None  # the place of the last line of this visit to its room
+        self._buffer = b""
+
+    def connectionMade(self) -> None:
+        self.transport.write(f"/join {HOME}\n".encode())
+
+    def dataReceived(self, data: bytes) -> None:
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            with self.member.simulation.checking():
+                self._line(line.decode())
+
+    def _line(self, line: str) -> None:
+        if line.startswith("* you are in ") or line.startswith("* you are the only one in "):
+            self.room = next(word for word in line.split() if word.startswith("#"))
+            self.last = None
+        elif said := _SAID.fullmatch(line):
+            self.last = self.member.simulation.netcat_saw(self, said[1])
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.is_lost = True
 
 
 class Simulation:
     """One run of the chat.
 
     :param seed: the seed of the network and of the members' actions.
+    :param make_store: makes the store of the server, at its start and after a crash.
+    :param keeps: whether the store keeps the logs when the server crashes.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, make_store: MakeStore | None = None, *, keeps: bool = False) -> None:
         self.network = Network(seed)
         self._random = Random(seed)
+        self._make_store = make_store or (lambda host: MemoryStore(host.reactor.seconds))
+        self._keeps = keeps
         # In one of 16 runs, the lines are long, the buffers are small, and the last member stops reading.
-        self._flood = self._random_below(16) == 0
+        self._flood = self._below(16) == 0
+        # In one of 4 runs, the server crashes.
+        self._crashes = self._below(4) == 0
         self._buffer = 8_192 if self._flood else 65_536
-        server = self.network.host("server", "10.0.0.1", buffer=self._buffer)
-        self.room = CheckedRoom()
-        service = terms(server.reactor, stall_timeout=STALL)
-        self.factory = ChatFactory(service, self.room, rate=0 if self._flood else 5)
-        self.service = StreamService(server.reactor, ["10.0.0.1:1400"], self.factory)
-        self.service.startService()
-        self.members = []
+        self.server = self.network.host("server", ADDRESS[0], buffer=self._buffer)
+        self.logs = Logs()
+        self.logs.may_begin_later = keeps and self._crashes
+        self.failures: list[AssertionError] = []
+        self._acknowledged: dict[str, Position] = {}
+        self._refused: set[str] = set()
+        self._said: set[str] = set()
+        self._text_number = 0
+        self._start_server()
+        self.members: list[Program | Netcat] = []
         for number in range(MEMBERS):
             host = self.network.host(f"m{number}", f"10.0.1.{number}", buffer=self._buffer)
             policies = (splits.nowhere, splits.nowhere, splits.at_random, splits.every(16))
             self.network.link("server", host.name).set(
                 latency=self._random.random() * 0.05,
-                jitter=0.01 if self._random_below(2) else 0.0,
-                loss=0.05 if self._random_below(4) == 0 else 0.0,
-                splits=policies[0 if self._flood else self._random_below(4)],
+                jitter=0.01 if self._below(2) else 0.0,
+                loss=0.05 if self._below(4) == 0 else 0.0,
+                splits=policies[0 if self._flood else self._below(4)],
             )
-            self.members.append(Member(host, (server.address, 1400)))
-        self._stalled: tuple[str, int] | None = None  # the address of the member that has stopped reading
-        self._text_number = 0
+            self.members.append(Program(self, host) if number % 2 else Netcat(self, host))
+        self._stalled: Any = None
 
-    def _random_below(self, count: int) -> int:
+    def _start_server(self) -> None:
+        chat_terms = terms(self.server.reactor, stall_timeout=STALL)
+        self.store = self._make_store(self.server)
+        self.hub = ChatHub(chat_terms, self.store, rooms_per_host=0)
+        self.hub.listen(self._appended)
+        self.factory = ChatFactory(chat_terms, self.hub, rate=0 if self._flood else 5)
+        self.service = StreamService(self.server.reactor, [f"{ADDRESS[0]}:{ADDRESS[1]}"], self.factory)
+        self.service.startService()
+
+    def _below(self, count: int) -> int:
         return int(self._random.random() * count)
+
+    # What members see
+
+    def _appended(self, entry: Entry) -> None:
+        """Check an entry that the hub delivers."""
+        with self.checking():
+            self.logs.add(entry)
+            if entry.kind in (EntryKind.JOINED, EntryKind.RENAMED):
+                nicks = [nick.lower() for room in self.hub.rooms() for nick in self.hub.members(room)]
+                assert len(nicks) == len(set(nicks)), f"two members have the same nick: {sorted(nicks)}"
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Keep what is found to be wrong: Twisted would only log it."""
+        try:
+            yield
+        except AssertionError as e:
+            self.failures.append(e)
+            raise
+
+    def saw(self, member: Program, entry: Entry) -> None:
+        """Check an entry that a program has received."""
+        logged = self.logs.entries.get((entry.room, entry.epoch, entry.offset))
+        if logged is None:
+            assert self.logs.may_begin_later, f"{member.host.name} has seen {entry}, which was never delivered"
+            self.logs.entries[entry.room, entry.epoch, entry.offset] = entry
+            if entry.kind in SPOKEN:
+                self.logs.places.setdefault(entry.text, []).append((entry.room, entry.epoch, entry.offset))
+            return
+        same = (logged.kind, logged.nick) == (entry.kind, entry.nick) and entry.text in (logged.text, "")
+        assert same, f"{member.host.name} has seen {entry} instead of {logged}"
+
+    def netcat_saw(self, session: NetcatSession, text: str) -> tuple[str, str, int]:
+        """Check a line that a member like netcat has received. Return its place."""
+        name = session.member.host.name
+        assert not text.startswith(f"{name} "), f"{name} has seen its own line {text!r:.40}"
+        places = [place for place in self.logs.places.get(text, []) if place[0] == session.room]
+        assert places, f"{name} in {session.room} has seen {text!r:.40}, which was not said there"
+        last = session.last
+        if last is None:
+            return places[-1]
+        room, epoch, before = last
+        later = [place for place in places if place[1] == epoch and place[2] > before]
+        assert later, f"{name} has seen {text!r:.40} after {last}: {places}"
+        place = later[0]
+        for offset in range(before + 1, place[2]):
+            between = self.logs.entries[room, epoch, offset]
+            own = between.kind not in SPOKEN or self._is_of(session, between)
+            assert own, f"{name} has missed {between}"
+        return place
+
+    def _is_of(self, session: NetcatSession, entry: Entry) -> bool:
+        return entry.text.startswith(f"{session.member.host.name} ")
+
+    def acknowledged(self, text: str, position: Position) -> None:
+        """The server has acknowledged a line."""
+        assert text not in self._acknowledged
+        self._acknowledged[text] = position
+
+    def refused(self, text: str, error: Exception) -> None:
+        """A line was not said."""
+        if isinstance(error, NotSaidError) and error.cause is not None:
+            self._refused.add(text)
+
+    # What happens
 
     def run(self) -> None:
         """Run the chat and check the guarantees."""
         network = self.network
         for member in self.members:
-            member.connect()
+            member.start()
         network.advance(0.5)
-        if self._flood and self.members[-1].connected_client is not None:
-            self._stalled = self.members[-1].sessions[-1].address
-            self.members[-1].connected_client.transport.pauseProducing()
+        if self._flood and self.members[0].transport is not None:
+            self._stalled = self.members[0].transport
+            self._stalled.pauseProducing()
         for _ in range(STEPS):
-            member = self.members[self._random_below(MEMBERS - self._flood)]
-            if member.connected_client is None:
-                self._reconnect(member)
+            member = self.members[self._flood + self._below(MEMBERS - self._flood)]
+            if self._crashes and self._below(STEPS) == 0:
+                self._crash_server()
+            if not member.host.up:
+                member.host.restart()
+                member.start()
+            elif isinstance(member, Netcat) and member.transport is None:
+                member.start()
             else:
-                self._act(member, member.connected_client)
+                self._act(member)
             network.advance(self._random.random() * 0.2)
         self._end_faults()
+        if self.failures:
+            raise self.failures[0]
         self._check()
+        if self.failures:
+            raise self.failures[0]
 
-    def _reconnect(self, member: Member) -> None:
-        if not member.host.up:
-            member.host.restart()
-        member.connect()
+    def _crash_server(self) -> None:
+        self.server.crash()
+        self.network.advance(self._random.random())
+        self.server.restart()
+        self._start_server()
 
-    def _act(self, member: Member, client: ChatClient) -> None:
-        action = self._random_below(20)
+    def _text(self, member: Member) -> str:
+        """Return a text that nobody has said before, and that says who says it."""
+        self._text_number += 1
+        text = f"{member.host.name} {self._text_number}"
+        text = f"{text} {LONG_TEXT}" if self._flood else text
+        self._said.add(text)
+        return text
+
+    def _act(self, member: Program | Netcat) -> None:  # noqa: PLR0912  one branch for each action
+        action = self._below(24)
         link = self.network.link("server", member.host.name)
-        later = member.host.reactor.callLater
         delay = self._random.random() * 3
-        if action < 8:
-            for _ in range(40 if self._flood and action < 4 else 1):
-                self._text_number += 1
-                client.send(Say(f"{self._text_number} {LONG_TEXT}" if self._flood else f"{self._text_number}"))
-        elif action < 10:
-            self._text_number += 1
-            client.send(Whisper(NICKS[self._random_below(len(NICKS))], f"{self._text_number}"))
-        elif action < 12:
-            client.send(Rename(NICKS[self._random_below(len(NICKS))]))
-        elif action < 14:
-            client.send(Join(ROOMS[self._random_below(len(ROOMS))]))
-        elif action == 14:
-            client.send(Leave())
+        if action < 9:
+            for _ in range(40 if self._flood and action < 4 else 1 + 3 * (action == 8)):
+                text = self._text(member)
+                member.say(text) if isinstance(member, Program) else member.send(text)
+        elif action < 11:
+            self._ask(member, Whisper(self._one_of(NICKS), "psst"), f"/msg {self._one_of(NICKS)} psst")
+        elif action < 13:
+            nick = self._one_of(NICKS)
+            self._ask(member, Rename(nick), f"/nick {nick}")
+        elif action < 15:
+            room = self._one_of(ROOMS)
+            self._ask(member, Join(room), f"/join {room}")
         elif action == 15:
-            client.transport.pauseProducing()
-            later(delay, self._resume_reading, client)
-        elif action == 16:
-            client.transport.abortConnection()
-        elif action == 17:
-            member.crash()
+            self._ask(member, Leave(), "/leave")
+        elif action == 16 and member.transport is not None:
+            member.transport.pauseProducing()
+            member.host.reactor.callLater(delay, self._resume_reading, member, member.transport)
+        elif action == 17 and member.transport is not None:
+            member.host.run(member.transport.abortConnection)
         elif action == 18:
+            member.crash()
+        elif action == 19:
             link.partition()
             self.network.call_later(delay, link.heal)
+        elif action == 20:
+            self._ask(member, History(5), "/history 5")
+        elif action == 21:
+            self._ask(member, Erase(None), "/erase")
         else:
-            client.send(Quit())
+            self._ask(member, Who(), "/who")
 
-    def _resume_reading(self, client: ChatClient) -> None:
-        if not client.closed.called:
-            client.transport.resumeProducing()
+    def _one_of(self, names: tuple[str, ...]) -> str:
+        return names[self._below(len(names))]
+
+    def _ask(self, member: Program | Netcat, request: Any, line: str) -> None:
+        member.request(request) if isinstance(member, Program) else member.send(line)
+
+    def _resume_reading(self, member: Program | Netcat, transport: Any) -> None:
+        if member.transport is transport:
+            transport.resumeProducing()
 
     def _end_faults(self) -> None:
-        """End all faults, wait until everything has arrived, and determine the connections that have lasted."""
+        """End all faults, and wait until everything has arrived."""
         network = self.network
         for member in self.members:
-            # From now on nothing may be lost. Otherwise, the server could miss a reset and keep a member that has left.
             network.link("server", member.host.name).set(loss=0.0)
             if not member.host.up:
                 member.host.restart()
+                member.start()
         if self._stalled is not None:
-            self._check_stalled_member(self._stalled)
-        network.advance(20.0)  # long enough for all retransmissions; the last one of a SYN may come after 16 s
-        # A connection has lasted if it is open at both ends. A member may not know that the server has disconnected it,
-        # because the reset can be lost.
-        present = self.room.present()
-        for member in self.members:
-            if member.connected_client is not None and member.sessions[-1].address in present:
-                member.sessions[-1].lasted = True
-        # A visitor sends a message to every room, so that the server notices the crashed members.
-        visitor = Member(self.network.host("visitor", "10.0.2.1"), ("10.0.0.1", 1400))
-        visitor.connect()
-        network.advance(0.1)
-        for room in (*ROOMS, "#lobby"):
-            if visitor.connected_client is not None:
-                visitor.connected_client.send(Join(room))
-                visitor.connected_client.send(Say("anybody there?"))
-            network.advance(1.0)
-        assert visitor.connected_client is not None
-        visitor.connected_client.send(Quit())
-        network.advance(1.0)
+            self._check_stalled_member()
+        network.advance(30.0)  # long enough for all retransmissions; the last one of a SYN may come after 16 s
+        for seconds in (40.0, 20.0):  # with the first request, a connection that is lost without knowing it finds out
+            for member in self.members:
+                if isinstance(member, Netcat) and member.transport is None:
+                    member.start()
+                self._ask(member, Join(HOME), f"/join {HOME}")
+            network.advance(seconds)
+        self._last = self._text(self.members[1])
+        assert isinstance(self.members[1], Program)
+        self.members[1].say(self._last)
+        network.advance(20.0)
 
-    def _check_stalled_member(self, address: tuple[str, int]) -> None:
+    def _check_stalled_member(self) -> None:
         """Check that the stalled member is disconnected if its queue is too long. Otherwise, let it read again."""
-        queued = sum(len(message.text) for message in self.room.expected[address])
+        member = self.members[0]
+        assert isinstance(member, Netcat)
+        host, port = self._stalled.getHost().host, self._stalled.getHost().port
+        session = member.session
+        queued = sum(len(entry.text) for entry in self.logs.entries.values() if session and entry.room == session.room)
         self.network.advance(STALL + 0.1)
+        peers = {(peer.host, peer.port) for peer in (each.transport.getPeer() for each in self.factory.connections)}
         within_limit = queued < TRANSPORT_BUFFER + 3 * self._buffer
-        assert within_limit or address not in self.room.present(), "a stalled member is not disconnected"
-        if self.members[-1].connected_client is not None:
-            self._resume_reading(self.members[-1].connected_client)
+        assert within_limit or (host, port) not in peers, "a stalled member is not disconnected"
+        self._resume_reading(member, self._stalled)
 
     def _check(self) -> None:
         for member in self.members:
-            for session in member.sessions:
-                expected = self.room.expected.get(session.address, [])
-                if not session.lasted:
-                    expected = expected[: len(session.received)]
-                pairs = zip_longest(session.received, expected)
-                wrong = next(((received, correct) for received, correct in pairs if received != correct), None)
-                where = f"{member.host.name} at {session.address}"
-                assert wrong is None, f"{where} received {wrong[0]!r:.80} instead of {wrong[1]!r:.80}"
-        lasted = {
-            member.sessions[-1].address for member in self.members if member.sessions and member.sessions[-1].lasted
-        }
-        assert self.room.present() == lasted
+            where = member.host.name
+            if isinstance(member, Program):
+                assert member.client is not None
+                assert member.client.is_connected, f"{where} is not connected"
+                assert not member.client.unacknowledged, f"{where} has lines that are neither in the log nor refused"
+                log_end = self.hub.room(HOME)
+                assert log_end is not None
+                assert (member.room, member.epoch, member.offset) == (HOME, log_end.epoch, log_end.last), (
+                    f"{where} is at {member.room} {member.offset}, not at {log_end.last}"
+                )
+            else:
+                assert member.session is not None, where
+                assert not member.session.is_lost, where
+                assert member.session.last in self.logs.places[self._last], f"{where} has not seen the last line"
+        nicks = [nick.lower() for room in self.hub.rooms() for nick in self.hub.members(room)]
+        assert len(nicks) == len(set(nicks)) == MEMBERS, nicks
+        self._check_lines()
         for number, member in enumerate(self.members):
-            if member.connected_client is not None:
-                transport = member.connected_client.transport
-                [member.connected_client.quit, transport.loseConnection, transport.abortConnection][number % 3]()
-        self.network.advance(3.0)
-        self.room.assert_empty()
+            if isinstance(member, Program):
+                assert member.client is not None
+                member.client.stop()
+            else:
+                leave = [lambda m=member: m.send("/quit"), member.transport.loseConnection][number // 2 % 2]
+                leave()
+        self.network.advance(5.0)
+        assert len(self.hub) == 0
+        assert self.hub.rooms() == {}
         assert not self.factory.connections
-        stopped: Any = self.service.stopService()
+        stopped: Deferred[Any] = self.service.stopService()
         self.network.run(stopped)
         calls = [call for host in self.network.hosts.values() if host.up for call in host.reactor.getDelayedCalls()]
         assert not calls, f"the chat left timers: {calls}"
+
+    def _check_lines(self) -> None:
+        epochs = Counter((room, epoch) for room, epoch, _ in self.logs.entries)
+        lost_logs = len(epochs) > len({room for room, _ in epochs})
+        for text, places in self.logs.places.items():
+            assert len(places) == 1 or (lost_logs and not self._keeps), f"{text!r:.40} was appended at {places}"
+            assert text not in self._refused, f"{text!r:.40} was refused, and is at {places}"
+        for text, position in self._acknowledged.items():
+            found = [place[1:] for place in self.logs.places.get(text, [])]
+            assert tuple(position) in found, f"{text!r:.40} was acknowledged at {position}, and is at {found}"
+
+
+class Simulations:
+    """Runs simulations with one kind of store.
+
+    :param store: ``memory`` or ``sqlite``.
+    """
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+
+    def run(self, seed: int) -> Simulation:
+        """Run one seed. Print how to run it again if it fails."""
+        if self.store == "memory":
+            return self._run(Simulation(seed))
+        with tempfile.TemporaryDirectory() as folder:
+            return self._run(Simulation(seed, SqliteFiles(Path(folder)).open_after_crash, keeps=True))
+
+    def _run(self, simulation: Simulation) -> Simulation:
+        try:
+            simulation.run()
+        except BaseException:
+            seed = simulation.network.seed
+            sys.stderr.write(f"{simulation.network.trace}\n")
+            again = f"python -m tests.simulated_chat --store {self.store} --seed {seed}"
+            sys.stderr.write(f"seed {seed}; run it again with: {again}\n")
+            raise
+        return simulation
+
+
+class SqliteFiles:
+    """The file of a chat. After a crash, a copy of it is used: what was on the disk when the process ended.
+
+    :param folder: an empty folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._number = 0
+
+    def open_after_crash(self, host: Host) -> Store:
+        """Return a store with what the previous one had written. There need not be a previous one."""
+        previous, self._number = self._number, self._number + 1
+        for file in self._folder.glob(f"chat-{previous}.db*"):
+            shutil.copy(file, self._folder / file.name.replace(f"chat-{previous}.", f"chat-{self._number}."))
+        path = self._folder / f"chat-{self._number}.db"
+        return SqliteStore(str(path), blocking_runner(host.reactor), host.reactor.seconds)
 
 
 def main() -> int:
@@ -355,23 +600,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run a chat on a simulated network with many seeds.")
     parser.add_argument("seeds", nargs="?", type=int, default=200, help="number of seeds, from 0 on (default: 200)")
     parser.add_argument("--seed", type=int, help="run only this seed, and print the trace of the network")
+    parser.add_argument("--store", choices=("memory", "sqlite"), help="run only with this store (default: both)")
     options = parser.parse_args()
     # Each run leaves reference cycles behind. If the garbage collector scanned all imported modules for them, it would
     # take a sixth of the time.
     gc.freeze()
     gc.set_threshold(50_000)
     seeds = range(options.seeds) if options.seed is None else [options.seed]
-    for seed in seeds:
-        simulation = Simulation(seed)
-        try:
-            simulation.run()
-        except BaseException:
-            sys.stderr.write(f"{simulation.network.trace}\n")
-            sys.stderr.write(f"seed {seed}; run it again with: python -m tests.simulated_chat --seed {seed}\n")
-            raise
-        if options.seed is not None:
-            sys.stdout.write(f"{simulation.network.trace}\n")
-    sys.stdout.write(f"{len(seeds):,} seeds: all guarantees hold\n")
+    for store in [options.store] if options.store else ["memory", "sqlite"]:
+        simulations = Simulations(store)
+        for seed in seeds:
+            simulation = simulations.run(seed)
+            if options.seed is not None:
+                sys.stdout.write(f"{simulation.network.trace}\n")
+        sys.stdout.write(f"{store}: {len(seeds):,} seeds: all guarantees hold\n")
     return 0
 
 

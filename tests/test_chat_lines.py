@@ -5,11 +5,9 @@ from hypothesis import given
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
-from twisted.test.iosim import connectedServerAndClient
 
-from netsvc.chat.client import ChatClient
+from netsvc.chat.hub import ChatHub
 from netsvc.chat.lines import ChatFactory, ChatProtocol
-from netsvc.chat.messages import Event, Join, MessageError, Notice, Rename, Said, Say, Whisper, Whispered
 from netsvc.net.drain import CHECK_INTERVAL, SILENCE
 from netsvc.net.message_protocol import DRAIN_INPUT_MAX
 from netsvc.net.send_queue import OVER_LIMIT_SECONDS
@@ -24,7 +22,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def factory(clock: Clock) -> ChatFactory:
-    return ChatFactory(terms(clock), rate=0)
+    unlimited = terms(clock)
+    return ChatFactory(unlimited, ChatHub(unlimited, total=0), rate=0)
 
 
 def member(factory: ChatFactory, nick: str) -> tuple[ChatProtocol, TCPTransport]:
@@ -32,6 +31,7 @@ def member(factory: ChatFactory, nick: str) -> tuple[ChatProtocol, TCPTransport]
     protocol, transport = connect(factory)
     assert isinstance(protocol, ChatProtocol)
     protocol.dataReceived(b"/nick %s\n" % nick.encode())
+    factory.hub.announce_arrival(protocol)
     taken(transport)
     return protocol, transport
 
@@ -130,7 +130,7 @@ def test_a_member_that_ends_its_input_leaves(factory: ChatFactory) -> None:
 def test_a_lost_connection_leaves_no_member_and_no_timer(factory: ChatFactory, clock: Clock) -> None:
     ann, _ = member(factory, "ann")
     lose(ann, ConnectionLost)
-    assert len(factory.room) == 0
+    assert len(factory.hub) == 0
     assert not factory.connections
     assert not clock.getDelayedCalls()
 
@@ -201,7 +201,7 @@ def test_lines_that_cannot_be_delivered_before_the_idle_timeout_are_counted_and_
     assert [formatEvent(event) for event in events if "dropped" in formatEvent(event)] == [
         "dropped 91 lines of 192.0.2.1:40000 (91 in all): the connection ended before their time"
     ]
-    assert not [protocol for protocol in members if protocol in factory.room]
+    assert not [protocol for protocol in members if protocol in factory.hub]
 
 
 def test_a_member_that_pastes_is_told_how_many_of_its_lines_wait_and_for_how_long(clock: Clock) -> None:
@@ -395,71 +395,9 @@ def test_a_peer_that_is_not_a_member_is_closed_without_a_notice(factory: ChatFac
     protocol = factory.buildProtocol(None)
     assert isinstance(protocol, ChatProtocol)
     transport = attach(protocol)
-    factory.room.leave(protocol)
+    factory.hub.leave(protocol)
     taken(transport)
     protocol.end_drain()
     assert taken(transport) == b""
     assert transport.write_closed
     lose(protocol)
-
-
-def test_two_clients_talk_through_the_server(factory: ChatFactory, clock: Clock) -> None:
-    events: list[Event] = []
-    ann, _, ann_pump = connectedServerAndClient(
-        lambda: factory.buildProtocol(None), lambda: ChatClient(lambda _: None), clock=clock
-    )
-    _, _, bob_pump = connectedServerAndClient(
-        lambda: factory.buildProtocol(None), lambda: ChatClient(events.append), clock=clock
-    )
-    ann.send(Rename("ann"))
-    ann.send(Say("/slashes are fine"))
-    ann.send(Whisper("guest-2", "psst"))
-    ann.send(Join("#dev"))
-    ann_pump.flush()
-    bob_pump.flush()
-    assert events[2:] == [
-        Notice("guest-1 is now ann"),
-        Said("ann", "/slashes are fine"),
-        Whispered("ann", "guest-2", "psst"),
-        Notice("ann moved to #dev"),
-    ]
-
-
-def test_a_client_closes_in_order(factory: ChatFactory, clock: Clock) -> None:
-    client, _, pump = connectedServerAndClient(
-        lambda: factory.buildProtocol(None), lambda: ChatClient(lambda _: None), clock=clock
-    )
-    closed = client.quit()
-    pump.flush()
-    clock.advance(5)  # iosim does not half-close
-    pump.flush()
-    assert closed.called
-
-
-@pytest.mark.parametrize("request_", [Say("two\nlines"), Say("x" * 1024), Whisper("ann", "x\n/quit")])
-def test_a_client_sends_nothing_that_is_not_one_line(request_: Say | Whisper) -> None:
-    client = ChatClient(lambda _: None)
-    transport = attach(client)
-    with pytest.raises(MessageError):
-        client.send(request_)
-    assert transport.value() == b""
-    lose(client)
-
-
-def test_a_hostile_server_cannot_control_a_clients_terminal() -> None:
-    events: list[Event] = []
-    client = ChatClient(events.append)
-    attach(client)
-    client.dataReceived(b"<bob> \x1b[2J\n" + b"x" * 2000 + b"\nno shape\n* \x9b\n")
-    assert events == [Said("bob", "[2J")]
-    assert client.ignored == 3
-    lose(client)
-
-
-def test_a_client_fails_with_the_reason_of_its_loss() -> None:
-    client = ChatClient(lambda _: None)
-    attach(client)
-    lose(client, ConnectionLost)
-    failed: list[object] = []
-    client.closed.addErrback(lambda failure: failed.append(failure.type))
-    assert failed == [ConnectionLost]

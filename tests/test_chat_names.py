@@ -1,30 +1,32 @@
 from __future__ import annotations
 
+import sys
+import unicodedata
+
 import pytest
 from confusable_homoglyphs.confusables import confusables_data
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
-from netsvc.chat.messages import (
-    PREFIX_MAX,
-    Join,
-    Leave,
-    Notice,
-    Quit,
-    Rename,
-    Request,
-    Said,
-    Whispered,
-    Who,
-    decode_event,
-    encode_event,
-)
-from netsvc.chat.names import ASCII_NAMES, NAME_MAX, InvalidNameError
-from netsvc.chat.room import Delivery, Room
+from netsvc.chat.chat_events import Whispered
+from netsvc.chat.entries import Entry, EntryKind
+from netsvc.chat.memory_store import MemoryStore
+from netsvc.chat.names import ASCII_NAMES, NAME_MAX, RESERVED_NICKS, InvalidNameError, Names
+from netsvc.chat.nicks import Nicks
+from netsvc.chat.open_rooms import OpenRooms
+from netsvc.chat.people_lines import PEOPLE_LINES
+from netsvc.chat.program_lines import PREFIX_MAX, PROGRAM_LINES, ProgramLineDecoder, ReceivedEntry
+from netsvc.chat.request_lines import decode_request, encode_request
+from netsvc.chat.requests import Rename
+from netsvc.chat.room import LOBBY
 from netsvc.chat.unicode_names import UnicodeNames
-from netsvc.limits.cause import Cause
+from netsvc.wire.text import clean
 
 UNICODE = UnicodeNames()
+BOTH = pytest.mark.parametrize("names", [ASCII_NAMES, UNICODE], ids=["ASCII", "Unicode"])
+
+ascii_names = st.text("abcdefghijklmnopqrstuvwxyzILOMW0159_-", min_size=1, max_size=NAME_MAX)
 
 
 @pytest.mark.parametrize("nick", ["a", "guest-7", "Bob_2", "x" * 24])
@@ -33,8 +35,8 @@ def test_a_valid_nick_is_returned_unchanged(nick: str) -> None:
     assert UNICODE.nick(nick) == nick
 
 
-@pytest.mark.parametrize("nick", ["", "x" * 25, "a b", "a>", "é", "Ａ", "a\n", "*", "٣", "server", "SYSTEM", "Admin"])
-def test_an_invalid_or_reserved_nick_is_refused(nick: str) -> None:
+@pytest.mark.parametrize("nick", ["", "x" * 25, "a b", "a>", "é", "Ａ", "a\n", "*", "٣", "-"])
+def test_an_invalid_nick_is_refused(nick: str) -> None:
     with pytest.raises(InvalidNameError):
         ASCII_NAMES.nick(nick)
 
@@ -56,9 +58,132 @@ def test_names_are_compared_regardless_of_case() -> None:
     assert UNICODE.keys("Ännchen") & UNICODE.keys("äNNCHEN")
 
 
-@pytest.mark.parametrize("nick", ["王小明", "Ännchen", "Αθήνα", "שלום", "हिन्दी", "ひらがな", "한국어"])
+@BOTH
+@pytest.mark.parametrize("nick", RESERVED_NICKS)
+def test_reserved_nicks_are_refused_in_any_case(names: Names, nick: str) -> None:
+    for form in (nick, nick.upper(), nick.title()):
+        with pytest.raises(InvalidNameError, match="reserved"):
+            names.nick(form)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "nick", ["adm1n", "ADMlN", "r00t", "systern", "Moderat0r", "rnod", "0p", "0vvner", "he1p", "a1l"]
+)
+def test_a_nick_that_looks_like_a_reserved_one_is_refused(names: Names, nick: str) -> None:
+    with pytest.raises(InvalidNameError, match=f"{nick} is reserved; take another nick"):
+        names.nick(nick)
+
+
+@BOTH
+@pytest.mark.parametrize("nick", ["guest-1", "Ann", "opal", "model", "allan", "admin2", "badmin", "bot", "serverless"])
+def test_a_nick_that_only_contains_a_reserved_one_is_allowed(names: Names, nick: str) -> None:
+    assert names.nick(nick) == nick
+
+
+def test_a_room_may_have_a_reserved_name() -> None:
+    assert ASCII_NAMES.room("help") == "#help"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("paul", "pauI"), ("paul", "pau1"), ("guest-1", "guest-l"), ("guest-10", "guest-lO"), ("Ian", "lan")),
+        *(("Bob", "B0b"), ("modern", "rnodern"), ("vvalter", "Walter"), ("vw", "vvv"), ("wv", "vvv"), ("WARN", "wam")),
+    ],
+)
+def test_names_that_look_alike_in_ascii_share_a_key(names: Names, one: str, other: str) -> None:
+    assert names.keys(one) & names.keys(other)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("ann", "anna"), ("clay", "day"), ("a-b", "a_b"), ("a_b", "ab"), ("bob_", "bob__"), ("x5", "xs"), ("z", "2")),
+        *(("guest-11", "guest-1"), ("guest-2", "guest-3"), ("nm", "mn"), ("new", "nevv2"), ("mia", "nia"), ("b", "8")),
+    ],
+)
+def test_names_that_can_be_told_apart_share_no_key(names: Names, one: str, other: str) -> None:
+    assert not names.keys(one) & names.keys(other)
+
+
+@BOTH
+def test_guest_nicks_never_collide(names: Names) -> None:
+    keys = [key for number in range(1, 10_000) for key in names.keys(f"guest-{number}")]
+    assert len(keys) == len(set(keys))
+
+
+@given(ascii_names, st.sampled_from(["Il", "l1", "iI", "oO", "O0", ("m", "rn"), ("w", "vv")]))
+def test_a_name_shares_its_key_with_every_name_that_it_looks_like(name: str, pair: tuple[str, str]) -> None:
+    one, other = pair
+    for names in (ASCII_NAMES, UNICODE):
+        assert names.keys(name) & names.keys(name.replace(one, other))
+        assert names.keys(name) & names.keys(name.replace(other, one))
+
+
+@given(ascii_names, ascii_names)
+def test_names_that_look_alike_in_ascii_do_so_among_names_in_any_script(one: str, other: str) -> None:
+    if ASCII_NAMES.keys(one) == ASCII_NAMES.keys(other):
+        assert UNICODE.keys(one) & UNICODE.keys(other)
+
+
+@pytest.mark.parametrize(
+    "nick",
+    [
+        *("王小明", "Ännchen", "Αθήνα", "Ёлка", "ひらがな", "ガンダム", "김민수", "ጌታ", "Յուրի"),
+        *("Nguyễn", "Trần_Đức", "Ọlá", "İbrahim", "שלום", "محمد", "آرش", "علی\u200cرضا"),
+        *("हिन्दी", "नमस्ते", "प्रियंका", "शहज़ाद", "ज़ीं", "বাংলা", "ਗੁਰਪ੍ਰੀਤ", "தமிழ்", "செல்வி", "తెలుగు", "ಕನ್ನಡ"),
+        *("ഉണ്ണി", "ශ්\u200dරී", "สมชาย", "ปิ่น", "ສົມ", "ကျော်", "မြို့", "ဖြိုး", "សុខា", "བཀྲཤིས", "ތާނަ"),
+    ],
+)
 def test_unicode_names_may_be_in_any_script(nick: str) -> None:
     assert UNICODE.nick(nick) == nick
+    assert clean(nick) == nick
+
+
+def test_a_name_is_composed_so_that_an_accent_is_no_mark() -> None:
+    assert UNICODE.nick("Jose\u0301") == "José"
+    assert UNICODE.nick(unicodedata.normalize("NFD", "Nguyễn")) == "Nguyễn"
+    assert UNICODE.nick(unicodedata.normalize("NFD", "김민수")) == "김민수"
+
+
+@pytest.mark.parametrize(
+    "nick",
+    [
+        *("x\u0301", "ann\u0336", "a\u0301\u0302", "И\u0301", "王\u0301"),  # on any script
+        *("שָׁלוֹם", "مُحَمَّد", "м\u2de0", "ድ\u135f"),  # of a script that is written without
+        *("aि", "कิ", "กि", "1ि", "_ि", "-ิ", "ิ", "१ि"),  # of another script
+        *("किि", "ก่่", "က\u103b\u103c\u103d\u102d\u102f"),  # twice, and too many
+        "क\u0951",
+    ],
+)
+def test_a_combining_mark_that_no_script_needs_is_refused(nick: str) -> None:
+    with pytest.raises(InvalidNameError, match="combining marks"):
+        UNICODE.nick(nick)
+    with pytest.raises(InvalidNameError):
+        UNICODE.room(nick)
+
+
+def test_every_mark_of_unicode_is_refused_on_a_latin_letter() -> None:
+    for mark in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.category(mark)[0] == "M" and len(unicodedata.normalize("NFC", f"x{mark}")) == 2:
+            assert not is_name(f"x{mark}"), mark
+
+
+def test_joiners_do_not_distinguish_names() -> None:
+    assert UNICODE.keys("श्\u200dरी") & UNICODE.keys("श्री")
+
+
+@given(st.text(max_size=10) | st.sampled_from(["İx", "Ⱥ" * 12, "ΑΣ", "Å", "Ａ"]))
+def test_the_name_of_a_room_is_a_name_of_that_room(text: str) -> None:
+    try:
+        room = UNICODE.room(text)
+    except InvalidNameError:
+        return
+    assert UNICODE.room(room) == room
+    assert len(room.encode()) <= 1 + NAME_MAX
 
 
 def test_full_width_letters_are_normalised() -> None:
@@ -69,7 +194,7 @@ def test_full_width_letters_are_normalised() -> None:
     "nick",
     [
         *("", "a b", "a>", "<a", "a*", "a\n", "a#b", "a/b", "a\u00a0b", "a\u3000b"),
-        *("a\u200db", "a\u202eb", "\u0301a", "😀", "ﬁ", "שלוםa", "王" * 9, "x" * 25, "\ud800", "a\x9b", "½"),
+        *("a\u200db", "a\u202eb", "😀", "ﬁ", "שלוםa", "王" * 9, "x" * 25, "\ud800", "a\x9b", "½"),
         *("server", "SYSTEM", "аdmin", "ѕerver", "systеm", "ａdmin", "ADМIN"),
     ],
 )
@@ -92,15 +217,12 @@ def test_an_invisible_misleading_or_long_nick_is_refused_in_any_script(nick: str
     ],
 )
 def test_a_nick_that_is_confusable_with_a_taken_one_is_refused(one: str, other: str) -> None:
-    assert UNICODE.keys(one) & UNICODE.keys(other)
-    room: Room[str] = Room(UNICODE)
-    for member in ("first", "second"):
-        room.enter(member)
-    room.receive("first", Rename(UNICODE.nick(one)))
-    deliveries = room.receive("second", Rename(UNICODE.nick(other)))
-    notice = Notice(f"{UNICODE.nick(other)} looks like {one}; take another nick")
-    assert deliveries == [Delivery(("second",), notice, Cause.NICK_TAKEN)]
-    assert room.nick("second") == "guest-2"
+    one, other = UNICODE.nick(one), UNICODE.nick(other)
+    nicks: Nicks[str] = Nicks(UNICODE)
+    nicks.claim(one, "first", "")
+    assert nicks.problem(other, "second", "", 0.0) == f"looks like {one}"
+    nicks.release("first")
+    assert nicks.problem(other, "second", "", 0.0) == ""
 
 
 @pytest.mark.parametrize(("one", "other"), [("ann", "anna"), ("王", "主"), ("bob", "вов")])
@@ -108,18 +230,28 @@ def test_visibly_different_names_do_not_collide(one: str, other: str) -> None:
     assert not UNICODE.keys(one) & UNICODE.keys(other)
 
 
-def test_a_room_name_that_is_confusable_with_an_existing_room_means_that_room() -> None:
-    room: Room[str] = Room(UNICODE)
-    for member in ("first", "second"):
-        room.enter(member)
-    room.receive("first", Join(UNICODE.room("scope")))
-    deliveries = room.receive("second", Join(UNICODE.room("ѕсоре")))
-    assert Delivery(("second",), Notice("you are in #scope with guest-1")) in deliveries
-    for member in ("first", "second"):
-        room.leave(member)
-    room.enter("third")
-    deliveries = room.receive("third", Join(UNICODE.room("ѕсоре")))
-    assert Delivery(("third",), Notice("you are the only one in #ѕсоре")) in deliveries
+def open_room(rooms: OpenRooms, name: str) -> None:
+    Deferred.fromCoroutine(rooms.open(rooms.name_of(name), None))
+
+
+@BOTH
+@pytest.mark.parametrize(("one", "other"), [("dev-1", "dev-l"), ("scope", "SC0PE")])
+def test_a_room_name_that_is_confusable_with_an_open_room_means_that_room(names: Names, one: str, other: str) -> None:
+    rooms = OpenRooms(MemoryStore(lambda: 0.0), names, 0, 0)
+    one, other = names.room(one), names.room(other)
+    assert rooms.name_of(other) == other
+    open_room(rooms, one)
+    open_room(rooms, other)
+    assert [room.name for room in rooms.all()] == [one]
+    rooms.close_if_empty(rooms.all()[0])
+    assert rooms.name_of(other) == other
+
+
+@BOTH
+def test_a_confusable_name_of_the_lobby_means_the_lobby(names: Names) -> None:
+    rooms = OpenRooms(MemoryStore(lambda: 0.0), names, 0, 0)
+    assert rooms.name_of(names.room("l0bby")) == LOBBY
+    assert rooms.name_of(names.room("IObby")) == LOBBY
 
 
 def is_name(text: str) -> bool:
@@ -138,51 +270,6 @@ def test_all_pairs_that_unicode_lists_as_confusable_collide() -> None:
                 assert UNICODE.keys(one) & UNICODE.keys(two), (one, two)
 
 
-def test_a_confusable_name_of_the_lobby_means_the_lobby() -> None:
-    room: Room[str] = Room(UNICODE)
-    room.enter("a")
-    room.receive("a", Join("#x"))
-    deliveries = room.receive("a", Join(UNICODE.room("l0bby")))
-    assert Delivery(("a",), Notice("you are the only one in #lobby")) in deliveries
-    room.enter("b")
-    room.receive("a", Leave())
-    room.leave("a")
-    room.leave("b")
-    assert len(room) == 0
-
-
-requests = st.sampled_from(
-    [
-        *(Join(UNICODE.room(name)) for name in ("lobby", "l0bby", "scope", "ѕсоре", "x")),
-        *(Rename(UNICODE.nick(name)) for name in ("Bob", "Вob", "b0b", "guest-1", "guest-l")),
-        *(Leave(), Who(), Quit(), None),
-    ]
-)
-
-
-@given(st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), requests), max_size=40))
-def test_no_state_is_left_when_all_members_have_left(history: list[tuple[str, Request | None]]) -> None:
-    room: Room[str] = Room(UNICODE)
-    empty = repr(vars(room) | {"_guests": 0})
-    for member, request in history:
-        if member not in room:
-            room.enter(member)
-        if request is None:
-            room.leave(member)
-        else:
-            room.receive(member, request)
-        keys = [key for one in ("a", "b", "c") if one in room for key in UNICODE.keys(room.nick(one))]
-        assert len(keys) == len(set(keys))
-    for member in ("a", "b", "c"):
-        room.leave(member)
-    assert repr(vars(room) | {"_guests": 0}) == empty
-
-
-def test_guest_nicks_never_collide() -> None:
-    keys = [key for number in range(2_000) for key in UNICODE.keys(f"guest-{number}")]
-    assert len(keys) == len(set(keys))
-
-
 @given(st.text(max_size=30))
 def test_any_text_is_refused_or_is_a_nick_that_cannot_forge_a_line(text: str) -> None:
     try:
@@ -191,6 +278,13 @@ def test_any_text_is_refused_or_is_a_nick_that_cannot_forge_a_line(text: str) ->
         return
     assert 0 < len(nick.encode()) <= NAME_MAX
     assert UNICODE.nick(nick) == nick
-    assert decode_event(encode_event(Said(nick, "hi"))) == Said(nick, "hi")
-    assert len(encode_event(Whispered(nick, nick, ""))) <= PREFIX_MAX
-    assert decode_event(encode_event(Whispered(nick, nick, "hi"))) == Whispered(nick, nick, "hi")
+    assert decode_request(encode_request(Rename(nick)), UNICODE) == Rename(nick)
+    entry = Entry("", EntryKind.SAID, nick, "hi", 0.0, "", "", "", 7)
+    assert PEOPLE_LINES.entry(entry) == f"<{nick}> hi\n".encode()
+    line = PROGRAM_LINES.entry(entry)
+    received = ProgramLineDecoder().decode(line.rstrip(b"\n"))
+    assert isinstance(received, ReceivedEntry)
+    assert received.entry == entry
+    assert len(line) <= PREFIX_MAX
+    whisper = Whispered(nick, nick, "hi")
+    assert ProgramLineDecoder().decode(PROGRAM_LINES.event(whisper).rstrip(b"\n")) == whisper

@@ -8,15 +8,15 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
+from netsvc.chat.chat_limits import ROOMS_MAX
 from netsvc.chat.lines import ChatFactory
-from netsvc.chat.room import ROOMS_MAX
 from netsvc.echo.reply_template import ReplyTemplate
 from netsvc.echo.server import AcknowledgeFactory, EchoFactory
 from netsvc.limits.cause import Cause
 from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
 from netsvc.net.proxy_protocol import ProxyProtocolFactory
-from netsvc.net.stream_factory import StreamFactory
+from netsvc.net.stream_factory import IDLE_CHECK_INTERVAL, StreamFactory
 from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.timestamp.server import TimestampProtocol
 from netsvc.wire.datagram import Datagram
@@ -88,7 +88,7 @@ def test_refusals_of_a_member_are_counted_by_cause(clock: Clock) -> None:
     for line in (b"/nick ANN", b"/nick admin", b"/nick " + b"x" * 25, b"/nosuch", b"\xff", b"x" * 1_100):
         bob.dataReceived(line + b"\n")
     for number in range(ROOMS_MAX):
-        peer, _ = connect(factory)
+        peer, _ = connect(factory, f"198.51.100.{number % 200}")
         peer.dataReceived(b"/join #r%d\n" % number)
     assert factory.terms.counters.refused == {
         Cause.NICK_TAKEN: 1,
@@ -124,6 +124,7 @@ def test_an_acknowledgement_counts_its_own_bytes(clock: Clock) -> None:
 def test_a_chat_line_counts_once_for_each_receiving_member(clock: Clock) -> None:
     factory = ChatFactory(terms(clock))
     members = [connect(factory)[0] for _ in range(3)]
+    clock.advance(IDLE_CHECK_INTERVAL)  # by now, those who joined are announced
     before = factory.terms.counters.replies
     members[0].dataReceived(b"hello\n")
     assert factory.terms.counters.replies - before == 2

@@ -404,44 +404,166 @@ def test_the_page_of_the_api_is_made_from_the_public_names() -> None:
 # What the pages repeat
 
 
-def test_the_tutorial_of_the_chat_shows_what_members_see() -> None:
-    shown = [
-        line
-        for block in blocks_of(PROJECT / "docs" / "tutorials" / "chat.md")
-        for line in block.text.splitlines()
-        if line.startswith(("* ", "<"))
-    ]
+#: The conversation on the page of the chat: who types which line, and what that member sees before the next line.
+#: The server is started again at each row without a name.
+CONVERSATION = (
+    ("bob", "", "in #lobby"),
+    ("ann", "", "with guest-1"),
+    ("bob", "", "guest-2 joined"),
+    ("ann", "/nick ann", "now ann"),
+    ("bob", "/nick bob", "you are now bob"),
+    ("ann", "good morning", ""),
+    ("bob", "", "<ann> good morning"),
+    ("bob", "hello ann", ""),
+    ("ann", "", "<bob> hello ann"),
+    ("ann", "/me makes tea", ""),
+    ("ann", "/msg bob psst", "psst"),
+    ("bob", "/away lunch until two", "you are away"),
+    ("ann", "/msg bob are you there?", "bob is away"),
+    ("bob", "/away", "you are back"),
+    ("ann", "/topic plans for today", "topic"),
+    ("bob", "/join tea", "#tea"),
+    ("bob", "/leave", "ann set the topic"),
+    ("bob", "/search morn", "good morning"),
+    ("ann", "/who", "2 in"),
+    ("ann", "/rooms", "rooms"),
+    ("ann", "my-password-1", ""),
+    ("ann", "/erase", "ann erased"),
+    ("ann", "/nonsense", "unknown"),
+    ("ann", "/quit", "bye"),
+    ("bob", "/quit", "bye"),
+    ("", "", ""),
+    ("ann", "/nick ann", "now ann"),
+    ("ann", "this line stays", ""),
+    ("ann", "/quit", "bye"),
+    ("", "", ""),
+    ("bob", "/quit", "bye"),
+)
+
+
+def test_the_tutorial_of_the_chat_shows_what_members_see(tmp_path: Path) -> None:
+    page = PROJECT / "docs" / "tutorials" / "chat.md"
+    shown = [line for block in blocks_of(page) for line in block.text.splitlines() if line.startswith(("* ", "<", "["))]
+    typed = [each for _, each, _ in CONVERSATION if each]
+    assert [each for each in typed if each not in page.read_text()] == []
     seen = ""
-    with serving("--chat", "127.0.0.1:0") as (_, [port]), ExitStack() as stack:
-        members = {}
-        for name, typed, awaited in (
-            ("bob", "", "in #lobby"),
-            ("ann", "", "with guest-1"),
-            ("ann", "/nick ann", "now ann"),
-            ("bob", "/nick bob", "you are now bob"),
-            ("ann", "good morning", ""),
-            ("bob", "hello ann", ""),
-            ("ann", "/msg bob psst", "psst"),
-            ("bob", "/join tea", "#tea"),
-            ("bob", "/leave", "with ann"),
-            ("ann", "/who", "2 in"),
-            ("ann", "/rooms", "rooms"),
-            ("ann", "/nonsense", "unknown"),
-            ("ann", "/quit", "bye"),
-            ("bob", "/quit", "bye"),
-        ):
-            if name not in members:
-                connected = stack.enter_context(socket.create_connection(("127.0.0.1", port), SECONDS))
-                members[name] = stack.enter_context(connected.makefile("rw", encoding="utf-8"))
+    store = ("--chat-store", f"sqlite:{tmp_path / 'chat.db'}")
+    for lines in conversations():
+        seen += converse(lines, store if seen else ())
+    assert [line for line in shown if undated(line) not in undated(seen).splitlines()] == []
+
+
+def conversations() -> Iterator[list[tuple[str, str, str]]]:
+    """Give the parts of the conversation between two starts of the server."""
+    part: list[tuple[str, str, str]] = []
+    for line in CONVERSATION:
+        if line[0]:
+            part.append(line)
+        else:
+            yield part
+            part = []
+    yield part
+
+
+class Member:
+    """A member of the chat, as netcat is one.
+
+    :ivar seen: all that it has read.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), SECONDS)
+        self._lines = self._socket.makefile("rw", encoding="utf-8")
+        self.seen = ""
+
+    def type(self, line: str) -> None:
+        print(line, file=self._lines, flush=True)
+
+    def read_line(self) -> str:
+        line = self._lines.readline()
+        assert line, f"the server closed the connection after\n{self.seen}"
+        self.seen += line
+        return line.removesuffix("\n")
+
+    def wait_for(self, awaited: str) -> None:
+        """Read lines until one has this text."""
+        while awaited not in self.read_line():
+            pass
+
+    def close(self) -> None:
+        """Read the rest and close the connection."""
+        self._socket.shutdown(socket.SHUT_WR)
+        self.seen += self._lines.read()
+        self._lines.close()
+        self._socket.close()
+
+
+def converse(lines: list[tuple[str, str, str]], flags: tuple[str, ...]) -> str:
+    """Let members talk on a new server. Return all that they see."""
+    with serving("--chat", "127.0.0.1:0", *flags) as (server, [port]):
+        members: dict[str, Member] = {}
+        for name, typed, awaited in lines:
+            member = members.get(name) or members.setdefault(name, Member(port))
             if typed:
-                print(typed, file=members[name], flush=True)
-            line = ""
-            while awaited not in line:
-                line = members[name].readline()
-                assert line, f"no {awaited!r} for {name} among\n{seen}"
-                seen += line
-        seen += "".join(member.read() for member in members.values())
-    assert [line for line in shown if line not in seen.splitlines()] == []
+                member.type(typed)
+            if awaited:
+                member.wait_for(awaited)
+        for member in members.values():
+            member.close()
+        assert server.stop() == 0, server.output
+    return "".join(member.seen for member in members.values())
+
+
+def undated(text: str) -> str:
+    """Return a text of the chat without its times."""
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME", text)
+
+
+def test_the_example_of_a_resume_is_what_a_program_sees() -> None:
+    page = (PROJECT / "docs" / "reference" / "wire-formats.md").read_text()
+    first, second = (block for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if "C: /" in block)
+    values: dict[str, str] = {}
+    with serving("--chat", "127.0.0.1:0") as (_, [port]):
+        bob = Member(port)
+        bob.type("/nick bob\n/who")
+        bob.wait_for("1 in #lobby")
+        ann = Member(port)
+        follow(first, ann, values)
+        bob.wait_for("is anybody here?")
+        ann.close()
+        bob.wait_for("ann left")
+        bob.type("yes\n/who")
+        bob.wait_for("1 in #lobby")
+        ann = Member(port)
+        follow(second, ann, values)
+        ann.close()
+        bob.close()
+
+
+#: Tokens and epochs, which are different in each run.
+SECRET = re.compile(r"\b(?:[0-9a-f]{32}|[0-9a-f]{8})\b")
+
+
+def follow(example: str, member: Member, values: dict[str, str]) -> None:
+    """Send and receive the lines of an example.
+
+    :param values: the tokens and epochs of this run, by those of the example.
+    """
+    for line in example.splitlines():
+        side, _, shown = line.partition(": ")
+        if side == "C":
+            member.type(SECRET.sub(lambda match: values[match[0]], shown))
+            continue
+        received = ""
+        while not received.startswith(("& ", "@")):
+            received = member.read_line()
+        values.update(zip(SECRET.findall(shown), SECRET.findall(received), strict=True))
+        assert untimed(received) == untimed(SECRET.sub(lambda match: values[match[0]], shown))
+
+
+def untimed(line: str) -> str:
+    """Return a line for programs without its time."""
+    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "TIME", line)
 
 
 def test_the_page_of_the_metrics_has_every_cause() -> None:

@@ -22,6 +22,7 @@ def member(factory: ChatFactory, nick: str) -> tuple[ChatProtocol, TCPTransport]
     protocol, transport = connect(factory)
     assert isinstance(protocol, ChatProtocol)
     protocol.dataReceived(b"/nick %s\n" % nick.encode())
+    factory.hub.announce_arrival(protocol)
     return protocol, transport
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import SECONDS, started
+from tests.programs import SECONDS, running, serving, started
 from tests.test_commands import TWISTD
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -65,6 +66,56 @@ def test_an_application_serves_a_web_page_beside_netsvc(tmp_path: Path) -> None:
             assert echo.recv(100) == b"hello"
 
 
-@pytest.mark.parametrize("example", ["with_web.tac", "one_protocol.py", "test_greeter.py", "test_adder.py"])
+def test_the_bot_answers_and_connects_again_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    where, store = "127.0.0.1:0", ("--chat-store", f"sqlite:{tmp_path / 'chat.db'}")
+    with serving("--chat", where, *store) as (server, [port]):
+        where = f"127.0.0.1:{port}"
+        with running(sys.executable, EXAMPLES / "chat_bot.py", where, "clock", seconds=4 * SECONDS) as bot:
+            bot.wait_for("I am clock")
+            assert re.fullmatch(r"<clock> it is [\d-]+ [\d:]+ UTC\n", ask(port, "!time", "<clock>"))
+            assert ask(port, "is Clock there?", "<clock>") == "<clock> I tell the time. Ask me with !time\n"
+            assert ask(port, "/msg clock hello", "<clock ->").endswith("> I know only !time\n")
+            server.stop()
+            bot.wait_for("not connected")
+            with serving("--chat", where, *store):
+                bot.wait_for("resumed: recovered, 0 entries are lost")
+                assert ask(port, "!time", "<clock>")
+                assert bot.stop() == 0, bot.output
+
+
+def ask(port: int, line: str, awaited: str) -> str:
+    """Send a line to the chat. Return the line that begins with ``awaited``."""
+    with socket.create_connection(("127.0.0.1", port), SECONDS) as member, member.makefile(encoding="utf-8") as lines:
+        member.sendall(f"{line}\n".encode())
+        return next(line for line in lines if line.startswith(awaited))
+
+
+def test_the_bridge_stores_each_entry_and_tells_the_members_so(tmp_path: Path) -> None:
+    command = [*TWISTD, "-n", "--pidfile=", "-y", EXAMPLES / "chat_bridge.tac"]
+    environment = {**os.environ, "CHAT": "127.0.0.1:0", "ENTRIES": str(tmp_path / "entries.jsonl")}
+    with started(
+        *command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    ) as application:
+        assert application.stdout is not None
+        log = ""
+        while not (opened := re.search(r"chat: listening on \S+:(\d+)", log)):
+            line = application.stdout.readline()
+            assert line, log
+            log += str(line)
+        assert ask(int(opened[1]), "/nick ann\ngrüße", "* what is") == "* what is said here is stored\n"
+    rows = [json.loads(line) for line in (tmp_path / "entries.jsonl").read_text("utf-8").splitlines()]
+    stored = [(row["offset"], row["kind"], row["nick"], row["text"]) for row in rows]
+    assert stored[:3] == [
+        (1, "joined", "ann", ""),
+        (2, "notice", "", "what is said here is stored"),
+        (3, "said", "ann", "grüße"),
+    ]
+    assert {row["room"] for row in rows} == {"#lobby"}
+
+
+@pytest.mark.parametrize(
+    "example",
+    ["with_web.tac", "one_protocol.py", "test_greeter.py", "test_adder.py", "chat_bot.py", "chat_bridge.tac"],
+)
 def test_an_example_says_how_to_run_it(example: str) -> None:
     assert example in (EXAMPLES / example).read_text().split('"""')[1]

@@ -28,6 +28,8 @@ from netsvc import (
     Config,
     ReplyTemplate,
     StreamFactory,
+    StreamService,
+    Terms,
     netsvc_service,
 )
 from netsvc.testing import Network
@@ -84,8 +86,23 @@ def test_a_silent_echo_peer_is_closed_after_ten_minutes(network: Network) -> Non
     assert 600 <= network.run(seconds_until_closed(network, 1314)) < 605
 
 
-def test_a_silent_member_is_closed_after_two_and_a_half_minutes(network: Network) -> None:
-    assert 150 <= network.run(seconds_until_closed(network, 1400)) < 155
+def test_a_member_that_only_reads_stays_for_12_hours(network: Network) -> None:
+    assert 43_200 <= network.run(seconds_until_closed(network, 1400), timeout=50_000) < 43_205
+
+
+def test_a_member_whose_host_is_gone_is_noticed_within_2_minutes_although_nothing_is_sent(network: Network) -> None:
+    server = network.host("server")
+    factory = ChatFactory(Terms.on(server.reactor))
+    StreamService(server.reactor, ["1400"], factory).startService()
+    client = network.host("client")
+    connectProtocol(TCP4ClientEndpoint(client.reactor, server.address, 1400), Peer(client.reactor))
+    network.advance(1)
+    assert len(factory.hub) == 1
+    client.crash()
+    network.advance(100)
+    assert len(factory.hub) == 1
+    network.advance(20)
+    assert len(factory.hub) == 0
 
 
 def test_a_member_that_sends_single_bytes_without_a_line_end_is_closed_after_30_seconds(network: Network) -> None:

@@ -34,7 +34,11 @@ LAYERS = {
 #: What is pure: folders, and modules of other folders.
 PURE_FOLDERS = {"errors", "linux", "wire", "limits"}
 PURE_MODULES = {
-    *("chat", "chat.names", "chat.messages", "chat.pace", "chat.room", "daytime", "daytime.format"),
+    *("chat", "chat.chat_events", "chat.chat_limits", "chat.entries", "chat.names", "chat.nicks", "chat.pace"),
+    *("chat.people_lines", "chat.presence", "chat.program_lines", "chat.request_lines", "chat.requests"),
+    *("chat.room", "chat.room_log", "chat.words"),
+    *("chat.sqlite_entries", "chat.sqlite_file", "chat.sqlite_reader", "chat.sqlite_writer"),
+    *("daytime", "daytime.format"),
     *("echo", "echo.reply_template", "timestamp", "timestamp.format", "server", "server.config"),
     *("net", "net.connection_state", "net.send_queue", "talk", "talk.conversation_state", "talk.learned_framing"),
     *("cli", "cli.name_service"),

@@ -65,10 +65,11 @@ def listen_naive(reactor: Any) -> Any:
 
 
 def listen_netsvc(reactor: Any) -> Any:
-    """Listen with netsvc's chat and all its limits of a connection. No member reaches its rate limit."""
-    from netsvc import Admission, ChatFactory, Terms
+    """Listen with netsvc's chat and all its limits of a connection. No member, and not the chat, reaches its rate."""
+    from netsvc import Admission, ChatFactory, ChatHub, Terms
 
-    factory = ChatFactory(Terms.on(reactor, admission=Admission.unlimited()), rate=1e9, burst=10**9)
+    terms = Terms.on(reactor, admission=Admission.unlimited())
+    factory = ChatFactory(terms, ChatHub(terms, total=1e12), rate=1e9, burst=10**9)
     return reactor.listenTCP(0, factory, 1024, "127.0.0.1")
 
 

@@ -36,7 +36,14 @@ class Cause(Enum):
     LINE_TOO_LONG = "line_too_long", "line too long"
     INVALID_MESSAGE = "invalid_message", "the line is not a valid message"
     NICK_TAKEN = "nick_taken", "the nick is taken"
+    NO_SUCH_NICK = "no_such_nick", "no member has this nick"
     TOO_MANY_ROOMS = "too_many_rooms", "too many rooms"
+    NOT_IN_ROOM = "not_in_room", "the member is not in the room"
+    ALREADY_IN_ROOM = "already_in_room", "the member is already in the room"
+    INVITE_ONLY = "invite_only", "the room is open to invited members only"
+    MODERATED = "moderated", "only operators may speak in the room"
+    NOT_ERASABLE = "not_erasable", "the member cannot erase this"
+    STORE_FAILED = "store_failed", "the store of the chat failed"
     HOST_NAME = "host_name", "the Host header names another server"
 
     # Connections that are ended because of what the peer does or fails to do

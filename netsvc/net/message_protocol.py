@@ -24,6 +24,7 @@ class MessageProtocol(StreamProtocol):
 
     _next_batch: IDelayedCall | None = None
     _busy = False  # whether the next batch is due in the next iteration
+    _messages_paused = False
     _dropped_counted = False
     _line_since = 0.0
     _drain_input_left = DRAIN_INPUT_MAX
@@ -48,8 +49,23 @@ class MessageProtocol(StreamProtocol):
     def delayed(self) -> None:
         """The next message waits for :meth:`pace`."""
 
+    # Called by a subclass
+
+    def pause_messages(self) -> None:
+        """Process no further message until :meth:`resume_messages`: an earlier one is not done yet."""
+        self._messages_paused = True
+        self.pause_reading()
+
+    def resume_messages(self) -> None:
+        """Process messages again."""
+        if self._messages_paused:
+            self._messages_paused = False
+            self._process_unless_scheduled()
+
     @property
     def has_unprocessed_input(self) -> bool:
+        if self._messages_paused:
+            return self.accepts_input
         if self.output_blocked:  # the messages that were read wait until the peer reads
             return self.accepts_input and self.framing.waiting() > 0
         return self._next_batch is not None
@@ -125,7 +141,7 @@ class MessageProtocol(StreamProtocol):
         """Process messages until none is left, the peer must read first, or this iteration's bound is reached."""
         draining = self.factory.draining
         for _ in range(self.terms.message_share.messages()):
-            if self.output_blocked or not self.accepts_input:
+            if self._messages_paused or self.output_blocked or not self.accepts_input:
                 return
             wait = 0.0 if draining else self.pace()
             if wait and (self.state is not ConnectionState.LOST or self.framing.waiting()):

@@ -74,6 +74,12 @@ class StreamFactory(_Factory):
         connection.host = host
         return connection
 
+    def prepare(self) -> None:
+        """Do what must be done before the ports open. The server calls this at each start.
+
+        :raises NetsvcError: if the service cannot be served.
+        """
+
     def build_connection(self) -> StreamProtocol:
         """Return a new protocol of this service."""
         raise NotImplementedError

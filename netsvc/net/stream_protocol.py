@@ -279,7 +279,7 @@ class StreamProtocol(Protocol):
 
         A connection that is finishing or closed sends nothing more.
         """
-        if self.state not in SENDING:
+        if self.state is not ConnectionState.OPEN and self.state not in SENDING:
             return
         counters = self.terms.counters
         counters.replies += 1

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
-from netsvc.errors import ConfigError, SettingError
+from netsvc.errors import ConfigError, NetsvcError
 from netsvc.limits.admission import Admission
 from netsvc.limits.connection_counter import TOP_NETWORKS, ConnectionCounter
 from netsvc.limits.message_share import MessageShare
@@ -42,7 +42,8 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
     :raises ConfigError: for a listening string that has no meaning, a certificate that cannot be used, and a setting
         whose optional dependency is not installed.
 
-    Starting it raises :class:`~netsvc.errors.ListenError` if the system refuses a port; then no port is left open.
+    Starting it raises :class:`~netsvc.errors.ListenError` if the system refuses a port, and
+    :class:`~netsvc.chat.store.StoreError` if the store of the chat cannot be used; then no port is left open.
     """
     config = Config() if config is None else config
     streams = [name for name in STREAM_SERVICES if getattr(config, name)]
@@ -160,6 +161,14 @@ class StreamService(MultiService):
         for text in where:
             stream_listener(reactor, setting, text, factory, factory.terms.limits, wrap).setServiceParent(self)
 
+    def privilegedStartService(self) -> None:
+        self._factory.prepare()
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        self._factory.prepare()
+        super().startService()
+
     def stopService(self) -> Deferred[Any]:
         """Close the ports. Fires when every connection is drained and closed."""
         return gatherResults([super().stopService(), self._factory.drain(self._drain_timeout)])
@@ -248,6 +257,6 @@ class NetsvcService(MultiService):
         try:
             for start in starts:
                 start()
-        except SettingError:
+        except NetsvcError:
             self._stop()
             raise

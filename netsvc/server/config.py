@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
+from netsvc.chat.chat_limits import DELIVERIES_RATE, HISTORY_AGE, HISTORY_MAX, REPLAY, ROOMS_MAX, ROOMS_PER_HOST
 from netsvc.chat.pace import CHAT_BURST, CHAT_IDLE_TIMEOUT, CHAT_RATE
 from netsvc.echo.reply_template import ReplyTemplate, TemplateError
 from netsvc.errors import ConfigError, flag_of
@@ -119,6 +120,30 @@ class Config:
         "",
         "Services",
         "Allow names of chat members and rooms in any script, not only ASCII. Needs the extra 'unicode'.",
+    )
+    chat_store: str = _setting(
+        "memory",
+        "text",
+        "memory|sqlite:PATH",
+        "Chat",
+        "Where the logs of the rooms are kept: in memory until the process ends, or in a SQLite file.",
+    )
+    chat_history_max: int = _setting(
+        HISTORY_MAX, "whole number", "N", "Chat", f"Entries that the log of a room keeps. {_NO_LIMIT}"
+    )
+    chat_history_age: float = _setting(
+        HISTORY_AGE, "number", "SECONDS", "Chat", f"Seconds for which the log of a room keeps an entry. {_NO_LIMIT}"
+    )
+    chat_replay: int = _setting(
+        REPLAY, "whole number", "N", "Chat", "Entries of the log that a member sees when it joins a room. 0: none."
+    )
+    chat_rooms: int = _setting(ROOMS_MAX, "whole number", "N", "Chat", f"Maximum number of rooms. {_NO_LIMIT}")
+    chat_rooms_per_host: int = _setting(
+        ROOMS_PER_HOST,
+        "whole number",
+        "N",
+        "Chat",
+        f"Maximum number of rooms that members of one host have opened. {_NO_LIMIT}",
     )
     metrics: str | None = _setting(
         None,
@@ -252,8 +277,9 @@ class Config:
     )
     chat_idle_timeout: float = _seconds(
         CHAT_IDLE_TIMEOUT,
-        "Seconds without a line from a chat member. Then it is closed. The member is warned 30 s before (half the time "
-        f"before, if the limit is below 60). {_NO_LIMIT}",
+        "Seconds without a line from a chat member. Then it is closed. The member is warned 300 s before, or after "
+        "half the time if the limit is below 600. A member whose host is gone is noticed within 2 minutes in any case. "
+        f"{_NO_LIMIT}",
     )
     stall_timeout: float = _seconds(
         StreamLimits.stall_timeout,
@@ -283,6 +309,14 @@ class Config:
         "N",
         "Rate limits",
         f"Lines that a chat member may send at once after a pause. {_NO_LIMIT}",
+    )
+    chat_total: float = _setting(
+        DELIVERIES_RATE,
+        "number",
+        "N",
+        "Rate limits",
+        "Deliveries per second of the whole chat. A line costs one for each member of its room. Above this, speakers "
+        f"are slowed down, with equal shares for the rooms. {_NO_LIMIT}",
     )
     udp_rate: float = _setting(
         RATE,
@@ -364,14 +398,22 @@ class Config:
                 raise ConfigError(name, value, "it applies to stream services, and none is served", f"add one: {flags}")
         if self.metrics_host and self.metrics is None:
             raise ConfigError("metrics_host", ", ".join(self.metrics_host), "there are no metrics", "add --metrics")
-        if self.unicode_nicks and not self.chat:
-            raise ConfigError("unicode_nicks", "", "there is no chat", "add --chat")
+        self._check_chat()
         if self.reuse_port and self.chat:
             problem = "each process would have a chat of its own"
             raise ConfigError("reuse_port", "", problem, "serve --chat from one process, without this flag")
         if self.reuse_port and sys.platform != "linux":
             problem = "this system does not distribute connections over the processes"
             raise ConfigError("reuse_port", "", problem, "remove this flag")
+
+    def _check_chat(self) -> None:
+        if self.chat_store != "memory" and not self.chat_store_path:
+            problem = "there is no such store"
+            raise ConfigError("chat_store", self.chat_store, problem, "write memory, or sqlite:PATH")
+        if self.chat_store != "memory" and not self.chat:
+            raise ConfigError("chat_store", self.chat_store, "there is no chat", "add --chat")
+        if self.unicode_nicks and not self.chat:
+            raise ConfigError("unicode_nicks", "", "there is no chat", "add --chat")
 
     def _parse(self) -> _Parsed:
         allow, deny = ([self._scoped(name, text) for text in getattr(self, name)] for name in ("allow", "deny"))
@@ -409,6 +451,12 @@ class Config:
     def reply_template(self) -> ReplyTemplate | None:
         """The parsed ``reply``; None if streams are echoed."""
         return self._parsed.reply_template
+
+    @property
+    def chat_store_path(self) -> str | None:
+        """The path of the SQLite file; None for a store in memory."""
+        kind, _, path = self.chat_store.partition(":")
+        return path if kind == "sqlite" and path else None
 
     @property
     def limits(self) -> StreamLimits:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from netsvc.chat.hub import ChatHub
 from netsvc.chat.lines import ChatFactory
+from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.names import ASCII_NAMES, Names
-from netsvc.chat.room import Room
+from netsvc.chat.sqlite_store import SqliteStore
+from netsvc.chat.store import Store
 from netsvc.daytime.server import DaytimeFactory
 from netsvc.echo.server import AcknowledgeFactory, EchoFactory
 from netsvc.errors import ConfigError
@@ -53,8 +56,24 @@ def _echo(terms: Terms, config: Config) -> StreamFactory:
 
 
 def _chat(terms: Terms, config: Config) -> StreamFactory:
-    room: Room[Any] = Room(_names(config))
-    return ChatFactory(terms, room, rate=config.chat_rate, burst=config.chat_burst)
+    hub = ChatHub(
+        terms,
+        _store(terms, config),
+        _names(config),
+        total=config.chat_total,
+        rooms_max=config.chat_rooms,
+        rooms_per_host=config.chat_rooms_per_host,
+        replay=config.chat_replay,
+    )
+    return ChatFactory(terms, hub, rate=config.chat_rate, burst=config.chat_burst)
+
+
+def _store(terms: Terms, config: Config) -> Store:
+    bounds: dict[str, Any] = {"entries_max": config.chat_history_max, "age_max": config.chat_history_age}
+    path = config.chat_store_path
+    if path is None:
+        return MemoryStore(terms.wall, **bounds)
+    return SqliteStore(path, terms.run_blocking, terms.wall, **bounds)
 
 
 def _names(config: Config) -> Names:
@@ -82,7 +101,10 @@ SERVICES = (
     ServiceRow(
         name="chat",
         build=_chat,
-        settings=("chat_rate", "chat_burst", "chat_idle_timeout", "unicode_nicks"),
+        settings=(
+            *("chat_rate", "chat_burst", "chat_idle_timeout", "chat_total", "chat_rooms", "chat_rooms_per_host"),
+            *("chat_store", "chat_history_max", "chat_history_age", "chat_replay", "unicode_nicks"),
+        ),
         idle_timeout="chat_idle_timeout",
         # All members of the lobby are told of each one that joins. So that is limited as what a member says.
         connect_rates=("connect_rate", "chat_rate"),

@@ -14,7 +14,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from netsvc import __version__
-from netsvc.errors import ConfigError, SettingError, flag_of
+from netsvc.errors import ConfigError, NetsvcError, SettingError, flag_of
 from netsvc.limits.file_limit import raise_file_limit
 from netsvc.server.assembly import NetsvcService, netsvc_service
 from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS, Config, Setting
@@ -184,7 +184,7 @@ class _CommandLineService(MultiService):
     def _start(self, start: Callable[[], None]) -> None:
         try:
             start()
-        except SettingError as e:
+        except NetsvcError as e:
             refuse_start(f"netsvc: {e}")
 
 

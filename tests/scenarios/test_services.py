@@ -11,8 +11,11 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
 
 from netsvc import Config, Conversation, DatagramConversation, netsvc_service
-from netsvc.chat.client import ChatClient
-from netsvc.chat.messages import Event, Join, Notice, Rename, Said, Say, Whisper, Whispered
+from netsvc.chat.chat_connection import ChatConnection
+from netsvc.chat.chat_events import Event, NickSet, Notice, Whispered
+from netsvc.chat.entries import EntryKind
+from netsvc.chat.program_lines import ReceivedEntry
+from netsvc.chat.requests import Join, Rename, Say, Whisper
 from netsvc.echo.client import EchoClient
 from netsvc.timestamp.client import TimestampClient, ask_timestamp
 from tests.scenarios.environments import Environment, all_listening
@@ -141,22 +144,27 @@ def test_a_timestamp_request_to_a_closed_port_fails_with_connection_refused(reli
 def test_chat_works_with_its_client(environment: Environment) -> None:
     async def scenario() -> None:
         port = await start_service(environment, chat="ADDRESS")
-        received: dict[str, list[Event]] = {"ann": [], "bob": []}
+        received: dict[str, list[Event | ReceivedEntry]] = {"ann": [], "bob": []}
+
+        def has_entry(name: str, kind: EntryKind, nick: str, text: str) -> bool:
+            entries = [each.entry for each in received[name] if isinstance(each, ReceivedEntry)]
+            return (kind, nick, text) in [(entry.kind, entry.nick, entry.text) for entry in entries]
+
         members = {}
         for name, events in received.items():
-            members[name] = await connect(environment, port, ChatClient(events.append))
+            members[name] = await connect(environment, port, ChatConnection(events.append))
             members[name].send(Rename(name))
-            await until(environment, partial(events.__contains__, Notice(f"you are now {name}")))
+            await until(environment, partial(events.__contains__, NickSet(name)))
         members["ann"].send(Say("hello"))
         members["bob"].send(Whisper("ann", "psst"))
-        await until(environment, lambda: Said("ann", "hello") in received["bob"])
+        await until(environment, lambda: has_entry("bob", EntryKind.SAID, "ann", "hello"))
         await until(environment, lambda: Whispered("bob", "ann", "psst") in received["ann"])
         members["bob"].send(Join("#den"))
-        await until(environment, lambda: Notice("bob moved to #den") in received["ann"])
+        await until(environment, lambda: has_entry("ann", EntryKind.LEFT, "bob", "moved to #den"))
         members["ann"].send(Say("anybody else?"))
         await members["ann"].quit()
         await members["bob"].quit()
-        assert Said("ann", "anybody else?") not in received["bob"]
+        assert not has_entry("bob", EntryKind.SAID, "ann", "anybody else?")
         assert received["ann"][-1] == received["bob"][-1] == Notice("bye")
 
     environment.run(scenario())

@@ -1,0 +1,33 @@
+"""What the parts of a chat share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from netsvc.chat.nicks import Nicks
+from netsvc.chat.open_rooms import OpenRooms
+from netsvc.chat.participant import Participant
+from netsvc.chat.replies import Replies
+from netsvc.chat.store import Store
+from netsvc.chat.turns import Turns
+from netsvc.net.terms import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class ChatState:
+    """The state of one chat.
+
+    :ivar terms: the clocks and the counters.
+    :ivar store: keeps the logs of rooms.
+    :ivar nicks: who has which nick.
+    :ivar rooms: the rooms with members.
+    :ivar turns: limit and make the deliveries.
+    :ivar replies: serve and refuse requests.
+    """
+
+    terms: Terms
+    store: Store
+    nicks: Nicks[Participant]
+    rooms: OpenRooms
+    turns: Turns
+    replies: Replies

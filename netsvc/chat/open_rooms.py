@@ -1,0 +1,99 @@
+"""The rooms that have members. Each is subscribed to in the store while it has some."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from netsvc.chat.names import Names
+from netsvc.chat.participant import Participant
+from netsvc.chat.room import LOBBY, Room
+from netsvc.chat.store import Store, StoreError
+from netsvc.limits.cause import Cause
+from netsvc.limits.host_counter import HostCounter
+
+
+class OpenRooms:
+    """Opens and closes rooms.
+
+    :param store: keeps their logs.
+    :param names: the rules for names. A room has the name by which it was opened.
+    :param rooms_max: how many rooms there may be; 0 for no limit.
+    :param per_host: how many of them members of one host may have opened; 0 for no limit.
+    """
+
+    def __init__(self, store: Store, names: Names, rooms_max: int, per_host: int) -> None:
+        self._store = store
+        self._names = names
+        self._rooms_max = rooms_max
+        self._per_host = per_host
+        self._rooms: dict[str, Room[Participant]] = {}
+        self._opening: dict[str, list[Deferred[Room[Participant]]]] = {}
+        self._opened_by: dict[str, str | None] = {}
+        self._of_host = HostCounter()
+        self._name_by_key = dict.fromkeys(names.keys(LOBBY), LOBBY)
+
+    def get(self, name: str) -> Room[Participant] | None:
+        """Return an open room; None if there is none of this name."""
+        return self._rooms.get(name)
+
+    def all(self) -> list[Room[Participant]]:
+        """Return all open rooms."""
+        return list(self._rooms.values())
+
+    def name_of(self, name: str) -> str:
+        """Return the name of the open room whose name looks like this one; if there is none, the name itself."""
+        return next((self._name_by_key[key] for key in self._names.keys(name) if key in self._name_by_key), name)
+
+    def refusal(self, name: str, host: str | None) -> str:
+        """Return why a room cannot be opened from a host; empty if it can be, or is open.
+
+        Such a refusal has the cause :attr:`~netsvc.limits.cause.Cause.TOO_MANY_ROOMS`.
+        """
+        if name == LOBBY or name in self._rooms or name in self._opening:
+            return ""
+        if 0 < self._rooms_max <= len(self._rooms) + len(self._opening):
+            return f"{Cause.TOO_MANY_ROOMS.sentence}; /rooms lists them"
+        if 0 < self._per_host <= self._of_host.count(host):
+            return "too many rooms were opened from your address; /rooms lists the rooms"
+        return ""
+
+    async def open(self, name: str, host: str | None) -> Room[Participant]:
+        """Return a room. It is opened for a member from ``host`` if it is not open.
+
+        :raises StoreError: if the store cannot subscribe to it.
+        """
+        if name in self._rooms:
+            return self._rooms[name]
+        if name in self._opening:
+            opened: Deferred[Room[Participant]] = Deferred()
+            self._opening[name].append(opened)
+            return await opened
+        waiting = self._opening[name] = []
+        try:
+            state = await self._store.subscribe(name)
+        except StoreError as e:
+            del self._opening[name]
+            for each in waiting:
+                each.errback(e)
+            raise
+        del self._opening[name]
+        room: Room[Participant] = Room(name, state.end.epoch, state.end.offset, state.topic)
+        self._rooms[name] = room
+        if name != LOBBY:
+            self._opened_by[name] = host
+            self._of_host.add(host, 1)
+        self._name_by_key.update(dict.fromkeys(self._names.keys(name), name))
+        for each in waiting:
+            each.callback(room)
+        return room
+
+    def close_if_empty(self, room: Room[Participant]) -> None:
+        """Close a room that has no members."""
+        if room.members or self._rooms.get(room.name) is not room:
+            return
+        del self._rooms[room.name]
+        if room.name != LOBBY:
+            self._of_host.add(self._opened_by.pop(room.name), -1)
+            for key in self._names.keys(room.name):
+                del self._name_by_key[key]
+        self._store.unsubscribe(room.name)
