@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hostile.crowds import crowded_lobby
 from hostile.finding import Attack
 from hostile.floods import empty_lines, endless_line, line_flood, spoofed_sources, udp_flood, udp_loops
 from hostile.handshakes import tls_handshakes
@@ -28,6 +29,7 @@ ATTACKS: dict[str, Attack] = {
         empty_lines,
         endless_line,
         spoofed_sources,
+        crowded_lobby,
         stuck_member,
         stuck_readers,
         kernel_memory,

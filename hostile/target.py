@@ -64,6 +64,10 @@ class Target:
         """Return the longest gap between two calls of a 10 ms timer since the last report, in milliseconds."""
         return float(self._report()["longest_gap"])
 
+    def busiest_gap(self) -> float:
+        """Return the most processor time between two calls of a 10 ms timer since the last report, in milliseconds."""
+        return float(self._report()["busiest_gap"])
+
     def refusal_lines(self) -> float:
         """Return how many log lines are about refusals."""
         return float(self._report()["refusal_lines"])
@@ -164,6 +168,9 @@ class ForeignServer(Target):
         return math.nan
 
     def longest_gap(self) -> float:
+        return math.nan
+
+    def busiest_gap(self) -> float:
         return math.nan
 
     def refusal_lines(self) -> float:
