@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from netsvc.chat.chat_connection import ChatConnection
 from netsvc.chat.chat_events import Entries, Event, MemberList, NickSet, Notice, Refused, Resumed, Verdict, Whispered
 from netsvc.chat.client import PENDING_MAX, ChatClient, ClientEvent, Disconnected, NotSaidError
-from netsvc.chat.entries import EntryKind, Position
+from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.lines import ChatFactory
 from netsvc.chat.memory_store import MemoryStore
@@ -20,6 +21,7 @@ from netsvc.chat.program_lines import ReceivedEntry
 from netsvc.chat.request_lines import MessageError
 from netsvc.chat.requests import Join, Request, Say, Whisper, Who
 from netsvc.chat.room import Mode
+from netsvc.chat.store import StoreError
 from netsvc.limits.cause import Cause
 from netsvc.server.assembly import StreamService
 from netsvc.testing import Network
@@ -28,13 +30,22 @@ from tests.connections import attach, lose, taken, terms
 E = TypeVar("E")
 
 
+class UnreliableStore(MemoryStore):
+    """A store that cannot be read while the test says so."""
+
+    fails = False
+
+    def read(self, room: str, after: int, limit: int) -> Deferred[Sequence[Entry]]:
+        return fail(StoreError("the disk cannot be read")) if self.fails else super().read(room, after, limit)
+
+
 class Chat:
     """A chat server on a simulated network."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.host = network.host("server", "10.0.0.1")
-        self.store = MemoryStore(self.host.reactor.seconds, entries_max=50)
+        self.store = UnreliableStore(self.host.reactor.seconds, entries_max=50)
         self.start()
 
     def start(self) -> None:
@@ -185,12 +196,26 @@ def test_a_client_is_told_what_it_lost_and_that_a_log_was_begun_anew(network: Ne
     assert bob.texts() == [f"{number}" for number in range(60)][-len(bob.texts()) :]
     chat.host.crash()
     chat.host.restart()
-    chat.store = MemoryStore(chat.host.reactor.seconds)
+    chat.store = UnreliableStore(chat.host.reactor.seconds)
     chat.start()
     ann.client.say("anybody?")
     network.advance(200)
     assert [resumed.verdict for resumed in bob.of(Resumed)[1:]] == [Verdict.UNKNOWN]
     assert [entry.text for entry in bob.of(Entries)[-1].entries] == ["anybody?"]
+
+
+def test_a_client_that_cannot_resume_because_the_store_fails_tries_again(network: Network, chat: Chat) -> None:
+    Recorder(chat, "ann")
+    bob = Recorder(chat, "bob")
+    bob.abort()
+    network.advance(0.5)
+    chat.store.fails = True
+    network.advance(3)
+    assert [refused.text for refused in bob.of(Refused)][:1] == ["not done: the disk cannot be read"]
+    chat.store.fails = False
+    network.advance(10)
+    assert bob.of(Resumed)[-1].verdict is Verdict.RECOVERED
+    assert sorted(chat.hub.members("#dev")) == ["ann", "bob"]
 
 
 def test_a_client_that_stops_says_which_lines_are_not_acknowledged(network: Network, chat: Chat) -> None:

@@ -228,14 +228,36 @@ class Attendance:
                 membership.participant.member.tell(Entries(room.name, Review.REPLAY, tuple(entries)))
 
     async def _resume(self, participant: Participant, token: str, nick: str, positions: Mapping[str, Position]) -> None:
+        author, host = author_of(token), participant.member.host
+        rooms: list[tuple[Room[Participant], Position]] = []
+        try:
+            for name, position in positions.items():
+                refusal = self._state.rooms.refusal(name, host)
+                if refusal:
+                    self._state.replies.refuse(participant, Cause.TOO_MANY_ROOMS, refusal)
+                    continue
+                # All are opened before an earlier connection leaves them. Otherwise a log might end with it.
+                room = await self._state.rooms.open(name, host)
+                room.expected += 1
+                rooms.append((room, position))
+            if participant.is_present:
+                stayed = self._take_identity(participant, token, author, nick, positions)
+                for room, position in rooms:
+                    await self._resume_room(participant, room, position, is_announced=room.name in stayed)
+        finally:
+            for room, _ in rooms:
+                room.expected -= 1
+                self._state.rooms.close_if_empty(room)
+
+    def _take_identity(
+        self, participant: Participant, token: str, author: str, nick: str, positions: Mapping[str, Position]
+    ) -> set[str]:
+        """Make a member the one that has this token. Return the rooms in which its earlier connection still was."""
         for membership in list(participant.memberships.values()):
             self.part(membership, "left")
-        author = author_of(token)
-        previous = self._by_author.get(author)
         stayed: set[str] = set()
-        if previous is participant:
-            previous = None
-        if previous is not None:
+        previous = self._by_author.get(author)
+        if previous is not None and previous is not participant:
             participant.away = previous.away
             nick = previous.nick
             stayed = self._replace(previous, positions)
@@ -249,19 +271,17 @@ class Attendance:
             participant.nick = nick
         participant.member.tell(SessionToken(token))
         participant.member.tell(NickSet(participant.nick))
-        for name, position in positions.items():
-            refusal = self._state.rooms.refusal(name, participant.member.host)
-            if refusal:
-                self._state.replies.refuse(participant, Cause.TOO_MANY_ROOMS, refusal)
-                continue
-            room = await self._state.rooms.open(name, participant.member.host)
-            if participant.is_present and name not in participant.memberships:
-                await self._resume_room(participant, room, position, is_announced=name in stayed)
-            self._state.rooms.close_if_empty(room)
+        return stayed
 
     async def _resume_room(
         self, participant: Participant, room: Room[Participant], position: Position, *, is_announced: bool
     ) -> None:
+        if not room.may_join(participant.author):
+            refusal = f"{room.name} is open to invited members only"
+            self._state.replies.refuse(participant, Cause.INVITE_ONLY, refusal)
+            return
+        if not participant.is_present or room.name in participant.memberships:
+            return
         membership = self._add(participant, room)
         participant.member.tell(self._entered(membership))
         if position.epoch != room.epoch or not 0 <= position.offset <= room.last:

@@ -210,6 +210,8 @@ class ChatClient:
                     self._enter(event)
             case Resumed():
                 self._resume(event)
+            case Refused(cause=Cause.STORE_FAILED) if self._resuming:
+                connection.transport.loseConnection()  # the next attempt comes later
             case Refused(cause, text, message_id) if message_id in self._pending:
                 self._pending.pop(message_id)[1].errback(NotSaidError(text, cause))
         self._received(event)

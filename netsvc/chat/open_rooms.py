@@ -88,8 +88,8 @@ class OpenRooms:
         return room
 
     def close_if_empty(self, room: Room[Participant]) -> None:
-        """Close a room that has no members."""
-        if room.members or self._rooms.get(room.name) is not room:
+        """Close a room that has no members, and in which none is expected."""
+        if room.members or room.expected or self._rooms.get(room.name) is not room:
             return
         del self._rooms[room.name]
         if room.name != LOBBY:

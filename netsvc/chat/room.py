@@ -81,6 +81,7 @@ class Room(Generic[P]):
     :param epoch: of its log.
     :param last: the offset of the last entry that was delivered.
     :param topic: the entry that set the topic; None without one.
+    :ivar expected: how many are about to enter. The room stays open for them.
     :ivar members: all of them, by their authors, in the order in which they joined.
     :ivar live: the live members, by the form in which they are sent entries.
     :ivar modes: the rules.
@@ -92,6 +93,7 @@ class Room(Generic[P]):
         self.epoch = epoch
         self.last = last
         self.topic = topic
+        self.expected = 0
         self.members: dict[str, Membership[P]] = {}
         self.live: dict[Any, dict[Membership[P], None]] = {}
         self.modes: set[Mode] = set()
