@@ -128,17 +128,29 @@ def _timers(reactor: Any, done: Callable[[float], None], number: int, interval: 
     reactor.callLater(2, lambda: done(calls[0]))
 
 
+def _redis_server() -> tuple[subprocess.Popen[bytes], int]:
+    """Start redis-server. Returns it and its port when it answers.
+
+    Meanwhile the system may have given the free port to a client. Then the server ends, and another port is tried.
+    """
+    while True:
+        port = free_port()
+        server = subprocess.Popen(["redis-server", "--port", str(port), "--save", ""], stdout=subprocess.DEVNULL)
+        while server.poll() is None:
+            ping = ["redis-cli", "-p", str(port), "ping"]
+            if not subprocess.run(ping, capture_output=True, check=False).returncode:
+                return server, port
+            time.sleep(0.01)
+
+
 @work
 def redis(_: Any, done: Callable[[float], None]) -> None:
     """Read a list of 100,000 elements with txredisapi, three times. A unit is one element."""
     import txredisapi
     from twisted.internet.defer import inlineCallbacks
 
-    port = free_port()
-    server = subprocess.Popen(["redis-server", "--port", str(port), "--save", ""], stdout=subprocess.DEVNULL)
+    server, port = _redis_server()
     client = ["redis-cli", "-p", str(port)]
-    while subprocess.run([*client, "ping"], capture_output=True, check=False).returncode:
-        time.sleep(0.01)
     commands = f"RPUSH list {' '.join(['element'] * 1_000)}\n" * 100
     subprocess.run(client, input=commands, text=True, stdout=subprocess.DEVNULL, check=True)
 
