@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -161,6 +162,10 @@ class _CommandLineService(MultiService):
     def startService(self) -> None:
         self._relay_log()  # not earlier: twistd forks before this, and threads do not survive that
         self._start(super().startService)
+        # What is loaded now stays. If the garbage collector scanned it each time, a full collection would take 25 ms
+        # more, and all peers would wait.
+        gc.collect()
+        gc.freeze()
         self._reactor.callWhenRunning(self._signals.install)
 
     def stopService(self) -> Deferred[Any]:
