@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from netsvc.chat.chat_events import Event, Refused
+from netsvc.chat.entries import Draft, Entry
 from netsvc.chat.hub import ChatHub
+from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.participant import EntryFormat
 from netsvc.chat.people_lines import PEOPLE_LINES
-from netsvc.chat.store import Store
+from netsvc.chat.store import Appended, LogState, Store, StoreError
 from tests.connections import terms
 
 E = TypeVar("E")
+T = TypeVar("T")
 
 
 class RecordingMember:
@@ -70,6 +76,71 @@ class RecordingMember:
         """Forget what it was sent and told."""
         self.lines.clear()
         self.events.clear()
+
+
+class SlowStore(MemoryStore):
+    """Answers when the test says so, or fails."""
+
+    def __init__(self) -> None:
+        super().__init__(Clock().seconds)
+        self.is_slow = False
+        self.waiting: list[tuple[Callable[[], None], Callable[[StoreError], None]]] = []
+
+    def append(self, draft: Draft, appended: Appended) -> None:
+        if self.is_slow:
+            self.waiting.append((partial(self._append_now, draft, appended), appended))
+        else:
+            super().append(draft, appended)
+
+    def _append_now(self, draft: Draft, appended: Appended) -> None:
+        is_subscribed = draft.room in self._subscribed
+        if not is_subscribed:  # as a store that had the draft in its queue when the subscription ended
+            super().subscribe(draft.room)
+        super().append(draft, appended)
+        if not is_subscribed:
+            super().unsubscribe(draft.room)
+
+    def subscribe(self, room: str) -> Deferred[LogState]:
+        return self._later(super().subscribe, room)
+
+    def read(self, room: str, after: int, limit: int) -> Deferred[Sequence[Entry]]:
+        return self._later(super().read, room, after, limit)
+
+    def newest(self, room: str, until: int, limit: int) -> Deferred[Sequence[Entry]]:
+        return self._later(super().newest, room, until, limit)
+
+    def entry_at(self, room: str, offset: int) -> Deferred[Entry | None]:
+        return self._later(super().entry_at, room, offset)
+
+    def erase(self, room: str, offset: int) -> Deferred[None]:
+        return self._later(super().erase, room, offset)
+
+    def _later(self, method: Callable[..., Deferred[T]], *arguments: object) -> Deferred[T]:
+        if not self.is_slow:
+            return method(*arguments)
+        answer: Deferred[T] = Deferred()
+
+        def answer_now() -> None:
+            room = arguments[0]
+            if method.__name__ == "subscribe" or room in self._subscribed:
+                method(*arguments).chainDeferred(answer)
+            else:
+                answer.errback(StoreError("the room is closed"))
+
+        self.waiting.append((answer_now, answer.errback))
+        return answer
+
+    def answer(self, count: int = 1_000_000) -> None:
+        """Answer what waits, and what waits then, but at most ``count`` requests."""
+        while self.waiting and count:
+            count -= 1
+            self.waiting.pop(0)[0]()
+
+    def refuse(self) -> None:
+        """Fail what waits."""
+        waiting, self.waiting = self.waiting, []
+        for _, fail in waiting:
+            fail(StoreError("the disk is full"))
 
 
 def new_hub(clock: Clock | None = None, store: Store | None = None, **limits: int | float) -> ChatHub:

@@ -274,7 +274,7 @@ class Simulation:
     def __init__(self, seed: int, make_store: MakeStore | None = None, *, keeps: bool = False) -> None:
         self.network = Network(seed)
         self._random = Random(seed)
-        self._make_store = make_store or (lambda host: MemoryStore(host.reactor.seconds))
+        self._make_store = make_store or (lambda host: MemoryStore(host.reactor.seconds, host.reactor))
         self._keeps = keeps
         # In one of 16 runs, the lines are long, the buffers are small, and the last member stops reading.
         self._flood = self._below(16) == 0

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import Factory, Protocol
 
 from netsvc.chat.chat_connection import ChatConnection
-from netsvc.chat.chat_events import Entries, Event, MemberList, NickSet, Notice, Refused, Resumed, Verdict, Whispered
+from netsvc.chat.chat_events import (
+    Entries,
+    Event,
+    MemberList,
+    NickSet,
+    Notice,
+    Refused,
+    Replaced,
+    Resumed,
+    RoomEntered,
+    Verdict,
+    Whispered,
+)
 from netsvc.chat.client import PENDING_MAX, ChatClient, ClientEvent, Disconnected, NotSaidError
 from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.lines import ChatFactory
 from netsvc.chat.memory_store import MemoryStore
+from netsvc.chat.names import ASCII_NAMES
 from netsvc.chat.program_lines import ReceivedEntry
 from netsvc.chat.request_lines import MessageError
-from netsvc.chat.requests import Join, Request, Say, Whisper, Who
+from netsvc.chat.requests import Join, Leave, Rename, Request, Say, Whisper, Who
 from netsvc.chat.room import Mode
-from netsvc.chat.store import StoreError
+from netsvc.chat.store import LogState, StoreError
+from netsvc.chat.unicode_names import UnicodeNames
 from netsvc.limits.cause import Cause
 from netsvc.server.assembly import StreamService
-from netsvc.testing import Network
+from netsvc.testing import Host, Network
 from tests.connections import attach, lose, taken, terms
 
 E = TypeVar("E")
@@ -34,6 +49,10 @@ class UnreliableStore(MemoryStore):
     """A store that cannot be read while the test says so."""
 
     fails = False
+    opens = True
+
+    def subscribe(self, room: str) -> Deferred[LogState]:
+        return super().subscribe(room) if self.opens else fail(StoreError("the disk cannot be read"))
 
     def read(self, room: str, after: int, limit: int) -> Deferred[Sequence[Entry]]:
         return fail(StoreError("the disk cannot be read")) if self.fails else super().read(room, after, limit)
@@ -46,24 +65,44 @@ class Chat:
         self.network = network
         self.host = network.host("server", "10.0.0.1")
         self.store = UnreliableStore(self.host.reactor.seconds, entries_max=50)
+        self.said: list[tuple[str, str]] = []
         self.start()
 
-    def start(self) -> None:
+    def start(self, **options: Any) -> None:
         chat_terms = terms(self.host.reactor)
-        self.hub = ChatHub(chat_terms, self.store)
+        self.hub = ChatHub(chat_terms, self.store, **options)
+        self.hub.listen(self._appended)
         self.factory = ChatFactory(chat_terms, self.hub, rate=0)
         self.service = StreamService(self.host.reactor, ["10.0.0.1:1400"], self.factory)
         self.service.startService()
+
+    def _appended(self, entry: Entry) -> None:
+        if entry.kind is EntryKind.SAID:
+            self.said.append((entry.room, entry.text))
+
+    def restart(self, **options: Any) -> None:
+        """Crash, and start again with the same store."""
+        self.host.crash()
+        self.host.restart()
+        self.start(**options)
+
+    def close_room(self, name: str, *, is_open: bool = False) -> None:
+        """Let only invited members into a room that has members, or everybody."""
+        room = self.hub.room(name)
+        assert room is not None
+        room.modes.discard(Mode.INVITE_ONLY) if is_open else room.modes.add(Mode.INVITE_ONLY)
 
 
 class Recorder:
     """A client and what it received."""
 
-    def __init__(self, chat: Chat, nick: str, room: str = "#dev", host: str = "") -> None:
+    def __init__(
+        self, chat: Chat, nick: str, room: str = "#dev", host: str | Host = "", server: str = "10.0.0.1"
+    ) -> None:
         self.events: list[ClientEvent] = []
-        self.host = chat.network.host(host or nick)
+        self.host = host if isinstance(host, Host) else chat.network.host(host or nick)
         reactor = self.host.reactor
-        endpoint = TCP4ClientEndpoint(reactor, "10.0.0.1", 1400)
+        endpoint = TCP4ClientEndpoint(reactor, server, 1400)
         self.client = ChatClient(
             endpoint, self.events.append, reactor, nick=nick, room=room, retry_policy=lambda _: 1.0
         )
@@ -257,6 +296,23 @@ def test_a_client_refuses_what_is_no_line_and_more_lines_than_it_can_remember(ne
     ann.client.stop()
 
 
+@pytest.mark.parametrize("text", ["", "  ", "\u200b", "\u0301", "\ud800", "half \ud800"])
+def test_a_client_refuses_a_text_that_the_server_would_not_answer(network: Network, chat: Chat, text: str) -> None:
+    ann = Recorder(chat, "ann")
+    for speak in (ann.client.say, ann.client.act):
+        with pytest.raises(MessageError):
+            speak(text)
+    assert not ann.client.unacknowledged
+
+
+def test_a_text_that_begins_with_an_invisible_character_is_no_command(network: Network, chat: Chat) -> None:
+    ann = Recorder(chat, "ann")
+    said = outcome(ann.client.say("\u200b/quit"))
+    network.advance(1)
+    assert len(said) == 1
+    assert ann.texts() == ["/quit"]
+
+
 def test_a_client_that_is_not_connected_refuses_other_requests(network: Network) -> None:
     host = network.host("ann")
     client = ChatClient(TCP4ClientEndpoint(host.reactor, "10.0.0.9", 1400), lambda _: None, host.reactor)
@@ -264,10 +320,337 @@ def test_a_client_that_is_not_connected_refuses_other_requests(network: Network)
         client.request(Who())
 
 
+# The opening of a connection
+
+
+class Relay(Factory):
+    """Relays connections to the chat. It cuts one of them after some bytes of one direction.
+
+    :ivar is_cut: whether it has done so.
+    """
+
+    def __init__(self, chat: Chat) -> None:
+        self.reactor = chat.network.host("relay", "10.0.0.2").reactor
+        self.reactor.listenTCP(1400, self, interface="10.0.0.2")
+        self.cut_after(-1, 0, to_server=True)
+
+    def cut_after(self, number: int, length: int, *, to_server: bool) -> None:
+        """Cut the connection with this number from now on, counted from 0, after ``length`` bytes."""
+        self.number, self.length, self.to_server = number, length, to_server
+        self.is_cut = False
+
+    def buildProtocol(self, _: object) -> Protocol:
+        self.number -= 1
+        near, far = RelayEnd(self, to_server=True), RelayEnd(self, to_server=False)
+        near.is_watched = far.is_watched = self.number == -1
+        near.other, far.other = far, near
+        return near
+
+
+class RelayEnd(Protocol):
+    """One end of a relayed connection."""
+
+    transport: Any = None
+    is_watched = False
+    other: RelayEnd
+
+    def __init__(self, relay: Relay, *, to_server: bool) -> None:
+        self._relay = relay
+        self._to_server = to_server
+        self._waiting = b""
+
+    def connectionMade(self) -> None:
+        if self._to_server:
+            endpoint = TCP4ClientEndpoint(self._relay.reactor, "10.0.0.1", 1400)
+            connectProtocol(endpoint, self.other).addErrback(lambda _: self.transport.abortConnection())
+        else:
+            self.other.dataReceived(b"")
+
+    def dataReceived(self, data: bytes) -> None:
+        relay = self._relay
+        self._waiting += data
+        if self.other.transport is None or (self.is_watched and relay.is_cut):
+            return
+        data, self._waiting = self._waiting, b""
+        if self.is_watched and self._to_server is relay.to_server:
+            self.other.transport.write(data[: relay.length])
+            if len(data) < relay.length:
+                relay.length -= len(data)
+                return
+            relay.is_cut = True
+            for end in (self, self.other):  # a reset, because an end in order would end the line
+                relay.reactor.callLater(0.01, end.transport.abortConnection)
+        else:
+            self.other.transport.write(data)
+
+    def connectionLost(self, reason: object = None) -> None:
+        if self.other.transport is not None:
+            self.other.transport.loseConnection()
+
+
+@pytest.mark.parametrize("to_server", [True, False])
+@pytest.mark.parametrize("number", [0, 1])
+def test_wherever_the_opening_is_cut_each_line_is_said_once_and_in_its_room(
+    network: Network, chat: Chat, number: int, to_server: bool
+) -> None:
+    chat.restart(replay=0)
+    relay = Relay(chat)
+    ops = Recorder(chat, "ops", "#ops")
+    host = network.host("bot")
+    length = 0
+    while True:
+        nick = f"c{length}"
+        relay.cut_after(number, length, to_server=to_server)
+        bot = Recorder(chat, nick, "#ops", host, "10.0.0.2")
+        said = [outcome(bot.client.say(f"{nick} first"))]
+        network.advance(0.1)
+        if number and bot.client.connection is not None:
+            bot.abort()
+        said.append(outcome(bot.client.say(f"{nick} second")))
+        network.advance(2.5)
+        assert [type(each) for outcomes in said for each in outcomes] == [Position, Position], nick
+        mine = [(room, text) for room, text in chat.said if text.startswith(f"{nick} ")]
+        assert mine == [("#ops", f"{nick} first"), ("#ops", f"{nick} second")]
+        assert bot.client.room == "#ops"
+        assert bot.client.nick == nick or number == 0  # the server may keep it for a session that the client lost
+        bot.client.stop()
+        ops.client.request(Who())  # it is not idle
+        network.advance(0.5)
+        if not relay.is_cut:
+            break
+        length += 1
+    assert length > 50
+
+
+@pytest.mark.parametrize("to_server", [True, False])
+def test_wherever_the_opening_is_cut_a_line_for_a_room_that_refuses_the_client_is_not_said(
+    network: Network, chat: Chat, to_server: bool
+) -> None:
+    chat.restart(replay=0)
+    relay = Relay(chat)
+    ops = Recorder(chat, "ops", "#ops")
+    chat.close_room("#ops")
+    host = network.host("bot")
+    length = 0
+    while True:
+        relay.cut_after(0, length, to_server=to_server)
+        bot = Recorder(chat, f"c{length}", "#ops", host, "10.0.0.2")
+        said = [outcome(bot.client.say("secret"))]
+        network.advance(0.1)
+        said.append(outcome(bot.client.say("secret")))
+        network.advance(2.5)
+        causes = [error.cause for [error] in said if isinstance(error, NotSaidError)]
+        assert causes == [Cause.INVITE_ONLY, Cause.INVITE_ONLY], length
+        bot.client.stop()
+        ops.client.request(Who())  # it is not idle
+        network.advance(0.5)
+        if not relay.is_cut:
+            break
+        length += 1
+    assert chat.said == []
+    assert length > 50
+
+
+def test_a_client_whose_room_is_refused_says_nothing_until_its_application_joins_another_one(
+    network: Network, chat: Chat
+) -> None:
+    ops = Recorder(chat, "ops", "#ops")
+    lurker = Recorder(chat, "lurker", "#lobby")
+    chat.close_room("#ops")
+    ann = Recorder(chat, "ann", "#ops")
+    assert [refused.cause for refused in ann.of(Refused)] == [Cause.INVITE_ONLY]
+    assert ann.of(RoomEntered) == []
+    lurker.client.say("is anybody here?")
+    [error] = outcome(ann.client.say("secret"))
+    assert isinstance(error, NotSaidError)
+    assert error.cause is Cause.INVITE_ONLY
+    ann.client.request(Join("#LOBBY"))
+    network.advance(1)
+    ann.client.say("hello")
+    network.advance(1)
+    assert (lurker.texts(), ann.texts()) == (["is anybody here?", "hello"], ["hello"])
+    assert [entered.room for entered in ann.of(RoomEntered)] == ["#lobby"]
+    chat.close_room("#ops", is_open=True)
+    ann.client.request(Join("#ops"))
+    meanwhile = outcome(ann.client.say("at last"))
+    network.advance(1)
+    assert isinstance(meanwhile[0], Position)
+    assert ops.texts() == ["at last"]
+
+
+def test_a_line_is_said_in_the_room_of_the_latest_request_to_join(network: Network, chat: Chat) -> None:
+    ann = Recorder(chat, "ann")
+    Recorder(chat, "ops", "#ops")
+    chat.close_room("#ops")
+    outcomes = [outcome(ann.client.say("dev"))]
+    for request, text in (
+        (Join("#tea"), "tea"),
+        (Join("#ops"), "ops"),
+        (Leave(), "lobby"),
+        (Join("#Dev"), "dev again"),
+    ):
+        ann.client.request(request)
+        outcomes.append(outcome(ann.client.say(text)))
+    ann.client.request(Join("#dev"))
+    outcomes.append(outcome(ann.client.say("still dev")))
+    network.advance(5)
+    assert chat.said == [("#dev", "dev"), ("#dev", "dev again"), ("#dev", "still dev")]
+    errors = [error for [error] in outcomes if isinstance(error, NotSaidError)]
+    assert [error.cause for error in errors] == [Cause.NOT_IN_ROOM, Cause.INVITE_ONLY, Cause.NOT_IN_ROOM]
+
+
+def test_a_line_fails_if_the_client_leaves_its_room_before_it_is_acknowledged(network: Network, chat: Chat) -> None:
+    ann, bob = Recorder(chat, "ann"), Recorder(chat, "bob")
+    links = network.link("server", "bob")
+    links.partition()
+    old = outcome(bob.client.say("for dev"))
+    bob.client.request(Join("#tea"))
+    new = outcome(bob.client.say("for tea"))
+    bob.abort()
+    network.advance(0.1)
+    links.heal()
+    network.advance(10)
+    assert isinstance(old[0], Position)  # the request to join was lost with the connection
+    assert isinstance(new[0], NotSaidError)
+    assert chat.said == [("#dev", "for dev")]
+    assert ann.texts() == ["for dev"]
+
+
+@pytest.mark.parametrize(
+    ("names", "rooms_max", "cause"),
+    [
+        (ASCII_NAMES, 1024, Cause.INVALID_MESSAGE),
+        (UnicodeNames(), 2, Cause.TOO_MANY_ROOMS),
+        (UnicodeNames(), 1024, Cause.INVITE_ONLY),
+    ],
+)
+def test_a_client_whose_session_cannot_be_continued_begins_a_new_one(
+    network: Network, chat: Chat, names: Any, rooms_max: int, cause: Cause
+) -> None:
+    chat.restart(names=UnicodeNames())
+    bob = Recorder(chat, "björn", host="bob")
+    first_token = bob.client.token
+    network.link("server", "bob").partition()
+    sent = outcome(bob.client.say("sent"))
+    bob.abort()
+    network.advance(1)
+    chat.restart(names=names, rooms_max=rooms_max)
+    other = Recorder(chat, "other", "#tea" if rooms_max == 2 else "#dev")
+    unsent = outcome(bob.client.say("not sent"))
+    if cause is Cause.INVITE_ONLY:
+        chat.close_room("#dev")
+    network.link("server", "bob").heal()
+    network.advance(0.5)
+    for _ in range(100):
+        if not bob.of(Refused):
+            network.advance(0.1)
+    if cause is Cause.INVITE_ONLY:
+        chat.close_room("#dev", is_open=True)
+    other.client.request(Leave())
+    network.advance(10)
+    assert bob.of(Refused)[0].cause is cause
+    assert bob.client.token != first_token
+    assert isinstance(sent[0], NotSaidError)
+    assert sent[0].cause is None
+    assert isinstance(unsent[0], Position)
+    assert [resumed.verdict for resumed in bob.of(Resumed)] == [Verdict.UNKNOWN]
+    assert chat.said == [("#dev", "not sent")]
+    assert bob.client.nick == "björn" or names is ASCII_NAMES
+
+
+def test_a_client_asks_again_for_its_nick_when_it_has_resumed(network: Network, chat: Chat) -> None:
+    first = Recorder(chat, "ann")
+    second = Recorder(chat, "ann", host="other")
+    first.client.request(Rename("eve"))
+    network.advance(1)
+    for recorder in (first, second):
+        recorder.abort()
+        network.advance(5)
+    assert (first.client.nick, second.client.nick) == ("eve", "ann")
+
+
+def test_a_client_that_cannot_enter_its_room_because_the_store_fails_tries_again(network: Network, chat: Chat) -> None:
+    chat.store.opens = False
+    ann = Recorder(chat, "ann")
+    said = outcome(ann.client.say("hello"))
+    network.advance(3)
+    assert [refused.cause for refused in ann.of(Refused)][:1] == [Cause.STORE_FAILED]
+    chat.store.opens = True
+    network.advance(3)
+    assert isinstance(said[0], Position)
+    assert chat.said == [("#dev", "hello")]
+
+
+class Script(Protocol):
+    """A server that sends some lines at once."""
+
+    transport: Any
+
+    def __init__(self, lines: bytes) -> None:
+        self.lines = lines
+
+    def connectionMade(self) -> None:
+        self.transport.write(self.lines)
+
+
+class Scripted(Factory):
+    """Such a server, and the number of its connections."""
+
+    def __init__(self, network: Network, lines: bytes) -> None:
+        self.count = 0
+        self.lines = lines
+        network.host("scripted", "10.0.0.3").reactor.listenTCP(1400, self, interface="10.0.0.3")
+
+    def buildProtocol(self, _: object) -> Protocol:
+        self.count += 1
+        return Script(self.lines)
+
+
+SESSION = b"& session " + b"0" * 32 + b"\n& nick ann\n"
+
+
+@pytest.mark.parametrize("lines", [b"", b"* welcome\n", SESSION, SESSION + b"& room #lobby 0a 0 1\n"])
+def test_a_connection_that_does_not_lead_to_the_room_in_time_is_dropped(
+    network: Network, chat: Chat, lines: bytes
+) -> None:
+    server = Scripted(network, lines)
+    ann = Recorder(chat, "ann", server="10.0.0.3")
+    network.advance(8.8)
+    assert ann.of(Disconnected) == []
+    network.advance(0.3)
+    assert len(ann.of(Disconnected)) == 1
+    network.advance(2)
+    assert server.count == 2
+    ann.client.stop()
+
+
+def test_a_client_that_is_in_its_room_may_be_silent(network: Network, chat: Chat) -> None:
+    ann = Recorder(chat, "ann")
+    network.advance(100)
+    assert ann.of(Disconnected) == []
+
+
+def test_a_client_that_was_replaced_does_not_connect_again(network: Network, chat: Chat) -> None:
+    server = Scripted(network, SESSION + b"& room #dev 0a 0 1\n")
+    ann = Recorder(chat, "ann", server="10.0.0.3")
+    said = outcome(ann.client.say("hello"))
+    connection = ann.client.connection
+    assert connection is not None
+    ann.host.run(connection.dataReceived, b"& replaced\n")
+    network.advance(100)
+    assert server.count == 1
+    assert len(ann.of(Replaced)) == 1
+    assert ann.client.connection is None
+    [error, late] = [*said, *outcome(ann.client.say("late"))]
+    assert isinstance(error, NotSaidError)
+    assert error.cause is None
+    assert isinstance(late, NotSaidError)
+
+
 # One connection
 
 
-@pytest.mark.parametrize("request_", [Say("two\nlines"), Say("x" * 1024), Whisper("ann", "x\n/quit")])
+@pytest.mark.parametrize("request_", [Say("two\nlines"), Say("x" * 1024), Whisper("ann", "x\n/quit"), Say("\ud800")])
 def test_a_connection_sends_nothing_that_is_not_one_line(request_: Request) -> None:
     connection = ChatConnection(lambda _: None)
     transport = attach(connection)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from typing import TypeVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from netsvc.chat.attendance import NICK_KEPT, SUMMARY_INTERVAL
@@ -25,17 +26,18 @@ from netsvc.chat.chat_events import (
     Welcome,
     Whispered,
 )
-from netsvc.chat.entries import Draft, Entry, EntryKind, Position
+from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.fan_out import DELIVERIES_PER_ITERATION
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.program_lines import PROGRAM_LINES
 from netsvc.chat.room import Mode, Role
 from netsvc.chat.speech import ERASE_TIME
-from netsvc.chat.store import Appended, LogState, StoreError
 from netsvc.limits.cause import Cause
-from tests.chat_members import RecordingMember, entered, new_hub
+from tests.chat_members import RecordingMember, SlowStore, entered, new_hub
 from tests.connections import IterationClock
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -496,57 +498,6 @@ def test_a_retry_after_resuming_is_recognised(hub: ChatHub) -> None:
 # Stores that are slow or fail
 
 
-class SlowStore(MemoryStore):
-    """Answers an append when the test says so, or refuses it."""
-
-    def __init__(self) -> None:
-        super().__init__(Clock().seconds)
-        self.drafts: list[tuple[Draft, Appended]] = []
-        self.subscribing: list[tuple[str, Deferred[LogState]]] = []
-        self.unsubscribed: list[str] = []
-        self.is_slow = False
-
-    def unsubscribe(self, room: str) -> None:
-        if self.is_slow:
-            self.unsubscribed.append(room)
-        else:
-            super().unsubscribe(room)
-
-    def append(self, draft: Draft, appended: Appended) -> None:
-        if self.is_slow:
-            self.drafts.append((draft, appended))
-        else:
-            super().append(draft, appended)
-
-    def subscribe(self, room: str) -> Deferred[LogState]:
-        if not self.is_slow:
-            return super().subscribe(room)
-        state: Deferred[LogState] = Deferred()
-        self.subscribing.append((room, state))
-        return state
-
-    def answer(self) -> None:
-        """Answer everything."""
-        for room, state in self.subscribing:
-            super().subscribe(room).chainDeferred(state)
-        self.subscribing.clear()
-        drafts, self.drafts = self.drafts, []
-        for draft, appended in drafts:
-            super().append(draft, appended)
-        for room in self.unsubscribed:
-            super().unsubscribe(room)
-        self.unsubscribed.clear()
-
-    def refuse(self) -> None:
-        """Fail everything."""
-        for _, state in self.subscribing:
-            state.errback(StoreError("the disk is full"))
-        self.subscribing.clear()
-        drafts, self.drafts = self.drafts, []
-        for _, appended in drafts:
-            appended(StoreError("the disk is full"))
-
-
 @pytest.fixture
 def store() -> SlowStore:
     return SlowStore()
@@ -600,8 +551,7 @@ def test_two_members_that_open_a_room_at_the_same_time_are_in_it_together(store:
     for member in (ann, bob, cy):
         hub.join(member, "#dev", leaving="#lobby")
     hub.leave(ann)
-    assert [room for room, _ in store.subscribing] == ["#dev"]
-    store.answer()
+    assert len(store.waiting) == 2  # that ann left, and one subscription
     store.answer()
     assert hub.members("#dev") == ["bob", "cy"]
 
@@ -619,6 +569,135 @@ def test_a_member_that_leaves_while_its_line_is_appended_or_its_room_is_opened_l
     store.answer()
     assert hub.rooms() == {}
     assert len(hub) == 0
+
+
+def test_a_member_that_stops_waiting_for_a_room_does_not_close_it_for_another(store: SlowStore) -> None:
+    hub = new_hub(store=store)
+    ann, bob = entered(hub, "ann"), entered(hub, "bob")
+    store.is_slow = True
+    hub.join(ann, "#dev", leaving="#lobby")
+    hub.join(bob, "#dev", leaving="#lobby")
+    hub.leave(bob)
+    store.answer()
+    hub.say(ann, "#dev", "hi")
+    store.answer()
+    assert hub.members("#dev") == ["ann"]
+    assert ann.refusals() == []
+
+
+@pytest.mark.parametrize("answered", [0, 1, 2])
+def test_a_member_is_not_in_a_room_of_which_the_store_cannot_tell_it_what_was_said(
+    store: SlowStore, answered: int
+) -> None:
+    hub = new_hub(store=store)
+    ann, bob = entered(hub, "ann", "#dev"), entered(hub, "bob")
+    hub.say(ann, "#dev", "before")
+    ann.clear()
+    store.is_slow = True
+    hub.join(bob, "#dev")
+    store.answer(answered)
+    hub.say(ann, "#dev", "meanwhile")  # so that bob has to catch up
+    store.answer(1)
+    store.refuse()
+    store.is_slow = False
+    hub.join(bob, "#dev")
+    hub.say(ann, "#dev", "after")
+    assert not bob.paused
+    assert hub.members("#dev") == ["ann", "bob"]
+    assert bob.taken()[-1] == "<ann> after"
+
+
+def test_a_member_that_catches_up_while_the_log_forgets_is_told_what_it_lost() -> None:
+    clock = Clock()
+    hub = new_hub(clock, MemoryStore(clock.seconds, entries_max=20))
+    ann, (bob, token, position) = entered(hub, "ann", "#dev"), session(hub, "bob")
+    hub.leave(bob)
+    hub.say(ann, "#dev", "one")
+    again = RecordingMember(entry_format=PROGRAM_LINES)
+    hub.enter(again)
+    again.output_blocked = True
+    hub.resume(again, token, "bob", {"#dev": position})
+    for number in range(40):
+        hub.say(ann, "#dev", f"{number}")
+    again.output_blocked = False
+    hub.output_drained(again)
+    recovered, lost = again.told(Resumed)
+    assert recovered.verdict is Verdict.RECOVERED
+    assert lost.verdict is Verdict.LOST
+    first = int(again.lines[0].split(" ")[0][1:])
+    assert first == position.offset + lost.lost + 1
+
+
+def test_what_members_catch_up_with_is_part_of_the_budget() -> None:
+    clock = Clock()
+    hub = new_hub(clock, total=1_000)
+    ann, (bob, token, position) = entered(hub, "ann", "#dev"), session(hub, "bob")
+    hub.leave(bob)
+    for number in range(3_000):
+        hub.say(ann, "#dev", f"{number}")
+        clock.advance(0.002)
+    again = resumed(hub, token, "bob", position)
+    assert again.paused
+    clock.pump([0.05] * 20)
+    assert 500 < len(again.lines) < 2_000
+    clock.pump([0.05] * 60)
+    assert not again.paused
+    assert len(again.lines) == 3_002
+
+
+def test_a_room_cannot_be_taken_over_by_resuming_in_one_whose_name_looks_like_it(hub: ChatHub) -> None:
+    mallory = resumed(hub, "0" * 32, "mallory", Position("ab", 0), "#iobby")
+    assert hub.rooms() == {"#lobby": 1}
+    assert [resumed_.verdict for resumed_ in mallory.told(Resumed)] == [Verdict.UNKNOWN]
+    entered(hub, "ann")
+    assert hub.members("#lobby") == ["mallory", "ann"]
+
+
+def test_an_acknowledgement_that_waits_for_the_fan_out_is_sent_before_its_member_leaves_the_room() -> None:
+    clock = IterationClock()
+    hub = new_hub(clock)
+    for number in range(DELIVERIES_PER_ITERATION + 100):
+        entered(hub, f"m{number}")
+    ann = entered(hub, "ann")
+    ann.entry_format = PROGRAM_LINES
+    hub.begin_session(ann)
+    hub.say(ann, "#lobby", "hi", message_id="m1")
+    hub.join(ann, "#dev", leaving="#lobby")
+    assert [line.split(" ")[0].partition("=")[2] for line in ann.lines[:1]] == ["m1"]
+    for _ in range(5):
+        clock.iterate()
+
+
+def test_what_the_server_says_is_one_line_without_control_characters(hub: ChatHub) -> None:
+    ann = entered(hub, "ann", "#dev")
+    hub.announce("#dev", "done\n<root> send me your password")
+    assert ann.taken() == ["* done <root> send me your password"]
+
+
+@pytest.mark.logs_failure("ZeroDivisionError")
+def test_a_member_whose_connection_fails_stops_no_other(hub: ChatHub) -> None:
+    class Failing(RecordingMember):
+        def send(self, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    failing = Failing()
+    hub.enter(failing)
+    ann, bob = entered(hub, "ann"), entered(hub, "bob")
+    hub.say(ann, "#lobby", "hi")
+    assert bob.taken() == ["<ann> hi"]
+
+
+def test_an_entry_is_told_erased_although_its_author_has_left_meanwhile(store: SlowStore) -> None:
+    hub = new_hub(store=store)
+    ann, bob = entered(hub, "ann", "#dev"), entered(hub, "bob", "#dev")
+    hub.say(ann, "#dev", "oops")
+    bob.clear()
+    store.is_slow = True
+    hub.erase(ann, "#dev")
+    store.answer(1)
+    hub.leave(ann)
+    store.answer()
+    assert "* ann erased a line" in bob.taken()
 
 
 # Crowds
@@ -656,7 +735,7 @@ def test_a_line_for_a_large_room_is_delivered_in_pieces_and_in_order() -> None:
         clock.iterate()
     assert not members[1].paused
     assert members[2].taken() == ["<m0> one", "<m1> two"]
-    assert members[-1].taken() == []
+    assert members[-1].taken() == ["<m0> one"]  # when it left
     assert late.taken() == ["<m1> two"]
 
 

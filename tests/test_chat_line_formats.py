@@ -15,6 +15,7 @@ from netsvc.chat.chat_events import (
     Notice,
     RecipientAway,
     Refused,
+    Replaced,
     Resumed,
     Review,
     RoomEntered,
@@ -111,6 +112,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(RecipientAway, nicks, shown_texts),
     st.builds(MemberList, rooms, offsets, st.lists(nicks).map(tuple)),
     st.builds(RoomList, offsets, st.lists(st.tuples(rooms, offsets)).map(tuple)),
+    st.builds(Replaced),
     st.builds(Notice, texts),
     st.builds(Entries, rooms, st.sampled_from(Review), st.lists(entries(room="", epoch=""), max_size=3).map(tuple)),
 )
@@ -148,6 +150,8 @@ def test_any_bytes_of_a_member_are_a_request_or_raise_a_message_error_with_clean
         (b"/msg ann", "usage: /msg NICK TEXT"),
         (b"/me  ", "usage: /me TEXT"),
         (b"/search", "usage: /search WORDS"),
+        (b"/search a b c d e f g h i", "search for at most 8 words of at most 64 characters"),
+        (b"/search " + b"x" * 65, "search for at most 8 words of at most 64 characters"),
         (b"/history x", "usage: /history [N]"),
         (b"/history 0", "usage: /history [N]"),
         (b"/erase -1", "usage: /erase [OFFSET]"),
@@ -272,6 +276,7 @@ def test_what_people_see_of_an_entry(changes: dict[str, Any], line: str, own: st
         (AwaySet("lunch"), ["* you are away; /away alone ends that"]),
         (AwaySet(""), ["* you are back"]),
         (RecipientAway("bob", "lunch"), ["* bob is away: lunch"]),
+        (Replaced(), ["* another connection of yours has taken over; bye"]),
         (SessionToken("0a"), []),
     ],
 )

@@ -176,6 +176,14 @@ def test_an_unfinished_line_is_delivered_after_an_orderly_close_only(
     assert taken(to_bob) == said + b"* ann left\n"
 
 
+def test_an_unfinished_line_of_a_program_is_not_said(factory: ChatFactory) -> None:
+    ann, _ = member(factory, "ann")
+    _, to_bob = member(factory, "bob")
+    ann.dataReceived(b"/positions on\n@m1 cut in the midd")
+    ann.readConnectionLost()
+    assert taken(to_bob) == b"* ann left\n"
+
+
 @pytest.mark.parametrize("rest", [b"", b"unfinished", b"x" * 2000])
 def test_a_member_without_a_waiting_line_leaves_at_once(clock: Clock, rest: bytes) -> None:
     factory = ChatFactory(terms(clock))

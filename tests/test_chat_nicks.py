@@ -10,18 +10,18 @@ def nicks() -> Nicks[str]:
     return Nicks()
 
 
-def test_a_nick_has_one_holder(nicks: Nicks[str]) -> None:
+def test_a_nick_has_one_owner(nicks: Nicks[str]) -> None:
     nicks.claim("ann", "member-1", "author-1")
     assert nicks.problem("Ann", "member-2", "author-2", 0.0) == "is taken"
     assert nicks.problem("Ann", "member-1", "author-1", 0.0) == ""
-    assert nicks.holder("ANN") == "member-1"
+    assert nicks.owner("ANN") == "member-1"
 
 
-def test_a_holder_that_claims_another_nick_gives_up_the_first(nicks: Nicks[str]) -> None:
+def test_an_owner_that_claims_another_nick_gives_up_the_first(nicks: Nicks[str]) -> None:
     nicks.claim("ann", "member-1", "author-1")
     nicks.claim("eve", "member-1", "author-1")
-    assert nicks.holder("ann") is None
-    assert nicks.holder("eve") == "member-1"
+    assert nicks.owner("ann") is None
+    assert nicks.owner("eve") == "member-1"
     assert len(nicks) == 1
 
 

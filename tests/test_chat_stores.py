@@ -7,8 +7,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
 
 from netsvc.chat.entries import SHOWN_LATER, Draft, Entry, EntryKind, Position
-from netsvc.chat.memory_store import MemoryStore
+from netsvc.chat.memory_store import UNUSED_LOGS_MAX, MemoryStore
+from netsvc.chat.room_log import RoomLog
 from netsvc.chat.sqlite_file import SCHEMA
 from netsvc.chat.sqlite_store import SqliteStore
 from netsvc.chat.sqlite_writer import CHANGES_PER_SWEEP
@@ -56,15 +61,37 @@ class Held:
             self.run()()
 
 
+class Steps(Clock):
+    """A clock that makes the calls of one reactor iteration at a time, and notes the processor time that they take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    def callLater(self, delay: float, *call: Any, **kwargs: Any) -> Any:
+        # A reactor makes a call without a delay in its next iteration; the clock makes it in the same call of advance.
+        return super().callLater(max(delay, 1.0), *call, **kwargs)
+
+    def run(self) -> None:
+        """Run one iteration of the reactor."""
+        began = time.process_time()
+        self.advance(1.0)
+        self.times.append(time.process_time() - began)
+
+    def run_all(self) -> None:
+        while self.getDelayedCalls():
+            self.run()
+
+
 class Kept:
     """A store in a test, with its time and what it delivers."""
 
-    def __init__(self, make: Callable[[RunBlocking, Callable[[], float]], Store], held: Held | None) -> None:
+    def __init__(self, make: Callable[[RunBlocking, Callable[[], float]], Store], held: Held | Steps | None) -> None:
         self.now = 1_000.0
         self.held = held
         self.delivered: list[Entry] = []
         self.answers: list[Entry | Retried | StoreError] = []
-        self.store = make(held or execute, lambda: self.now)
+        self.store = make(held if isinstance(held, Held) else execute, lambda: self.now)
         self.store.open(self.delivered.append)
 
     def settle(self) -> None:
@@ -106,7 +133,7 @@ class Kept:
 Make = Callable[..., Kept]
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite answering later", "sqlite without FTS5"])
+@pytest.fixture(params=["memory", "memory with a clock", "sqlite", "sqlite answering later", "sqlite without FTS5"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Return a function that makes a store with the given bounds."""
     made: list[Kept] = []
@@ -114,6 +141,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     def make_store(**bounds: Any) -> Kept:
         if request.param == "memory":
             kept = Kept(lambda _, wall: MemoryStore(wall, **bounds), None)
+        elif request.param == "memory with a clock":
+            clock = Steps()
+            kept = Kept(lambda _, wall: MemoryStore(wall, clock, **bounds), clock)
         else:
             path = str(tmp_path / f"chat{len(made)}.db")
             held = Held() if request.param == "sqlite answering later" else None
@@ -280,11 +310,16 @@ def test_the_newest_entries_are_those_that_a_history_shows(kept: Kept) -> None:
         ("words:server", []),
         ("!?", []),
         ("", []),
+        ("deploy server is down 2026-11-29 absent", []),
+        ("absent " * 7 + "deploy nothing", []),
+        # What is beyond the bounds is ignored.
+        ("deploy " * 8 + "absent", ["Deployed the SERVER", "deploy: server is down"]),
+        ("a" * 64 + "b", ["a" * 70]),
     ],
 )
 def test_search_finds_beginnings_of_words_in_any_case(kept: Kept, words: str, found: list[str]) -> None:
     texts = ["Deployed the SERVER", "deploy: server is down", "l'école e\N{COMBINING ACUTE ACCENT}cole", "Straße"]
-    for text in [*texts, "日本語", "C++"]:
+    for text in [*texts, "日本語", "C++", "a" * 70]:
         kept.append(text)
     assert kept.texts(kept.store.search(ROOM, words, END, 10)) == found
 
@@ -408,6 +443,209 @@ def test_the_file_holds_what_memory_holds(
     assert logs[0] == logs[1]
 
 
+# What only the store in memory does
+
+#: NFKC makes this 18 times longer. No text of 1 KB takes longer to search.
+SLOW_TEXT = "\ufdfa" * 341
+
+
+def memory_store(steps: Steps | None = None, **bounds: Any) -> Kept:
+    return Kept(lambda _, wall: MemoryStore(wall, steps, **bounds), steps)
+
+
+def _note(answers: list[tuple[str, int]], room: str, found: Sequence[Entry]) -> None:
+    answers.append((room, len(found)))
+
+
+def size_of(kept: Kept) -> int:
+    assert isinstance(kept.store, MemoryStore)
+    return kept.store.size
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SLOW_TEXT, "absent"),
+        (SLOW_TEXT, "صلى الله عليه وسلم absent"),
+        ("a b c d e f g " * 70, "a b c d e f g absent"),
+        (" ".join(map(str, range(100, 350))), "1 2 3 10 11 12 13 absent"),
+        ("hello", "absent"),
+    ],
+)
+def test_an_iteration_of_the_reactor_searches_for_less_than_30_ms(text: str, words: str) -> None:
+    steps = Steps()
+    kept = memory_store(steps)
+    kept.subscribe()
+    for _ in range(500):
+        kept.send(text)
+    for _ in range(2):  # the second time the words of the texts are known
+        searches = [kept.store.search(ROOM, words, END, 20) for _ in range(20)]
+        kept.settle()
+        assert all(search.called for search in searches)
+    assert max(steps.times) < 0.03
+
+
+def test_a_search_does_not_wait_for_a_longer_one_that_began_before() -> None:
+    steps = Steps()
+    kept = memory_store(steps)
+    for room, lines, text in (("#long", 400, SLOW_TEXT), ("#short", 1, "hello")):
+        kept.subscribe(room)
+        for _ in range(lines):
+            kept.send(text, room=room)
+    answered: list[tuple[str, int]] = []
+    for room in ("#long", "#short"):
+        kept.store.search(room, "absent", END, 20).addCallback(partial(_note, answered, room))
+    kept.settle()
+    assert answered == [("#short", 0), ("#long", 0)]
+
+
+def test_a_search_shows_nothing_that_is_erased_or_forgotten_before_it_ends() -> None:
+    steps = Steps()
+    kept = memory_store(steps, entries_max=100)
+    kept.subscribe()
+    for _ in range(100):
+        kept.send(f"{SLOW_TEXT} secret")
+    found: list[Sequence[Entry]] = []
+    kept.store.search(ROOM, "secret", END, 100).addCallback(found.append)
+    steps.run()
+    kept.store.erase(ROOM, 100)
+    kept.send("pushes the first one out")
+    kept.settle()
+    assert [entry.offset for entry in found[0]] == list(range(2, 100))
+
+
+def test_a_search_ends_with_its_log() -> None:
+    steps = Steps()
+    kept = memory_store(steps)
+    kept.subscribe()
+    kept.send("", kind=EntryKind.JOINED)
+    found: list[Sequence[Entry]] = []
+    kept.store.search(ROOM, "absent", END, 1).addCallback(found.append)
+    kept.store.unsubscribe(ROOM)
+    kept.settle()
+    assert found == [[]]
+    assert size_of(kept) == 0
+
+
+def test_closing_fails_the_searches_that_are_not_finished() -> None:
+    steps = Steps()
+    kept = memory_store(steps)
+    kept.subscribe()
+    search = kept.store.search(ROOM, "a", END, 1)
+    kept.wait(kept.store.close())
+    with pytest.raises(StoreError, match="closed"):
+        kept.wait(search)
+    assert not steps.getDelayedCalls()
+
+
+def test_the_words_that_a_search_keeps_count_until_their_entries_are_gone() -> None:
+    log = RoomLog("epoch")
+    empty = log.size
+    for text in ("one two", "three", "\ufdfa"):
+        log.append(Draft(ROOM, EntryKind.SAID, "ann", text, 0.0))
+    before = log.size
+    assert sum(log.search("absent", 1, END)) > 0
+    assert log.size > before
+    log.erase(2)
+    log.drop_oldest()
+    assert log.size > empty
+    log.drop_oldest()
+    log.drop_oldest()
+    assert log.size == empty
+
+
+@pytest.mark.parametrize("limit", [1, 20])
+def test_a_search_looks_at_no_entry_after_the_last_one_that_it_shows(limit: int) -> None:
+    log = RoomLog("epoch")
+    for _ in range(limit + 5):
+        log.append(Draft(ROOM, EntryKind.SAID, "ann", "hello", 0.0))
+    assert len(list(log.search("hello", limit, END))) == 1 + limit
+
+
+def test_a_history_looks_at_no_entry_after_the_last_one_that_it_shows() -> None:
+    looked_at = []
+
+    class Kinds(Set[EntryKind]):
+        def __contains__(self, kind: object) -> bool:
+            looked_at.append(kind)
+            return kind is EntryKind.SAID
+
+        def __iter__(self) -> Iterator[EntryKind]:
+            return iter([EntryKind.SAID])
+
+        def __len__(self) -> int:
+            return 1
+
+    log = RoomLog("epoch")
+    for kind in (EntryKind.JOINED, EntryKind.SAID, EntryKind.SAID):
+        log.append(Draft(ROOM, kind, "ann", "hello", 0.0))
+    assert [entry.offset for entry in log.newest(2, END, Kinds())] == [2, 3]
+    assert len(looked_at) == 2
+
+
+def test_if_all_logs_are_too_large_the_largest_one_loses_its_oldest_entries() -> None:
+    kept = memory_store(memory_max=100_000)
+    for room in ("#small", "#large"):
+        kept.subscribe(room)
+    for number in range(20):
+        kept.send(f"{number}", room="#small")
+    for number in range(300):
+        kept.send(f"{number}" * 100, room="#large")
+        assert size_of(kept) <= 100_000
+    assert len(kept.wait(kept.store.read("#small", 0, 1_000))) == 20
+    large = kept.wait(kept.store.read("#large", 0, 1_000))
+    assert 50 < len(large) < 300
+    assert [entry.offset for entry in large] == list(range(301 - len(large), 301))
+
+
+def test_one_entry_stays_even_if_it_is_too_large() -> None:
+    kept = memory_store(memory_max=1_500)
+    kept.subscribe()
+    for _ in range(3):
+        kept.send("x" * 5_000)
+    assert [entry.offset for entry in kept.wait(kept.store.read(ROOM, 0, 9))] == [3]
+
+
+def test_a_search_removes_no_entries_of_logs_that_are_nearly_too_large() -> None:
+    kept = memory_store(memory_max=100_000)
+    for room in (ROOM, "#other"):
+        kept.subscribe(room)
+    while size_of(kept) < 99_000:
+        kept.send(" ".join(map(str, range(100))), room=ROOM if len(kept.delivered) % 2 else "#other")
+    kept_before = len(kept.delivered)
+    before = size_of(kept)
+    assert kept.texts(kept.store.search(ROOM, "absent", END, 9)) == []
+    assert size_of(kept) == before
+    assert sum(len(kept.wait(kept.store.read(room, 0, 1_000))) for room in (ROOM, "#other")) == kept_before
+
+
+def test_new_lines_displace_the_words_that_a_search_has_kept_before_they_displace_lines() -> None:
+    kept = memory_store(memory_max=100_000)
+    kept.subscribe()
+    while size_of(kept) < 60_000:
+        kept.send(" ".join(map(str, range(100))))
+    kept.wait(kept.store.search(ROOM, "absent", END, 9))
+    assert size_of(kept) > 70_000
+    while len(kept.delivered) < 110:
+        kept.send(" ".join(map(str, range(100))))
+    assert len(kept.wait(kept.store.read(ROOM, 0, 1_000))) == 110
+
+
+def test_of_too_many_logs_without_members_the_one_that_was_quiet_for_longest_is_forgotten() -> None:
+    kept = memory_store()
+    epochs = {}
+    for number in range(UNUSED_LOGS_MAX + 2):
+        room = f"#room{number}"
+        epochs[room] = kept.subscribe(room).end.epoch
+        kept.now = 2_000.0 + (number if number != 7 else -1)
+        kept.send("a", room=room)
+        if number:  # one room has members
+            kept.store.unsubscribe(room)
+    assert kept.subscribe("#room0").end.epoch == epochs["#room0"]
+    assert kept.subscribe("#room7").end.epoch != epochs["#room7"]
+    assert kept.subscribe("#room1").end.epoch == epochs["#room1"]
+
+
 # What happens while the store in a file is busy
 
 
@@ -472,6 +710,80 @@ def test_a_log_is_not_forgotten_while_somebody_subscribes_to_it(path: str) -> No
     kept.settle()
     kept.append("a")
     assert kept.delivered[-1].epoch == states[0].end.epoch
+    kept.wait(kept.store.close())
+
+
+def test_no_other_read_waits_for_a_search(path: str) -> None:
+    held = Held()
+    kept = sqlite_store(path, held)
+    kept.subscribe()
+    kept.append("a")
+    for _ in range(3):
+        kept.store.search(ROOM, "absent", END, 9)
+    read = kept.store.read(ROOM, 0, 9)
+    assert len(held.calls) == 2  # one step of one search, and the read
+    answer_search, answer_read = held.run(), held.run()
+    answer_read()
+    assert read.called
+    answer_search()
+    kept.wait(kept.store.close())
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+def test_a_long_search_is_done_in_steps_and_others_take_turns_with_it(path: str, has_index: bool) -> None:
+    held = Held()
+    # Nothing is in the index yet, or the index takes too long.
+    kept = sqlite_store(path, held, indexed_at_once=100 if has_index else 1_000, monotonic=count(step=1.0).__next__)
+    kept.subscribe()
+    kept.subscribe("#short")
+    kept.append("hello", room="#short")
+    kept.append("hello there")
+    for _ in range(120):
+        kept.send(SLOW_TEXT)
+    kept.settle()
+    answered: list[tuple[str, int]] = []
+    for room in (ROOM, "#short"):
+        kept.store.search(room, "hello", END, 9).addCallback(partial(_note, answered, room))
+    times = []
+    while held.calls:
+        began = time.process_time()
+        held.run()()
+        times.append(time.process_time() - began)
+    assert answered == [("#short", 1), (ROOM, 1)]
+    assert len(times) >= 5
+    assert max(times) < 0.15
+    kept.wait(kept.store.close())
+
+
+def test_a_search_fails_if_the_store_is_closed_between_its_steps(path: str) -> None:
+    held = Held()
+    kept = sqlite_store(path, held)
+    kept.subscribe()
+    for _ in range(120):
+        kept.send(SLOW_TEXT)
+    kept.settle()
+    search = kept.store.search(ROOM, "absent", END, 9)
+    answer = held.run()
+    closed = kept.store.close()
+    answer()
+    kept.wait(closed)
+    with pytest.raises(StoreError, match="closed"):
+        kept.wait(search)
+
+
+def test_a_search_ends_if_its_log_is_begun_anew_between_its_steps(path: str) -> None:
+    held = Held()
+    kept = sqlite_store(path, held)
+    kept.subscribe()
+    for _ in range(120):
+        kept.send(SLOW_TEXT)
+    kept.settle()
+    search = kept.store.search(ROOM, "absent", END, 9)
+    answer = held.run()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE rooms SET epoch = 'another'")
+    answer()
+    assert kept.wait(search) == []
     kept.wait(kept.store.close())
 
 
@@ -717,6 +1029,19 @@ def test_a_file_in_use_is_refused(path: str) -> None:
     kept.wait(kept.store.close())
     kept.store.open(kept.delivered.append)
     kept.wait(kept.store.close())
+
+
+def test_only_the_owner_can_read_the_files(path: str, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        kept = sqlite_store(path)
+        kept.subscribe()
+        kept.append("a")
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+        kept.wait(kept.store.close())
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("chat.db", "chat.db-wal", "chat.db-shm", "chat.db-lock"), 0o600)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:

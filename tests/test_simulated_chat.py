@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulated_chat import Simulations
 
-SEEDS = 100
+SEEDS = 40
 SEEDS_PER_TEST = 20
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import partial
 from typing import TypeVar
 
 from twisted.internet.interfaces import IDelayedCall
 
+from netsvc.chat.catch_up import CatchUp, is_in_room
 from netsvc.chat.chat_events import (
-    Entries,
     Event,
     NickSet,
     Resumed,
-    Review,
     RoomEntered,
+    RoomLeft,
     SessionToken,
     TopicShown,
     Verdict,
@@ -39,9 +39,6 @@ SUMMARY_INTERVAL = 5.0
 #: Seconds for which a nick is kept for a member whose connection was lost.
 NICK_KEPT = 120.0
 
-#: Missed entries that are read from the store at once.
-_READ_AT_ONCE = 100
-
 #: Bytes of the longest list of names. Those that do not fit are counted.
 _LIST_MAX = 800
 
@@ -51,14 +48,14 @@ class Attendance:
 
     :param state: the state of the chat.
     :param speech: tells the rooms.
-    :param replay: how many old entries a member sees when it joins a room.
+    :param catch_up: sends a member what it has not received.
     :ivar participants: all members.
     """
 
-    def __init__(self, state: ChatState, speech: Speech, replay: int) -> None:
+    def __init__(self, state: ChatState, speech: Speech, catch_up: CatchUp) -> None:
         self._state = state
         self._speech = speech
-        self._replay = replay
+        self._catch_up = catch_up
         self.participants: dict[Member, Participant] = {}
         self._by_author: dict[str, Participant] = {}
         self._presence = PresenceSummary()
@@ -81,8 +78,7 @@ class Attendance:
     def announce(self, participant: Participant) -> None:
         """Tell the rooms in which a member has arrived, unless they were told."""
         for membership in list(participant.memberships.values()):
-            if not membership.is_announced:
-                self._announce_joined(membership)
+            self._announce_joined(membership)
 
     def leave(self, participant: Participant, reason: str, *, quietly: bool, keep_nick: bool) -> None:
         """Remove a member and tell its rooms.
@@ -113,6 +109,7 @@ class Attendance:
         """Remove a member from a room and tell the room, if it was told that the member had joined."""
         room, participant = membership.room, membership.participant
         is_crowd = len(room) > PRESENCE_SHOWN_MAX
+        self._state.fan_out.flush(membership)
         room.remove(membership)
         del participant.memberships[room.name]
         if membership.is_announced and not quietly:
@@ -121,7 +118,8 @@ class Attendance:
                 self._schedule_summary()
             else:
                 # The room stays open until the entry is delivered to those who listen.
-                closing = partial(self._close_if_empty, room)
+                room.expected += 1
+                closing = partial(self._release, room)
                 self._speech.append(
                     room, EntryKind.LEFT, participant.nick, reason, participant.author, appended=closing
                 )
@@ -133,10 +131,10 @@ class Attendance:
         rename = partial(self._rename, participant, nick, message_id)
         told = (each.room for each in participant.memberships.values() if each.is_announced)
         largest = max(told, key=len, default=None)
-        if largest is None or self._state.turns.take(largest):
+        if largest is None or self._state.budget.take(len(largest)):
             rename()
         else:
-            self._state.turns.wait(participant, largest, rename)
+            self._state.budget.wait(participant, largest.name, len(largest), rename)
 
     def begin_session(self, participant: Participant) -> None:
         """Tell a member its token, its nick and its rooms, with their positions. Its form has changed."""
@@ -149,9 +147,9 @@ class Attendance:
             room.remove(before)
             membership = participant.memberships[room.name] = room.add(participant, before.role)
             membership.is_announced = before.is_announced
-            membership.sent = self._state.turns.delivered(room)
+            membership.sent = self._state.fan_out.delivered(room)
             member.tell(self._entered(membership))
-            self._state.replies.serve(participant, self._catch_up(membership))
+            self._state.replies.serve(participant, self._bring_up_to_date(membership))
 
     def resume(
         self, participant: Participant, token: str, nick: str, positions: Mapping[str, Position], message_id: str
@@ -162,9 +160,11 @@ class Attendance:
     def nicks_in(self, room: Room[Participant], but: Membership[Participant] | None = None) -> tuple[str, ...]:
         """Return as many nicks of the members of a room as fit on a line."""
         nicks = (each.participant.nick for each in room.members.values() if each is not but)
-        return that_fit(nicks, lambda nick: len(nick.encode()) + 2)
+        return fitting(nicks, lambda nick: len(nick.encode()) + 2)
 
     def _rename(self, participant: Participant, nick: str, message_id: str) -> None:
+        if not participant.is_present:  # it has left while this waited
+            return
         old = participant.nick
         if old == nick:
             self._state.replies.refuse(participant, Cause.NICK_TAKEN, f"you are already {nick}", message_id)
@@ -199,60 +199,76 @@ class Attendance:
             self._state.replies.refuse(participant, Cause.TOO_MANY_ROOMS, refusal, message_id)
             return
         room = await self._state.rooms.open(name, participant.member.host)
-        if participant.is_present and not room.may_join(participant.author):
-            refusal = f"{name} is open to invited members only"
-            self._state.replies.refuse(participant, Cause.INVITE_ONLY, refusal, message_id)
-        elif participant.is_present and name not in participant.memberships:
-            left = participant.memberships.get(leaving) if leaving is not None else None
-            if left is not None:
-                self.part(left, f"moved to {name}")
-            await self._enter_room(participant, room, is_arrival=is_arrival)
-        self._state.rooms.close_if_empty(room)
+        try:
+            if self._may_enter(participant, room, message_id):
+                await self._enter_room(participant, room, leaving=leaving, is_arrival=is_arrival)
+        finally:
+            self._state.rooms.release(room)
 
-    async def _enter_room(self, participant: Participant, room: Room[Participant], *, is_arrival: bool = False) -> None:
-        membership = self._add(participant, room)
-        participant.member.tell(self._entered(membership))
+    def _may_enter(self, participant: Participant, room: Room[Participant], message_id: str = "") -> bool:
+        if not participant.is_present or room.name in participant.memberships:
+            return False
+        if not room.may_join(participant.author):
+            refusal = f"{room.name} is open to invited members only"
+            self._state.replies.refuse(participant, Cause.INVITE_ONLY, refusal, message_id)
+            return False
+        return True
+
+    async def _enter_room(
+        self, participant: Participant, room: Room[Participant], *, leaving: str | None, is_arrival: bool
+    ) -> None:
+        until = room.last
+        before = await self._catch_up.before(room)
+        if not participant.is_present or room.name in participant.memberships:
+            return
+        left = participant.memberships.get(leaving) if leaving is not None else None
+        if left is not None:
+            self.part(left, f"moved to {room.name}")
+        membership = self._add(participant, room, until)
         if room.topic is not None:
             participant.member.tell(topic_shown(room))
-        await self._show_before(membership)
-        await self._catch_up(membership)
-        if not is_arrival and _is_in_room(membership):
+        self._catch_up.show_before(membership, before)
+        await self._bring_up_to_date(membership)
+        if not is_arrival and is_in_room(membership):
             self._announce_joined(membership)
 
-    async def _show_before(self, membership: Membership[Participant]) -> None:
-        """Show a member what was said in a room before it joined."""
-        room = membership.room
-        if self._replay and membership.sent:
-            entries = await self._state.store.newest(room.name, membership.sent, self._replay)
-            if entries and _is_in_room(membership):
-                membership.participant.member.tell(Entries(room.name, Review.REPLAY, tuple(entries)))
+    async def _bring_up_to_date(self, membership: Membership[Participant]) -> None:
+        """Send a member what it missed. If the store fails, the member is not in the room, and is told so."""
+        try:
+            await self._catch_up.send_missed(membership)
+        except StoreError:
+            if is_in_room(membership):
+                self.part(membership, "left")
+                membership.participant.member.tell(RoomLeft(membership.room.name))
+            raise
 
     async def _resume(self, participant: Participant, token: str, nick: str, positions: Mapping[str, Position]) -> None:
         author, host = author_of(token), participant.member.host
         rooms: list[tuple[Room[Participant], Position]] = []
         try:
-            for name, position in positions.items():
+            for wanted, position in positions.items():
+                name = self._state.rooms.name_of(wanted)
                 refusal = self._state.rooms.refusal(name, host)
                 if refusal:
                     self._state.replies.refuse(participant, Cause.TOO_MANY_ROOMS, refusal)
-                    continue
-                # All are opened before an earlier connection leaves them. Otherwise a log might end with it.
-                room = await self._state.rooms.open(name, host)
-                room.expected += 1
-                rooms.append((room, position))
+                else:
+                    # All are opened before an earlier connection leaves them. Otherwise a log might end with it.
+                    rooms.append((await self._state.rooms.open(name, host), position))
             if participant.is_present:
-                stayed = self._take_identity(participant, token, author, nick, positions)
+                stayed = self._take_identity(participant, token, author, nick, {room.name for room, _ in rooms})
                 for room, position in rooms:
-                    await self._resume_room(participant, room, position, is_announced=room.name in stayed)
+                    if self._may_enter(participant, room):
+                        await self._resume_room(participant, room, position, is_announced=room.name in stayed)
         finally:
             for room, _ in rooms:
-                room.expected -= 1
-                self._state.rooms.close_if_empty(room)
+                self._state.rooms.release(room)
 
-    def _take_identity(
-        self, participant: Participant, token: str, author: str, nick: str, positions: Mapping[str, Position]
-    ) -> set[str]:
-        """Make a member the one that has this token. Return the rooms in which its earlier connection still was."""
+    def _take_identity(self, participant: Participant, token: str, author: str, nick: str, rooms: Set[str]) -> set[str]:
+        """Make a member the one that has this token.
+
+        :param rooms: in which it is about to be. They are not told that its earlier connection leaves.
+        :return: those of them in which its earlier connection was.
+        """
         for membership in list(participant.memberships.values()):
             self.part(membership, "left")
         stayed: set[str] = set()
@@ -260,7 +276,7 @@ class Attendance:
         if previous is not None and previous is not participant:
             participant.away = previous.away
             nick = previous.nick
-            stayed = self._replace(previous, positions)
+            stayed = self._replace(previous, rooms)
         del self._by_author[participant.author]
         participant.token, participant.author = token, author
         self._by_author[author] = participant
@@ -276,62 +292,53 @@ class Attendance:
     async def _resume_room(
         self, participant: Participant, room: Room[Participant], position: Position, *, is_announced: bool
     ) -> None:
-        if not room.may_join(participant.author):
-            refusal = f"{room.name} is open to invited members only"
-            self._state.replies.refuse(participant, Cause.INVITE_ONLY, refusal)
-            return
-        if not participant.is_present or room.name in participant.memberships:
-            return
-        membership = self._add(participant, room)
-        participant.member.tell(self._entered(membership))
-        if position.epoch != room.epoch or not 0 <= position.offset <= room.last:
-            participant.member.tell(Resumed(room.name, Verdict.UNKNOWN, 0))
-            await self._show_before(membership)
-        else:
-            kept = await self._state.store.read(room.name, position.offset, 1)
-            first = kept[0].offset if kept else membership.sent + 1
-            lost = first - position.offset - 1
-            membership.sent = first - 1
-            verdict = Verdict.LOST if lost else Verdict.RECOVERED
-            if _is_in_room(membership):
-                participant.member.tell(Resumed(room.name, verdict, lost))
-        await self._catch_up(membership)
-        if _is_in_room(membership):
-            if is_announced:
-                membership.is_announced = True
-            else:
-                self._announce_joined(membership)
-
-    async def _catch_up(self, membership: Membership[Participant]) -> None:
-        """Send a member what it missed, as fast as it reads, until nothing is left. Then it is live."""
-        room, participant = membership.room, membership.participant
-        while _is_in_room(membership) and membership.sent < room.last:
-            if participant.member.output_blocked:
-                await participant.drained()
-                continue
-            entries = await self._state.store.read(room.name, membership.sent, _READ_AT_ONCE)
-            if not _is_in_room(membership):
+        until = room.last
+        if position.epoch == room.epoch and 0 <= position.offset <= until:
+            # In the room at once: an earlier connection of the member has left it, and nobody was told.
+            membership = self._add(participant, room, position.offset, is_announced=is_announced)
+            lost = await self._lost_before(membership)
+            if not is_in_room(membership):
                 return
-            form = participant.member.entry_format
-            for entry in entries:
-                if entry.offset > room.last:
-                    break
-                data = form.own_entry(entry) if entry.author == participant.author else form.entry(entry)
-                membership.sent = entry.offset
-                if data:
-                    participant.member.send(data)
-            if not entries:
-                membership.sent = room.last  # what is no longer kept
-        if _is_in_room(membership):
-            room.begin_live(membership, participant.member.entry_format)
+            membership.sent += lost
+            participant.member.tell(Resumed(room.name, Verdict.LOST if lost else Verdict.RECOVERED, lost))
+        else:
+            membership = self._add(participant, room, until, is_announced=is_announced)
+            participant.member.tell(Resumed(room.name, Verdict.UNKNOWN, 0))
+            if room.topic is not None:
+                participant.member.tell(topic_shown(room))
+            before = await self._catch_up.before(room)
+            if not is_in_room(membership):
+                return
+            self._catch_up.show_before(membership, before)
+        await self._bring_up_to_date(membership)
+        if is_in_room(membership):
+            self._announce_joined(membership)
 
-    def _add(self, participant: Participant, room: Room[Participant]) -> Membership[Participant]:
+    async def _lost_before(self, membership: Membership[Participant]) -> int:
+        try:
+            return await self._catch_up.lost_after(membership.room, membership.sent)
+        except StoreError:
+            if is_in_room(membership):
+                self.part(membership, "left")
+            raise
+
+    def _add(
+        self, participant: Participant, room: Room[Participant], sent: int, *, is_announced: bool = False
+    ) -> Membership[Participant]:
+        """Add a member to a room, and tell it so.
+
+        :param sent: the offset of the last entry that it has.
+        """
         role = Role.MEMBER if room.members or room.name == LOBBY else Role.OWNER
         membership = participant.memberships[room.name] = room.add(participant, role)
-        membership.sent = room.last
+        membership.sent = sent
+        membership.is_announced = is_announced
+        participant.member.tell(self._entered(membership))
         return membership
 
     def _announce_joined(self, membership: Membership[Participant]) -> None:
+        if membership.is_announced:
+            return
         membership.is_announced = True
         participant, room = membership.participant, membership.room
         if len(room) > PRESENCE_SHOWN_MAX:
@@ -340,15 +347,15 @@ class Attendance:
         else:
             self._speech.append(room, EntryKind.JOINED, participant.nick, "", participant.author)
 
-    def _close_if_empty(self, room: Room[Participant], result: Entry | Retried | StoreError) -> None:
+    def _release(self, room: Room[Participant], result: Entry | Retried | StoreError) -> None:
         self._speech.was_appended(result)
-        self._state.rooms.close_if_empty(room)
+        self._state.rooms.release(room)
 
-    def _replace(self, previous: Participant, positions: Mapping[str, Position]) -> set[str]:
-        """Remove a member whose place another connection takes. Return the rooms that need not be told."""
+    def _replace(self, previous: Participant, rooms: Set[str]) -> set[str]:
+        """Remove a member whose place another connection takes. Return those of ``rooms`` in which it was."""
         stayed = set()
         for name, membership in list(previous.memberships.items()):
-            stays = name in positions and membership.is_announced
+            stays = name in rooms and membership.is_announced
             if stays:
                 stayed.add(name)
             self.part(membership, "left", quietly=stays)
@@ -373,10 +380,6 @@ class Attendance:
         return RoomEntered(room.name, Position(room.epoch, membership.sent), len(room), others)
 
 
-def _is_in_room(membership: Membership[Participant]) -> bool:
-    return membership.participant.memberships.get(membership.room.name) is membership
-
-
 def topic_shown(room: Room[Participant]) -> TopicShown:
     """Return the topic of a room as an event."""
     topic = room.topic
@@ -385,7 +388,7 @@ def topic_shown(room: Room[Participant]) -> TopicShown:
     return TopicShown(room.name, topic.text, topic.nick, topic.time)
 
 
-def that_fit(items: Iterable[T], length: Callable[[T], int]) -> tuple[T, ...]:
+def fitting(items: Iterable[T], length: Callable[[T], int]) -> tuple[T, ...]:
     """Return as many of the items as fit on a line. The rest is not looked at."""
     shown: list[T] = []
     left = _LIST_MAX

@@ -22,7 +22,8 @@ class ChatConnection(Protocol):
     """The connection of one member, on the member's side, with lines for programs.
 
     :param event_received: called with each event and each entry. No text contains control characters.
-    :param opening: what it sends first: that it wants lines for programs, or that it resumes.
+    :param opening: what it sends first, with the ID of each request: that it wants lines for programs, or that it
+        resumes. Requests before that have no IDs.
     :ivar closed: fires with None when the connection is closed in order, and fails with the reason otherwise.
     :ivar ignored: the number of lines from the server that are neither events nor entries. Those that the server sends
         before it has switched to lines for programs are among them.
@@ -33,7 +34,7 @@ class ChatConnection(Protocol):
     def __init__(
         self,
         event_received: Callable[[Event | ReceivedEntry], object],
-        opening: Sequence[Request] = (Positions(on=True),),
+        opening: Sequence[tuple[Request, str]] = ((Positions(on=True), ""),),
     ) -> None:
         self.closed: Deferred[None] = Deferred()
         self.ignored = 0
@@ -44,15 +45,15 @@ class ChatConnection(Protocol):
 
     def connectionMade(self) -> None:
         keep_transport_alive(self.transport)
-        for request in self._opening:
-            self.send(request)
+        for request, message_id in self._opening:
+            self.send(request, message_id)
 
     def send(self, request: Request, message_id: str = "") -> None:
         """Send one request.
 
         :param message_id: the answer, and the entry if there is one, will name it.
-        :raises MessageError: if the text contains a line end, if the line is longer than 1,024 bytes, or if the
-            connection is closed.
+        :raises MessageError: if the text contains a line end or half of a surrogate pair, if the line is longer than
+            1,024 bytes, or if the connection is closed.
         """
         if self.closed.called:
             raise MessageError("the connection is closed")
@@ -62,6 +63,10 @@ class ChatConnection(Protocol):
         """Leave the chat. Return :attr:`closed`."""
         self.send(Quit())
         return self.closed
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         for line in messages_in(self._framing, data, self._ignore):
@@ -86,9 +91,13 @@ class ChatConnection(Protocol):
 def request_line(request: Request, message_id: str = "") -> bytes:
     """Return the line of a request, with its line end.
 
-    :raises MessageError: if the text contains a line end, or if the line is longer than 1,024 bytes.
+    :raises MessageError: if the text contains a line end or half of a surrogate pair, or if the line is longer than
+        1,024 bytes.
     """
-    line = encode_request(request, message_id) + b"\n"
+    try:
+        line = encode_request(request, message_id) + b"\n"
+    except UnicodeEncodeError as e:
+        raise MessageError(f"no UTF-8 can be made of character {e.start} of the line") from None
     if line.count(b"\n") > 1:
         raise MessageError("a message is one line")
     if len(line) > LINE_MAX:

@@ -177,6 +177,11 @@ class RoomList:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """Another connection has resumed the session of the member. This one is closed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """A sentence for people."""
 
@@ -198,5 +203,6 @@ Event = (
     | RecipientAway
     | MemberList
     | RoomList
+    | Replaced
     | Notice
 )

@@ -6,8 +6,9 @@ from __future__ import annotations
 HISTORY_MAX = 10_000
 HISTORY_AGE = 7 * 86_400.0
 
-#: Entries that a member sees when it joins a room.
+#: Entries that a member sees when it joins a room: the default, and the most.
 REPLAY = 20
+REPLAY_MAX = 1_000
 
 #: How many rooms there may be, and how many of them members of one host may have opened.
 ROOMS_MAX = 1_024

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from netsvc.chat.delivery_budget import DeliveryBudget
+from netsvc.chat.fan_out import FanOut
 from netsvc.chat.nicks import Nicks
 from netsvc.chat.open_rooms import OpenRooms
 from netsvc.chat.participant import Participant
 from netsvc.chat.replies import Replies
 from netsvc.chat.store import Store
-from netsvc.chat.turns import Turns
 from netsvc.net.terms import Terms
 
 
@@ -21,7 +22,8 @@ class ChatState:
     :ivar store: keeps the logs of rooms.
     :ivar nicks: who has which nick.
     :ivar rooms: the rooms with members.
-    :ivar turns: limit and make the deliveries.
+    :ivar budget: limits the deliveries.
+    :ivar fan_out: makes them.
     :ivar replies: serve and refuse requests.
     """
 
@@ -29,5 +31,6 @@ class ChatState:
     store: Store
     nicks: Nicks[Participant]
     rooms: OpenRooms
-    turns: Turns
+    budget: DeliveryBudget
+    fan_out: FanOut
     replies: Replies

@@ -12,11 +12,14 @@ from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
 
-from netsvc.chat.attendance import Attendance, that_fit, topic_shown
+from netsvc.chat.attendance import Attendance, fitting, topic_shown
+from netsvc.chat.catch_up import CatchUp
 from netsvc.chat.chat_events import AwaySet, MemberList, RecipientAway, RoomLeft, RoomList, Whispered
-from netsvc.chat.chat_limits import DELIVERIES_RATE, REPLAY, ROOMS_MAX, ROOMS_PER_HOST
+from netsvc.chat.chat_limits import DELIVERIES_RATE, REPLAY, REPLAY_MAX, ROOMS_MAX, ROOMS_PER_HOST
 from netsvc.chat.chat_state import ChatState
+from netsvc.chat.delivery_budget import DeliveryBudget
 from netsvc.chat.entries import Entry, EntryKind, Position
+from netsvc.chat.fan_out import FanOut
 from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.names import ASCII_NAMES, Names
 from netsvc.chat.nicks import Nicks
@@ -26,10 +29,10 @@ from netsvc.chat.replies import Replies
 from netsvc.chat.room import Membership, Room
 from netsvc.chat.speech import Speech
 from netsvc.chat.store import Retried, Store, StoreError
-from netsvc.chat.turns import Turns
 from netsvc.limits.cause import Cause
 from netsvc.limits.numbers import check_number
 from netsvc.net.terms import Terms
+from netsvc.wire.text import clean
 
 #: Seconds for which the list of rooms is told again as it was.
 ROOM_LIST_AGE = 1.0
@@ -45,7 +48,7 @@ class ChatHub:
         and the members in each, get equal shares.
     :param rooms_max: how many rooms there may be; 0 for no limit.
     :param rooms_per_host: how many of them members of one host may have opened; 0 for no limit.
-    :param replay: how many old entries a member sees when it joins a room.
+    :param replay: how many old entries a member sees when it joins a room, at most 1,000.
     :raises ConfigError: for a number that is negative or not finite.
     """
 
@@ -64,11 +67,14 @@ class ChatHub:
         for name, number in (("rooms", rooms_max), ("rooms_per_host", rooms_per_host), ("replay", replay)):
             check_number(f"chat_{name}", number, whole=True)
         self.names = names
-        self._store: Store = MemoryStore(terms.wall) if store is None else store
+        self._store: Store = MemoryStore(terms.wall, terms.clock) if store is None else store
         rooms = OpenRooms(self._store, names, rooms_max, rooms_per_host)
-        self._state = ChatState(terms, self._store, Nicks(names), rooms, Turns(terms, total), Replies(terms.counters))
+        fan_out = FanOut(terms.clock)
+        budget = DeliveryBudget(terms, fan_out, total)
+        self._state = ChatState(terms, self._store, Nicks(names), rooms, budget, fan_out, Replies(terms.counters))
         self._speech = Speech(self._state)
-        self._attendance = Attendance(self._state, self._speech, replay)
+        catch_up = CatchUp(self._state, min(replay, REPLAY_MAX))
+        self._attendance = Attendance(self._state, self._speech, catch_up)
         self._users: set[object] = set()
         self._room_list: RoomList | None = None
         self._listed_at = 0.0
@@ -94,18 +100,19 @@ class ChatHub:
 
     def begin_drain(self) -> None:
         """The server stops: deliver what members have said, without a limit."""
-        self._state.turns.lift_limit()
+        self._state.budget.lift_limit()
 
     def close(self, user: object) -> Deferred[None]:
         """Close the store, if this is the last user. Its members must have left. Fires when everything is written."""
         if user not in self._users:
             return succeed(None)
         self._users.discard(user)
-        self._state.turns.restore_limit()
+        self._state.budget.restore_limit()
         if self._users:
             return succeed(None)
         self._attendance.close()
-        self._state.turns.close()
+        self._state.fan_out.close()
+        self._state.budget.close()
         return self._store.close()
 
     def rooms(self) -> dict[str, int]:
@@ -126,13 +133,17 @@ class ChatHub:
         """Return the nick of a member."""
         return self._attendance.participants[member].nick
 
+    def rooms_of(self, member: Member) -> list[str]:
+        """Return the names of the rooms in which a member is."""
+        return list(self._attendance.participants[member].memberships)
+
     def listen(self, listener: Callable[[Entry], object]) -> Callable[[], None]:
         """Call ``listener`` with each entry of each room that has members. Return a function that ends that."""
         self._speech.listeners.append(listener)
         return partial(self._speech.listeners.remove, listener)
 
     def announce(self, room: str, text: str) -> Deferred[Entry]:
-        """Say something as the server in a room that has members.
+        """Say something as the server in a room that has members. Unsafe characters are removed from the text.
 
         :return: fires with the entry.
         :raises KeyError: if the room has no members.
@@ -141,7 +152,7 @@ class ChatHub:
         open_room = self._state.rooms.get(room)
         if open_room is None:
             raise KeyError(f"no member is in {room}")
-        self._speech.append(open_room, EntryKind.NOTICE, "", text, appended=partial(_fire, appended))
+        self._speech.append(open_room, EntryKind.NOTICE, "", clean(text), appended=partial(_fire, appended))
         return appended
 
     # For front ends
@@ -201,7 +212,7 @@ class ChatHub:
     def whisper(self, member: Member, nick: str, text: str, message_id: str = "") -> None:
         """Say something to one member, who may be in any room. It is delivered, not logged."""
         sender = self._attendance.participants[member]
-        recipient = self._state.nicks.holder(nick)
+        recipient = self._state.nicks.owner(nick)
         if recipient is None:
             self._state.replies.refuse(sender, Cause.NO_SUCH_NICK, f"there is no member {nick}", message_id)
             return
@@ -257,7 +268,7 @@ class ChatHub:
         now = self._state.terms.monotonic()
         if self._room_list is None or now - self._listed_at >= ROOM_LIST_AGE:
             rooms = sorted(self.rooms().items(), key=lambda room: (-room[1], room[0]))
-            shown = that_fit(rooms, lambda room: len(room[0].encode()) + len(str(room[1])) + 5)
+            shown = fitting(rooms, lambda room: len(room[0].encode()) + len(str(room[1])) + 5)
             self._room_list, self._listed_at = RoomList(len(rooms), shown), now
         member.tell(self._room_list)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from netsvc.chat.chat_events import Event, Notice, Refused, RoomEntered
+from netsvc.chat.chat_events import Event, Notice, Refused, Replaced, RoomEntered, RoomLeft
 from netsvc.chat.entries import EntryKind
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.pace import CHAT_BURST, CHAT_RATE, FULL_RATE_MEMBERS, MENTIONED_DELAY, Action, MemberPace
@@ -85,6 +85,8 @@ class ChatProtocol(MessageProtocol):
         """Send one event to this member."""
         if isinstance(event, RoomEntered):
             self.room = event.room
+        elif isinstance(event, RoomLeft) and event.room == self.room:
+            self.room = ""
         lines = self.entry_format.event(event)
         if lines:
             self.send(lines)
@@ -96,7 +98,8 @@ class ChatProtocol(MessageProtocol):
         self.resume_messages()
 
     def replaced(self) -> None:
-        self.tell(Notice("another connection of yours has taken over; bye"))
+        self.count_dropped()
+        self.tell(Replaced())
         self.finish()
 
     # Called by the base class
@@ -145,10 +148,17 @@ class ChatProtocol(MessageProtocol):
                 message_id, message = split_message_id(message)
             request = decode_request(message, self.factory.hub.names)
         except MessageError as e:
+            if message.startswith(b"/resume "):
+                self.entry_format = PROGRAM_LINES  # a program is to read the refusal
             self.terms.counters.refuse(Cause.INVALID_MESSAGE, self.peer)
             self.tell(Refused(Cause.INVALID_MESSAGE, str(e), message_id))
             return
         self._request(request, message_id)
+
+    def unfinished_message_received(self, message: bytes) -> None:
+        # A person may end its input without a line end. A program sends a line again that it does not see acknowledged.
+        if self.entry_format is not PROGRAM_LINES:
+            super().unfinished_message_received(message)
 
     def message_refused(self, reason: str) -> None:
         self._charge_line()
@@ -167,9 +177,13 @@ class ChatProtocol(MessageProtocol):
         self.finish()
 
     def finish(self, cause: Cause | None = None) -> None:
-        super().finish(cause)
         # The member leaves the chat before the connection is closed: it can neither say nor be told anything more.
         self._leave()
+        super().finish(cause)
+
+    def lost(self) -> None:
+        self.factory.hub.output_drained(self)  # it reads nothing more
+        super().lost()
 
     def closed(self) -> None:
         super().closed()
@@ -189,12 +203,17 @@ class ChatProtocol(MessageProtocol):
         is_program = self.entry_format is PROGRAM_LINES
         self.factory.hub.leave(self, quietly=self.factory.draining, keep_nick=is_program)
 
+    def _say(self, text: str, message_id: str) -> None:
+        self._announce_arrival()
+        if not is_blank(text):
+            self.factory.hub.say(self, self.room, text, message_id=message_id)
+        elif message_id:
+            self.tell(Refused(Cause.INVALID_MESSAGE, "the text is empty", message_id))
+
     def _request(self, request: Request, message_id: str) -> None:  # noqa: PLR0912  one branch for each request
         hub = self.factory.hub
         if isinstance(request, Say):  # first, because it is the usual one
-            self._announce_arrival()
-            if not is_blank(request.text):
-                hub.say(self, self.room, request.text, message_id=message_id)
+            self._say(request.text, message_id)
             return
         if not isinstance(request, Rename | Join | Positions | Resume):
             self._announce_arrival()

@@ -8,13 +8,13 @@ from typing import Generic, TypeVar
 
 from netsvc.chat.names import ASCII_NAMES, Names
 
-H = TypeVar("H", bound=Hashable)
+Owner = TypeVar("Owner", bound=Hashable)
 
 #: Nicks that are kept for members whose connection was lost. The one that was lost first is given up first.
 RESERVED_MAX = 4_096
 
 
-class Nicks(Generic[H]):
+class Nicks(Generic[Owner]):
     """The nicks of members, and those that are kept for members whose connection was lost.
 
     :param names: the rules for names.
@@ -22,8 +22,8 @@ class Nicks(Generic[H]):
 
     def __init__(self, names: Names = ASCII_NAMES) -> None:
         self.names = names
-        self._nicks: dict[H, str] = {}
-        self._holders: dict[str, H] = {}
+        self._nicks: dict[Owner, str] = {}
+        self._owners: dict[str, Owner] = {}
         self._reserved: OrderedDict[str, tuple[str, float, set[str]]] = OrderedDict()  # by author
         self._reserved_by: dict[str, str] = {}  # the author, by key
         self._guests = 0
@@ -32,19 +32,19 @@ class Nicks(Generic[H]):
         """Return the number of members with a nick."""
         return len(self._nicks)
 
-    def holder(self, nick: str) -> H | None:
+    def owner(self, nick: str) -> Owner | None:
         """Return the member with this nick, or with one that looks like it."""
-        holders = self._holders
-        return next((holders[key] for key in self.names.keys(nick) if key in holders), None)
+        owners = self._owners
+        return next((owners[key] for key in self.names.keys(nick) if key in owners), None)
 
-    def problem(self, nick: str, holder: H, author: str, now: float) -> str:
+    def problem(self, nick: str, owner: Owner, author: str, now: float) -> str:
         """Return why a member cannot have a nick, such as ``looks like ann``; empty if it can.
 
         :param author: identifies the member across connections.
         :param now: the time in seconds.
         """
-        present = self.holder(nick)
-        if present is not None and present != holder:
+        present = self.owner(nick)
+        if present is not None and present != owner:
             taken = self._nicks[present]
             return "is taken" if taken.casefold() == nick.casefold() else f"looks like {taken}"
         self._forget_reserved(now)
@@ -52,28 +52,28 @@ class Nicks(Generic[H]):
             return "is kept for a member whose connection was lost"
         return ""
 
-    def claim(self, nick: str, holder: H, author: str) -> None:
+    def claim(self, nick: str, owner: Owner, author: str) -> None:
         """Give a member a nick, in place of its present one. There must be no :meth:`problem` with it."""
-        self.release(holder)
+        self.release(owner)
         self._drop_reservation(author)
-        self._nicks[holder] = nick
-        self._holders.update(dict.fromkeys(self.names.keys(nick), holder))
+        self._nicks[owner] = nick
+        self._owners.update(dict.fromkeys(self.names.keys(nick), owner))
 
-    def claim_guest_nick(self, holder: H, now: float) -> str:
+    def claim_guest_nick(self, owner: Owner, now: float) -> str:
         """Give a member a free nick such as ``guest-7``. Return it."""
         while True:
             self._guests += 1
             nick = f"guest-{self._guests}"
-            if not self.problem(nick, holder, "", now):
-                self.claim(nick, holder, "")
+            if not self.problem(nick, owner, "", now):
+                self.claim(nick, owner, "")
                 return nick
 
-    def release(self, holder: H) -> None:
+    def release(self, owner: Owner) -> None:
         """Take the nick from a member. One that has none is ignored."""
-        nick = self._nicks.pop(holder, None)
+        nick = self._nicks.pop(owner, None)
         if nick is not None:
             for key in self.names.keys(nick):
-                del self._holders[key]
+                del self._owners[key]
 
     def reserve(self, nick: str, author: str, until: float) -> None:
         """Keep a free nick for an author until a time in seconds."""

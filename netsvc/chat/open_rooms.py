@@ -58,42 +58,56 @@ class OpenRooms:
         return ""
 
     async def open(self, name: str, host: str | None) -> Room[Participant]:
-        """Return a room. It is opened for a member from ``host`` if it is not open.
+        """Return a room, for a member that is about to enter. It stays open until :meth:`release` is called.
 
+        :param name: a result of :meth:`name_of`.
         :raises StoreError: if the store cannot subscribe to it.
         """
-        if name in self._rooms:
-            return self._rooms[name]
+        room = self._rooms.get(name)
+        if room is not None:
+            room.expected += 1
+            return room
         if name in self._opening:
             opened: Deferred[Room[Participant]] = Deferred()
             self._opening[name].append(opened)
             return await opened
         waiting = self._opening[name] = []
+        self._register(name, host)
         try:
             state = await self._store.subscribe(name)
         except StoreError as e:
             del self._opening[name]
+            self._forget(name)
             for each in waiting:
                 each.errback(e)
             raise
         del self._opening[name]
-        room: Room[Participant] = Room(name, state.end.epoch, state.end.offset, state.topic)
-        self._rooms[name] = room
-        if name != LOBBY:
-            self._opened_by[name] = host
-            self._of_host.add(host, 1)
-        self._name_by_key.update(dict.fromkeys(self._names.keys(name), name))
+        room = self._rooms[name] = Room(name, state.end.epoch, state.end.offset, state.topic)
+        room.expected = 1 + len(waiting)
         for each in waiting:
             each.callback(room)
         return room
 
+    def release(self, room: Room[Participant]) -> None:
+        """The member for which the room was opened has entered it, or does not."""
+        room.expected -= 1
+        self.close_if_empty(room)
+
     def close_if_empty(self, room: Room[Participant]) -> None:
         """Close a room that has no members, and in which none is expected."""
-        if room.members or room.expected or self._rooms.get(room.name) is not room:
-            return
-        del self._rooms[room.name]
-        if room.name != LOBBY:
-            self._of_host.add(self._opened_by.pop(room.name), -1)
-            for key in self._names.keys(room.name):
+        if not room.members and not room.expected and self._rooms.get(room.name) is room:
+            del self._rooms[room.name]
+            self._forget(room.name)
+            self._store.unsubscribe(room.name)
+
+    def _register(self, name: str, host: str | None) -> None:
+        if name != LOBBY:
+            self._opened_by[name] = host
+            self._of_host.add(host, 1)
+            self._name_by_key.update(dict.fromkeys(self._names.keys(name), name))
+
+    def _forget(self, name: str) -> None:
+        if name != LOBBY:
+            self._of_host.add(self._opened_by.pop(name), -1)
+            for key in self._names.keys(name):
                 del self._name_by_key[key]
-        self._store.unsubscribe(room.name)

@@ -62,7 +62,7 @@ class MemberPace:
         asked for a sign of life.
     """
 
-    __slots__ = ("_bucket", "_has_keepalive", "_heard", "_idle_timeout", "_probed", "_spoke", "_warned")
+    __slots__ = ("_active_at", "_bucket", "_has_keepalive", "_idle_timeout", "_probed", "_spoke", "_warned")
 
     def __init__(self, rate: float, burst: int, idle_timeout: float, now: float, *, has_keepalive: bool) -> None:
         # It starts with one token. Otherwise a peer that reconnects again and again could say more than one that stays.
@@ -70,7 +70,7 @@ class MemberPace:
         self._idle_timeout = idle_timeout
         self._has_keepalive = has_keepalive
         self._spoke = now
-        self._heard = now
+        self._active_at = now
         self._warned = False
         self._probed = False
 
@@ -84,12 +84,12 @@ class MemberPace:
         :param cost: how many lines it counts as.
         """
         self._bucket.take(now, cost)
-        self._spoke = self._heard = now
+        self._spoke = self._active_at = now
         self._warned = self._probed = False
 
     def is_alive(self, now: float) -> None:
         """The member gave a sign of life that is no line, such as the answer to a probe."""
-        self._heard = now
+        self._active_at = now
         self._probed = False
 
     def seconds_left(self, now: float) -> float:
@@ -99,7 +99,7 @@ class MemberPace:
     def check(self, now: float) -> Action:
         """Return what to do about the member now. Each action is returned once."""
         if not self._has_keepalive:
-            silent = now - self._heard
+            silent = now - self._active_at
             if silent >= DEAD_TIME:
                 return Action.GIVE_UP
             if silent >= PROBE_TIME and not self._probed:

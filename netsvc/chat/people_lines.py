@@ -19,6 +19,7 @@ from netsvc.chat.chat_events import (
     Notice,
     RecipientAway,
     Refused,
+    Replaced,
     Resumed,
     Review,
     RoomEntered,
@@ -114,6 +115,8 @@ def _lines(event: Event) -> Iterable[str]:  # noqa: PLR0912  one branch for each
             yield "* welcome back; it is unknown what you missed"
         case RoomLeft(room):
             yield f"* you left {room}"
+        case Replaced():
+            yield "* another connection of yours has taken over; bye"
         case SessionToken():
             pass
 

@@ -22,6 +22,7 @@ from netsvc.chat.chat_events import (
     Notice,
     RecipientAway,
     Refused,
+    Replaced,
     Resumed,
     Review,
     RoomEntered,
@@ -108,6 +109,8 @@ def _line(event: Event) -> str:  # noqa: PLR0912  one branch for each event
             return f"& members {room} {count} {' '.join(nicks)}".rstrip()
         case RoomList(count, rooms):
             return f"& rooms {count} {' '.join(f'{name}={number}' for name, number in rooms)}".rstrip()
+        case Replaced():
+            return "& replaced"
         case Notice(text):
             return f"* {text}"
         case _:
@@ -276,6 +279,7 @@ _EVENTS: dict[str, Callable[[str], Event]] = {
     "recipient-away": _recipient_away,
     "members": _members,
     "rooms": _rooms,
+    "replaced": lambda _rest: Replaced(),
 }
 
 

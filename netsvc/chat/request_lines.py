@@ -33,6 +33,7 @@ from netsvc.chat.requests import (
     Whisper,
     Who,
 )
+from netsvc.chat.words import search_refusal
 from netsvc.errors import NetsvcError
 from netsvc.wire.text import clean, is_blank
 
@@ -162,6 +163,9 @@ def _history(rest: str, _names: Names) -> Request:
 def _search(rest: str, _names: Names) -> Request:
     if not rest:
         raise MessageError("usage: /search WORDS")
+    refusal = search_refusal(rest)
+    if refusal:
+        raise MessageError(refusal)
     return Search(rest)
 
 

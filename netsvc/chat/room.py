@@ -81,7 +81,8 @@ class Room(Generic[P]):
     :param epoch: of its log.
     :param last: the offset of the last entry that was delivered.
     :param topic: the entry that set the topic; None without one.
-    :ivar expected: how many are about to enter. The room stays open for them.
+    :ivar expected: how many are about to enter, or have left and the log does not say so yet. The room stays open for
+        them.
     :ivar members: all of them, by their authors, in the order in which they joined.
     :ivar live: the live members, by the form in which they are sent entries.
     :ivar modes: the rules.

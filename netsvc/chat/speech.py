@@ -46,10 +46,11 @@ class Speech:
         if room.modes and not room.may_speak(membership):
             refusal = f"only operators may speak in {room.name}"
             self._state.replies.refuse(participant, Cause.MODERATED, refusal, message_id)
-        elif self._state.turns.take(room):
+        elif self._state.budget.take(len(room.members)):
             self._say(membership, text, kind, message_id)
         else:
-            self._state.turns.wait(participant, room, partial(self._say, membership, text, kind, message_id))
+            say = partial(self._say, membership, text, kind, message_id)
+            self._state.budget.wait(participant, room.name, len(room), say)
 
     def append(
         self,
@@ -63,7 +64,7 @@ class Speech:
         appended: Appended | None = None,
     ) -> None:
         """Append what no member said, such as that one has joined."""
-        self._state.turns.charge(room)
+        self._state.budget.spend(len(room))
         draft = Draft(room.name, kind, nick, text, self._state.terms.wall(), author, message_id)
         self._state.store.append(draft, appended or self.was_appended)
 
@@ -78,8 +79,8 @@ class Speech:
         if room is None or entry.epoch != room.epoch:
             return  # the room was closed meanwhile
         room.delivered(entry)
-        self._state.turns.deliver(room, entry)
-        for listener in self.listeners:
+        self._state.fan_out.deliver(room, entry)
+        for listener in list(self.listeners):
             try:
                 listener(entry)
             except Exception:
@@ -119,7 +120,8 @@ class Speech:
 
     def _say(self, membership: Membership[Participant], text: str, kind: EntryKind, message_id: str) -> None:
         participant, room = membership.participant, membership.room
-        if not participant.is_present or participant.memberships.get(room.name) is not membership:
+        if participant.memberships.get(room.name) is not membership:  # it has left while the line waited
+            self._state.terms.counters.drop_lines(1, participant.member.peer)
             return
         draft = Draft(room.name, kind, participant.nick, text, self._state.terms.wall(), participant.author, message_id)
         participant.is_appending = True
@@ -161,5 +163,6 @@ class Speech:
             self._state.replies.refuse(participant, Cause.NOT_ERASABLE, refusal, message_id)
         else:
             await self._state.store.erase(room.name, entry.offset)
-            erased = str(entry.offset)
-            self.append(room, EntryKind.ERASED, participant.nick, erased, entry.author, message_id=message_id)
+            if self._state.rooms.get(room.name) is room:
+                erased = str(entry.offset)
+                self.append(room, EntryKind.ERASED, participant.nick, erased, entry.author, message_id=message_id)

@@ -56,17 +56,20 @@ class LogFile:
 
     :ivar writing: the connection that writes.
     :ivar reading: the connection that only reads.
+    :ivar searching: another one that only reads, so that no other reader waits for a search.
     :ivar has_index: whether there is an index of words. There is none if SQLite was built without FTS5.
     """
 
     writing: sqlite3.Connection
     reading: sqlite3.Connection
+    searching: sqlite3.Connection
     has_index: bool
     _lock: int
 
     def close(self) -> None:
         """Close the connections. What was written is copied from the log of SQLite into the database."""
         self.reading.close()
+        self.searching.close()
         with suppress(sqlite3.Error):  # without space the log stays beside the database, and nothing is lost
             self.writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.writing.close()
@@ -86,8 +89,9 @@ def open_log_file(path: str) -> LogFile:
         writing = _connect(path)
         try:
             has_index = _prepare(writing, path)
-            reading = _connect(path)
-            reading.execute("PRAGMA query_only = ON")
+            reading, searching = _connect(path), _connect(path)
+            for connection in (reading, searching):
+                connection.execute("PRAGMA query_only = ON")
         except BaseException:
             writing.close()
             raise
@@ -100,7 +104,7 @@ def open_log_file(path: str) -> LogFile:
     except BaseException:
         os.close(lock)
         raise
-    return LogFile(writing, reading, has_index, lock)
+    return LogFile(writing, reading, searching, has_index, lock)
 
 
 def reason_of(error: sqlite3.Error) -> str:

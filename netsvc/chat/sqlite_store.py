@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from netsvc.chat.chat_limits import HISTORY_AGE, HISTORY_MAX
 from netsvc.chat.entries import Draft, Entry, Position
 from netsvc.chat.sqlite_file import LogFile, LogFileError, open_log_file, reason_of
 from netsvc.chat.sqlite_reader import LogReader
+from netsvc.chat.sqlite_search import LogSearch
 from netsvc.chat.sqlite_writer import INDEXED_AT_ONCE, Erasure, LogWriter, StoredState, Written
 from netsvc.chat.store import Appended, Deliver, LogState, Retried, StoreError
 from netsvc.net.blocking import RunBlocking
@@ -66,7 +68,7 @@ class _Opened:
     def __init__(self, file: LogFile, entries_max: int, indexed_at_once: int) -> None:
         self.file = file
         self.writer = LogWriter(file.writing, file.has_index, entries_max, indexed_at_once)
-        self.reader = LogReader(file.reading, file.has_index)
+        self.reader = LogReader(file.reading)
 
 
 class SqliteStore:
@@ -81,6 +83,7 @@ class SqliteStore:
     :param age_max: seconds for which an entry is kept; 0 for no limit.
     :param indexed_at_once: appended entries after which the index of words is brought up to date. Search looks at the
         others one by one.
+    :param monotonic: returns the seconds of a clock, in any thread; for the time that a search takes.
     """
 
     log = Logger()
@@ -94,6 +97,7 @@ class SqliteStore:
         entries_max: int = HISTORY_MAX,
         age_max: float = HISTORY_AGE,
         indexed_at_once: int = INDEXED_AT_ONCE,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._run_blocking = run_blocking
@@ -101,6 +105,7 @@ class SqliteStore:
         self._entries_max = entries_max
         self._age_max = age_max
         self._indexed_at_once = indexed_at_once
+        self._monotonic = monotonic
         self._opened: _Opened | None = None
         self._deliver: Deliver | None = None
         self._subscriptions: dict[str, _Subscription] = {}
@@ -109,6 +114,7 @@ class SqliteStore:
         self._is_writing = False
         self._idle: Deferred[None] | None = None
         self._read_lock = DeferredLock()
+        self._search_lock = DeferredLock()
 
     def open(self, deliver: Deliver) -> None:
         try:
@@ -129,7 +135,13 @@ class SqliteStore:
         if self._is_writing:
             self._idle = Deferred()
             await self._idle
-        await self._read_lock.run(self._run_blocking, opened.file.close)
+        await self._read_lock.acquire()
+        await self._search_lock.acquire()
+        try:
+            await self._run_blocking(opened.file.close)
+        finally:
+            self._search_lock.release()
+            self._read_lock.release()
 
     def subscribe(self, room: str) -> Deferred[LogState]:
         if self._opened is None:
@@ -157,7 +169,7 @@ class SqliteStore:
         return self._read(LogReader.newest, room, until, limit)
 
     def search(self, room: str, words: str, until: int, limit: int) -> Deferred[Sequence[Entry]]:
-        return self._read(LogReader.search, room, words, until, limit)
+        return Deferred.fromCoroutine(self._search(room, words, until, limit)).addErrback(_raise_store_error)
 
     def entry_at(self, room: str, offset: int) -> Deferred[Entry | None]:
         return self._read(LogReader.entry_at, room, offset)
@@ -176,6 +188,17 @@ class SqliteStore:
         read = partial(method, self._opened.reader, *arguments, self._oldest())
         answer: Deferred[T] = self._read_lock.run(self._run_blocking, read)
         return answer.addErrback(_raise_store_error)
+
+    async def _search(self, room: str, words: str, until: int, limit: int) -> Sequence[Entry]:
+        """Search step by step. The steps of several searches take turns."""
+        if self._opened is None:
+            raise _closed()
+        file = self._opened.file
+        search = LogSearch(file.searching, file.has_index, room, words, until, limit, self._oldest(), self._monotonic)
+        while not await self._search_lock.run(self._run_blocking, search.step):
+            if self._opened is None or self._opened.file is not file:
+                raise _closed()
+        return search.found
 
     def _oldest(self) -> float:
         """Return the time before which entries are too old."""

@@ -60,6 +60,12 @@ class TokenBucket:
         self._tokens -= cost
         return True
 
+    def spend(self, now: float, cost: float) -> None:
+        """Take tokens, whether or not there are enough. The bucket goes no further below 0 than one second fills."""
+        if self._rate:
+            self._fill(now)
+            self._tokens = max(self._tokens - cost, -self._rate)
+
     def _fill(self, now: float) -> None:
         if now > self._updated:
             tokens = self._tokens + (now - self._updated) * self._rate

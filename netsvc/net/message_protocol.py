@@ -39,6 +39,10 @@ class MessageProtocol(StreamProtocol):
         """Process one message, without its framing."""
         raise NotImplementedError
 
+    def unfinished_message_received(self, message: bytes) -> None:
+        """Process what the end of the stream has cut off, or completed. By default, it is a message."""
+        self.message_received(message)
+
     def message_refused(self, reason: str) -> None:
         """The peer broke the framing. ``reason`` is one line for the peer."""
 
@@ -61,6 +65,12 @@ class MessageProtocol(StreamProtocol):
         if self._messages_paused:
             self._messages_paused = False
             self._process_unless_scheduled()
+
+    def count_dropped(self) -> None:
+        """Count the messages that were read and will not be processed."""
+        if self.accepts_input and not self._dropped_counted and (waiting := self.framing.waiting()):
+            self._dropped_counted = True
+            self.terms.counters.drop_lines(waiting, self.peer)
 
     @property
     def has_unprocessed_input(self) -> bool:
@@ -111,11 +121,11 @@ class MessageProtocol(StreamProtocol):
         self._process_unless_scheduled()
 
     def displace(self) -> None:
-        self._count_dropped()
+        self.count_dropped()
         super().displace()
 
     def abort(self) -> None:
-        self._count_dropped()
+        self.count_dropped()
         super().abort()
 
     def closed(self) -> None:
@@ -197,14 +207,8 @@ class MessageProtocol(StreamProtocol):
         self.message_received(message)
         return True
 
-    def _count_dropped(self) -> None:
-        """Count the messages that were read and will not be processed."""
-        if self.accepts_input and not self._dropped_counted and (waiting := self.framing.waiting()):
-            self._dropped_counted = True
-            self.terms.counters.drop_lines(waiting, self.peer)
-
     def _process_end(self) -> None:
         """Process the message that the end of the stream completes."""
         rest = self.framing.end()
         if rest is not None and self.accepts_input:
-            self.message_received(rest)
+            self.unfinished_message_received(rest)

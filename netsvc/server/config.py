@@ -135,7 +135,11 @@ class Config:
         HISTORY_AGE, "number", "SECONDS", "Chat", f"Seconds for which the log of a room keeps an entry. {_NO_LIMIT}"
     )
     chat_replay: int = _setting(
-        REPLAY, "whole number", "N", "Chat", "Entries of the log that a member sees when it joins a room. 0: none."
+        REPLAY,
+        "whole number",
+        "N",
+        "Chat",
+        "Entries of the log that a member sees when it joins a room, at most 1000. 0: none.",
     )
     chat_rooms: int = _setting(ROOMS_MAX, "whole number", "N", "Chat", f"Maximum number of rooms. {_NO_LIMIT}")
     chat_rooms_per_host: int = _setting(

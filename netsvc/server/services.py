@@ -72,8 +72,8 @@ def _store(terms: Terms, config: Config) -> Store:
     bounds: dict[str, Any] = {"entries_max": config.chat_history_max, "age_max": config.chat_history_age}
     path = config.chat_store_path
     if path is None:
-        return MemoryStore(terms.wall, **bounds)
-    return SqliteStore(path, terms.run_blocking, terms.wall, **bounds)
+        return MemoryStore(terms.wall, terms.clock, **bounds)
+    return SqliteStore(path, terms.run_blocking, terms.wall, monotonic=terms.monotonic, **bounds)
 
 
 def _names(config: Config) -> Names:
