@@ -340,12 +340,15 @@ def test_a_log_outlives_the_members_of_its_room(hub: ChatHub) -> None:
     assert [shown(entries) for entries in bob.told(Entries)] == [["for later"]]
 
 
-def test_history_and_search_show_old_entries(hub: ChatHub) -> None:
+def test_history_and_search_show_old_entries() -> None:
+    clock = Clock()
+    hub = new_hub(clock)
     ann = entered(hub, "ann", "#dev")
     for text in ("Green tea", "black coffee", "black tea"):
         hub.say(ann, "#dev", text)
     hub.show_history(ann, "#dev", 2)
     hub.search(ann, "#dev", "TEA")
+    clock.advance(0)
     history, found = ann.told(Entries)
     assert shown(history) == ["black coffee", "black tea"]
     assert shown(found) == ["Green tea", "black tea"]
