@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.replays import run_programs
+
 SECONDS = 60
 
 
@@ -177,28 +179,10 @@ def test_it(network):
 
 
 def test_programs_that_use_the_global_reactor_run_and_replay_with_another_hash_seed(tmp_path: Path) -> None:
-    runs = [run_programs(tmp_path / seed, seed) for seed in ("1", "2")]
+    runs = [run_programs(sys.executable, tmp_path / seed, seed) for seed in ("1", "2")]
     assert len(runs[0]) > 15
     differing = [name for name in runs[0] | runs[1] if runs[0].get(name) != runs[1].get(name)]
     assert not differing
-
-
-def run_programs(traces: Path, hash_seed: str) -> dict[str, str]:
-    """Run the programs in another process. Returns the trace of each that does not encrypt."""
-    traces.mkdir()
-    root = Path(__file__).parent
-    options = ["-p", "no:cacheprovider", "-p", "no:xdist", "--no-cov", "-o", "netsvc_global_reactor=true"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *options, str(root / "global_reactor")],
-        capture_output=True,
-        cwd=root.parent,
-        env={**os.environ, "PYTHONHASHSEED": hash_seed, "NETSVC_TRACES": str(traces)},
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {path.name: path.read_text() for path in traces.iterdir()}
 
 
 def test_trial_can_install_the_global_reactor(tmp_path: Path) -> None:
