@@ -610,6 +610,23 @@ def test_a_member_is_not_in_a_room_of_which_the_store_cannot_tell_it_what_was_sa
     assert bob.taken()[-1] == "<ann> after"
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_member_that_resumes_is_not_in_a_room_that_the_store_cannot_read(store: SlowStore, is_known: bool) -> None:
+    hub = new_hub(store=store)
+    ann, (bob, token, position) = entered(hub, "ann", "#dev"), session(hub, "bob")
+    hub.leave(bob)
+    hub.say(ann, "#dev", "missed")
+    again = RecordingMember(entry_format=PROGRAM_LINES)
+    hub.enter(again)
+    store.is_slow = True
+    hub.resume(again, token, "bob", {"#dev": position if is_known else Position("0123abcd", 1)})
+    store.refuse()
+    assert not again.paused
+    assert again.refusals() == ["not done: the disk is full"]
+    assert again.told(RoomLeft) == [RoomLeft("#dev")]
+    assert hub.members("#dev") == ["ann"]
+
+
 def test_a_member_that_catches_up_while_the_log_forgets_is_told_what_it_lost() -> None:
     clock = Clock()
     hub = new_hub(clock, MemoryStore(clock.seconds, entries_max=20))

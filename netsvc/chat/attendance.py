@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -145,10 +146,8 @@ class Attendance:
             # A new membership, so that nothing more is delivered to it in the previous form.
             room = before.room
             room.remove(before)
-            membership = participant.memberships[room.name] = room.add(participant, before.role)
-            membership.is_announced = before.is_announced
-            membership.sent = self._state.fan_out.delivered(room)
-            member.tell(self._entered(membership))
+            sent = self._state.fan_out.delivered(room)
+            membership = self._add(participant, room, sent, role=before.role, is_announced=before.is_announced)
             self._state.replies.serve(participant, self._bring_up_to_date(membership))
 
     def resume(
@@ -174,12 +173,15 @@ class Attendance:
             refusal = f"{nick} {problem}; take another nick"
             self._state.replies.refuse(participant, Cause.NICK_TAKEN, refusal, message_id)
             return
-        self._state.nicks.claim(nick, participant, participant.author)
-        participant.nick = nick
+        self._claim_nick(participant, nick)
         participant.member.tell(NickSet(nick))
         for membership in participant.memberships.values():
             if membership.is_announced:
                 self._speech.append(membership.room, EntryKind.RENAMED, old, nick, participant.author)
+
+    def _claim_nick(self, participant: Participant, nick: str) -> None:
+        self._state.nicks.claim(nick, participant, participant.author)
+        participant.nick = nick
 
     async def _join(
         self,
@@ -200,8 +202,7 @@ class Attendance:
             return
         room = await self._state.rooms.open(name, participant.member.host)
         try:
-            if self._may_enter(participant, room, message_id):
-                await self._enter_room(participant, room, leaving=leaving, is_arrival=is_arrival)
+            await self._enter_room(participant, room, leaving, message_id, is_arrival=is_arrival)
         finally:
             self._state.rooms.release(room)
 
@@ -215,11 +216,17 @@ class Attendance:
         return True
 
     async def _enter_room(
-        self, participant: Participant, room: Room[Participant], *, leaving: str | None, is_arrival: bool
+        self,
+        participant: Participant,
+        room: Room[Participant],
+        leaving: str | None,
+        message_id: str,
+        *,
+        is_arrival: bool,
     ) -> None:
         until = room.last
         before = await self._catch_up.before(room)
-        if not participant.is_present or room.name in participant.memberships:
+        if not self._may_enter(participant, room, message_id):
             return
         left = participant.memberships.get(leaving) if leaving is not None else None
         if left is not None:
@@ -233,9 +240,15 @@ class Attendance:
             self._announce_joined(membership)
 
     async def _bring_up_to_date(self, membership: Membership[Participant]) -> None:
-        """Send a member what it missed. If the store fails, the member is not in the room, and is told so."""
-        try:
+        """Send a member what it missed."""
+        with self._removed_if_the_store_fails(membership):
             await self._catch_up.send_missed(membership)
+
+    @contextmanager
+    def _removed_if_the_store_fails(self, membership: Membership[Participant]) -> Iterator[None]:
+        """Remove a member from its room, and tell it so, if the store fails: it would receive nothing there."""
+        try:
+            yield
         except StoreError:
             if is_in_room(membership):
                 self.part(membership, "left")
@@ -283,8 +296,7 @@ class Attendance:
         nicks, now = self._state.nicks, self._state.terms.monotonic()
         nick = nicks.reserved_for(author, now) or nick
         if participant.nick != nick and not nicks.problem(nick, participant, author, now):
-            nicks.claim(nick, participant, author)
-            participant.nick = nick
+            self._claim_nick(participant, nick)
         participant.member.tell(SessionToken(token))
         participant.member.tell(NickSet(participant.nick))
         return stayed
@@ -292,44 +304,45 @@ class Attendance:
     async def _resume_room(
         self, participant: Participant, room: Room[Participant], position: Position, *, is_announced: bool
     ) -> None:
-        until = room.last
-        if position.epoch == room.epoch and 0 <= position.offset <= until:
-            # In the room at once: an earlier connection of the member has left it, and nobody was told.
-            membership = self._add(participant, room, position.offset, is_announced=is_announced)
-            lost = await self._lost_before(membership)
-            if not is_in_room(membership):
-                return
-            membership.sent += lost
-            participant.member.tell(Resumed(room.name, Verdict.LOST if lost else Verdict.RECOVERED, lost))
-        else:
-            membership = self._add(participant, room, until, is_announced=is_announced)
-            participant.member.tell(Resumed(room.name, Verdict.UNKNOWN, 0))
-            if room.topic is not None:
-                participant.member.tell(topic_shown(room))
-            before = await self._catch_up.before(room)
-            if not is_in_room(membership):
-                return
-            self._catch_up.show_before(membership, before)
-        await self._bring_up_to_date(membership)
+        is_known = position.epoch == room.epoch and 0 <= position.offset <= room.last
+        # In the room at once: an earlier connection of the member has left it, and the room was not told.
+        sent = position.offset if is_known else room.last
+        membership = self._add(participant, room, sent, is_announced=is_announced)
+        with self._removed_if_the_store_fails(membership):
+            if is_known:
+                lost = await self._catch_up.lost_after(room, sent)
+                if not is_in_room(membership):
+                    return
+                membership.sent += lost
+                participant.member.tell(Resumed(room.name, Verdict.LOST if lost else Verdict.RECOVERED, lost))
+            else:
+                participant.member.tell(Resumed(room.name, Verdict.UNKNOWN, 0))
+                if room.topic is not None:
+                    participant.member.tell(topic_shown(room))
+                before = await self._catch_up.before(room)
+                if not is_in_room(membership):
+                    return
+                self._catch_up.show_before(membership, before)
+            await self._catch_up.send_missed(membership)
         if is_in_room(membership):
             self._announce_joined(membership)
 
-    async def _lost_before(self, membership: Membership[Participant]) -> int:
-        try:
-            return await self._catch_up.lost_after(membership.room, membership.sent)
-        except StoreError:
-            if is_in_room(membership):
-                self.part(membership, "left")
-            raise
-
     def _add(
-        self, participant: Participant, room: Room[Participant], sent: int, *, is_announced: bool = False
+        self,
+        participant: Participant,
+        room: Room[Participant],
+        sent: int,
+        *,
+        role: Role | None = None,
+        is_announced: bool = False,
     ) -> Membership[Participant]:
         """Add a member to a room, and tell it so.
 
         :param sent: the offset of the last entry that it has.
+        :param role: by default, the member that opens a room other than the lobby owns it.
         """
-        role = Role.MEMBER if room.members or room.name == LOBBY else Role.OWNER
+        if role is None:
+            role = Role.MEMBER if room.members or room.name == LOBBY else Role.OWNER
         membership = participant.memberships[room.name] = room.add(participant, role)
         membership.sent = sent
         membership.is_announced = is_announced
@@ -389,7 +402,7 @@ def topic_shown(room: Room[Participant]) -> TopicShown:
 
 
 def fitting(items: Iterable[T], length: Callable[[T], int]) -> tuple[T, ...]:
-    """Return as many of the items as fit on a line. The rest is not looked at."""
+    """Return as many of the items as fit on a line. The rest is not read."""
     shown: list[T] = []
     left = _LIST_MAX
     for item in items:
