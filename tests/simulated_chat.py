@@ -5,8 +5,8 @@ and prints the trace of the network. ``tests/test_simulated_chat.py`` runs some 
 
 Half of the members are programs that resume; half are like netcat. The guarantees, for every seed:
 
-- A program sees each room without a gap, in one order and without duplicates, or it is told what it lost. What it sees
-  is what the log of the room says.
+- A program sees each room without a gap, in one order and without duplicates, or it is told what it lost. It sees the
+  same entries as the log of the room has.
 - A line that was acknowledged is in the log once. A line that was refused is not in it. No line is in it twice, also if
   the server has crashed (unless the log was lost with it).
 - A member like netcat sees lines in the order of the log, each once, and while its connection lasts none is missing.
@@ -67,13 +67,16 @@ MakeStore = Callable[[Host], Store]
 
 
 class Logs:
-    """What the server has appended to the logs of rooms, whatever became of the server.
+    """The entries that the server has appended to the logs of rooms, whatever became of the server.
 
     :ivar entries: by room, epoch and offset.
     :ivar places: where each text is.
+    :ivar may_begin_later: whether a log may begin in the middle: entries that were stored just before a crash were not
+        delivered.
     """
 
     def __init__(self) -> None:
+        self.may_begin_later = False
         self.entries: dict[tuple[str, str, int], Entry] = {}
         self.places: dict[str, list[tuple[str, str, int]]] = {}
 
@@ -86,9 +89,6 @@ class Logs:
         if entry.kind in SPOKEN:
             self.places.setdefault(entry.text, []).append(place)
 
-    #: Whether a log may begin in the middle: entries that were stored just before a crash were not delivered.
-    may_begin_later = False
-
 
 class Member:
     """A member: a host on the network."""
@@ -99,9 +99,6 @@ class Member:
 
     def start(self) -> None:
         """Connect."""
-
-    def act(self, action: int) -> None:
-        """Do something."""
 
 
 class Program(Member):
@@ -182,10 +179,6 @@ class Program(Member):
         """Crash the host. The program forgets everything."""
         self.host.crash()
         self.client = None
-
-    def is_idle(self) -> bool:
-        """Whether nothing waits for an acknowledgement."""
-        return self.client is not None and self.client.is_connected
 
 
 class Netcat(Member):

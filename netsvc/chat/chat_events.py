@@ -1,4 +1,4 @@
-"""What the chat tells one member, besides the entries of its rooms. Every front end has its own form for these."""
+"""The events that the chat tells one member, besides the entries of its rooms. Each front end has its form for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from netsvc.limits.cause import Cause
 
 
 class Verdict(Enum):
-    """What a member that resumes gets of what it missed.
+    """How much a member that resumes gets of the entries that it missed.
 
     :cvar RECOVERED: all of it.
     :cvar LOST: not the oldest part, which is no longer kept.
@@ -115,7 +115,7 @@ class Whispered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What the member asked for was not done.
+    """A request of the member was not done.
 
     :ivar text: why, for people.
     :ivar message_id: the member's name for what it asked; empty if it gave none.

@@ -1,4 +1,4 @@
-"""What the parts of a chat share."""
+"""The state that the parts of a chat share."""
 
 from __future__ import annotations
 

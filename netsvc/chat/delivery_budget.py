@@ -17,7 +17,7 @@ from netsvc.net.terms import Terms
 
 
 class DeliveryBudget:
-    """Limits the deliveries of a chat by slowing down its members. Nothing is dropped.
+    """Limits the deliveries of a chat by slowing down its members. It drops nothing.
 
     Groups share the deliveries equally, whatever an item costs in each. A room is a group, and its members speak one
     after another. A host is a group for what its members catch up with.

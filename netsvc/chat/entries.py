@@ -1,4 +1,4 @@
-"""What a room's log holds: entries, each with a position.
+"""The entries of a room's log, each with a position.
 
 The *epoch* of a position says which log it belongs to, the *offset* which place in it. Offsets begin at 1 and have no
 gaps. Another epoch means that the log was begun anew, so that offsets of the old one say nothing.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class EntryKind(Enum):
-    """What an entry records.
+    """The kinds of entries.
 
     :cvar SAID: the member ``nick`` said ``text``. An empty text was erased.
     :cvar ACTION: the same in the third person (``/me waves``).
@@ -56,7 +56,7 @@ class Position(NamedTuple):
 
 # Tuples, because one is made for each line: a frozen dataclass of nine fields takes 1.9 us, a tuple 0.5.
 class Draft(NamedTuple):
-    """What is to be appended to a log.
+    """An entry that is to be appended to a log.
 
     :ivar room: the name of the room.
     :ivar time: seconds since the epoch of UNIX.

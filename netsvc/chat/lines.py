@@ -192,6 +192,7 @@ class ChatProtocol(MessageProtocol):
     # Internal
 
     def _announce_arrival(self) -> None:
+        # The hub announces a member once. The flag saves asking it for each line.
         if not self._is_announced and self.room:
             self._is_announced = True
             self.factory.hub.announce_arrival(self)

@@ -1,4 +1,4 @@
-"""Who has which nick. No two members have nicks that are the same or look alike."""
+"""The nicks of members. No two members have nicks that are the same or look alike."""
 
 from __future__ import annotations
 

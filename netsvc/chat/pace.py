@@ -33,7 +33,7 @@ DEAD_TIME = 110.0
 
 
 class Action(Enum):
-    """What to do about a member that says nothing.
+    """The ways to treat a member that says nothing.
 
     :cvar NOTHING: it may stay.
     :cvar WARN: tell it that it is disconnected soon.

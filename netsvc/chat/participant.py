@@ -62,7 +62,7 @@ class Member(Protocol):
 
 
 class Participant:
-    """What the hub knows of one member.
+    """The state of one member in the hub.
 
     :ivar member: its connection.
     :ivar token: the secret by which a later connection is recognised as the same member.

@@ -1,4 +1,4 @@
-"""What a member asks for by a line. A member of this front end is in one room at a time."""
+"""The requests that a line can make. A member of this front end is in one room at a time."""
 
 from __future__ import annotations
 

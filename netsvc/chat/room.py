@@ -12,7 +12,7 @@ LOBBY = "#lobby"
 
 
 class Role(Enum):
-    """What a member may do in a room. The values are in order."""
+    """The rights of a member in a room. The values are in order."""
 
     MEMBER = auto()
     OPERATOR = auto()

@@ -14,12 +14,12 @@ ENTRY_SIZE = 360
 WORDS_SIZE = 100
 LOG_SIZE = 1_000
 
-#: The costs of a search in units of 0.2 us at most: of its beginning, of looking at an entry, and of finding its words
+#: The costs of a search in units of 0.2 us at most: of its beginning, of reading an entry, and of finding its words
 #: the first time, besides one unit for each of its characters. A word is looked for in 128 characters for one unit.
 _BEGIN_COST = 5_000
 _ENTRY_COST = 2
 _FOLD_COST = 20
-_LOOK_SPEED = 128
+_SCAN_SPEED = 128
 
 
 class RoomLog:
@@ -42,7 +42,7 @@ class RoomLog:
         self._entries_max = entries_max
         self._entries: dict[int, Entry] = {}
         self._by_message_id: dict[tuple[str, str], int] = {}
-        self._words: dict[int, str] = {}  # of entries that a search has looked at
+        self._words: dict[int, str] = {}  # of entries that a search has read
 
     def __len__(self) -> int:
         """Return the number of entries that are kept."""
@@ -117,7 +117,7 @@ class RoomLog:
                     self.size += WORDS_SIZE + sys.getsizeof(known)
                     cost += _FOLD_COST + len(text)
             if known:
-                cost += len(wanted) * len(known) // _LOOK_SPEED
+                cost += len(wanted) * len(known) // _SCAN_SPEED
                 if has_all(known):
                     found.append(offset)
             yield cost

@@ -1,4 +1,4 @@
-"""What is said in rooms: it is appended to their logs, delivered, shown again, and erased."""
+"""The lines that are said in rooms: they are appended to the logs, delivered, shown again, and erased."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ERASE_TIME = 600.0
 
 
 class Speech:
-    """What is said.
+    """Appends, delivers, shows again and erases lines.
 
     :param state: the state of the chat.
     :ivar listeners: called with each entry of a room with members.

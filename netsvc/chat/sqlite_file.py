@@ -67,7 +67,7 @@ class LogFile:
     _lock: int
 
     def close(self) -> None:
-        """Close the connections. What was written is copied from the log of SQLite into the database."""
+        """Close the connections. The written pages are copied from the log of SQLite into the database."""
         self.reading.close()
         self.searching.close()
         with suppress(sqlite3.Error):  # without space the log stays beside the database, and nothing is lost

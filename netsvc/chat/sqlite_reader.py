@@ -1,4 +1,4 @@
-"""What is read from the SQLite file. Every method may block."""
+"""Reads from the SQLite file. Every method may block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from netsvc.chat.sqlite_entries import COLUMNS, IS_SHOWN, entry_of
 
 
 class LogReader:
-    """Reads the logs. What is older than the time ``oldest`` is left out; it may not be removed yet.
+    """Reads the logs. An entry that is older than the time ``oldest`` is left out; it may not be removed yet.
 
     :param connection: is used by nobody else.
     """

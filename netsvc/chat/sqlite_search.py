@@ -12,27 +12,27 @@ from netsvc.chat.words import folded, spaced_words, wanted_words, word_finder
 
 #: Seconds that the index may take. It cannot be interrupted while it makes the list of entries for one beginning of a
 #: word: that takes 25 ms for one letter in 200,000 entries.
-LOOK_UP_TIME = 0.05
+INDEX_TIME = 0.05
 
-#: The cost of the entries that one step looks at, in units of 0.2 us at most: 50 ms. An entry costs as many units, and
+#: The cost of the entries that one step scans, in units of 0.2 us at most: 50 ms. An entry costs as many units, and
 #: one more for each of its characters.
 STEP_COST = 250_000
 _ENTRY_COST = 30
 
-#: Instructions of SQLite between two looks at the clock.
+#: Instructions of SQLite between two checks of the time.
 _INSTRUCTIONS = 10
 
 
 class LogSearch:
     """Searches the log of a room for the last entries that have all of some words: see :mod:`netsvc.chat.words`.
 
-    What is in the index is looked up. The rest is looked at entry by entry: new entries, everything if there is no
+    The index is queried for the entries that it has. The others are scanned: new entries, everything if there is no
     index, and everything if the index takes too long. The index is slow for beginnings of words that many entries have,
     and these are found soon without it.
 
     :param connection: is used by one step at a time.
     :param has_index: whether there is an index of words.
-    :param until: the offset of the last entry that is looked at.
+    :param until: the offset of the last entry that is searched.
     :param limit: how many entries are looked for.
     :param oldest: the time before which entries are left out.
     :param monotonic: returns the seconds of a clock.
@@ -63,7 +63,7 @@ class LogSearch:
 
     @property
     def found(self) -> list[Entry]:
-        """What is found, the oldest first."""
+        """The entries that were found, the oldest first."""
         return [entry_of(self._room, self._epoch, row) for row in reversed(self._found)]
 
     def step(self) -> bool:
@@ -78,14 +78,14 @@ class LogSearch:
             return True
         if not self._uses_index:
             indexed = 0
-        if self._until > indexed and not self._look_at_entries(number, indexed):
+        if self._until > indexed and not self._scan_entries(number, indexed):
             return False
         if len(self._found) == self._limit or not indexed:
             return True
-        return self._look_up(number)
+        return self._query_index(number)
 
-    def _look_at_entries(self, number: int, after: int) -> bool:
-        """Look at the entries after an offset, the last one first. Return whether that is finished."""
+    def _scan_entries(self, number: int, after: int) -> bool:
+        """Scan the entries after an offset, the last one first. Return whether that is finished."""
         has_all = word_finder(self._wanted)
         rows = self._connection.execute(
             f"SELECT {COLUMNS} FROM entries WHERE room = ? AND offset > ? AND offset <= ? AND time >= ? AND {IS_SHOWN} "
@@ -110,9 +110,9 @@ class LogSearch:
         self._until = after
         return True
 
-    def _look_up(self, number: int) -> bool:
-        """Look up the rest in the index. Return False if that takes too long."""
-        end = self._monotonic() + LOOK_UP_TIME
+    def _query_index(self, number: int) -> bool:
+        """Query the index for the rest. Return False if that takes too long."""
+        end = self._monotonic() + INDEX_TIME
         is_late = False
 
         def check_time() -> bool:

@@ -50,7 +50,7 @@ _Change = tuple[Draft | Erasure, Appended | Deferred[None]]
 
 @dataclass(slots=True)
 class _Done:
-    """What a job did.
+    """The results of a job.
 
     :ivar states: what the subscriptions begin with.
     :ivar written: what became of the changes, or why there are none.

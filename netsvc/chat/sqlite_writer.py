@@ -1,4 +1,4 @@
-"""What is written to the SQLite file: new entries, erasures, and the removal of what is beyond the bounds.
+"""Writes to the SQLite file: new entries, erasures, and the removal of entries beyond the bounds.
 
 Every method may block.
 """
@@ -52,7 +52,7 @@ class StoredState(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of a draft.
+    """The outcome of a draft.
 
     :ivar is_new: whether it was appended. If not, ``entry`` is what was appended the first time.
     """
@@ -100,7 +100,7 @@ class LogWriter:
         self.has_remains = self._must_rewrite
 
     def state(self, room: str) -> StoredState:
-        """Return the state of a log. Nothing is written, so this works on a full disk.
+        """Return the state of a log. This only reads, so it works on a full disk.
 
         The epoch of a log that does not exist is chosen now. It is the one that the log gets with its first entry.
         """

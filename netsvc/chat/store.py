@@ -37,7 +37,7 @@ Appended = Callable[[Entry | Retried | StoreError], None]
 class LogState:
     """The state of a room's log when a subscription begins.
 
-    :ivar end: the position of the last entry. What follows is delivered.
+    :ivar end: the position of the last entry. Later ones are delivered.
     :ivar topic: the entry that set the topic; None without one.
     """
 
@@ -51,8 +51,8 @@ class Store(Protocol):
     What may take time answers later. A store that is fast may answer at once, in the call itself. A method that returns
     a Deferred fails with :class:`StoreError` if the store cannot answer.
 
-    The store bounds each log in entries and in age; a store in memory also bounds all of them in size. What a bound
-    removes is the oldest.
+    The store bounds each log in entries and in age; a store in memory also bounds all of them in size. A bound
+    removes the oldest.
     """
 
     def open(self, deliver: Deliver) -> None:

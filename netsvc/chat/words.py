@@ -41,7 +41,7 @@ def search_refusal(text: str) -> str:
 
 
 def wanted_words(text: str) -> list[str]:
-    """Return the words that a search for ``text`` looks for. What is beyond the bounds is ignored."""
+    """Return the words that a search for ``text`` looks for. Words beyond the bounds are ignored."""
     parts = [part[:PART_MAX] for part in text.split(maxsplit=PARTS_MAX)[:PARTS_MAX]]
     return list(dict.fromkeys(words_of(" ".join(parts))))[:WANTED_MAX]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -50,10 +51,19 @@ def bound_kernel_buffers(listening: socket.socket, limits: StreamLimits) -> None
     if limits.acknowledge_timeout:
         milliseconds = (limits.acknowledge_timeout + KERNEL_TIMEOUT_MARGIN) * 1000
         options.append((socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", None), milliseconds))
+    set_options(listening, [(level, option, round(min(value, INT_MAX))) for level, option, value in options if value])
+
+
+def set_options(sock: Any, options: Iterable[tuple[int, int | None, int]]) -> None:
+    """Set options of a socket: level, option and value of each.
+
+    An option that is None, or that the system refuses, is left out. Some systems refuse them for a socket that was
+    reset meanwhile.
+    """
     for level, option, value in options:
-        if option is not None and value:
+        if option is not None:
             with suppress(OSError):
-                listening.setsockopt(level, option, round(min(value, INT_MAX)))
+                sock.setsockopt(level, option, value)
 
 
 def acknowledged_bytes(transport: Any) -> int | None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
 from typing import Any
 
-from netsvc.net.kernel_buffers import innermost_transport
+from netsvc.net.kernel_buffers import innermost_transport, set_options
 
 #: Seconds of silence before the first question, seconds between two, and unanswered ones after which the connection is
 #: lost (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT: tcp(7)). A system without one of these options has a longer default.
@@ -27,10 +26,7 @@ def keep_alive(sock: Any) -> None:
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
         return
-    for level, option, value in _OPTIONS:
-        if option is not None:
-            with suppress(OSError):  # some systems refuse it for a socket that was reset meanwhile
-                sock.setsockopt(level, option, value)
+    set_options(sock, _OPTIONS)
 
 
 def keep_transport_alive(transport: Any) -> None:

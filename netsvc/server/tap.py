@@ -162,8 +162,8 @@ class _CommandLineService(MultiService):
     def startService(self) -> None:
         self._relay_log()  # not earlier: twistd forks before this, and threads do not survive that
         self._start(super().startService)
-        # What is loaded now stays. If the garbage collector scanned it each time, a full collection would take 25 ms
-        # more, and all peers would wait.
+        # The modules that are loaded now stay. If the garbage collector scanned their objects each time, a full
+        # collection would take 25 ms more, and all peers would wait.
         gc.collect()
         gc.freeze()
         self._reactor.callWhenRunning(self._signals.install)

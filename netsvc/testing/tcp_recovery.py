@@ -76,7 +76,7 @@ class CongestionWindow:
         self.size = max(self.size - segments + 1, 1.0)
 
     def end_recovery(self, in_flight: int) -> None:
-        """All that was sent before the recovery has arrived. What is still in flight bounds the next burst."""
+        """All that was sent before the recovery has arrived. The data in flight bounds the next burst."""
         self.size = min(self._threshold, max(in_flight, 1) + 1.0)
 
     def time_out(self, in_flight: int) -> None:
