@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from netsvc.chat.chat_events import Whispered
 from netsvc.chat.entries import Entry, EntryKind
+from netsvc.chat.memory_directory import MemoryDirectory
 from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.names import ASCII_NAMES, NAME_MAX, RESERVED_NICKS, InvalidNameError, Names
 from netsvc.chat.nicks import Nicks
@@ -218,11 +219,11 @@ def test_an_invisible_misleading_or_long_nick_is_refused_in_any_script(nick: str
 )
 def test_a_nick_that_is_confusable_with_a_taken_one_is_refused(one: str, other: str) -> None:
     one, other = UNICODE.nick(one), UNICODE.nick(other)
-    nicks: Nicks[str] = Nicks(UNICODE)
-    nicks.claim(one, "first", "")
-    assert nicks.problem(other, "second", "", 0.0) == f"looks like {one}"
+    nicks = Nicks(UNICODE)
+    nicks.claim(one, "first")
+    assert nicks.problem(other, "second", 0.0) == f"looks like {one}"
     nicks.release("first")
-    assert nicks.problem(other, "second", "", 0.0) == ""
+    assert nicks.problem(other, "second", 0.0) == ""
 
 
 @pytest.mark.parametrize(("one", "other"), [("ann", "anna"), ("王", "主"), ("bob", "вов")])
@@ -231,15 +232,21 @@ def test_visibly_different_names_do_not_collide(one: str, other: str) -> None:
 
 
 def open_room(rooms: OpenRooms, name: str) -> None:
-    Deferred.fromCoroutine(rooms.open(rooms.name_of(name), None))
+    Deferred.fromCoroutine(rooms.open(name_of(rooms, name), None))
+
+
+def name_of(rooms: OpenRooms, name: str) -> str:
+    names: list[str] = []
+    Deferred.fromCoroutine(rooms.name_of(name)).addCallback(names.append)
+    return names[0]
 
 
 @BOTH
 @pytest.mark.parametrize(("one", "other"), [("dev-1", "dev-l"), ("scope", "SC0PE")])
 def test_a_room_name_that_is_confusable_with_an_open_room_means_that_room(names: Names, one: str, other: str) -> None:
-    rooms = OpenRooms(MemoryStore(lambda: 0.0), names, 0, 0)
+    rooms = OpenRooms(MemoryStore(lambda: 0.0), MemoryDirectory(lambda: 0.0, names), names, 0, 0)
     one, other = names.room(one), names.room(other)
-    assert rooms.name_of(other) == other
+    assert name_of(rooms, other) == other
     open_room(rooms, one)
     open_room(rooms, other)
     assert [room.name for room in rooms.all()] == [one]
@@ -247,14 +254,14 @@ def test_a_room_name_that_is_confusable_with_an_open_room_means_that_room(names:
         [room] = rooms.all()
         rooms.release(room)
     assert rooms.all() == []
-    assert rooms.name_of(other) == other
+    assert name_of(rooms, other) == other
 
 
 @BOTH
 def test_a_confusable_name_of_the_lobby_means_the_lobby(names: Names) -> None:
-    rooms = OpenRooms(MemoryStore(lambda: 0.0), names, 0, 0)
-    assert rooms.name_of(names.room("l0bby")) == LOBBY
-    assert rooms.name_of(names.room("IObby")) == LOBBY
+    rooms = OpenRooms(MemoryStore(lambda: 0.0), MemoryDirectory(lambda: 0.0, names), names, 0, 0)
+    assert name_of(rooms, names.room("l0bby")) == LOBBY
+    assert name_of(rooms, names.room("IObby")) == LOBBY
 
 
 def is_name(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from netsvc.chat.catch_up import CatchUp, is_in_room
 from netsvc.chat.chat_events import (
-    Event,
+    MemberList,
     NickSet,
     Resumed,
     RoomEntered,
@@ -20,8 +21,10 @@ from netsvc.chat.chat_events import (
     TopicShown,
     Verdict,
     Welcome,
+    Whispered,
 )
 from netsvc.chat.chat_state import ChatState
+from netsvc.chat.directory import RoomMembers
 from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.participant import Member, Participant, author_of
 from netsvc.chat.presence import PresenceSummary
@@ -43,6 +46,9 @@ NICK_KEPT = 120.0
 #: Bytes of the longest list of names. Those that do not fit are counted.
 _LIST_MAX = 800
 
+#: How many nicks, of one letter each, fit on it.
+NICKS_LISTED_MAX = _LIST_MAX // 3
+
 
 class Attendance:
     """Which members are in which rooms.
@@ -59,6 +65,7 @@ class Attendance:
         self._catch_up = catch_up
         self.participants: dict[Member, Participant] = {}
         self._by_author: dict[str, Participant] = {}
+        self._adopted: Counter[str] = Counter()  # authors whose sessions members are about to resume
         self._presence = PresenceSummary()
         self._next_summary: IDelayedCall | None = None
 
@@ -72,9 +79,7 @@ class Attendance:
         """Add a member to the lobby, with a free nick. The lobby is told later: see :meth:`announce`."""
         participant = Participant(member)
         self.participants[member] = self._by_author[participant.author] = participant
-        participant.nick = self._state.nicks.claim_guest_nick(participant, self._state.terms.monotonic())
-        member.tell(Welcome(participant.nick))
-        self._state.replies.serve(participant, self._join(participant, LOBBY, is_arrival=True))
+        self._state.replies.serve(participant, self._enter(participant))
 
     def announce(self, participant: Participant) -> None:
         """Tell the rooms in which a member has arrived, unless they were told."""
@@ -88,15 +93,11 @@ class Attendance:
         :param quietly: tell nobody.
         :param keep_nick: keep the nick for some time, so that the member can resume with it.
         """
-        participant.is_present = False
-        del self.participants[participant.member]
-        del self._by_author[participant.author]
-        self._state.nicks.release(participant)
-        if keep_nick:
-            self._state.nicks.reserve(participant.nick, participant.author, self._state.terms.monotonic() + NICK_KEPT)
         for membership in list(participant.memberships.values()):
             self.part(membership, reason, quietly=quietly)
-        participant.output_drained()
+        self._remove(participant)
+        if not self._adopted[participant.author]:
+            self._state.directory.leave(participant.author, NICK_KEPT if keep_nick else 0.0)
 
     def join(self, participant: Participant, room: str, *, leaving: str | None, message_id: str) -> None:
         """Add a member to a room, which is opened if it does not exist.
@@ -113,6 +114,7 @@ class Attendance:
         self._state.fan_out.flush(membership)
         room.remove(membership)
         del participant.memberships[room.name]
+        self._state.directory.part(participant.author, room.name)
         if membership.is_announced and not quietly:
             if is_crowd:
                 self._presence.left(room.name)
@@ -129,7 +131,7 @@ class Attendance:
 
     def rename(self, participant: Participant, nick: str, message_id: str) -> None:
         """Give a member another nick, which is valid, and tell its rooms."""
-        rename = partial(self._rename, participant, nick, message_id)
+        rename = partial(self._begin_rename, participant, nick, message_id)
         told = (each.room for each in participant.memberships.values() if each.is_announced)
         largest = max(told, key=len, default=None)
         if largest is None or self._state.budget.take(len(largest)):
@@ -139,16 +141,7 @@ class Attendance:
 
     def begin_session(self, participant: Participant) -> None:
         """Tell a member its token, its nick and its rooms, with their positions. Its form has changed."""
-        member = participant.member
-        member.tell(SessionToken(participant.token))
-        member.tell(NickSet(participant.nick))
-        for before in list(participant.memberships.values()):
-            # A new membership, so that nothing more is delivered to it in the previous form.
-            room = before.room
-            room.remove(before)
-            sent = self._state.fan_out.delivered(room)
-            membership = self._add(participant, room, sent, role=before.role, is_announced=before.is_announced)
-            self._state.replies.serve(participant, self._bring_up_to_date(membership))
+        self._state.replies.serve(participant, self._begin_session(participant))
 
     def resume(
         self, participant: Participant, token: str, nick: str, positions: Mapping[str, Position], message_id: str
@@ -156,32 +149,75 @@ class Attendance:
         """Make a member the one that has this token, and show it what it missed. See ``ChatHub.resume``."""
         self._state.replies.serve(participant, self._resume(participant, token, nick, positions), message_id)
 
-    def nicks_in(self, room: Room[Participant], but: Membership[Participant] | None = None) -> tuple[str, ...]:
-        """Return as many nicks of the members of a room as fit on a line."""
-        nicks = (each.participant.nick for each in room.members.values() if each is not but)
-        return fitting(nicks, lambda nick: len(nick.encode()) + 2)
+    async def list_members(self, participant: Participant, room: str) -> None:
+        """Tell a member who is in a room."""
+        present = await self._state.directory.members(room, NICKS_LISTED_MAX)
+        if participant.is_present:
+            participant.member.tell(MemberList(room, present.count, fitting_nicks(present.nicks)))
 
-    def _rename(self, participant: Participant, nick: str, message_id: str) -> None:
-        if not participant.is_present:  # it has left while this waited
+    # Called by the directory
+
+    def whispered(self, author: str, whispered: Whispered) -> None:
+        """Deliver a private message."""
+        recipient = self._by_author.get(author)
+        if recipient is not None:
+            recipient.member.tell(whispered)
+
+    def taken_over(self, author: str, rooms: Set[str]) -> None:
+        """Remove a member whose place a connection to another node has taken."""
+        participant = self._by_author.get(author)
+        if participant is not None:
+            self._replace(participant, set(participant.memberships))
+
+    def renamed(self, author: str, nick: str) -> None:
+        """Give a member that has lost its nick another one."""
+        participant = self._by_author.get(author)
+        if participant is not None:
+            self._set_nick(participant, nick)
+
+    # Internal
+
+    def _remove(self, participant: Participant) -> None:
+        """Remove a member that is in no room any more."""
+        participant.is_present = False
+        del self.participants[participant.member]
+        del self._by_author[participant.author]
+        participant.output_drained()
+
+    async def _enter(self, participant: Participant) -> None:
+        nick = await self._state.directory.enter(participant.author)
+        if not participant.is_present:
+            self._state.directory.leave(participant.author)
             return
+        participant.nick = nick
+        participant.member.tell(Welcome(nick))
+        await self._join(participant, LOBBY, is_arrival=True)
+
+    def _begin_rename(self, participant: Participant, nick: str, message_id: str) -> None:
+        if participant.is_present:  # it may have left while this waited
+            self._state.replies.serve(participant, self._rename(participant, nick, message_id), message_id)
+
+    async def _rename(self, participant: Participant, nick: str, message_id: str) -> None:
         old = participant.nick
         if old == nick:
             self._state.replies.refuse(participant, Cause.NICK_TAKEN, f"you are already {nick}", message_id)
             return
-        problem = self._state.nicks.problem(nick, participant, participant.author, self._state.terms.monotonic())
+        problem = await self._state.directory.claim(participant.author, nick)
+        if not participant.is_present:
+            return
         if problem:
             refusal = f"{nick} {problem}; take another nick"
             self._state.replies.refuse(participant, Cause.NICK_TAKEN, refusal, message_id)
             return
-        self._claim_nick(participant, nick)
+        self._set_nick(participant, nick)
+
+    def _set_nick(self, participant: Participant, nick: str) -> None:
+        """Note the new nick of a member, and tell it and its rooms."""
+        old, participant.nick = participant.nick, nick
         participant.member.tell(NickSet(nick))
         for membership in participant.memberships.values():
             if membership.is_announced:
                 self._speech.append(membership.room, EntryKind.RENAMED, old, nick, participant.author)
-
-    def _claim_nick(self, participant: Participant, nick: str) -> None:
-        self._state.nicks.claim(nick, participant, participant.author)
-        participant.nick = nick
 
     async def _join(
         self,
@@ -192,7 +228,7 @@ class Attendance:
         is_arrival: bool = False,
         message_id: str = "",
     ) -> None:
-        name = self._state.rooms.name_of(name)
+        name = await self._state.rooms.name_of(name)
         if name in participant.memberships:
             self._state.replies.refuse(participant, Cause.ALREADY_IN_ROOM, f"you are already in {name}", message_id)
             return
@@ -226,12 +262,13 @@ class Attendance:
     ) -> None:
         until = room.last
         before = await self._catch_up.before(room)
+        others = await self._others(participant, room)
         if not self._may_enter(participant, room, message_id):
             return
         left = participant.memberships.get(leaving) if leaving is not None else None
         if left is not None:
             self.part(left, f"moved to {room.name}")
-        membership = self._add(participant, room, until)
+        membership = self._add(participant, room, until, others)
         if room.topic is not None:
             participant.member.tell(topic_shown(room))
         self._catch_up.show_before(membership, before)
@@ -260,7 +297,7 @@ class Attendance:
         rooms: list[tuple[Room[Participant], Position]] = []
         try:
             for wanted, position in positions.items():
-                name = self._state.rooms.name_of(wanted)
+                name = await self._state.rooms.name_of(wanted)
                 refusal = self._state.rooms.refusal(name, host)
                 if refusal:
                     self._state.replies.refuse(participant, Cause.TOO_MANY_ROOMS, refusal)
@@ -268,46 +305,61 @@ class Attendance:
                     # All are opened before an earlier connection leaves them. Otherwise a log might end with it.
                     rooms.append((await self._state.rooms.open(name, host), position))
             if participant.is_present:
-                stayed = self._take_identity(participant, token, author, nick, {room.name for room, _ in rooms})
+                names = {room.name for room, _ in rooms}
+                stayed = await self._take_identity(participant, token, author, nick, names)
                 for room, position in rooms:
+                    others = await self._others(participant, room)
                     if self._may_enter(participant, room):
-                        await self._resume_room(participant, room, position, is_announced=room.name in stayed)
+                        is_announced = room.name in stayed
+                        await self._resume_room(participant, room, position, others, is_announced=is_announced)
         finally:
             for room, _ in rooms:
                 self._state.rooms.release(room)
 
-    def _take_identity(self, participant: Participant, token: str, author: str, nick: str, rooms: Set[str]) -> set[str]:
+    async def _take_identity(
+        self, participant: Participant, token: str, author: str, nick: str, rooms: Set[str]
+    ) -> set[str]:
         """Make a member the one that has this token.
 
         :param rooms: in which it is about to be. They are not told that its earlier connection leaves.
         :return: those of them in which its earlier connection was.
         """
+        self._adopted[author] += 1
+        try:
+            adopted = await self._state.directory.adopt(author, nick, rooms, participant.author)
+        finally:
+            self._adopted -= Counter([author])
+        previous = self._by_author.get(author)
+        if not participant.is_present:
+            if previous is None and not self._adopted[author]:
+                self._state.directory.leave(author)
+            return set()
         for membership in list(participant.memberships.values()):
             self.part(membership, "left")
-        stayed: set[str] = set()
-        previous = self._by_author.get(author)
+        stayed = set(adopted.rooms)
         if previous is not None and previous is not participant:
-            participant.away = previous.away
-            nick = previous.nick
-            stayed = self._replace(previous, rooms)
+            stayed |= self._replace(previous, rooms)
         del self._by_author[participant.author]
         participant.token, participant.author = token, author
         self._by_author[author] = participant
-        nicks, now = self._state.nicks, self._state.terms.monotonic()
-        nick = nicks.reserved_for(author, now) or nick
-        if participant.nick != nick and not nicks.problem(nick, participant, author, now):
-            self._claim_nick(participant, nick)
+        participant.nick, participant.away = adopted.nick, adopted.away
         participant.member.tell(SessionToken(token))
         participant.member.tell(NickSet(participant.nick))
         return stayed
 
     async def _resume_room(
-        self, participant: Participant, room: Room[Participant], position: Position, *, is_announced: bool
+        self,
+        participant: Participant,
+        room: Room[Participant],
+        position: Position,
+        others: RoomMembers,
+        *,
+        is_announced: bool,
     ) -> None:
         is_known = position.epoch == room.epoch and 0 <= position.offset <= room.last
         # In the room at once: an earlier connection of the member has left it, and the room was not told.
         sent = position.offset if is_known else room.last
-        membership = self._add(participant, room, sent, is_announced=is_announced)
+        membership = self._add(participant, room, sent, others, is_announced=is_announced)
         with self._removed_if_the_store_fails(membership):
             if is_known:
                 lost = await self._catch_up.lost_after(room, sent)
@@ -332,6 +384,7 @@ class Attendance:
         participant: Participant,
         room: Room[Participant],
         sent: int,
+        others: RoomMembers,
         *,
         role: Role | None = None,
         is_announced: bool = False,
@@ -339,21 +392,46 @@ class Attendance:
         """Add a member to a room, and tell it so.
 
         :param sent: the offset of the last entry that it has.
+        :param others: the other members.
         :param role: by default, the member that opens a room other than the lobby owns it.
         """
         if role is None:
-            role = Role.MEMBER if room.members or room.name == LOBBY else Role.OWNER
+            role = Role.MEMBER if others.count or room.name == LOBBY else Role.OWNER
         membership = participant.memberships[room.name] = room.add(participant, role)
         membership.sent = sent
         membership.is_announced = is_announced
-        participant.member.tell(self._entered(membership))
+        self._state.directory.join(participant.author, room.name, is_announced=is_announced)
+        position = Position(room.epoch, sent)
+        participant.member.tell(RoomEntered(room.name, position, others.count + 1, fitting_nicks(others.nicks)))
         return membership
+
+    async def _others(self, participant: Participant, room: Room[Participant]) -> RoomMembers:
+        """Return the other members of a room."""
+        present = await self._state.directory.members(room.name, NICKS_LISTED_MAX)
+        count = present.count - (room.name in participant.memberships)
+        return RoomMembers(count, tuple(nick for nick in present.nicks if nick != participant.nick))
+
+    async def _begin_session(self, participant: Participant) -> None:
+        others = {name: await self._others(participant, each.room) for name, each in [*participant.memberships.items()]}
+        if not participant.is_present:
+            return
+        participant.member.tell(SessionToken(participant.token))
+        participant.member.tell(NickSet(participant.nick))
+        for name, before in list(participant.memberships.items()):
+            # A new membership, so that nothing more is delivered to it in the previous form.
+            room = before.room
+            room.remove(before)
+            sent = self._state.fan_out.delivered(room)
+            told = before.is_announced
+            membership = self._add(participant, room, sent, others[name], role=before.role, is_announced=told)
+            self._state.replies.serve(participant, self._bring_up_to_date(membership))
 
     def _announce_joined(self, membership: Membership[Participant]) -> None:
         if membership.is_announced:
             return
         membership.is_announced = True
         participant, room = membership.participant, membership.room
+        self._state.directory.join(participant.author, room.name, is_announced=True)
         if len(room) > PRESENCE_SHOWN_MAX:
             self._presence.joined(room.name)
             self._schedule_summary()
@@ -372,7 +450,7 @@ class Attendance:
             if stays:
                 stayed.add(name)
             self.part(membership, "left", quietly=stays)
-        self.leave(previous, "left", quietly=True, keep_nick=False)
+        self._remove(previous)
         previous.member.replaced()
         return stayed
 
@@ -387,11 +465,6 @@ class Attendance:
             if room is not None:
                 self._speech.append(room, EntryKind.NOTICE, "", text)
 
-    def _entered(self, membership: Membership[Participant]) -> Event:
-        room = membership.room
-        others = self.nicks_in(room, but=membership)
-        return RoomEntered(room.name, Position(room.epoch, membership.sent), len(room), others)
-
 
 def topic_shown(room: Room[Participant]) -> TopicShown:
     """Return the topic of a room as an event."""
@@ -399,6 +472,11 @@ def topic_shown(room: Room[Participant]) -> TopicShown:
     if topic is None:
         return TopicShown(room.name, "")
     return TopicShown(room.name, topic.text, topic.nick, topic.time)
+
+
+def fitting_nicks(nicks: Iterable[str]) -> tuple[str, ...]:
+    """Return as many nicks as fit on a line."""
+    return fitting(nicks, lambda nick: len(nick.encode()) + 2)
 
 
 def fitting(items: Iterable[T], length: Callable[[T], int]) -> tuple[T, ...]:

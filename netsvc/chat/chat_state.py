@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from netsvc.chat.delivery_budget import DeliveryBudget
+from netsvc.chat.directory import Directory
 from netsvc.chat.fan_out import FanOut
-from netsvc.chat.nicks import Nicks
 from netsvc.chat.open_rooms import OpenRooms
-from netsvc.chat.participant import Participant
 from netsvc.chat.replies import Replies
 from netsvc.chat.store import Store
 from netsvc.net.terms import Terms
@@ -20,7 +19,7 @@ class ChatState:
 
     :ivar terms: the clocks and the counters.
     :ivar store: keeps the logs of rooms.
-    :ivar nicks: who has which nick.
+    :ivar directory: knows who is in the chat and where, on all nodes.
     :ivar rooms: the rooms with members.
     :ivar budget: limits the deliveries.
     :ivar fan_out: makes them.
@@ -29,7 +28,7 @@ class ChatState:
 
     terms: Terms
     store: Store
-    nicks: Nicks[Participant]
+    directory: Directory
     rooms: OpenRooms
     budget: DeliveryBudget
     fan_out: FanOut

@@ -14,15 +14,16 @@ from twisted.internet.defer import Deferred, succeed
 
 from netsvc.chat.attendance import Attendance, fitting, topic_shown
 from netsvc.chat.catch_up import CatchUp
-from netsvc.chat.chat_events import AwaySet, MemberList, RecipientAway, RoomLeft, RoomList, Whispered
+from netsvc.chat.chat_events import AwaySet, RecipientAway, RoomLeft, RoomList, Whispered
 from netsvc.chat.chat_limits import DELIVERIES_RATE, REPLAY, REPLAY_MAX, ROOMS_MAX, ROOMS_PER_HOST
 from netsvc.chat.chat_state import ChatState
 from netsvc.chat.delivery_budget import DeliveryBudget
+from netsvc.chat.directory import Directory
 from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.fan_out import FanOut
+from netsvc.chat.memory_directory import MemoryDirectory
 from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.names import ASCII_NAMES, Names
-from netsvc.chat.nicks import Nicks
 from netsvc.chat.open_rooms import OpenRooms
 from netsvc.chat.participant import Member, Participant
 from netsvc.chat.replies import Replies
@@ -34,8 +35,9 @@ from netsvc.limits.numbers import check_number
 from netsvc.net.terms import Terms
 from netsvc.wire.text import clean
 
-#: Seconds for which the list of rooms is told again as it was.
+#: Seconds for which the list of rooms is told again as it was, and how many rooms fit on it.
 ROOM_LIST_AGE = 1.0
+ROOMS_LISTED_MAX = 100
 
 
 class ChatHub:
@@ -44,6 +46,8 @@ class ChatHub:
     :param terms: the clocks and the counters.
     :param store: keeps the logs of the rooms; by default a new :class:`~netsvc.chat.memory_store.MemoryStore`.
     :param names: the rules for names; by default ASCII.
+    :param directory: knows the members; by default a new :class:`~netsvc.chat.memory_directory.MemoryDirectory`. One
+        of several nodes is to have a store and a directory that all of them share.
     :param total: deliveries per second of the whole chat; 0 for no limit. Above it, speakers are slowed down. Rooms,
         and the members in each, get equal shares.
     :param rooms_max: how many rooms there may be; 0 for no limit.
@@ -57,6 +61,7 @@ class ChatHub:
         terms: Terms,
         store: Store | None = None,
         names: Names = ASCII_NAMES,
+        directory: Directory | None = None,
         *,
         total: float = DELIVERIES_RATE,
         rooms_max: int = ROOMS_MAX,
@@ -68,10 +73,12 @@ class ChatHub:
             check_number(f"chat_{name}", number, whole=True)
         self.names = names
         self._store: Store = MemoryStore(terms.wall, terms.clock) if store is None else store
-        rooms = OpenRooms(self._store, names, rooms_max, rooms_per_host)
         fan_out = FanOut(terms.clock)
         budget = DeliveryBudget(terms, fan_out, total)
-        self._state = ChatState(terms, self._store, Nicks(names), rooms, budget, fan_out, Replies(terms.counters))
+        self._directory: Directory = MemoryDirectory(terms.monotonic, names) if directory is None else directory
+        rooms = OpenRooms(self._store, self._directory, names, rooms_max, rooms_per_host)
+        replies = Replies(terms.counters)
+        self._state = ChatState(terms, self._store, self._directory, rooms, budget, fan_out, replies)
         self._speech = Speech(self._state)
         catch_up = CatchUp(self._state, min(replay, REPLAY_MAX))
         self._attendance = Attendance(self._state, self._speech, catch_up)
@@ -96,6 +103,7 @@ class ChatHub:
         """
         if not self._users:
             self._store.open(self._speech.deliver)
+            self._directory.open(self._attendance)
         self._users.add(user)
 
     def begin_drain(self) -> None:
@@ -113,18 +121,18 @@ class ChatHub:
         self._attendance.close()
         self._state.fan_out.close()
         self._state.budget.close()
-        return self._store.close()
+        return self._directory.close().addCallback(lambda _: self._store.close())
 
     def rooms(self) -> dict[str, int]:
-        """Return the rooms that have members, with their numbers of members."""
+        """Return the rooms that have members of this node, with their numbers of members of this node."""
         return {room.name: len(room) for room in self._state.rooms.all() if room.members}
 
     def room(self, name: str) -> Room[Participant] | None:
-        """Return the state of a room that has members; None if there is none of this name."""
+        """Return the state of a room that has members of this node; None if there is none of this name."""
         return self._state.rooms.get(name)
 
     def members(self, room: str) -> list[str]:
-        """Return the nicks of the members of a room."""
+        """Return the nicks of the members of a room, as far as they are of this node."""
         open_room = self._state.rooms.get(room)
         present = [] if open_room is None else open_room.members.values()
         return [each.participant.nick for each in present]
@@ -212,16 +220,7 @@ class ChatHub:
     def whisper(self, member: Member, nick: str, text: str, message_id: str = "") -> None:
         """Say something to one member, who may be in any room. It is delivered, not logged."""
         sender = self._attendance.participants[member]
-        recipient = self._state.nicks.owner(nick)
-        if recipient is None:
-            self._state.replies.refuse(sender, Cause.NO_SUCH_NICK, f"there is no member {nick}", message_id)
-            return
-        whispered = Whispered(sender.nick, recipient.nick, text)
-        member.tell(whispered)
-        if recipient is not sender:
-            recipient.member.tell(whispered)
-            if recipient.away:
-                member.tell(RecipientAway(recipient.nick, recipient.away))
+        self._state.replies.serve(sender, self._whisper(sender, nick, text, message_id), message_id)
 
     def rename(self, member: Member, nick: str, message_id: str = "") -> None:
         """Give a member another nick, which is valid, and tell its rooms."""
@@ -239,7 +238,9 @@ class ChatHub:
 
     def set_away(self, member: Member, text: str) -> None:
         """Note that a member is away, and what to tell those who write to it; with an empty text, that it is back."""
-        self._attendance.participants[member].away = text
+        participant = self._attendance.participants[member]
+        participant.away = text
+        self._directory.set_away(participant.author, text)
         member.tell(AwaySet(text))
 
     def show_history(self, member: Member, room: str, count: int = REPLAY) -> None:
@@ -265,18 +266,14 @@ class ChatHub:
 
     def list_rooms(self, member: Member) -> None:
         """Tell a member the rooms. The list is made at most once a second, because that takes long with many rooms."""
-        now = self._state.terms.monotonic()
-        if self._room_list is None or now - self._listed_at >= ROOM_LIST_AGE:
-            rooms = sorted(self.rooms().items(), key=lambda room: (-room[1], room[0]))
-            shown = fitting(rooms, lambda room: len(room[0].encode()) + len(str(room[1])) + 5)
-            self._room_list, self._listed_at = RoomList(len(rooms), shown), now
-        member.tell(self._room_list)
+        participant = self._attendance.participants[member]
+        self._state.replies.serve(participant, self._list_rooms(participant))
 
     def list_members(self, member: Member, room: str) -> None:
         """Tell a member who is in a room."""
-        membership = self._membership(self._attendance.participants[member], room)
-        if membership is not None:
-            member.tell(MemberList(room, len(membership.room), self._attendance.nicks_in(membership.room)))
+        participant = self._attendance.participants[member]
+        if self._membership(participant, room) is not None:
+            self._state.replies.serve(participant, self._attendance.list_members(participant, room))
 
     def begin_session(self, member: Member) -> None:
         """Tell a member its token, its nick and its rooms, with their positions. Its form has changed."""
@@ -306,6 +303,26 @@ class ChatHub:
         participant = self._attendance.participants.get(member)
         if participant is not None:
             participant.output_drained()
+
+    async def _whisper(self, sender: Participant, nick: str, text: str, message_id: str) -> None:
+        recipient = await self._directory.whisper(sender.author, Whispered(sender.nick, nick, text))
+        if not sender.is_present:
+            return
+        if recipient is None:
+            self._state.replies.refuse(sender, Cause.NO_SUCH_NICK, f"there is no member {nick}", message_id)
+            return
+        sender.member.tell(Whispered(sender.nick, recipient.nick, text))
+        if recipient.away and recipient.nick != sender.nick:
+            sender.member.tell(RecipientAway(recipient.nick, recipient.away))
+
+    async def _list_rooms(self, participant: Participant) -> None:
+        now = self._state.terms.monotonic()
+        if self._room_list is None or now - self._listed_at >= ROOM_LIST_AGE:
+            rooms = await self._directory.rooms(ROOMS_LISTED_MAX)
+            shown = fitting(rooms.rooms, lambda room: len(room[0].encode()) + len(str(room[1])) + 5)
+            self._room_list, self._listed_at = RoomList(rooms.count, shown), now
+        if participant.is_present:
+            participant.member.tell(self._room_list)
 
     def _membership(self, participant: Participant, room: str, message_id: str = "") -> Membership[Participant] | None:
         membership = participant.memberships.get(room)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
-from typing import Generic, TypeVar
 
 from netsvc.chat.names import ASCII_NAMES, Names
-
-Owner = TypeVar("Owner", bound=Hashable)
 
 #: Nicks that are kept for members whose connection was lost. The one that was lost first is given up first.
 RESERVED_MAX = 4_096
 
 
-class Nicks(Generic[Owner]):
+class Nicks:
     """The nicks of members, and those that are kept for members whose connection was lost.
+
+    Authors identify the members across connections.
 
     :param names: the rules for names.
     """
 
     def __init__(self, names: Names = ASCII_NAMES) -> None:
         self.names = names
-        self._nicks: dict[Owner, str] = {}
-        self._owners: dict[str, Owner] = {}
+        self._nicks: dict[str, str] = {}  # by author
+        self._owners: dict[str, str] = {}  # the author, by key
         self._reserved: OrderedDict[str, tuple[str, float, set[str]]] = OrderedDict()  # by author
         self._reserved_by: dict[str, str] = {}  # the author, by key
         self._guests = 0
@@ -32,19 +30,22 @@ class Nicks(Generic[Owner]):
         """Return the number of members with a nick."""
         return len(self._nicks)
 
-    def owner(self, nick: str) -> Owner | None:
-        """Return the member with this nick, or with one that looks like it."""
+    def nick(self, author: str) -> str:
+        """Return the nick of a member; empty if it has none."""
+        return self._nicks.get(author, "")
+
+    def owner(self, nick: str) -> str | None:
+        """Return the author who has this nick, or one that looks like it."""
         owners = self._owners
         return next((owners[key] for key in self.names.keys(nick) if key in owners), None)
 
-    def problem(self, nick: str, owner: Owner, author: str, now: float) -> str:
+    def problem(self, nick: str, author: str, now: float) -> str:
         """Return why a member cannot have a nick, such as ``looks like ann``; empty if it can.
 
-        :param author: identifies the member across connections.
         :param now: the time in seconds.
         """
         present = self.owner(nick)
-        if present is not None and present != owner:
+        if present is not None and present != author:
             taken = self._nicks[present]
             return "is taken" if taken.casefold() == nick.casefold() else f"looks like {taken}"
         self._forget_reserved(now)
@@ -52,25 +53,25 @@ class Nicks(Generic[Owner]):
             return "is kept for a member whose connection was lost"
         return ""
 
-    def claim(self, nick: str, owner: Owner, author: str) -> None:
+    def claim(self, nick: str, author: str) -> None:
         """Give a member a nick, in place of its present one. There must be no :meth:`problem` with it."""
-        self.release(owner)
+        self.release(author)
         self._drop_reservation(author)
-        self._nicks[owner] = nick
-        self._owners.update(dict.fromkeys(self.names.keys(nick), owner))
+        self._nicks[author] = nick
+        self._owners.update(dict.fromkeys(self.names.keys(nick), author))
 
-    def claim_guest_nick(self, owner: Owner, now: float) -> str:
+    def claim_guest_nick(self, author: str, now: float) -> str:
         """Give a member a free nick such as ``guest-7``. Return it."""
         while True:
             self._guests += 1
             nick = f"guest-{self._guests}"
-            if not self.problem(nick, owner, "", now):
-                self.claim(nick, owner, "")
+            if not self.problem(nick, author, now):
+                self.claim(nick, author)
                 return nick
 
-    def release(self, owner: Owner) -> None:
+    def release(self, author: str) -> None:
         """Take the nick from a member. One that has none is ignored."""
-        nick = self._nicks.pop(owner, None)
+        nick = self._nicks.pop(author, None)
         if nick is not None:
             for key in self.names.keys(nick):
                 del self._owners[key]

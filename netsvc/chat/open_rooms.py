@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from netsvc.chat.directory import Directory
 from netsvc.chat.names import Names
 from netsvc.chat.participant import Participant
 from netsvc.chat.room import LOBBY, Room
@@ -16,13 +17,15 @@ class OpenRooms:
     """Opens and closes rooms.
 
     :param store: keeps their logs.
+    :param directory: knows the rooms of other nodes.
     :param names: the rules for names. A room has the name by which it was opened.
     :param rooms_max: how many rooms there may be; 0 for no limit.
     :param per_host: how many of them members of one host may have opened; 0 for no limit.
     """
 
-    def __init__(self, store: Store, names: Names, rooms_max: int, per_host: int) -> None:
+    def __init__(self, store: Store, directory: Directory, names: Names, rooms_max: int, per_host: int) -> None:
         self._store = store
+        self._directory = directory
         self._names = names
         self._rooms_max = rooms_max
         self._per_host = per_host
@@ -40,9 +43,11 @@ class OpenRooms:
         """Return all open rooms."""
         return list(self._rooms.values())
 
-    def name_of(self, name: str) -> str:
+    async def name_of(self, name: str) -> str:
         """Return the name of the open room whose name looks like this one; if there is none, the name itself."""
-        return next((self._name_by_key[key] for key in self._names.keys(name) if key in self._name_by_key), name)
+        known = self._name_by_key
+        local = next((known[key] for key in self._names.keys(name) if key in known), None)
+        return local or await self._directory.room_name(name)
 
     def refusal(self, name: str, host: str | None) -> str:
         """Return why a room cannot be opened from a host; empty if it can be, or is open.
