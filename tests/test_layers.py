@@ -23,10 +23,11 @@ LAYERS = {
     "wire": 1,
     "limits": 2,
     "net": 3,
-    **dict.fromkeys(["chat", "daytime", "echo", "talk", "timestamp"], 4),
-    "server": 5,
-    "cli": 6,
-    **dict.fromkeys(["__init__", "__main__"], 7),
+    "redis": 4,
+    **dict.fromkeys(["chat", "daytime", "echo", "talk", "timestamp"], 5),
+    "server": 6,
+    "cli": 7,
+    **dict.fromkeys(["__init__", "__main__"], 8),
     # These two stand alone. They serve any Twisted program.
     **dict.fromkeys(["reactor", "testing"], 2),
 }
@@ -42,6 +43,7 @@ PURE_MODULES = {
     *("echo", "echo.reply_template", "timestamp", "timestamp.format", "server", "server.config"),
     *("net", "net.connection_state", "net.send_queue", "talk", "talk.conversation_state", "talk.learned_framing"),
     *("cli", "cli.name_service"),
+    *("redis", "redis.redis_address", "redis.redis_script"),
     *("testing.events", "testing.link", "testing.splits", "testing.trace", "testing.stack", "testing.pipe"),
     *("testing.keepalive", "testing.loss_recovery", "testing.tcp_recovery"),
     *("testing.stream_socket", "testing.datagram_socket", "testing.determinism", "testing.refusing_loop"),
@@ -143,7 +145,7 @@ def test_importing_any_module_installs_no_reactor() -> None:
 
 
 def test_importing_the_simulated_network_loads_no_service() -> None:
-    services = [f"netsvc.{folder}" for folder, layer in LAYERS.items() if layer in (3, 4, 5)]
+    services = [f"netsvc.{folder}" for folder, layer in LAYERS.items() if layer in (3, 4, 5, 6)]
     run_python(f"import sys, netsvc.testing\nassert not set(sys.modules) & set({services!r})\n")
 
 
