@@ -41,7 +41,7 @@ FILES = {
 }
 
 #: The extras that ``netsvc[test]`` installs.
-INSTALLED_BY_TEST = ("test", "fast", "metrics", "unicode")
+INSTALLED_BY_TEST = ("test", "fast", "metrics", "redis", "unicode")
 
 PLUGIN = "twisted/plugins/netsvc_plugin.py"
 METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
