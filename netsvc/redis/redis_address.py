@@ -192,7 +192,6 @@ def _without_secrets(text: str) -> str:
     text = re.sub(r"\?(?!database=).*", "?***", text, flags=re.DOTALL)
     if not is_path:
         # A word in the place of the port may be the password of a URL whose host was forgotten.
-        text = re.sub(
-            r"(?<!^redis)(?<!^rediss)(?<!^unix):(?![0-9]+(?:/|$))(?![^\[]*\]).*$", ":***", text, flags=re.DOTALL
-        )
+        head, slashes, rest = text.rpartition("//")
+        text = head + slashes + re.sub(r":(?![0-9]+(?:/|$))(?![^\[]*\]).*$", ":***", rest, flags=re.DOTALL)
     return text if text.isprintable() else repr(text)
