@@ -22,7 +22,7 @@ from twisted.internet.task import react
 from bench.memory import resident
 from netsvc.chat.entries import Draft, Entry, EntryKind
 from netsvc.chat.sqlite_store import SqliteStore
-from netsvc.chat.store import Retried, StoreError
+from netsvc.chat.store import NewLog, Outcome
 from netsvc.net.blocking import blocking_runner
 
 ROOMS = [f"#room{number}" for number in range(20)]
@@ -62,10 +62,10 @@ class Answers:
         self.delays: list[float] = []
         self._expected = expected
 
-    def expect(self) -> Callable[[Entry | Retried | StoreError], None]:
+    def expect(self) -> Callable[[Outcome], None]:
         began = time.perf_counter()
 
-        def appended(answer: Entry | Retried | StoreError) -> None:
+        def appended(answer: Outcome) -> None:
             assert isinstance(answer, Entry), answer
             self.delays.append(time.perf_counter() - began)
             if len(self.delays) == self._expected:
@@ -89,13 +89,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         react(lambda reactor: ensureDeferred(_measure(reactor, path, options.entries, options.seconds)))
 
 
-def _deliver(entry: Entry) -> None:
+def _deliver(event: Entry | NewLog) -> None:
     """Deliver an entry to nobody."""
 
 
 async def _measure(reactor: Any, path: Path, entries: int, seconds: float) -> None:
     store = SqliteStore(str(path), blocking_runner(reactor), reactor.seconds, entries_max=0, age_max=0.0)
-    store.open(_deliver)
+    store.open(_deliver, _deliver)
     for room in ROOMS:
         await store.subscribe(room)
     lines = Lines()

@@ -11,7 +11,7 @@ from twisted.internet.defer import execute
 
 from netsvc.chat.entries import Draft, Entry, EntryKind
 from netsvc.chat.sqlite_store import SqliteStore
-from netsvc.chat.store import Retried, StoreError
+from netsvc.chat.store import NewLog, Outcome, StoreError
 
 ROOM = "#room"
 
@@ -19,12 +19,12 @@ ROOM = "#room"
 def main(folder: str) -> None:
     """Print the offset of the last entry, five refusals, the offset of the next entry, and why no file can be made."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
-    answers: list[Entry | Retried | StoreError] = []
+    answers: list[Outcome] = []
     store = SqliteStore(str(Path(folder) / "chat.db"), execute, lambda: 0.0)
-    store.open(answers.append)
+    store.open(answers.append, _ignore)
     store.subscribe(ROOM)
 
-    def append() -> Entry | Retried | StoreError:
+    def append() -> Outcome:
         store.append(Draft(ROOM, EntryKind.SAID, "alice", "x" * 1_000, 0.0), answers.append)
         return answers[-1]
 
@@ -49,9 +49,13 @@ def main(folder: str) -> None:
     store.close()
     _fill(filler)
     try:
-        SqliteStore(str(Path(folder) / "new.db"), execute, lambda: 0.0).open(answers.append)
+        SqliteStore(str(Path(folder) / "new.db"), execute, lambda: 0.0).open(answers.append, _ignore)
     except StoreError as e:
         sys.stdout.write(f"{e}\n")
+
+
+def _ignore(new: NewLog) -> None:
+    """A file notices no new log."""
 
 
 def _fill(filler: Path) -> None:

@@ -25,7 +25,7 @@ from twisted.internet.task import react
 
 from netsvc.chat.entries import Draft, Entry, EntryKind
 from netsvc.chat.sqlite_store import SqliteStore
-from netsvc.chat.store import Retried, StoreError
+from netsvc.chat.store import NewLog, Outcome, Retried, StoreError
 from netsvc.net.blocking import blocking_runner
 
 ROOM = "#room"
@@ -116,27 +116,28 @@ def kill_and_check(path: Path, kills: int) -> Kills:
 def _entries_of(path: Path) -> Sequence[Entry]:
     found: list[Sequence[Entry]] = []
     store = SqliteStore(str(path), execute, lambda: 0.0, entries_max=0, age_max=0.0)
-    store.open(_ignore)
+    store.open(_ignore, _ignore)
     store.read(ROOM, 0, 1 << 30).addCallback(found.append)
     store.close()
     return found[0]
 
 
-def _ignore(entry: Entry) -> None:
+def _ignore(event: Entry | NewLog) -> None:
     """Deliver an entry to nobody."""
 
 
 async def _append(reactor: Any, path: str, is_last: str, starts: str) -> None:
     """Append lines of all authors from the given numbers on, for ever or for a moment."""
     store = SqliteStore(path, blocking_runner(reactor), reactor.seconds, entries_max=0, age_max=0.0)
-    store.open(_ignore)
+    store.open(_ignore, _ignore)
     await store.subscribe(ROOM)
     next_numbers = json.loads(starts)
 
-    def appended(answer: Entry | Retried | StoreError) -> None:
+    def appended(answer: Outcome) -> None:
         if isinstance(answer, StoreError):
             raise answer
         entry = answer.entry if isinstance(answer, Retried) else answer
+        assert isinstance(entry, Entry), "a store in a file knows the outcome in time"
         sys.stdout.write(f"{entry.author} {entry.message_id} {entry.offset}\n")
         sys.stdout.flush()
 

@@ -27,7 +27,7 @@ from netsvc.chat.room_log import RoomLog
 from netsvc.chat.sqlite_file import SCHEMA
 from netsvc.chat.sqlite_store import SqliteStore
 from netsvc.chat.sqlite_writer import CHANGES_PER_SWEEP
-from netsvc.chat.store import LogState, Retried, Store, StoreError
+from netsvc.chat.store import LogState, NewLog, Outcome, Retried, Store, StoreError
 from netsvc.net.blocking import RunBlocking, blocking_runner
 from netsvc.testing import Network
 from tests.chat_kills import kill_and_check
@@ -90,9 +90,10 @@ class Kept:
         self.now = 1_000.0
         self.held = held
         self.delivered: list[Entry] = []
-        self.answers: list[Entry | Retried | StoreError] = []
+        self.begun_anew: list[NewLog] = []
+        self.answers: list[Outcome] = []
         self.store = make(held if isinstance(held, Held) else execute, lambda: self.now)
-        self.store.open(self.delivered.append)
+        self.store.open(self.delivered.append, self.begun_anew.append)
 
     def settle(self) -> None:
         if self.held is not None:
@@ -117,7 +118,7 @@ class Kept:
         """Append, without waiting for the answer."""
         self.store.append(Draft(room, kind, "alice", text, self.now, author, message_id), self.answers.append)
 
-    def append(self, text: str, message_id: str = "", **others: Any) -> Entry | Retried | StoreError:
+    def append(self, text: str, message_id: str = "", **others: Any) -> Outcome:
         self.send(text, message_id, **others)
         self.settle()
         return self.answers[-1]
@@ -127,7 +128,7 @@ class Kept:
 
     def reopen(self) -> None:
         self.wait(self.store.close())
-        self.store.open(self.delivered.append)
+        self.store.open(self.delivered.append, self.begun_anew.append)
 
 
 Make = Callable[..., Kept]
@@ -154,7 +155,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
             kept.wait(kept.store.close())
             with closing(sqlite3.connect(path)) as connection:
                 connection.execute("DROP TABLE word_index")
-            kept.store.open(kept.delivered.append)
+            kept.store.open(kept.delivered.append, kept.begun_anew.append)
         made.append(kept)
         return kept
 
@@ -797,7 +798,7 @@ def test_closing_waits_for_what_was_begun(path: str) -> None:
     kept.settle()
     assert closed.called
     assert [isinstance(answer, Entry) for answer in kept.answers] == [True, True]
-    kept.store.open(kept.delivered.append)
+    kept.store.open(kept.delivered.append, kept.begun_anew.append)
     assert kept.subscribe().end.offset == 2
     kept.wait(kept.store.close())
 
@@ -1026,7 +1027,7 @@ def test_a_file_in_use_is_refused(path: str) -> None:
     kept = sqlite_store(path)
     assert refused(path) == "is in use by another netsvc; end it or name another file"
     kept.wait(kept.store.close())
-    kept.store.open(kept.delivered.append)
+    kept.store.open(kept.delivered.append, kept.begun_anew.append)
     kept.wait(kept.store.close())
 
 

@@ -25,12 +25,12 @@ from netsvc.chat.chat_events import (
 )
 from netsvc.chat.chat_state import ChatState
 from netsvc.chat.directory import RoomMembers
-from netsvc.chat.entries import Entry, EntryKind, Position
+from netsvc.chat.entries import EntryKind, Position
 from netsvc.chat.participant import Member, Participant, author_of
 from netsvc.chat.presence import PresenceSummary
 from netsvc.chat.room import LOBBY, Membership, Role, Room
 from netsvc.chat.speech import Speech
-from netsvc.chat.store import Retried, StoreError
+from netsvc.chat.store import NewLog, Outcome, StoreError, Unconfirmed
 from netsvc.limits.cause import Cause
 from netsvc.net.reactors import cancel
 
@@ -155,6 +155,26 @@ class Attendance:
         if participant.is_present:
             participant.member.tell(MemberList(room, present.count, fitting_nicks(present.nicks)))
 
+    def log_begun_anew(self, new: NewLog) -> None:
+        """Tell the members of a room that its log was begun anew, and go on with it. The store calls this."""
+        room = self._state.rooms.get(new.room)
+        if room is None:
+            return
+        for membership in room.members.values():
+            self._state.fan_out.flush(membership)
+        room.epoch, room.last = new.state.end
+        room.topic = new.state.topic
+        nicks = [membership.participant.nick for membership in room.members.values()]
+        for before in list(room.members.values()):
+            # A new membership, so that nothing of the log before is delivered to it.
+            participant, told = before.participant, before.is_announced
+            room.remove(before)
+            others = RoomMembers(len(nicks) - 1, tuple(nick for nick in nicks if nick != participant.nick))
+            membership = self._add(participant, room, room.last, others, role=before.role, is_announced=told)
+            participant.member.tell(Resumed(room.name, Verdict.UNKNOWN, 0))
+            self._catch_up.show_before(membership, new.unseen)
+            self._state.replies.serve(participant, self._bring_up_to_date(membership))
+
     # Called by the directory
 
     def whispered(self, author: str, whispered: Whispered) -> None:
@@ -260,9 +280,11 @@ class Attendance:
         *,
         is_arrival: bool,
     ) -> None:
-        until = room.last
+        epoch, until = room.epoch, room.last
         before = await self._catch_up.before(room)
         others = await self._others(participant, room)
+        if room.epoch != epoch:  # the log was begun anew meanwhile
+            until = room.last
         if not self._may_enter(participant, room, message_id):
             return
         left = participant.memberships.get(leaving) if leaving is not None else None
@@ -438,7 +460,9 @@ class Attendance:
         else:
             self._speech.append(room, EntryKind.JOINED, participant.nick, "", participant.author)
 
-    def _release(self, room: Room[Participant], result: Entry | Retried | StoreError) -> None:
+    def _release(self, room: Room[Participant], result: Outcome) -> None:
+        if isinstance(result, Unconfirmed):
+            return
         self._speech.was_appended(result)
         self._state.rooms.release(room)
 

@@ -127,6 +127,26 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class NotConfirmed:
+    """It is not known yet whether a line of the member is in the log. The line is kept, and the outcome follows.
+
+    :ivar message_id: the member's name for the line; empty if it gave none.
+    """
+
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A line that was not confirmed before is in the log.
+
+    :ivar message_id: the member's name for the line; empty if it gave none.
+    """
+
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TopicShown:
     """The topic of a room. Without one, the text is empty."""
 
@@ -198,6 +218,8 @@ Event = (
     | Entries
     | Whispered
     | Refused
+    | NotConfirmed
+    | Confirmed
     | TopicShown
     | AwaySet
     | RecipientAway

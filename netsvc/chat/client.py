@@ -368,6 +368,8 @@ class ChatClient:
 
     def _resumed(self, resumed: Resumed) -> None:
         entered = self._entered
+        if self._state is _State.IN_ROOM and resumed.verdict is Verdict.UNKNOWN:
+            self._received(resumed)  # the log was begun anew; RoomEntered came before
         if self._state is not _State.RESUMING or entered is None:
             return
         if resumed.verdict is Verdict.UNKNOWN or self.position is None:

@@ -29,7 +29,7 @@ from netsvc.chat.participant import Member, Participant
 from netsvc.chat.replies import Replies
 from netsvc.chat.room import Membership, Room
 from netsvc.chat.speech import Speech
-from netsvc.chat.store import Retried, Store, StoreError
+from netsvc.chat.store import Outcome, Retried, Store, StoreError, Unconfirmed
 from netsvc.limits.cause import Cause
 from netsvc.limits.numbers import check_number
 from netsvc.net.terms import Terms
@@ -102,7 +102,7 @@ class ChatHub:
         :raises StoreError: if it cannot be used.
         """
         if not self._users:
-            self._store.open(self._speech.deliver)
+            self._store.open(self._speech.deliver, self._attendance.log_begun_anew)
             self._directory.open(self._attendance)
         self._users.add(user)
 
@@ -332,8 +332,8 @@ class ChatHub:
         return membership
 
 
-def _fire(deferred: Deferred[Entry], result: Entry | Retried | StoreError) -> None:
+def _fire(deferred: Deferred[Entry], result: Outcome) -> None:
     if isinstance(result, StoreError):
         deferred.errback(result)
-    else:
+    elif not isinstance(result, Unconfirmed):
         deferred.callback(result.entry if isinstance(result, Retried) else result)

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall
 from netsvc.chat.chat_limits import HISTORY_AGE, HISTORY_MAX
 from netsvc.chat.entries import Draft, Entry
 from netsvc.chat.room_log import RoomLog
-from netsvc.chat.store import Appended, Deliver, LogState, Retried, StoreError
+from netsvc.chat.store import Appended, BegunAnew, Deliver, LogState, Retried, StoreError
 from netsvc.net.reactors import Clock
 
 #: Bytes of all logs, and the number of logs of rooms without members.
@@ -85,7 +85,7 @@ class MemoryStore:
         """Bytes of all logs together, about."""
         return self._size
 
-    def open(self, deliver: Deliver) -> None:
+    def open(self, deliver: Deliver, begun_anew: BegunAnew) -> None:
         self._deliver = deliver
 
     def close(self) -> Deferred[None]:

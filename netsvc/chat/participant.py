@@ -72,6 +72,7 @@ class Participant:
     :ivar away: what it tells those who write to it while it is away; empty if it is not.
     :ivar is_present: whether it is in the chat.
     :ivar is_appending: whether the store has not answered for its line yet.
+    :ivar is_unconfirmed: whether it was told that its line is not confirmed.
     :ivar waits_for_store: whether its input is paused until then.
     """
 
@@ -82,6 +83,7 @@ class Participant:
         "away",
         "is_appending",
         "is_present",
+        "is_unconfirmed",
         "member",
         "memberships",
         "nick",
@@ -98,6 +100,7 @@ class Participant:
         self.away = ""
         self.is_present = True
         self.is_appending = False
+        self.is_unconfirmed = False
         self.waits_for_store = False
         self._waits = 0
         self._drained: Deferred[None] | None = None

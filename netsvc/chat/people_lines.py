@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 
 from netsvc.chat.chat_events import (
     AwaySet,
+    Confirmed,
     Entries,
     Event,
     MemberList,
     NickSet,
+    NotConfirmed,
     Notice,
     RecipientAway,
     Refused,
@@ -93,6 +95,10 @@ def _lines(event: Event) -> Iterable[str]:  # noqa: PLR0912  one branch for each
             yield f"<{sender} -> {recipient}> {text}"
         case Refused(_, text) | Notice(text):
             yield f"* {text}"
+        case NotConfirmed():
+            yield "* not confirmed: your line may not be sent yet; please wait"
+        case Confirmed():
+            yield "* your line was sent"
         case TopicShown(room, text, nick, time):
             yield (
                 f"* topic of {room}: {text} (set by {nick}, {_minute(time)} UTC)"
@@ -111,8 +117,8 @@ def _lines(event: Event) -> Iterable[str]:  # noqa: PLR0912  one branch for each
             yield "* welcome back; you missed what follows"
         case Resumed(_, Verdict.LOST, lost):
             yield f"* welcome back; {lost:,} older lines are no longer kept"
-        case Resumed(_, Verdict.UNKNOWN, _):
-            yield "* welcome back; it is unknown what you missed"
+        case Resumed(room, Verdict.UNKNOWN, _):
+            yield f"* the log of {room} was begun anew; what you missed is unknown"
         case RoomLeft(room):
             yield f"* you left {room}"
         case Replaced():

@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 
 from netsvc.chat.chat_events import (
     AwaySet,
+    Confirmed,
     Entries,
     Event,
     MemberList,
     NickSet,
+    NotConfirmed,
     Notice,
     RecipientAway,
     Refused,
@@ -65,6 +67,8 @@ class ProgramLines:
         if isinstance(event, Entries):
             heading = f"& entries {event.room} {event.review.value} {len(event.entries)}\n"
             return heading.encode() + b"".join(map(self.entry, event.entries))
+        if isinstance(event, Confirmed):
+            return b""  # the entry says so
         return f"{_line(event)}\n".encode()
 
 
@@ -99,6 +103,8 @@ def _line(event: Event) -> str:  # noqa: PLR0912  one branch for each event
             return f"<{sender} -> {recipient}> {text}"
         case Refused(cause, text, message_id):
             return f"& refused {cause.label} {message_id or _NONE} {text}"
+        case NotConfirmed(message_id):
+            return f"& not-confirmed {message_id or _NONE}"
         case TopicShown(room, text, nick, time):
             return f"& topic {room} {nick or _NONE} {_time(time)} {text}".rstrip()
         case AwaySet(text):
@@ -274,6 +280,7 @@ _EVENTS: dict[str, Callable[[str], Event]] = {
     "left": RoomLeft,
     "resumed": _resumed,
     "refused": _refused,
+    "not-confirmed": lambda rest: NotConfirmed("" if rest == _NONE else rest),
     "topic": _topic,
     "away": AwaySet,
     "recipient-away": _recipient_away,

@@ -8,12 +8,12 @@ from functools import partial
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from netsvc.chat.chat_events import Entries, Review
+from netsvc.chat.chat_events import Confirmed, Entries, NotConfirmed, Review
 from netsvc.chat.chat_state import ChatState
 from netsvc.chat.entries import ERASABLE, Draft, Entry, EntryKind
 from netsvc.chat.participant import Participant
 from netsvc.chat.room import Membership, Room
-from netsvc.chat.store import Appended, Retried, StoreError
+from netsvc.chat.store import Appended, Outcome, Retried, StoreError, Unconfirmed
 from netsvc.limits.cause import Cause
 
 #: Entries that a member sees at most when it asks.
@@ -68,7 +68,7 @@ class Speech:
         draft = Draft(room.name, kind, nick, text, self._state.terms.wall(), author, message_id)
         self._state.store.append(draft, appended or self.was_appended)
 
-    def was_appended(self, result: Entry | Retried | StoreError) -> None:
+    def was_appended(self, result: Outcome) -> None:
         """Take the store's answer to what no member waits for."""
         if isinstance(result, StoreError):
             self._state.terms.counters.refuse(Cause.STORE_FAILED, "the server", str(result))
@@ -130,8 +130,12 @@ class Speech:
             participant.waits_for_store = True
             participant.begin_wait()
 
-    def _was_said(self, participant: Participant, message_id: str, result: Entry | Retried | StoreError) -> None:
+    def _was_said(self, participant: Participant, message_id: str, result: Outcome) -> None:
         """Take the store's answer to what a member said. A new entry was delivered before."""
+        if isinstance(result, Unconfirmed):
+            participant.is_unconfirmed = True
+            participant.member.tell(NotConfirmed(message_id))
+            return
         participant.is_appending = False
         if isinstance(result, StoreError):
             reason = str(result)
@@ -141,6 +145,10 @@ class Speech:
             own = participant.member.entry_format.own_entry(result.entry)
             if own:
                 participant.member.send(own)
+        if participant.is_unconfirmed:
+            participant.is_unconfirmed = False
+            if not isinstance(result, StoreError):
+                participant.member.tell(Confirmed(message_id))
         if participant.waits_for_store:
             participant.waits_for_store = False
             participant.end_wait()

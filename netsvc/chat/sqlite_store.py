@@ -26,7 +26,7 @@ from netsvc.chat.sqlite_file import LogFile, LogFileError, open_log_file, reason
 from netsvc.chat.sqlite_reader import LogReader
 from netsvc.chat.sqlite_search import LogSearch
 from netsvc.chat.sqlite_writer import INDEXED_AT_ONCE, Erasure, LogWriter, StoredState, Written
-from netsvc.chat.store import Appended, Deliver, LogState, Retried, StoreError
+from netsvc.chat.store import Appended, BegunAnew, Deliver, LogState, Retried, StoreError
 from netsvc.net.blocking import RunBlocking
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ class SqliteStore:
         self._read_lock = DeferredLock()
         self._search_lock = DeferredLock()
 
-    def open(self, deliver: Deliver) -> None:
+    def open(self, deliver: Deliver, begun_anew: BegunAnew) -> None:
         try:
             file = open_log_file(self._path)
         except LogFileError as e:

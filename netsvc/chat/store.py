@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
@@ -29,8 +29,16 @@ class Retried:
     entry: Entry
 
 
-#: Called with what became of a draft: the new entry, that it is a retry, or why nothing was written.
-Appended = Callable[[Entry | Retried | StoreError], None]
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """It is not known yet what became of the draft. It is kept, and the outcome follows."""
+
+
+#: What became of a draft: the new entry, that it is a retry, why nothing was written, or that this is not known yet.
+Outcome: TypeAlias = Entry | Retried | StoreError | Unconfirmed
+
+#: Called with the outcome. A store that does not know it in time calls it with ``Unconfirmed`` before.
+Appended = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,24 @@ class LogState:
     topic: Entry | None
 
 
+@dataclass(frozen=True, slots=True)
+class NewLog:
+    """A log was begun anew, or has lost its last entries. It has another epoch, and what was lost is unknown.
+
+    :ivar room: whose log it is.
+    :ivar state: of the log. What follows is delivered.
+    :ivar unseen: entries of the log up to this position which were not delivered before, as far as is known.
+    """
+
+    room: str
+    state: LogState
+    unseen: Sequence[Entry]
+
+
+#: Called when the log of a subscribed room was begun anew.
+BegunAnew = Callable[[NewLog], None]
+
+
 class Store(Protocol):
     """Keeps the logs of rooms. The hub is its only user.
 
@@ -55,10 +81,11 @@ class Store(Protocol):
     removes the oldest.
     """
 
-    def open(self, deliver: Deliver) -> None:
+    def open(self, deliver: Deliver, begun_anew: BegunAnew) -> None:
         """Begin. It may be opened again after it was closed.
 
         :param deliver: called with each entry that is appended to a subscribed room, in the order of offsets.
+        :param begun_anew: called when the log of a subscribed room was begun anew, which not every store can notice.
         :raises StoreError: if it cannot be used.
         """
 
