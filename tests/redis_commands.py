@@ -258,7 +258,7 @@ def _increment(keys: Keyspace, key: bytes, amount: int) -> int:
 # Hashes
 
 
-@command("HSET", "HMSET", flags=GROWS, least=4)
+@command("HSET", flags=GROWS, least=4)
 def hset(keys: Keyspace, key: bytes, *pairs: bytes) -> Reply:
     if len(pairs) % 2:
         raise wrong_arguments("hset")
@@ -266,6 +266,14 @@ def hset(keys: Keyspace, key: bytes, *pairs: bytes) -> Reply:
     before = len(fields)
     fields.update(zip(pairs[::2], pairs[1::2], strict=True))
     return len(fields) - before
+
+
+@command("HMSET", flags=GROWS, least=4)
+def hmset(keys: Keyspace, key: bytes, *pairs: bytes) -> Reply:
+    if len(pairs) % 2:
+        raise wrong_arguments("hmset")
+    hset(keys, key, *pairs)
+    return OK
 
 
 @command("HSETNX", flags=GROWS)
@@ -409,7 +417,9 @@ def sscan(keys: Keyspace, key: bytes, cursor: bytes, *options: bytes) -> Reply:
 
 
 @command("SPOP", flags=WRITES)
-def spop(keys: Keyspace, key: bytes, count: bytes | None = None) -> Reply:
+def spop(keys: Keyspace, key: bytes, count: bytes | None = None, *more: bytes) -> Reply:
+    if more:
+        raise CommandError(SYNTAX)
     number = 1 if count is None else integer(count, NOT_POSITIVE)
     if number < 0:
         raise CommandError(NOT_POSITIVE)
@@ -424,7 +434,9 @@ def spop(keys: Keyspace, key: bytes, count: bytes | None = None) -> Reply:
 
 
 @command("SRANDMEMBER")
-def srandmember(keys: Keyspace, key: bytes, count: bytes | None = None) -> Reply:
+def srandmember(keys: Keyspace, key: bytes, count: bytes | None = None, *more: bytes) -> Reply:
+    if more:
+        raise CommandError(SYNTAX)
     if count is None:
         members = keys.find(key, Set)
         return keys.random.choice(list(members)) if members else None

@@ -25,7 +25,7 @@ from tests.redis_keyspace import (
     integer,
     wrong_arguments,
 )
-from tests.redis_scripts import Scripts
+from tests.redis_scripts import NO_SCRIPT, Scripts
 
 VERSION = b"7.0.15"
 
@@ -60,7 +60,7 @@ class RedisData(Keyspace):
 
     def restarted(self) -> None:
         """Do what a new process does: forget the scripts and take another ``run_id``. The keys stay."""
-        self.scripts.clear()
+        self.scripts.restart()
         self.run_id = b"%040x" % self.random.getrandbits(160)
 
     def execute(self, arguments: list[bytes]) -> Reply:
@@ -137,6 +137,8 @@ def eval_(data: RedisData, text: bytes, count: bytes, *arguments: bytes) -> Repl
 
 @command("EVALSHA", flags=Flag.NOT_IN_SCRIPTS)
 def evalsha(data: RedisData, sha: bytes, count: bytes, *arguments: bytes) -> Reply:
+    if len(sha) != 40:
+        raise CommandError(NO_SCRIPT)
     return data.run_script(sha, count, arguments)
 
 
@@ -190,7 +192,9 @@ def wait(data: RedisData, replicas: bytes, timeout: bytes) -> Reply:
 
 
 @command("AUTH", flags=Flag.NOT_IN_SCRIPTS | Flag.WHILE_LOADING)
-def auth(data: RedisData, name: bytes, password: bytes | None = None) -> Reply:
+def auth(data: RedisData, name: bytes, password: bytes | None = None, *more: bytes) -> Reply:
+    if more:
+        raise CommandError("ERR syntax error")
     if password is None:
         raise CommandError(
             "ERR AUTH <password> called without any password configured for the default user. "

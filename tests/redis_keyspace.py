@@ -26,8 +26,14 @@ class ErrorReply:
     text: bytes
 
 
-Reply = Union[int, bytes, None, Status, ErrorReply, "list[Reply]"]
+@dataclass(frozen=True, slots=True)
+class NullArray:
+    """The missing array, which is not the missing string."""
 
+
+Reply = Union[int, bytes, None, Status, ErrorReply, NullArray, "list[Reply]"]
+
+NULL_ARRAY = NullArray()
 OK = Status(b"OK")
 
 

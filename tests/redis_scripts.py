@@ -9,14 +9,17 @@ from typing import Any
 
 from lupa.lua51 import LuaRuntime, lua_type
 
-from tests.redis_keyspace import CommandError, ErrorReply, Reply, Status, number_text
+from tests.redis_keyspace import NULL_ARRAY, CommandError, ErrorReply, Reply, Status, number_text
 
 #: The source that Redis gives to every script; error messages quote it.
 _SOURCE = b"@user_script"
 
+NO_SCRIPT = "NOSCRIPT No matching script. Please use EVAL."
+
 _PRELUDE = rb"""
 local call, pcall_command, sha1hex, error_text, encode, decode, seed, fraction = ...
-local getinfo, load_text, set_environment, protected = debug.getinfo, loadstring, setfenv, xpcall
+local getinfo, load_text, set_environment = debug.getinfo, loadstring, setfenv
+local protected, pcall_function = xpcall, pcall
 local type, error, tostring, select, unpack, rawget = type, error, tostring, select, unpack, rawget
 local as_function = python.as_function
 
@@ -60,7 +63,6 @@ local redis = {
   end,
 }
 
--- The generator of Redis begins each script with the same seed.
 local numbers = {}
 for name, value in pairs(math) do numbers[name] = value end
 numbers.randomseed = as_function(seed)
@@ -72,12 +74,15 @@ numbers.random = function(first, last)
   return math.floor(fraction * (last - first + 1)) + first
 end
 
+local environment
 local globals = {
   redis = library(redis), cjson = library({encode = as_function(encode), decode = as_function(decode), null = false}),
   math = library(numbers), string = library(string), table = library(table), coroutine = library(coroutine),
-  pcall = function(f, ...)
-    local count, arguments = select('#', ...), {...}
-    return returned(protected(function() return f(unpack(arguments, 1, count)) end, text_of))
+  pcall = function(...) return returned(pcall_function(...)) end,
+  loadstring = function(text)
+    local chunk, problem = load_text(text)
+    if not chunk then return chunk, problem end
+    return set_environment(chunk, environment)
   end,
 }
 for _, name in ipairs({
@@ -87,7 +92,7 @@ for _, name in ipairs({
 setmetatable(globals, {__index = function(_, name)
   error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
 end})
-local environment = library(globals)
+environment = library(globals)
 globals._G = environment
 
 local function load(text, source)
@@ -98,7 +103,8 @@ end
 
 local function run(chunk, keys, arguments)
   globals.KEYS, globals.ARGV = keys, arguments
-  return protected(chunk, locate)
+  local ok, result = protected(chunk, locate)
+  return ok, result
 end
 
 -- This gives the kind of a table that a script returns, and its content.
@@ -124,6 +130,10 @@ return load, run, content
 """
 
 
+#: The state of drand48 in a new process.
+_FIRST_RANDOM_STATE = 0x1234ABCD330E
+
+
 class Scripts:
     """The scripts that a server knows, by their SHA-1.
 
@@ -139,7 +149,7 @@ class Scripts:
         self._load, self._run, self._content = prelude(
             self._call, self._pcall, self._sha1hex, self._error_text, *json_functions, self._seed, self._fraction
         )
-        self._random_state = 0
+        self._random_state = _FIRST_RANDOM_STATE
         self._functions: dict[bytes, Any] = {}
         self._mistake: BaseException | None = None
 
@@ -150,7 +160,7 @@ class Scripts:
         """
         sha = sha1(text).hexdigest().encode()
         if sha not in self._functions:
-            function = self._load(text, _SOURCE)
+            function = self._load(_without_shebang(text), _SOURCE)
             if isinstance(function, bytes):
                 raise CommandError(b"ERR Error compiling script (new function): " + function)
             self._functions[sha] = function
@@ -164,6 +174,11 @@ class Scripts:
         """Forget all scripts."""
         self._functions.clear()
 
+    def restart(self) -> None:
+        """Forget all scripts, and begin the random numbers anew."""
+        self._functions.clear()
+        self._random_state = _FIRST_RANDOM_STATE
+
     def run(self, sha: bytes, keys: list[bytes], arguments: list[bytes]) -> Reply:
         """Run a script.
 
@@ -172,16 +187,11 @@ class Scripts:
         sha = sha.lower()
         function = self._functions.get(sha)
         if function is None:
-            raise CommandError("NOSCRIPT No matching script. Please use EVAL.")
-        self._seed(0)
-        result = self._run(function, self._table_from(keys), self._table_from(arguments))
+            raise CommandError(NO_SCRIPT)
+        succeeded, value = self._run(function, self._table_from(keys), self._table_from(arguments))
         if self._mistake is not None:
             mistake, self._mistake = self._mistake, None
             raise mistake
-        if type(result) is tuple:
-            succeeded, value = result
-        else:
-            succeeded, value = result, None
         if succeeded:
             return self._reply(value)
         text = value[b"err"]
@@ -242,7 +252,7 @@ class Scripts:
     def _lua_value(self, reply: Reply) -> Any:
         if type(reply) is bytes or type(reply) is int:
             return reply
-        if reply is None:
+        if reply is None or reply is NULL_ARRAY:
             return False
         if isinstance(reply, list):
             return self._table_from([self._lua_value(each) for each in reply])
@@ -302,6 +312,12 @@ class Scripts:
         if isinstance(value, dict):
             return self._table_from({key.encode("latin-1"): self._from_plain(each) for key, each in value.items()})
         return False if value is None else value
+
+
+def _without_shebang(text: bytes) -> bytes:
+    """Return a script without its first line ``#!lua``. The numbers of its lines stay. Flags are ignored."""
+    line, newline, rest = text.partition(b"\n")
+    return newline + rest if line.split()[:1] == [b"#!lua"] else text
 
 
 def _one_line(text: bytes) -> bytes:

@@ -33,6 +33,7 @@ class SortedSet:
     def set(self, member: bytes, score: float) -> None:
         """Add a member or change its score."""
         self.remove(member)
+        score += 0.0  # no negative zero
         self.scores[member] = score
         insort(self._ordered, (score, member))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.redis_keyspace import (
     NOT_AN_INTEGER,
+    NULL_ARRAY,
     OK,
     SYNTAX,
     CommandError,
@@ -72,7 +73,7 @@ def id_text(entry_id: StreamId) -> bytes:
 
 
 def _number(text: bytes) -> int:
-    if not text.isdigit() or (text[:1] == b"0" and text != b"0") or int(text) > _LARGEST:
+    if not text.isdigit() or int(text) > _LARGEST:
         raise CommandError(_INVALID_ID)
     return int(text)
 
@@ -166,9 +167,11 @@ def xadd(keys: Keyspace, key: bytes, *arguments: bytes) -> Reply:
     if stream is None and not creates:
         return None
     last = stream.last_id if stream is not None else (0, 0)
+    if last == (_LARGEST, _LARGEST):
+        raise CommandError("ERR The stream has exhausted the last possible ID, unable to add more items")
     if given is None or text.endswith(b"-*"):
         given = _next_id(keys.milliseconds() if given is None else given[0], last, text == b"*")
-    if given <= last:
+    if given <= last or given[1] > _LARGEST:
         raise CommandError("ERR The ID specified in XADD is equal or smaller than the target stream top item")
     stream = keys.create(key, Stream)
     stream.append(given, tuple(fields))
@@ -189,10 +192,12 @@ def _range(keys: Keyspace, key: bytes, first: bytes, last: bytes, options: tuple
     if options:
         if len(options) % 2 or any(name.upper() != b"COUNT" for name in options[::2]):
             raise CommandError(SYNTAX)
-        count = max(integer(options[-1]), 0)
+        count = integer(options[-1])
     stream = keys.find(key, Stream)
     if stream is None:
         return []
+    if count is not None and count <= 0:
+        return NULL_ARRAY
     begin, end = bisect_left(stream.ids, low), bisect_right(stream.ids, high)
     if count is not None and step > 0:
         end = min(end, begin + count)
@@ -219,9 +224,10 @@ def xlen(keys: Keyspace, key: bytes) -> Reply:
 
 @command("XDEL", flags=Flag.WRITES)
 def xdel(keys: Keyspace, key: bytes, entry_id: bytes, *others: bytes) -> Reply:
-    ids = [parse_id(each) for each in (entry_id, *others)]
     stream = keys.find(key, Stream)
-    return sum(stream.delete(each) for each in ids) if stream is not None else 0
+    if stream is None:
+        return 0
+    return sum([stream.delete(each) for each in [parse_id(text) for text in (entry_id, *others)]])
 
 
 @command("XTRIM", flags=Flag.WRITES, least=4)
@@ -256,8 +262,6 @@ def xsetid(keys: Keyspace, key: bytes, last_id: bytes, *options: bytes) -> Reply
     stream = keys.find(key, Stream)
     if stream is None:
         raise CommandError("ERR no such key")
-    if new < stream.max_deleted_id:
-        raise CommandError("ERR The ID specified in XSETID is smaller than current max_deleted_entry_id")
     if stream.ids and new < stream.ids[-1]:
         raise CommandError("ERR The ID specified in XSETID is smaller than the target stream top item")
     if stream.ids and added is not None and added < len(stream):

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tests.redis_data import RedisData
-from tests.redis_keyspace import ErrorReply, Reply, Snapshot, Status, wrong_arguments
+from tests.redis_keyspace import ErrorReply, NullArray, Reply, Snapshot, Status, wrong_arguments
 
 _IN_SUBSCRIPTIONS = (b"SUBSCRIBE", b"UNSUBSCRIBE", b"PING", b"QUIT")
 
@@ -24,6 +24,8 @@ def encode(reply: Reply) -> bytes:
         return b":%d\r\n" % reply
     if reply is None:
         return b"$-1\r\n"
+    if isinstance(reply, NullArray):
+        return b"*-1\r\n"
     if isinstance(reply, Status):
         return b"+%s\r\n" % reply.text
     if isinstance(reply, ErrorReply):
