@@ -145,10 +145,8 @@ class Scripts:
         lua = LuaRuntime(encoding=None, register_eval=False)
         self._table_from = lua.table_from
         prelude = lua.eval(b"function(text) return loadstring(text, '=redis') end")(_PRELUDE)
-        json_functions = (self._encode_json, self._decode_json)
-        self._load, self._run, self._content = prelude(
-            self._call, self._pcall, self._sha1hex, self._error_text, *json_functions, self._seed, self._fraction
-        )
+        called = (self._call, self._pcall, self._sha1hex, self._error_text, self._encode_json, self._decode_json)
+        self._load, self._run, self._content = prelude(*called, self._seed, self._fraction)
         self._random_state = _FIRST_RANDOM_STATE
         self._functions: dict[bytes, Any] = {}
         self._mistake: BaseException | None = None

@@ -124,6 +124,7 @@ class SimulatedRedis(Factory[RedisConnection]):
     :param port: the port; 0 for a free one.
     :param interface: the address to listen on.
     :ivar connections: the connections of its clients, in the order in which they were made.
+    :ivar is_running: whether there is a process, which may be paused.
     :ivar is_paused: whether the process is stopped.
     """
 
@@ -136,6 +137,7 @@ class SimulatedRedis(Factory[RedisConnection]):
         self._reactor = reactor
         self._address = (port, interface)
         self._port: Any = None
+        self.is_running = False
         self._closed: Deferred[Any] | None = None  # fires when the previous port is closed
         self._messages: list[tuple[RedisConnection, bytes, bytes]] = []
 
@@ -145,11 +147,6 @@ class SimulatedRedis(Factory[RedisConnection]):
     # The process
 
     @property
-    def is_running(self) -> bool:
-        """Whether the process runs, or is paused."""
-        return self._port is not None
-
-    @property
     def port(self) -> int:
         """The number of the port on which it listens."""
         number: int = self._port.getHost().port
@@ -157,6 +154,7 @@ class SimulatedRedis(Factory[RedisConnection]):
 
     def start(self) -> None:
         """Start the process. It listens at once, or as soon as the port of the previous process is closed."""
+        self.is_running = True
         self.data.restarted()
         self.data.publish = self._publish
         if self._closed is not None:
@@ -165,8 +163,12 @@ class SimulatedRedis(Factory[RedisConnection]):
             self._listen()
 
     def _listen(self) -> None:
+        if not self.is_running or self._port is not None:
+            return  # the process was killed meanwhile
         port, interface = self._address
         self._port = self._reactor.listenTCP(port, self, interface=interface)
+        if self.is_paused:
+            self._port.stopReading()
 
     def stop(self) -> Deferred[Any]:
         """End the process as SHUTDOWN does. The Deferred fires when the port is closed."""
@@ -182,7 +184,7 @@ class SimulatedRedis(Factory[RedisConnection]):
         return self._end("abortConnection")
 
     def _end(self, close: str) -> Deferred[Any]:
-        self.is_paused = False
+        self.is_running = self.is_paused = False
         for connection in list(self.connections):
             getattr(connection.transport, close)()
         self.connections.clear()
@@ -199,14 +201,16 @@ class SimulatedRedis(Factory[RedisConnection]):
     def pause(self) -> None:
         """Stop the process as SIGSTOP does: the kernel still accepts connections and bytes, and nothing is answered."""
         self.is_paused = True
-        self._port.stopReading()
+        if self._port is not None:
+            self._port.stopReading()
         for connection in self.connections:
             connection.freeze()
 
     def resume(self) -> None:
         """Let the process run again."""
         self.is_paused = False
-        self._port.startReading()
+        if self._port is not None:
+            self._port.startReading()
         for connection in list(self.connections):
             connection.thaw()
 

@@ -13,6 +13,7 @@ The known differences from Redis 7.0 are:
 
 from __future__ import annotations
 
+import gc
 import re
 import shlex
 import shutil
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
+from weakref import ref
 
 import hiredis
 import pytest
@@ -30,6 +32,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -258,7 +261,6 @@ def test_commands_reply_as_those_of_the_real_server(real: RealRedis, topic: str)
     assert not list(filter(None, different)), "\n".join(filter(None, different))
 
 
-@pytest.mark.redis
 def test_each_command_is_compared_with_the_real_server() -> None:
     words = {word for text in CASES.values() for line in re.split(r"[;\n]", text) for word in line.upper().split()[:2]}
     names = {part for name in COMMANDS for part in name.decode().split("|")}
@@ -577,6 +579,23 @@ def test_a_restart_forgets_scripts_and_keeps_keys(data: RedisData) -> None:
     assert data.run_id != run_id
 
 
+def test_a_server_that_has_run_scripts_is_collected_as_garbage() -> None:
+    servers = []
+    for _ in range(3):
+        data = RedisData(lambda: 0.0)
+        for script in (
+            b"return redis.call('GET', 'a')",
+            b"return redis.call('FOO')",
+            b"pcall(redis.call, 'FOO')",
+            b"x()",
+        ):
+            data.execute([b"EVAL", script, b"0"])
+        servers.append(ref(data))
+    del data
+    gc.collect()
+    assert [server() for server in servers] == [None, None, None]
+
+
 def test_a_snapshot_restores_all_kinds_of_values(data: RedisData) -> None:
     fill = ["set a 1 px 500", "hset h f v", "sadd s m", "zadd z 1 m", "xadd x 1-1 f v"]
     change = ["del a", "hset h f w", "sadd s n", "zadd z 2 m", "xadd x 2-1 f v"]
@@ -711,6 +730,15 @@ def test_subscribers_receive_the_messages_of_a_channel_in_order(site: Site) -> N
     assert other.replies == [[b"subscribe", b"c", 1]]
 
 
+def test_messages_of_one_script_arrive_in_its_order(site: Site) -> None:
+    client, subscriber = site.client(), site.client()
+    subscriber.send("subscribe c")
+    site.network.advance(1.0)
+    client.send("eval \"for i = 1, 3 do redis.call('publish', 'c', i) end\" 0")
+    site.network.advance(1.0)
+    assert [reply[2] for reply in subscriber.replies[1:]] == [b"1", b"2", b"3"]
+
+
 def test_a_subscriber_may_not_run_other_commands(site: Site) -> None:
     client = site.client()
     client.send("subscribe a", "get b", "ping", "unsubscribe", "unsubscribe", "get b", "subscribe")
@@ -764,6 +792,25 @@ def test_a_killed_server_can_start_at_once(site: Site) -> None:
     client.send("ping")
     site.network.advance(1.0)
     assert client.replies == [b"PONG"]
+
+
+def test_a_server_that_is_killed_while_it_starts_does_not_listen(site: Site) -> None:
+    site.server.kill()
+    site.server.start()
+    site.server.kill()
+    assert site.client().lost is not None
+    site.server.start()
+    assert site.client().lost is None
+
+
+def test_a_stopped_server_closes_its_connections_and_its_port(site: Site) -> None:
+    client = site.client()
+    site.network.run(site.server.stop())
+    site.network.advance(1.0)
+    assert client.lost is not None
+    assert client.lost.check(ConnectionDone)
+    assert site.client().lost is not None
+    site.network.run(site.server.stop())  # nothing is left to do
 
 
 def test_a_kill_can_lose_the_last_writes(site: Site) -> None:
