@@ -20,7 +20,7 @@ _PRELUDE = rb"""
 local call, pcall_command, sha1hex, error_text, encode, decode, seed, fraction = ...
 local getinfo, load_text, set_environment = debug.getinfo, loadstring, setfenv
 local protected, pcall_function = xpcall, pcall
-local type, error, tostring, select, unpack, rawget = type, error, tostring, select, unpack, rawget
+local type, error, tostring, unpack, rawget = type, error, tostring, unpack, rawget
 local as_function = python.as_function
 
 local function readonly() error('Attempt to modify a readonly table', 2) end

@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from time import monotonic
 from typing import Any
 from weakref import ref
 
@@ -118,9 +119,9 @@ class Both:
         real.execute(b"FLUSHALL")
         real.execute(b"SCRIPT", b"FLUSH")
         seconds, microseconds = parse(real.execute(b"TIME"))
-        time = int(seconds) + int(microseconds) / 1_000_000
+        offset = int(seconds) + int(microseconds) / 1_000_000 - monotonic()
         self.real = real
-        self.data = RedisData(lambda: time)
+        self.data = RedisData(lambda: monotonic() + offset)
         self.data.config[b"appendonly"] = b"no"
 
     def difference(self, *arguments: bytes) -> str:
