@@ -31,6 +31,7 @@ from netsvc.chat.store import LogState, NewLog, Outcome, Retried, Store, StoreEr
 from netsvc.net.blocking import RunBlocking, blocking_runner
 from netsvc.testing import Network
 from tests.chat_kills import kill_and_check
+from tests.redis_nodes import SimulatedRedisHost, store_on
 
 T = TypeVar("T")
 
@@ -83,10 +84,23 @@ class Steps(Clock):
             self.run()
 
 
+class SimulatedTime:
+    """Runs a simulated network for a moment."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def run_all(self) -> None:
+        """Let everything happen that is under way."""
+        self.network.advance(1.0)
+
+
 class Kept:
     """A store in a test, with its time and what it delivers."""
 
-    def __init__(self, make: Callable[[RunBlocking, Callable[[], float]], Store], held: Held | Steps | None) -> None:
+    def __init__(
+        self, make: Callable[[RunBlocking, Callable[[], float]], Store], held: Held | Steps | SimulatedTime | None
+    ) -> None:
         self.now = 1_000.0
         self.held = held
         self.delivered: list[Entry] = []
@@ -134,7 +148,14 @@ class Kept:
 Make = Callable[..., Kept]
 
 
-@pytest.fixture(params=["memory", "memory with a clock", "sqlite", "sqlite answering later", "sqlite without FTS5"])
+KINDS = [
+    *("memory", "memory with a clock"),
+    *("sqlite", "sqlite answering later", "sqlite without FTS5"),
+    "redis",
+]
+
+
+@pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Return a function that makes a store with the given bounds."""
     made: list[Kept] = []
@@ -145,6 +166,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
         elif request.param == "memory with a clock":
             clock = Steps()
             kept = Kept(lambda _, wall: MemoryStore(wall, clock, **bounds), clock)
+        elif request.param == "redis":
+            network = Network()
+            SimulatedRedisHost(network)
+            node = network.host("node")
+            kept = Kept(lambda _, wall: store_on(node, wall, **bounds), SimulatedTime(network))
         else:
             path = str(tmp_path / f"chat{len(made)}.db")
             held = Held() if request.param == "sqlite answering later" else None
@@ -379,7 +405,7 @@ def test_a_log_with_nothing_to_show_is_forgotten_in_the_end(make: Make) -> None:
     before = kept.subscribe("#empty").end
     kept.append("", kind=EntryKind.JOINED, room="#empty")
     kept.store.unsubscribe("#empty")
-    for _ in range(CHANGES_PER_SWEEP):
+    for _ in range(2 * CHANGES_PER_SWEEP):
         kept.append("a")
     assert kept.subscribe("#empty").end.epoch != before.epoch
     assert kept.subscribe("#empty").end.offset == 0

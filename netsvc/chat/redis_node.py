@@ -13,12 +13,14 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
 from netsvc.chat.redis_node_scripts import RENEW
 from netsvc.chat.store import StoreError
 from netsvc.net.deadline import Deadline
 from netsvc.net.reactors import Clock
+from netsvc.redis.redis_address import RedisCredentials
 from netsvc.redis.redis_client import RedisClient
 from netsvc.redis.redis_protocol import Answered, RedisConnectionLost, RedisReplyError, Reply
 from netsvc.redis.redis_script import RedisScript
@@ -64,6 +66,22 @@ def new_node_id() -> str:
 NewClient = Callable[
     [Callable[[], object], Callable[[str], object], Callable[[bytes, bytes], object] | None], RedisClient
 ]
+
+
+def client_maker(
+    reactor: Clock, endpoint: IStreamClientEndpoint, credentials: RedisCredentials | None = None, database: int = 0
+) -> NewClient:
+    """Return what makes the clients of a node.
+
+    :param endpoint: where Redis is.
+    """
+
+    def new_client(
+        up: Callable[[], object], down: Callable[[str], object], pushed: Callable[[bytes, bytes], object] | None
+    ) -> RedisClient:
+        return RedisClient(reactor, endpoint, credentials, database, up=up, down=down, pushed=pushed)
+
+    return new_client
 
 
 class NodeUser(Protocol):

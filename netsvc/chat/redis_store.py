@@ -1,0 +1,630 @@
+"""A store in Redis, which several nodes share: each appends, and all are told.
+
+A script appends an entry and publishes it. An answer that does not come says nothing: the entry may be in the log or
+not. So each entry has a tag with a counter, by which the script recognises what it has appended before, and refuses
+what would come out of turn. After each loss of the connection, and from time to time, the node compares its position
+with the log, and reads what it has missed.
+
+It works with one Redis or Valkey, version 7 or later. A Redis Cluster is not supported: the scripts use keys of several
+slots.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from netsvc.chat.chat_limits import HISTORY_AGE, HISTORY_MAX
+from netsvc.chat.entries import SHOWN_LATER, Draft, Entry, EntryKind
+from netsvc.chat.redis_entries import Tag, TaggedEntry, decode_entry, encode_entry, mark, retry_key
+from netsvc.chat.redis_feed import RedisFeed
+from netsvc.chat.redis_log import OwnEntry, RedisLog
+from netsvc.chat.redis_log_scripts import APPEND, BEGIN, CHECK, END, ERASE, READ
+from netsvc.chat.redis_node import LEASES, RETRY_AFTER, TEMPORARY, RedisNode, reason_of
+from netsvc.chat.store import (
+    Appended,
+    BegunAnew,
+    Deliver,
+    LogState,
+    NewLog,
+    Outcome,
+    Retried,
+    StoreError,
+    Unconfirmed,
+)
+from netsvc.chat.words import folded, spaced_words, wanted_words, word_finder
+from netsvc.net.deadline import Deadline
+from netsvc.net.reactors import Clock
+from netsvc.redis.redis_protocol import RedisReplyError, Reply
+
+#: Seconds after which an author is told that its line is not confirmed, or, if the line was not written, refused.
+OUTCOME_AFTER = 2.0
+
+#: Seconds between two looks at what waits, and between two comparisons of all positions.
+TICK = 0.5
+CHECK_EVERY = 2.0
+
+#: Rooms that one script compares, entries that are read at once, and that a search reads at once.
+ROOMS_AT_ONCE = 100
+READ_AT_ONCE = 100
+SEARCHED_AT_ONCE = 50
+
+#: Messages of a room that are kept while its subscription begins. Further ones are read again.
+EARLY_MAX = 1_000
+
+
+class RedisStore:
+    """Keeps the logs of rooms in Redis.
+
+    Entries that are too old are not shown, and are removed when something is appended to their log. A log in which
+    nothing was said for so long is removed as a whole.
+
+    :param node: this process as a node.
+    :param clock: schedules the checks.
+    :param wall: returns the seconds since the epoch of UNIX.
+    :param entries_max: entries of one room that are kept; 0 for no limit.
+    :param age_max: seconds for which an entry is kept; 0 for no limit.
+    :param new_epoch: returns another epoch at each call, as hexadecimal digits.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        node: RedisNode,
+        clock: Clock,
+        wall: Callable[[], float],
+        *,
+        entries_max: int = HISTORY_MAX,
+        age_max: float = HISTORY_AGE,
+        new_epoch: Callable[[], str] = partial(secrets.token_hex, 4),  # noqa: B008  it has no state
+    ) -> None:
+        self._node = node
+        self._clock = clock
+        self._wall = wall
+        self._entries_max = entries_max
+        self._age_max = age_max
+        self._new_epoch = new_epoch
+        self._logs: dict[str, RedisLog] = {}
+        self._is_open = False
+        self._deliver: Deliver | None = None
+        self._begun_anew: BegunAnew | None = None
+        self._timer: Deadline | None = None
+        self._checked_at = 0.0
+        self._closing: Deferred[None] | None = None
+
+    # Used by the hub
+
+    def open(self, deliver: Deliver, begun_anew: BegunAnew) -> None:
+        self._is_open = True
+        self._deliver, self._begun_anew = deliver, begun_anew
+        self._node.open(self)
+        self._schedule()
+
+    def close(self) -> Deferred[None]:
+        if not self._is_open:
+            return succeed(None)
+        self._is_open = False
+        for room in list(self._logs):
+            self.unsubscribe(room)
+        return Deferred.fromCoroutine(self._close())
+
+    def subscribe(self, room: str) -> Deferred[LogState]:
+        if not self._is_open:
+            return fail(StoreError("the store is closed"))
+        log = self._logs.get(room)
+        if log is None:
+            log = self._logs[room] = RedisLog(room)
+            self._start(self._begin(log))
+        log.is_wanted = True
+        if log.feed is not None:
+            return succeed(log.state)
+        answer: Deferred[LogState] = Deferred()
+        log.answers.append(answer)
+        return answer
+
+    def unsubscribe(self, room: str) -> None:
+        log = self._logs.get(room)
+        if log is not None:
+            log.is_wanted = False
+            self._drop_if_idle(log)
+
+    def append(self, draft: Draft, appended: Appended) -> None:
+        log = self._logs.get(draft.room)
+        if log is None:
+            appended(StoreError("the room is closed"))
+            return
+        log.unsent.append(OwnEntry(draft, appended, self._node.monotonic()))
+        self._send(log)
+
+    def read(self, room: str, after: int, limit: int) -> Deferred[Sequence[Entry]]:
+        return Deferred.fromCoroutine(self._read(room, after, limit))
+
+    def newest(self, room: str, until: int, limit: int) -> Deferred[Sequence[Entry]]:
+        return Deferred.fromCoroutine(self._backwards(room, until, limit, READ_AT_ONCE, _shows_everything))
+
+    def search(self, room: str, words: str, until: int, limit: int) -> Deferred[Sequence[Entry]]:
+        has_all = word_finder(wanted_words(words))
+        shows = lambda entry: has_all(spaced_words(folded(entry.text)))  # noqa: E731
+        return Deferred.fromCoroutine(self._backwards(room, until, limit, SEARCHED_AT_ONCE, shows))
+
+    def entry_at(self, room: str, offset: int) -> Deferred[Entry | None]:
+        return Deferred.fromCoroutine(self._entry_at(room, offset))
+
+    def erase(self, room: str, offset: int) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._erase(room, offset))
+
+    # Called by the node
+
+    def connected(self, *, is_new: bool) -> None:
+        self._check(self._logs.values())
+
+    def disconnected(self) -> None:
+        for log in self._logs.values():
+            log.is_checked = False
+
+    def resubscribed(self) -> None:
+        for log in self._logs.values():
+            log.end_there = 0  # what is missing now will not come
+        self._check(self._logs.values(), reads_at_once=True)
+
+    def nodes_died(self, nodes: Sequence[str]) -> None:
+        """The directory removes their members."""
+
+    # Own entries
+
+    def _send(self, log: RedisLog) -> None:
+        """Send what is to be sent, if that may be now."""
+        if not log.is_checked or log.is_halted or not self._node.is_serving or not log.unsent:
+            return
+        oldest = max(0, int(self._oldest())) if self._age_max else 0
+        for own in log.to_send():
+            assert own.tag is not None
+            draft = own.draft
+            self._node.evaluate(
+                APPEND,
+                (*log.keys, LEASES, b"netsvc:counted:" + own.tag.node.encode()),
+                (
+                    *(own.tag.node, own.tag.counter, log.lowest, own.data, mark(draft), f"{draft.time:.0f}"),
+                    *(retry_key(draft), self._entries_max, oldest, log.channel, self._new_epoch(), log.room),
+                ),
+                partial(self._answered, log, own, own.tag),
+            )
+
+    def _answered(self, log: RedisLog, own: OwnEntry, tag: Tag, reply: Reply) -> None:
+        """Take the answer to an append."""
+        log.in_flight -= 1
+        if isinstance(reply, RedisReplyError):
+            own.error = reply
+            log.is_halted = True
+        elif isinstance(reply, list):
+            self._appended(log, own, tag, reply)
+        # Without an answer the entry may be in the log or not. Then the connection was lost.
+        if log.is_halted and not log.in_flight:
+            self._take_refused(log)
+
+    def _appended(self, log: RedisLog, own: OwnEntry, tag: Tag, reply: list[Reply]) -> None:
+        how, *rest = reply
+        if not rest:
+            return  # it is in the log, and comes
+        offset, epoch, *data = rest
+        assert isinstance(offset, int)
+        assert isinstance(epoch, bytes)
+        name = epoch.decode()
+        if how == b"new":
+            if log.feed is not None and log.feed.epoch == name:
+                entry = Entry._make((*own.draft, name, offset))
+                self._take(log, TaggedEntry(tag, entry))
+            else:
+                self._check([log])
+            return
+        tagged = self._decoded(log.room, name, offset, data[0])
+        if tagged is not None and tagged.tag != tag and tag in log.sent:
+            appended = log.resolved(tag, self._node.monotonic())
+            log.acknowledged.pop()  # it is not in the log under this tag
+            self._tell(appended, Retried(tagged.entry))
+            self._drop_if_idle(log)
+
+    def _take_refused(self, log: RedisLog) -> None:
+        """All answers are known, and some are errors. Those entries are not in the log."""
+        refused = log.take_refused()
+        again: list[OwnEntry] = []
+        for own in refused:
+            assert isinstance(own.error, RedisReplyError)
+            if own.error.code in TEMPORARY:
+                again.append(own)
+            else:
+                self._tell(own.appended, StoreError(reason_of(own.error)))
+        log.unsent.extendleft(reversed(again))
+        if again:
+            error = again[0].error
+            assert isinstance(error, RedisReplyError)
+            self._node.repair(error)
+        self._clock.callLater(RETRY_AFTER if again else 0, self._check, [log])
+
+    def _tick(self) -> None:
+        self._schedule()
+        now = self._node.monotonic()
+        for log in list(self._logs.values()):
+            if log.unsent or log.sent:
+                self._tell_outcomes(log, now)
+        if now - self._checked_at >= CHECK_EVERY:
+            self._checked_at = now
+            self._check(self._logs.values())
+
+    def _tell_outcomes(self, log: RedisLog, now: float) -> None:
+        """Tell what became of the entries that wait for too long."""
+        for own in list(log.sent.values()):
+            if now - own.since >= OUTCOME_AFTER and not own.was_unconfirmed:
+                own.was_unconfirmed = True
+                self._tell(own.appended, Unconfirmed())
+        if not self._node.is_serving or not log.is_checked:
+            waiting = [own for own in log.unsent if own.appended is not None and not own.may_be_there]
+            late = [own for own in waiting if now - own.since >= OUTCOME_AFTER]
+            for own in log.unsent:
+                if own.may_be_there and not own.was_unconfirmed and now - own.since >= OUTCOME_AFTER:
+                    own.was_unconfirmed = True
+                    self._tell(own.appended, Unconfirmed())
+            for own in late:
+                log.unsent.remove(own)
+                self._tell(own.appended, StoreError(self._why_not()))
+            self._drop_if_idle(log)
+
+    def _why_not(self) -> str:
+        return "Redis does not answer" if self._node.is_serving else self._node.reason
+
+    # Entries of all nodes
+
+    def _message(self, log: RedisLog, data: bytes) -> None:
+        """Take a message of the append script."""
+        feed = log.feed
+        if feed is None:
+            if len(log.early) < EARLY_MAX:
+                log.early.append(data)
+            return
+        try:
+            epoch, offset, entry = data.split(b" ", 2)
+            tagged = decode_entry(log.room, epoch.decode(), int(offset), entry)
+        except ValueError as e:
+            self.log.error("a message in Redis is no entry: {problem}", problem=str(e))
+            return
+        if tagged.entry.epoch != feed.epoch:
+            log.is_stale = True
+            self._check([log])
+            return
+        self._take(log, tagged)
+        if tagged.entry.offset > feed.offset:
+            self._synchronise(log)  # a message is missing
+
+    def _take(self, log: RedisLog, tagged: TaggedEntry) -> None:
+        feed = log.feed
+        assert feed is not None
+        for each in feed.take(tagged):
+            appended = log.delivered(each, self._node.monotonic())
+            if log.is_wanted and self._deliver is not None:
+                self._call(self._deliver, each.entry)
+            self._tell(appended, each.entry)
+        if not log.is_wanted:
+            self._drop_if_idle(log)
+
+    def _check(self, logs: Iterable[RedisLog], *, reads_at_once: bool = False) -> None:
+        """Compare positions with the logs."""
+        checked = [log for log in logs if log.feed is not None and self._logs.get(log.room) is log]
+        if not self._node.is_serving:
+            return
+        for begin in range(0, len(checked), ROOMS_AT_ONCE):
+            some = checked[begin : begin + ROOMS_AT_ONCE]
+            keys = [key for log in some for key in log.keys]
+            arguments: list[str | int] = [self._new_epoch(), self._age_in_ms()]
+            for log in some:
+                assert log.feed is not None
+                tag = log.feed.tag
+                arguments += (log.feed.epoch, log.feed.offset, "" if tag is None else f"{tag.node}:{tag.counter}")
+                arguments.append(self._node.id)
+            self._node.evaluate(CHECK, keys, arguments, partial(self._checked, some, reads_at_once))
+
+    def _checked(self, logs: list[RedisLog], reads_at_once: bool, reply: Reply) -> None:
+        if isinstance(reply, RedisReplyError):
+            self._node.repair(reply)
+        if not isinstance(reply, list):
+            return  # the next check comes soon
+        for log, answer in zip(logs, reply, strict=True):
+            assert isinstance(answer, list)
+            epoch, end, counter, _ = answer
+            assert isinstance(epoch, bytes)
+            assert isinstance(end, int)
+            assert isinstance(counter, int)
+            feed = log.feed
+            if feed is None:
+                continue
+            log.counter_there = counter
+            log.is_other = epoch.decode() != feed.epoch
+            if not log.is_other:
+                feed.end = max(feed.end, end)
+            # What is missing since the last check will not come by itself; what is new may be on its way.
+            is_missing = feed.offset < (end if reads_at_once else min(end, log.end_there))
+            log.end_there = end
+            if log.is_other or is_missing or not log.is_checked or log.is_halted:
+                self._synchronise(log)
+
+    def _synchronise(self, log: RedisLog) -> None:
+        """Read what is missing, and send again what is not in the log."""
+        if log.is_reading:
+            log.is_stale = True
+            return
+        log.is_reading = True
+        self._start(self._read_missing(log))
+
+    async def _read_missing(self, log: RedisLog) -> None:
+        try:
+            if log.is_other:
+                await self._switch(log)
+            elif not await self._fill(log):
+                log.is_other = True
+            if not log.is_other and not log.in_flight:
+                log.count_as(self._node.id)
+                self._tell_of_forgotten(log)
+                log.send_again(log.counter_there)
+                log.is_checked = self._node.is_serving
+                log.is_halted = False
+                self._send(log)
+                self._drop_if_idle(log)
+        except StoreError:
+            return  # the next check tries again
+        finally:
+            log.is_reading = False
+            is_stale, log.is_stale = log.is_stale, False
+        if is_stale or log.is_other:
+            self._check([log], reads_at_once=True)
+
+    async def _fill(self, log: RedisLog) -> bool:
+        """Read what is missing. Return whether the log is the same."""
+        feed = log.feed
+        assert feed is not None
+        while feed.has_gap:
+            before = feed.offset
+            epoch, end, found = await self._read_tagged(log.room, before, READ_AT_ONCE)
+            if epoch != feed.epoch or end < feed.offset:
+                return False
+            if found and found[0].entry.offset > feed.offset + 1:
+                # The log does not keep that long what this node has missed.
+                feed.skip(found[0].entry.offset - 1, None)
+                self._tell_begun_anew(log, ())
+            for tagged in found:
+                if tagged.entry.offset > feed.offset:
+                    self._take(log, tagged)
+            if feed.offset == before:
+                break
+        return True
+
+    async def _switch(self, log: RedisLog) -> None:
+        """Go on in a log that was begun anew, or was set back."""
+        feed = log.feed
+        assert feed is not None
+        begun = await self._node.request(BEGIN, log.keys, (self._new_epoch(), self._age_in_ms()))
+        tag, fields = _parse_state(begun)
+        epoch, end = fields["epoch"].decode(), int(fields["offset"])
+        is_new_log = "forked" not in fields
+        after = feed.read_again_after(end, is_new_log=is_new_log)
+        read: list[TaggedEntry] = []
+        while after < end:
+            same, _, found = await self._read_tagged(log.room, after, min(READ_AT_ONCE, end - after))
+            if same != epoch or not found:
+                break
+            read += found
+            after = found[-1].entry.offset
+        unseen = feed.switch(epoch, end, tag, read, is_new_log=is_new_log)
+        log.topic = self._topic(log.room, fields)
+        log.counter_there = int(fields.get(f"n:{self._node.id}", b"0"))
+        log.is_other = False
+        log.end_there = 0
+        self._tell_begun_anew(log, [tagged.entry for tagged in unseen])
+        for tagged in read:
+            self._tell(log.resolved(tagged.tag, self._node.monotonic()), tagged.entry)
+
+    def _tell_of_forgotten(self, log: RedisLog) -> None:
+        """Tell the authors of entries that the log had, and no longer keeps, that they were appended."""
+        assert log.feed is not None
+        position = (log.feed.epoch, log.feed.offset)
+        for tag, own in list(log.sent.items()):
+            if tag.node == log.node and tag.counter <= log.counter_there:
+                self._tell(log.resolved(tag, self._node.monotonic()), Entry._make((*own.draft, *position)))
+
+    def _tell_begun_anew(self, log: RedisLog, unseen: Sequence[Entry]) -> None:
+        if log.is_wanted and self._begun_anew is not None:
+            self._call(self._begun_anew, NewLog(log.room, log.state, unseen))
+
+    # Subscriptions
+
+    async def _begin(self, log: RedisLog) -> None:
+        try:
+            await self._node.subscribe(log.channel, partial(self._message, log))
+            reply = await self._node.request(BEGIN, log.keys, (self._new_epoch(), self._age_in_ms()))
+        except StoreError as e:
+            if self._logs.get(log.room) is log:
+                del self._logs[log.room]
+                self._node.unsubscribe(log.channel)
+            answers, log.answers = log.answers, []
+            for answer in answers:
+                answer.errback(e)
+            return
+        tag, fields = _parse_state(reply)
+        counters = {name[2:]: int(value) for name, value in fields.items() if name.startswith("n:")}
+        log.feed = RedisFeed(fields["epoch"].decode(), int(fields["offset"]), tag, counters)
+        log.topic = self._topic(log.room, fields)
+        log.count_as(self._node.id, counters.get(self._node.id, 0))
+        log.is_checked = self._node.is_serving
+        answers, log.answers = log.answers, []
+        for answer in answers:
+            answer.callback(log.state)
+        early, log.early = log.early, []
+        for data in early:
+            self._message(log, data)
+        self._send(log)
+        self._drop_if_idle(log)
+
+    def _drop_if_idle(self, log: RedisLog) -> None:
+        """End a subscription that nobody wants, once the outcome of all entries is known."""
+        if log.is_wanted or not log.is_idle or log.feed is None or self._logs.get(log.room) is not log:
+            return
+        del self._logs[log.room]
+        self._node.unsubscribe(log.channel)
+        if self._node.is_serving:
+            self._node.evaluate(END, log.keys, (), _ignore)
+        if self._closing is not None and not self._logs:
+            closing, self._closing = self._closing, None
+            closing.callback(None)
+
+    async def _close(self) -> None:
+        if any(not log.is_idle for log in self._logs.values()):
+            self._closing = Deferred()
+            timer = Deadline(self._clock, self._node.monotonic, OUTCOME_AFTER, self._give_up)
+            await self._closing
+            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for log in list(self._logs.values()):
+            answers, log.answers = log.answers, []
+            for answer in answers:
+                answer.errback(StoreError("the store is closed"))
+        self._logs.clear()
+        self._deliver = self._begun_anew = None
+        await self._node.close(self)
+
+    def _give_up(self) -> None:
+        for log in self._logs.values():
+            for own in [*log.sent.values(), *log.unsent]:
+                self._tell(own.appended, StoreError("the store is closed"))
+        self._logs.clear()
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            closing.callback(None)
+
+    # Reading
+
+    async def _read_tagged(self, room: str, after: int, limit: int) -> tuple[str, int, list[TaggedEntry]]:
+        """Return the epoch of a log, its last offset, and at most ``limit`` entries after an offset."""
+        reply = await self._node.request(READ, RedisLog(room).keys, (after, limit))
+        assert isinstance(reply, list)
+        epoch, end, pairs = reply
+        assert isinstance(epoch, bytes)
+        assert isinstance(end, int)
+        assert isinstance(pairs, list)
+        name = epoch.decode()
+        found = (self._decoded(room, name, *pair) for pair in pairs)  # type: ignore[misc]
+        return name, end, [tagged for tagged in found if tagged is not None]
+
+    async def _read(self, room: str, after: int, limit: int) -> Sequence[Entry]:
+        _, _, found = await self._read_tagged(room, after, limit)
+        oldest = self._oldest()
+        return [tagged.entry for tagged in found if tagged.entry.time >= oldest]
+
+    async def _backwards(
+        self, room: str, until: int, limit: int, at_once: int, shows: Callable[[Entry], bool]
+    ) -> Sequence[Entry]:
+        """Return the last entries up to an offset that are shown."""
+        oldest = self._oldest()
+        log = self._logs.get(room)
+        if log is not None and log.feed is not None:
+            until = min(until, log.feed.end)
+        found: list[Entry] = []
+        while until > 0 and len(found) < limit:
+            after = max(0, until - at_once)
+            _, _, read = await self._read_tagged(room, after, until - after)
+            for tagged in reversed(read):
+                entry = tagged.entry
+                if entry.time < oldest:
+                    return found[::-1]
+                if entry.offset <= until and entry.kind in SHOWN_LATER and not entry.erased and shows(entry):
+                    found.append(entry)
+                    if len(found) == limit:
+                        break
+            if not read or read[0].entry.offset > after + 1:
+                break  # what is older is no longer kept
+            until = after
+        return found[::-1]
+
+    async def _entry_at(self, room: str, offset: int) -> Entry | None:
+        tagged = await self._tagged_at(room, offset)
+        return None if tagged is None or tagged.entry.time < self._oldest() else tagged.entry
+
+    async def _tagged_at(self, room: str, offset: int) -> TaggedEntry | None:
+        _, _, found = await self._read_tagged(room, offset - 1, 1)
+        return found[0] if found and found[0].entry.offset == offset else None
+
+    async def _erase(self, room: str, offset: int) -> None:
+        tagged = await self._tagged_at(room, offset)
+        if tagged is not None:
+            draft = Draft._make(tagged.entry[:7])._replace(text="")
+            data = encode_entry(tagged.tag, draft)
+            await self._node.request(ERASE, RedisLog(room).keys, (offset, data, self._age_in_ms()))
+
+    def _decoded(self, room: str, epoch: str, offset: int, data: Reply) -> TaggedEntry | None:
+        try:
+            if not isinstance(data, bytes):
+                raise ValueError("nothing is there")
+            return decode_entry(room, epoch, offset, data)
+        except ValueError as e:
+            self.log.error("what Redis has at {room} {offset} is no entry: {e}", room=room, offset=offset, e=str(e))
+            return None
+
+    def _topic(self, room: str, fields: dict[str, bytes]) -> Entry | None:
+        offset, _, data = fields.get("topic", b"").partition(b" ")
+        tagged = self._decoded(room, fields["epoch"].decode(), int(offset), data) if data else None
+        return None if tagged is None or tagged.entry.kind is not EntryKind.TOPIC else tagged.entry
+
+    # Internal
+
+    def _oldest(self) -> float:
+        """Return the time before which entries are too old."""
+        return self._wall() - self._age_max if self._age_max else -math.inf
+
+    def _age_in_ms(self) -> int:
+        return int(self._age_max * 1_000)
+
+    def _schedule(self) -> None:
+        self._timer = Deadline(self._clock, self._node.monotonic, TICK, self._tick)
+
+    def _start(self, work: object) -> None:
+        Deferred.fromCoroutine(work).addErrback(self._failed)  # type: ignore[arg-type]
+
+    def _failed(self, failure: Failure) -> None:
+        self.log.failure("the store failed", failure)
+
+    def _tell(self, appended: Appended | None, outcome: Outcome) -> None:
+        if appended is not None:
+            self._call(appended, outcome)
+
+    def _call(self, function: Callable[..., object], argument: object) -> None:
+        # Whatever fails, the others are told.
+        try:
+            function(argument)
+        except Exception:
+            self.log.failure("a user of the store failed")
+
+
+def _parse_state(reply: Reply) -> tuple[Tag | None, dict[str, bytes]]:
+    """Return the tag of the last entry, and the fields of the log."""
+    assert isinstance(reply, list)
+    tag, fields = reply
+    assert isinstance(tag, bytes)
+    assert isinstance(fields, list)
+    names, values = fields[::2], fields[1::2]
+    node, _, counter = tag.decode().rpartition(":")
+    parsed = {name.decode(): value for name, value in zip(names, values, strict=True) if isinstance(name, bytes)}
+    return (Tag(node, int(counter)) if counter else None), parsed  # type: ignore[return-value]
+
+
+def _shows_everything(_entry: Entry) -> bool:
+    return True
+
+
+def _ignore(reply: Reply) -> None:
+    """Take no note of an answer."""
