@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trustme
 
 #: Seconds in which it must start.
 SECONDS = 20.0
@@ -30,14 +31,15 @@ class RedisServer:
 
     It writes no snapshots. It is killed together with the process of the tests.
 
-    :param config: lines of ``redis.conf``, such as ``appendonly yes``. ``{directory}`` is the directory.
+    :param config: lines of ``redis.conf``, such as ``appendonly yes``.
+    :param certificate: with it the port speaks TLS, and requires no certificate of clients.
     :ivar directory: its data, its configuration and its socket.
     :ivar port: the port; 0 before the first start.
     :ivar socket: the path of the UNIX socket.
     :ivar output: the lines that it has printed so far.
     """
 
-    def __init__(self, config: Sequence[str] = ()) -> None:
+    def __init__(self, config: Sequence[str] = (), certificate: trustme.LeafCert | None = None) -> None:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("redis-server is not installed")
@@ -47,7 +49,8 @@ class RedisServer:
         self.socket = str(self.directory / "socket")
         self.port = 0
         self.output: list[str] = []
-        self._config = [line.format(directory=self.directory) for line in config]
+        self._config = list(config)
+        self._certificate = certificate
         self._process: subprocess.Popen[str] | None = None
         self._reading: threading.Thread | None = None
 
@@ -100,9 +103,9 @@ class RedisServer:
         self._process.send_signal(number)
 
     def _start(self, port: int) -> None:
-        lines = [f"port {port}", "bind 127.0.0.1", f"unixsocket {self.socket}", f"dir {self.directory}", 'save ""']
         path = self.directory / "redis.conf"
-        path.write_text("\n".join([*lines, *self._config, ""]))
+        lines = ["bind 127.0.0.1", f"unixsocket {self.socket}", f"dir {self.directory}", 'save ""']
+        path.write_text("\n".join([*lines, *self._port_lines(port), *self._config, ""]))
         process = subprocess.Popen(
             [self._program, str(path)],
             stdout=subprocess.PIPE,
@@ -119,6 +122,14 @@ class RedisServer:
         if not ready.is_set():
             self.kill()
             raise ConnectionError("it does not accept connections")
+
+    def _port_lines(self, port: int) -> list[str]:
+        if self._certificate is None:
+            return [f"port {port}"]
+        path = self.directory / "certificate.pem"
+        self._certificate.private_key_and_cert_chain_pem.write_to_path(path)
+        lines = ["port 0", f"tls-port {port}", "tls-auth-clients no"]
+        return [*lines, *(f"tls-{kind}-file {path}" for kind in ("cert", "key", "ca-cert"))]
 
     def _read(self, process: subprocess.Popen[str], answered: threading.Event, ready: threading.Event) -> None:
         """Read its output until its end, so that it can always write."""

@@ -124,10 +124,9 @@ def test_a_password_in_the_url_is_refused_with_the_places_where_it_belongs() -> 
 def test_whatever_the_text_parsing_has_one_kind_of_error(text: str) -> None:
     try:
         address = parse_redis_address(text)
-    except ConfigError as e:
-        assert str(e).isprintable()
-    else:
-        assert parse_redis_address(address.name) == address
+    except ConfigError:
+        return
+    assert parse_redis_address(address.name) == address
 
 
 @pytest.mark.parametrize(
