@@ -525,6 +525,25 @@ def test_the_delays_between_attempts_grow_to_a_quarter_of_a_second(
     assert user.take() == ["up"]
 
 
+@pytest.mark.parametrize(("up_for", "delay"), [(0.9, RETRY_MAX), (1.1, RETRY_FIRST)])
+def test_the_delays_begin_anew_after_a_connection_of_a_second(
+    network: Network, redis: ScriptedRedis, start: Start, up_for: float, delay: float
+) -> None:
+    redis.answers["PING"] = None
+    start(jitter=lambda: 0.0)
+    for _ in range(5):
+        redis.connections[0].transport.abortConnection()
+        network.advance(RETRY_MAX)
+    redis.answers["PING"] = b"+PONG\r\n"
+    redis.connections[0].transport.write(b"+PONG\r\n")
+    network.advance(up_for)
+    redis.connections[0].transport.abortConnection()
+    network.settle()
+    lost = network.now
+    network.advance(1)
+    assert redis.accepted[-1] - lost == pytest.approx(delay)
+
+
 def test_jitter_shortens_the_delays(network: Network, redis: ScriptedRedis, start: Start) -> None:
     redis.answers["PING"] = b"-LOADING Redis is loading the dataset in memory\r\n"
     start(jitter=lambda: 1.0)
@@ -678,7 +697,9 @@ def test_a_redis_that_does_not_answer_is_disconnected(
     redis.answers["GET"] = redis.answers["PING"] = None
     user.take()
     user.client.send((b"GET", b"x"), user.answered)
-    network.advance(ANSWER_TIMEOUT - 0.01)
+    network.advance(0.7)
+    user.client.send((b"GET", b"x"))
+    network.advance(ANSWER_TIMEOUT - 0.71)
     assert user.take() == []
     network.advance(GRACE + 0.02)
     assert user.take()[:2] == ["lost, sent: Redis does not answer", "down: Redis does not answer"]

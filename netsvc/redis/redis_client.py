@@ -323,7 +323,6 @@ class RedisClient:
             self._protocol.abort(self._refusal)
             return
         self._state = _State.UP
-        self._reported = ""
         self._is_overdue = False
         self._up_since = self._monotonic()
         self._schedule(min(PING_AFTER, self._answer_timeout), self._check)

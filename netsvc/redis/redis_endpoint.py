@@ -12,7 +12,7 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS, platformTrust
+from twisted.internet.ssl import optionsForClientTLS
 
 from netsvc.redis.redis_address import RedisAddress
 from netsvc.redis.redis_client import ATTEMPT_TIMEOUT
@@ -34,8 +34,7 @@ def redis_endpoint(reactor: Any, address: RedisAddress, trust_root: Any = None) 
     endpoint = _tcp_endpoint(reactor, address.host, address.port)
     if not address.uses_tls:
         return endpoint
-    options = optionsForClientTLS(address.host, trustRoot=platformTrust() if trust_root is None else trust_root)
-    return wrapClientTLS(options, endpoint)
+    return wrapClientTLS(optionsForClientTLS(address.host, trustRoot=trust_root), endpoint)
 
 
 def _tcp_endpoint(reactor: Any, host: str, port: int) -> IStreamClientEndpoint:
