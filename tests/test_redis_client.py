@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -948,6 +950,47 @@ async def test_commands_and_messages_of_a_real_redis(
     assert user.events[1][2].startswith("WRONGTYPE: ")
     await user.client.stop()
     await subscriber.client.stop()
+
+
+PROGRAM = """
+import sys
+from importlib import import_module
+
+import_module(sys.argv[1]).install()
+from twisted.internet import reactor
+
+from netsvc.redis.redis_address import parse_redis_address
+from netsvc.redis.redis_client import RedisClient
+from netsvc.redis.redis_endpoint import redis_endpoint
+
+answers = []
+
+
+def up():
+    for number in range(10_000):
+        client.send((b"INCR", b"x"), answers.append)
+    client.request(b"QUIT").addCallback(print)
+
+
+def down(reason):
+    print(reason, answers == list(range(1, 10_001)))
+    client.stop().addCallback(lambda _: reactor.stop())
+
+
+address = parse_redis_address(sys.argv[2])
+client = RedisClient(reactor, redis_endpoint(reactor, address), None, address.database, up=up, down=down)
+client.start()
+reactor.run()
+"""
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("name", ["twisted.internet.epollreactor", "netsvc.reactor.asyncio", "netsvc.reactor.uvloop"])
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{server.port}/1", "unix:{server.socket}"])
+def test_the_client_works_on_each_reactor(server: RedisServer, name: str, url: str) -> None:
+    command = [sys.executable, "-c", PROGRAM, name, url.format(server=server)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.stdout, done.stderr) == ("b'OK'\nRedis closed the connection True\n", "")
 
 
 @pytest.mark.redis
