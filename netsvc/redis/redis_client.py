@@ -8,7 +8,8 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -18,7 +19,9 @@ from netsvc.net.deadline import TOLERANCE, Deadline
 from netsvc.net.reactors import Clock, monotonic_of
 from netsvc.redis.connection_problems import connection_problem
 from netsvc.redis.redis_address import RedisCredentials
+from netsvc.redis.redis_login import RedisLogin, Refusal
 from netsvc.redis.redis_protocol import (
+    PING,
     Answered,
     Pushed,
     RedisConnectionLost,
@@ -57,25 +60,6 @@ GRACE = 0.1
 
 #: Seconds that the last commands may take to be written when the client stops.
 CLOSE_TIMEOUT = 1.0
-
-_PING = pack_command((b"PING",))
-
-#: Errors that go away without anyone's help.
-_TEMPORARY = {
-    "LOADING": "Redis is loading its data",
-    "MASTERDOWN": "this replica of Redis is not connected to its master",
-    "BUSY": "Redis is busy with a script",
-}
-
-_LOGIN_PROBLEMS = {
-    "WRONGPASS": "the user or the password is wrong",
-    "NOAUTH": "the user or the password is missing",
-    "NOPERM": "the user has not the right",
-    "ERR": "it requires no password, or it does not know users",
-}
-
-#: Redis answers PING so while it cannot write to its disk. It can still read.
-_USABLE = ("MISCONF",)
 
 
 class _State(Enum):
@@ -161,8 +145,7 @@ class RedisClient:
         self._deadline: Deadline | None = None  # the one thing that is scheduled in each state
         self._failures = 0  # in a row
         self._up_since = 0.0
-        self._refusal = ""  # why the current attempt fails
-        self._is_refused = False  # whether a person must help
+        self._needs_help = False  # whether the current attempt fails until a person does something
         self._is_overdue = False  # whether an answer was overdue at the last check
         self._reported = ""  # the last reason that ``down`` was called with
         self._stopped: list[Deferred[None]] = []
@@ -262,8 +245,7 @@ class RedisClient:
 
     def _connect(self) -> None:
         self._state = _State.CONNECTING
-        self._refusal = ""
-        self._is_refused = False
+        self._needs_help = False
         self._schedule(ATTEMPT_TIMEOUT, self._attempt_took_too_long)
         factory: Factory[RedisProtocol] = Factory.forProtocol(self._new_protocol)
         factory.noisy = False
@@ -277,10 +259,8 @@ class RedisClient:
         return protocol
 
     def _attempt_took_too_long(self) -> None:
-        self._refusal = f"no connection within {ATTEMPT_TIMEOUT:g} s"
         if self._protocol is not None:
-            self._refusal = f"no answer to the login within {ATTEMPT_TIMEOUT:g} s"
-            self._protocol.abort(self._refusal)
+            self._protocol.abort(f"no answer to the login within {ATTEMPT_TIMEOUT:g} s")
         elif self._attempt is not None:
             self._attempt.cancel()
 
@@ -288,52 +268,29 @@ class RedisClient:
         self._attempt = None
         if self._state is _State.STOPPING:
             self._closed()
+        elif failure.check(CancelledError, ConnectingCancelledError):
+            self._attempt_failed(f"no connection within {ATTEMPT_TIMEOUT:g} s")
         else:
-            self._attempt_failed(self._refusal or connection_problem(failure))
+            self._attempt_failed(connection_problem(failure))
 
     def _log_in(self, protocol: RedisProtocol) -> None:
         self._attempt = None
         self._protocol = protocol
         self._state = _State.LOGGING_IN
-        if self._credentials is not None:
-            user = (self._credentials.username,) if self._credentials.username else ()
-            protocol.send(pack_command((b"AUTH", *user, self._credentials.password)), self._authenticated)
-        if self._database:
-            protocol.send(pack_command((b"SELECT", self._database)), self._selected)
-        protocol.send(_PING, self._login_answered)
+        RedisLogin(self._credentials, self._database, self._login_answered).begin(protocol)
 
-    def _authenticated(self, reply: Reply) -> None:
-        if isinstance(reply, RedisReplyError):
-            # The text of the error is not used: a server that does not know AUTH repeats the password in it.
-            self._refuse(reply, f"Redis refuses the login ({reply.code}): {_LOGIN_PROBLEMS.get(reply.code, 'unknown')}")
-
-    def _selected(self, reply: Reply) -> None:
-        if isinstance(reply, RedisReplyError):
-            self._refuse(reply, f"Redis refuses the database {self._database} ({reply})")
-
-    def _login_answered(self, reply: Reply) -> None:
-        if isinstance(reply, RedisConnectionLost) or self._state is not _State.LOGGING_IN or self._protocol is None:
+    def _login_answered(self, refusal: Refusal | None) -> None:
+        if self._state is not _State.LOGGING_IN or self._protocol is None:
             return
-        if isinstance(reply, RedisReplyError):
-            if reply.code not in _USABLE:
-                self._refuse(reply, f"Redis refuses PING ({reply})")
-        elif reply != b"PONG":
-            self._refuse(None, "the server does not answer PING as Redis does")
-        if self._refusal:
-            self._protocol.abort(self._refusal)
+        if refusal is not None:
+            self._needs_help = not refusal.is_temporary
+            self._protocol.abort(refusal.reason)
             return
         self._state = _State.UP
         self._is_overdue = False
         self._up_since = self._monotonic()
         self._schedule(min(PING_AFTER, self._answer_timeout), self._check)
         self._call(self._up)
-
-    def _refuse(self, error: RedisReplyError | None, problem: str) -> None:
-        """Keep the first reason why the login fails."""
-        if not self._refusal:
-            temporary = _TEMPORARY.get(error.code) if error is not None else None
-            self._refusal = temporary or problem
-            self._is_refused = temporary is None
 
     def _lost(self, protocol: RedisProtocol, reason: str) -> None:
         if protocol is not self._protocol:
@@ -342,7 +299,7 @@ class RedisClient:
         if self._state is _State.STOPPING:
             self._closed()
             return
-        self._is_refused = self._is_refused or protocol.is_broken
+        self._needs_help = self._needs_help or protocol.is_broken
         if self._state is _State.UP:
             self._reported = ""
             if self._monotonic() - self._up_since >= STEADY:
@@ -351,14 +308,14 @@ class RedisClient:
 
     def _attempt_failed(self, reason: str) -> None:
         """Schedule the next attempt, and report why it is needed unless that is known."""
-        first, longest = (REFUSED_FIRST, REFUSED_MAX) if self._is_refused else (RETRY_FIRST, RETRY_MAX)
+        first, longest = (REFUSED_FIRST, REFUSED_MAX) if self._needs_help else (RETRY_FIRST, RETRY_MAX)
         delay = min(longest, first * 2 ** min(self._failures, 10))
         self._failures += 1
         self._state = _State.WAITING
         self._schedule(delay * (1 - JITTER * self._jitter()), self._connect)
         if reason != self._reported:
             self._reported = reason
-            if self._is_refused:
+            if self._needs_help:
                 self.log.error("{reason}", reason=reason)
             self._call(self._down, reason)
 
@@ -386,7 +343,7 @@ class RedisClient:
             return
         self._is_overdue = False
         if now - protocol.last_sent >= PING_AFTER:
-            protocol.send(_PING)
+            protocol.send(PING)
         due = protocol.last_sent + PING_AFTER
         if protocol.oldest is not None:
             due = min(due, protocol.oldest + self._answer_timeout)

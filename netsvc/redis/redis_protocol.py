@@ -28,6 +28,9 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]*")
 #: Packs a command and its arguments for :meth:`RedisProtocol.send`. The types of hiredis allow one argument only.
 pack_command: Callable[[tuple[bytes | str | int, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
+#: Asks whether Redis works.
+PING = pack_command((b"PING",))
+
 #: What the reader returns if the next reply is incomplete.
 _INCOMPLETE = object()
 
