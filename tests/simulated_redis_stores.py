@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
 import sys
 from random import Random
 from typing import Any
@@ -233,9 +234,11 @@ def main() -> int:
     gc.set_threshold(50_000)
     failed = 0
     for seed in range(options.seeds) if options.seed is None else [options.seed]:
-        simulation = Simulation(seed)
         try:
+            signal.alarm(20)
+            simulation = Simulation(seed)
             simulation.run()
+            signal.alarm(0)
         except Exception as e:
             failed += 1
             sys.stderr.write(f"seed {seed}: {type(e).__name__}: {str(e)[:600]}\n")

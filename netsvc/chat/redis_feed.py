@@ -35,21 +35,20 @@ class RedisFeed:
         """Whether entries are missing."""
         return self.offset < self.end
 
-    def take(self, tagged: TaggedEntry) -> list[TaggedEntry]:
-        """Take an entry of this epoch. Return those that are next now, in order."""
+    def take(self, tagged: TaggedEntry) -> list[tuple[TaggedEntry, bool]]:
+        """Take an entry of this epoch. Return those that are next now, in order.
+
+        With each comes whether it is new. It is not if the log was set back, and its node has appended it again.
+        """
         offset = tagged.entry.offset
         self.end = max(self.end, offset)
         if offset != self.offset + 1:
             if offset > self.offset and len(self._waiting) < WAITING_MAX:
                 self._waiting[offset] = tagged
             return []
-        self._passed(tagged)
-        if not self._waiting:
-            return [tagged]
-        following = [tagged]
-        while (waiting := self._waiting.pop(self.offset + 1, None)) is not None:
-            self._passed(waiting)
-            following.append(waiting)
+        following = [(tagged, self._pass(tagged))]
+        while self._waiting and (waiting := self._waiting.pop(self.offset + 1, None)) is not None:
+            following.append((waiting, self._pass(waiting)))
         return following
 
     def read_again_after(self, end: int, *, is_new_log: bool) -> int:
@@ -90,10 +89,13 @@ class RedisFeed:
             return tagged.tag.counter > seen
         return is_new_log or tagged.entry.offset > self._begin
 
-    def _passed(self, tagged: TaggedEntry) -> None:
+    def _pass(self, tagged: TaggedEntry) -> bool:
         self.offset, self.tag = tagged.entry.offset, tagged.tag
-        self._count(tagged.tag)
+        return self._count(tagged.tag)
 
-    def _count(self, tag: Tag) -> None:
-        if tag.counter > self._counters.get(tag.node, 0):
-            self._counters[tag.node] = tag.counter
+    def _count(self, tag: Tag) -> bool:
+        """Take note of a tag. Return whether it is new."""
+        if tag.counter <= self._counters.get(tag.node, 0):
+            return False
+        self._counters[tag.node] = tag.counter
+        return True

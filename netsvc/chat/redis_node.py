@@ -38,8 +38,9 @@ GAP = 3.0
 REQUEST_TIMEOUT = 5.0
 RETRY_AFTER = 0.1
 
-#: The leases of all nodes.
+#: The leases of all nodes, and the nodes that others have found dead.
 LEASES = b"netsvc:nodes"
+DEAD = b"netsvc:dead"
 
 #: Errors after which the same may succeed: Redis starts, is busy, changes its role, or does not know a script.
 TEMPORARY = frozenset({"BUSY", "COUNTER", "LEASE", "LOADING", "MASTERDOWN", "NOSCRIPT", "READONLY", "TRYAGAIN"})
@@ -112,7 +113,6 @@ class RedisNode:
     :param scripts: those that are used.
     :param new_id: returns another id at each call. An id must never be used twice, by whichever process.
     :ivar id: identifies the node. It changes when the lease is lost.
-    :ivar is_serving: whether commands can be sent.
     """
 
     log = Logger()
@@ -130,7 +130,7 @@ class RedisNode:
         self._scripts = (RENEW, *scripts)
         self._new_id = new_id
         self.id = new_id()
-        self.is_serving = False
+        self._has_connected = False
         self._commands = new_client(self._up, self._down, None)
         self._messages = new_client(self._messages_up, self._messages_down, self._message)
         self._users: list[NodeUser] = []
@@ -144,6 +144,11 @@ class RedisNode:
         self._waiting: dict[Deferred[None], None] = {}
         self._received: dict[bytes, Callable[[bytes], object]] = {}
         self._subscribing: dict[bytes, list[Deferred[None]]] = {}
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether commands can be sent."""
+        return self._has_connected and self._commands.is_up
 
     @property
     def has_lease(self) -> bool:
@@ -206,7 +211,7 @@ class RedisNode:
                 if reply.code not in TEMPORARY:
                     raise StoreError(reason_of(reply))
                 self.repair(reply)
-                await self._pause(deadline, reason_of(reply))
+                await self._pause_until_retry(deadline, reason_of(reply))
             elif not isinstance(reply, RedisConnectionLost):
                 return reply
 
@@ -276,8 +281,8 @@ class RedisNode:
 
     def _stop_serving(self, reason: str) -> None:
         self._reason = reason
-        if self.is_serving:
-            self.is_serving = False
+        if self._has_connected:
+            self._has_connected = False
             for user in list(self._users):
                 user.disconnected()
 
@@ -303,9 +308,8 @@ class RedisNode:
             # By its own clock the lease has ended: it was suspended, or cut off. Others may have removed its members.
             self._stop_serving("the lease of this node has ended")
         self._is_renewing = True
-        how = "renew" if self._has_begun else "begin"
-        arguments = (self.id, int(LEASE * 1_000), how)
-        self.evaluate(RENEW, (LEASES,), arguments, partial(self._renewed, self.monotonic()))
+        arguments = (self.id, int(LEASE * 1_000))
+        self.evaluate(RENEW, (LEASES, DEAD), arguments, partial(self._renewed, self.monotonic()))
 
     def _renewed(self, sent_at: float, reply: Reply) -> None:
         self._is_renewing = False
@@ -329,8 +333,8 @@ class RedisNode:
         self._renewed_at = sent_at
         self._lease_until = sent_at + LEASE
         is_new, self._has_begun = not self._has_begun, True
-        if not self.is_serving:
-            self.is_serving = True
+        if not self._has_connected:
+            self._has_connected = True
             for user in list(self._users):
                 user.connected(is_new=is_new)
             waiting, self._waiting = self._waiting, {}
@@ -353,15 +357,16 @@ class RedisNode:
             finally:
                 self._waiting.pop(serving, None)
 
-    async def _pause(self, deadline: float, reason: str) -> None:
+    def pause(self, seconds: float) -> Deferred[None]:
+        """Fire after some seconds."""
+        paused: Deferred[None] = Deferred()
+        Deadline(self._clock, self.monotonic, seconds, partial(paused.callback, None))
+        return paused
+
+    async def _pause_until_retry(self, deadline: float, reason: str) -> None:
         if self.monotonic() + RETRY_AFTER >= deadline:
             raise StoreError(reason)
-        paused: Deferred[None] = Deferred()
-        timer = Deadline(self._clock, self.monotonic, RETRY_AFTER, partial(paused.callback, None))
-        try:
-            await paused
-        finally:
-            timer.cancel()
+        await self.pause(RETRY_AFTER)
 
     async def _within(self, awaited: Deferred[T], deadline: float) -> T:
         """Wait until a time.

@@ -11,14 +11,14 @@ from netsvc.redis.redis_script import RedisScript
 #: The first line of scripts that must work when Redis has no memory left. They free some, or need little.
 WITHOUT_MEMORY = "#!lua flags=allow-oom\n"
 
-#: Renews or begins a lease. KEYS: leases. ARGV: node, milliseconds, ``begin`` or ``renew``. Returns whether the node
-#: has a lease, and some nodes whose leases have ended. A lease that has ended can be renewed while no other node has
-#: begun to remove the members of the node.
+#: Begins or renews a lease. KEYS: leases, dead nodes. ARGV: node, milliseconds. Returns whether the node has a lease,
+#: and some nodes whose leases have ended. A lease that has ended can be renewed while no other node has begun to remove
+#: the members of the node.
 RENEW = RedisScript(
     WITHOUT_MEMORY
     + NOW
     + """
-if ARGV[3] == 'renew' and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0, {}} end
+if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return {0, {}} end
 local time = now()
 redis.call('ZADD', KEYS[1], time + ARGV[2], ARGV[1])
 return {1, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. time, 'LIMIT', 0, 10)}

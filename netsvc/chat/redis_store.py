@@ -55,6 +55,9 @@ ROOMS_AT_ONCE = 100
 READ_AT_ONCE = 100
 SEARCHED_AT_ONCE = 50
 
+#: Seconds in which the nodes append again what a log has lost.
+APPENDED_AGAIN_IN = 1.0
+
 #: Messages of a room that are kept while its subscription begins. Further ones are read again.
 EARLY_MAX = 1_000
 
@@ -305,9 +308,11 @@ class RedisStore:
     def _take(self, log: RedisLog, tagged: TaggedEntry) -> None:
         feed = log.feed
         assert feed is not None
-        for each in feed.take(tagged):
+        for each, is_new in feed.take(tagged):
             appended = log.delivered(each, self._node.monotonic())
-            if log.is_wanted and self._deliver is not None:
+            if not is_new:
+                self._tell_begun_anew(log, ())
+            elif log.is_wanted and self._deliver is not None:
                 self._call(self._deliver, each.entry)
             self._tell(appended, each.entry)
         if not log.is_wanted:
@@ -364,16 +369,17 @@ class RedisStore:
     async def _read_missing(self, log: RedisLog) -> None:
         try:
             if log.is_other:
+                if log.node == self._node.id:
+                    self._send_again(log)
+                # The other nodes append again what was lost, so that it is there when the log is read.
+                await self._node.pause(APPENDED_AGAIN_IN)
                 await self._switch(log)
             elif not await self._fill(log):
                 log.is_other = True
-            if not log.is_other and not log.in_flight:
-                log.count_as(self._node.id)
-                self._tell_of_forgotten(log)
-                log.send_again(log.counter_there)
-                log.is_checked = self._node.is_serving
-                log.is_halted = False
-                self._send(log)
+            if not log.is_other:
+                if not log.in_flight:
+                    self._tell_of_forgotten(log)
+                self._send_again(log)
                 self._drop_if_idle(log)
         except StoreError:
             return  # the next check tries again
@@ -382,6 +388,15 @@ class RedisStore:
             is_stale, log.is_stale = log.is_stale, False
         if is_stale or log.is_other:
             self._check([log], reads_at_once=True)
+
+    def _send_again(self, log: RedisLog) -> None:
+        """Send what is not in the log, unless answers are still to come."""
+        if not log.in_flight and self._node.is_serving:
+            log.count_as(self._node.id)
+            log.send_again(log.counter_there)
+            log.is_checked = True
+            log.is_halted = False
+            self._send(log)
 
     async def _fill(self, log: RedisLog) -> bool:
         """Read what is missing. Return whether the log is the same."""
