@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from netsvc.chat.catch_up import CatchUp, is_in_room
@@ -42,6 +43,9 @@ SUMMARY_INTERVAL = 5.0
 
 #: Seconds for which a nick is kept for a member whose connection was lost.
 NICK_KEPT = 120.0
+
+#: Seconds until a member that could not enter tries again.
+ENTER_AGAIN_AFTER = 1.0
 
 #: Bytes of the longest list of names. Those that do not fit are counted.
 _LIST_MAX = 800
@@ -195,6 +199,14 @@ class Attendance:
         if participant is not None:
             self._set_nick(participant, nick)
 
+    def returned(self, author: str) -> None:
+        """Tell the rooms of a member that it is there. They were told that it left, because this node was cut off."""
+        participant = self._by_author.get(author)
+        if participant is not None:
+            for membership in participant.memberships.values():
+                if membership.is_announced:
+                    self._speech.append(membership.room, EntryKind.JOINED, participant.nick, "", author)
+
     # Internal
 
     def _remove(self, participant: Participant) -> None:
@@ -205,13 +217,30 @@ class Attendance:
         participant.output_drained()
 
     async def _enter(self, participant: Participant) -> None:
-        nick = await self._state.directory.enter(participant.author)
+        nick = await self._entered(participant)
         if not participant.is_present:
             self._state.directory.leave(participant.author)
             return
         participant.nick = nick
         participant.member.tell(Welcome(nick))
         await self._join(participant, LOBBY, is_arrival=True)
+
+    async def _entered(self, participant: Participant) -> str:
+        """Return the nick of a new member. It waits until the directory can answer."""
+        was_told = False
+        while True:
+            try:
+                return await self._state.directory.enter(participant.author)
+            except StoreError as e:
+                if not participant.is_present:
+                    return ""
+                if not was_told:
+                    was_told = True
+                    refusal = f"please wait: {e}"
+                    self._state.replies.refuse(participant, Cause.STORE_FAILED, refusal, detail=str(e))
+            wait: Deferred[None] = Deferred()
+            self._state.terms.clock.callLater(ENTER_AGAIN_AFTER, wait.callback, None)
+            await wait
 
     def _begin_rename(self, participant: Participant, nick: str, message_id: str) -> None:
         if participant.is_present:  # it may have left while this waited

@@ -78,6 +78,9 @@ class LocalMembers(Protocol):
     def renamed(self, author: str, nick: str) -> None:
         """One of them has lost its nick, and has got another one."""
 
+    def returned(self, author: str) -> None:
+        """The rooms of one of them were told that it left, because this node seemed to have failed."""
+
 
 class Directory(Protocol):
     """Knows who is in the chat and where. The hub is its only user.

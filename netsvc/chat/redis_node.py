@@ -215,6 +215,25 @@ class RedisNode:
             elif not isinstance(reply, RedisConnectionLost):
                 return reply
 
+    async def request_once(
+        self, script: RedisScript, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
+    ) -> Reply:
+        """Run a script that must not be run twice.
+
+        :raises StoreError: if there is no answer within 5 s, or Redis refuses it.
+        """
+        deadline = self.monotonic() + REQUEST_TIMEOUT
+        await self._until_serving(deadline)
+        answer: Deferred[Reply] = Deferred()
+        self.evaluate(script, keys, arguments, answer.callback)
+        reply = await self._within(answer, deadline)
+        if isinstance(reply, RedisReplyError):
+            self.repair(reply)
+            raise StoreError(reason_of(reply))
+        if isinstance(reply, RedisConnectionLost):
+            raise StoreError("the connection to Redis was lost")
+        return reply
+
     def repair(self, error: RedisReplyError) -> None:
         """Do what helps against an error of a script."""
         if error.code == "NOSCRIPT":

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from netsvc.chat.chat_limits import HISTORY_AGE, HISTORY_MAX
-from netsvc.chat.entries import SHOWN_LATER, Draft, Entry, EntryKind
+from netsvc.chat.entries import SHOWN_LATER, Draft, Entry, EntryKind, Position
 from netsvc.chat.redis_entries import Tag, TaggedEntry, decode_entry, encode_entry, mark, retry_key
 from netsvc.chat.redis_feed import RedisFeed
 from netsvc.chat.redis_log import OwnEntry, RedisLog
@@ -311,7 +311,7 @@ class RedisStore:
         for each, is_new in feed.take(tagged):
             appended = log.delivered(each, self._node.monotonic())
             if not is_new:
-                self._tell_begun_anew(log, ())
+                self._tell_begun_anew(log, each.entry.position, ())
             elif log.is_wanted and self._deliver is not None:
                 self._call(self._deliver, each.entry)
             self._tell(appended, each.entry)
@@ -410,7 +410,7 @@ class RedisStore:
             if found and found[0].entry.offset > feed.offset + 1:
                 # The log does not keep that long what this node has missed.
                 feed.skip(found[0].entry.offset - 1, None)
-                self._tell_begun_anew(log, ())
+                self._tell_begun_anew(log, log.state.end, ())
             for tagged in found:
                 if tagged.entry.offset > feed.offset:
                     self._take(log, tagged)
@@ -439,7 +439,7 @@ class RedisStore:
         log.counter_there = int(fields.get(f"n:{self._node.id}", b"0"))
         log.is_other = False
         log.end_there = 0
-        self._tell_begun_anew(log, [tagged.entry for tagged in unseen])
+        self._tell_begun_anew(log, log.state.end, [tagged.entry for tagged in unseen])
         for tagged in read:
             self._tell(log.resolved(tagged.tag, self._node.monotonic()), tagged.entry)
 
@@ -451,9 +451,9 @@ class RedisStore:
             if tag.node == log.node and tag.counter <= log.counter_there:
                 self._tell(log.resolved(tag, self._node.monotonic()), Entry._make((*own.draft, *position)))
 
-    def _tell_begun_anew(self, log: RedisLog, unseen: Sequence[Entry]) -> None:
+    def _tell_begun_anew(self, log: RedisLog, end: Position, unseen: Sequence[Entry]) -> None:
         if log.is_wanted and self._begun_anew is not None:
-            self._call(self._begun_anew, NewLog(log.room, log.state, unseen))
+            self._call(self._begun_anew, NewLog(log.room, LogState(end, log.topic), unseen))
 
     # Subscriptions
 
