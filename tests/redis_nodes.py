@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint
 
+from netsvc.chat.redis_directory_scripts import DIRECTORY_SCRIPTS
 from netsvc.chat.redis_log_scripts import LOG_SCRIPTS
 from netsvc.chat.redis_node import RedisNode, client_maker
 from netsvc.chat.redis_store import RedisStore
@@ -31,12 +32,26 @@ class SimulatedRedisHost:
         self.server = SimulatedRedis(self.host.reactor, self.data, REDIS[1])
         self.server.start()
 
+    def run(self) -> None:
+        """End a fault: start the process, or let it continue."""
+        if not self.server.is_running:
+            self.server.start()
+        elif self.server.is_paused:
+            self.server.resume()
+
+    def check_empty(self) -> None:
+        """Check that no member is left."""
+        keys: Any = self.data.execute([b"KEYS", b"netsvc:*"])
+        left = [key for key in keys if key.split(b":")[1] in (b"member", b"members", b"in", b"rooms")]
+        assert not left, f"Redis still has {left}"
+
 
 def node_on(host: Host) -> RedisNode:
     """Return a node on a host."""
     reactor: Any = host.reactor
     endpoint = TCP4ClientEndpoint(reactor, *REDIS)
-    return RedisNode(reactor, monotonic_of(reactor), client_maker(reactor, endpoint), LOG_SCRIPTS)
+    scripts = (*LOG_SCRIPTS, *DIRECTORY_SCRIPTS)
+    return RedisNode(reactor, monotonic_of(reactor), client_maker(reactor, endpoint), scripts)
 
 
 def store_on(host: Host, wall: Callable[[], float] | None = None, **bounds: Any) -> RedisStore:

@@ -1,7 +1,8 @@
 """A simulated chat of eight members, with all faults that the network can have. It checks the guarantees of the chat.
 
 ``python -m tests.simulated_chat 5000`` runs it with the seeds 0 to 4,999, for each store. ``--seed N`` runs one seed
-and prints the trace of the network. ``tests/test_simulated_chat.py`` runs some of the seeds.
+and prints the trace of the network. ``tests/test_simulated_chat.py`` runs some of the seeds. With the store ``redis``
+there are two servers, each a node, and a Redis on a host of its own, which fails as well. A member connects to either.
 
 Half of the members are programs that resume; half are like netcat. The guarantees, for every seed:
 
@@ -32,15 +33,21 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol
+from zope.interface import implementer
 
 from netsvc.chat.chat_events import Resumed, RoomEntered, Verdict
 from netsvc.chat.client import ChatClient, ClientEvent, NotSaidError
+from netsvc.chat.directory import Directory
 from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.lines import ChatFactory
 from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.program_lines import ReceivedEntry
+from netsvc.chat.redis_directory import RedisDirectory
+from netsvc.chat.redis_node import RedisNode
+from netsvc.chat.redis_store import RedisStore
 from netsvc.chat.request_lines import MessageError
 from netsvc.chat.requests import Erase, History, Join, Leave, Rename, Whisper, Who
 from netsvc.chat.sqlite_store import SqliteStore
@@ -50,6 +57,7 @@ from netsvc.net.blocking import blocking_runner
 from netsvc.server.assembly import StreamService
 from netsvc.testing import Host, Network, splits
 from tests.connections import terms
+from tests.redis_nodes import SimulatedRedisHost, node_on
 
 MEMBERS = 8
 STEPS = 30
@@ -60,6 +68,8 @@ NICKS = ("ann", "bob", "Ann", "cy", "dee", "eve", "flo")
 LONG_TEXT = "x" * 970  # the line is nearly as long as a line may be
 ADDRESS = ("10.0.0.1", 1400)
 SPOKEN = (EntryKind.SAID, EntryKind.ACTION)
+
+STORES = ("memory", "sqlite", "redis")
 
 _SAID = re.compile(r"<[^ >]+(?: \*)?> (.*)")
 
@@ -80,11 +90,23 @@ class Logs:
         self.entries: dict[tuple[str, str, int], Entry] = {}
         self.places: dict[str, list[tuple[str, str, int]]] = {}
 
-    def add(self, entry: Entry) -> None:
-        """Take note of an entry that the hub delivers."""
+    def add(self, entry: Entry, delivered: dict[str, Position]) -> None:
+        """Take note of an entry that a hub delivers.
+
+        :param delivered: what this hub has delivered last, for each room.
+        """
         place = (entry.room, entry.epoch, entry.offset)
-        assert place not in self.entries, f"{place} is delivered twice"
+        last = delivered.get(entry.room)
+        assert last is None or last < entry.position or last.epoch != entry.epoch, f"{place} is delivered after {last}"
+        delivered[entry.room] = entry.position
         assert entry.offset == 1 or (entry.room, entry.epoch, entry.offset - 1) in self.entries or self.may_begin_later
+        if place in self.entries:
+            before = self.entries[place]  # the text may have been erased meanwhile
+            assert "" in (entry.text, before.text) or entry == before, f"{place} is {entry}, and was {before}"
+            if entry.erased:
+                self.entries[place] = entry
+            if before.text or not entry.text:
+                return
         self.entries[place] = entry
         if entry.kind in SPOKEN:
             self.places.setdefault(entry.text, []).append(place)
@@ -117,7 +139,7 @@ class Program(Member):
         reactor = self.host.reactor
         self.room = ""
         self.client = ChatClient(
-            TCP4ClientEndpoint(reactor, *ADDRESS), self.receive, reactor, room=HOME, retry_policy=lambda _: 0.5
+            self.simulation.endpoint(reactor), self.receive, reactor, room=HOME, retry_policy=lambda _: 0.5
         )
         self.client.start()
 
@@ -194,7 +216,7 @@ class Netcat(Member):
             return
         self.connecting = True
         session = NetcatSession(self)
-        endpoint = TCP4ClientEndpoint(self.host.reactor, *ADDRESS)
+        endpoint = self.simulation.endpoint(self.host.reactor)
 
         def connected(_: object) -> None:
             self.connecting = False
@@ -256,67 +278,138 @@ class NetcatSession(Protocol):
         self.is_lost = True
 
 
+@implementer(IStreamClientEndpoint)
+class AnyServer:
+    """An endpoint that connects to one of the servers, as a load balancer does: to another one if it does not answer.
+
+    :param choose: returns the address for the next attempt.
+    """
+
+    def __init__(self, reactor: Any, choose: Callable[[], str]) -> None:
+        self._reactor = reactor
+        self._choose = choose
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        return TCP4ClientEndpoint(self._reactor, self._choose(), ADDRESS[1], timeout=5).connect(factory)
+
+
+class Server:
+    """A server of the chat.
+
+    :ivar hub: its part of the chat.
+    :ivar node: its node, if it is one of several.
+    """
+
+    def __init__(self, simulation: Simulation, host: Host) -> None:
+        self.host = host
+        self._simulation = simulation
+        self.start()
+
+    def start(self) -> None:
+        """Start, also after a crash."""
+        reactor, simulation = self.host.reactor, self._simulation
+        chat_terms = terms(reactor, stall_timeout=STALL)
+        self.node: RedisNode | None = None
+        directory: Directory | None = None
+        if simulation.redis is None:
+            self.store = simulation.make_store(self.host)
+        else:
+            self.node = node_on(self.host)
+            self.store = RedisStore(self.node, reactor, reactor.seconds)
+            directory = RedisDirectory(self.node, reactor, reactor.seconds)
+        self.hub = ChatHub(chat_terms, self.store, directory=directory, rooms_per_host=0)
+        delivered: dict[str, Position] = {}
+        self.hub.listen(lambda entry: simulation.delivered(entry, delivered))
+        self.factory = ChatFactory(chat_terms, self.hub, rate=0 if simulation.floods else 5)
+        self.service = StreamService(reactor, [f"{self.host.address}:{ADDRESS[1]}"], self.factory)
+        self.service.startService()
+
+    def crash(self) -> None:
+        """Crash. Nobody is told."""
+        self.host.crash()
+
+    def restart(self) -> None:
+        """Start again after a crash."""
+        self.host.restart()
+        self.start()
+
+
 class Simulation:
     """One run of the chat.
 
     :param seed: the seed of the network and of the members' actions.
     :param make_store: makes the store of the server, at its start and after a crash.
     :param keeps: whether the store keeps the logs when the server crashes.
+    :param nodes: how many servers there are. With more than one, they share a Redis.
     """
 
-    def __init__(self, seed: int, make_store: MakeStore | None = None, *, keeps: bool = False) -> None:
+    def __init__(self, seed: int, make_store: MakeStore | None = None, *, keeps: bool = False, nodes: int = 1) -> None:
         self.network = Network(seed)
         self._random = Random(seed)
-        self._make_store = make_store or (lambda host: MemoryStore(host.reactor.seconds, host.reactor))
+        self.make_store = make_store or (lambda host: MemoryStore(host.reactor.seconds, host.reactor))
         self._keeps = keeps
         # In one of 16 runs, the lines are long, the buffers are small, and the last member stops reading.
         self._flood = self._below(16) == 0
         # In one of 4 runs, the server crashes.
         self._crashes = self._below(4) == 0
         self._buffer = 8_192 if self._flood else 65_536
-        self.server = self.network.host("server", ADDRESS[0], buffer=self._buffer)
+        self.redis = SimulatedRedisHost(self.network) if nodes > 1 else None
+        names = ["server", *(f"server{number}" for number in range(2, nodes + 1))]
+        hosts = [
+            self.network.host(name, f"10.0.0.{number}", buffer=self._buffer) for number, name in enumerate(names, 1)
+        ]
         self.logs = Logs()
-        self.logs.may_begin_later = keeps and self._crashes
+        self.logs.may_begin_later = keeps and (self._crashes or nodes > 1)
         self.failures: list[AssertionError] = []
         self._acknowledged: dict[str, Position] = {}
         self._refused: set[str] = set()
         self._said: set[str] = set()
         self._text_number = 0
-        self._start_server()
+        self.servers = [Server(self, host) for host in hosts]
+        if self.redis is not None:
+            for server in self.servers:
+                self.network.link(server.host.name, "redis").set(latency=self._random.random() * 0.01)
+            self.network.advance(0.5)
         self.members: list[Program | Netcat] = []
         for number in range(MEMBERS):
             host = self.network.host(f"m{number}", f"10.0.1.{number}", buffer=self._buffer)
             policies = (splits.nowhere, splits.nowhere, splits.at_random, splits.every(16))
-            self.network.link("server", host.name).set(
-                latency=self._random.random() * 0.05,
-                jitter=0.01 if self._below(2) else 0.0,
-                loss=0.05 if self._below(4) == 0 else 0.0,
-                splits=policies[0 if self._flood else self._below(4)],
-            )
+            conditions: dict[str, Any] = {
+                "latency": self._random.random() * 0.05,
+                "jitter": 0.01 if self._below(2) else 0.0,
+                "loss": 0.05 if self._below(4) == 0 else 0.0,
+                "splits": policies[0 if self._flood else self._below(4)],
+            }
+            for server in self.servers:
+                self.network.link(server.host.name, host.name).set(**conditions)
             self.members.append(Program(self, host) if number % 2 else Netcat(self, host))
         self._stalled: Any = None
 
-    def _start_server(self) -> None:
-        chat_terms = terms(self.server.reactor, stall_timeout=STALL)
-        self.store = self._make_store(self.server)
-        self.hub = ChatHub(chat_terms, self.store, rooms_per_host=0)
-        self.hub.listen(self._appended)
-        self.factory = ChatFactory(chat_terms, self.hub, rate=0 if self._flood else 5)
-        self.service = StreamService(self.server.reactor, [f"{ADDRESS[0]}:{ADDRESS[1]}"], self.factory)
-        self.service.startService()
+    @property
+    def floods(self) -> bool:
+        """Whether the lines are long and the buffers small."""
+        return self._flood
+
+    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
+        """Return the endpoint of the chat."""
+        return AnyServer(reactor, lambda: self.servers[self._below(len(self.servers))].host.address)
 
     def _below(self, count: int) -> int:
         return int(self._random.random() * count)
 
     # What members see
 
-    def _appended(self, entry: Entry) -> None:
-        """Check an entry that the hub delivers."""
+    def delivered(self, entry: Entry, delivered: dict[str, Position]) -> None:
+        """Check an entry that a hub delivers."""
         with self.checking():
-            self.logs.add(entry)
-            if entry.kind in (EntryKind.JOINED, EntryKind.RENAMED):
-                nicks = [nick.lower() for room in self.hub.rooms() for nick in self.hub.members(room)]
+            self.logs.add(entry, delivered)
+            if entry.kind in (EntryKind.JOINED, EntryKind.RENAMED) and self.redis is None:
+                nicks = self._nicks()
                 assert len(nicks) == len(set(nicks)), f"two members have the same nick: {sorted(nicks)}"
+
+    def _nicks(self) -> list[str]:
+        hubs = [server.hub for server in self.servers if server.host.up]
+        return [nick.lower() for hub in hubs for room in hub.rooms() for nick in hub.members(room)]
 
     @contextmanager
     def checking(self) -> Iterator[None]:
@@ -342,7 +435,9 @@ class Simulation:
     def netcat_saw(self, session: NetcatSession, text: str) -> tuple[str, str, int]:
         """Check a line that a member like netcat has received. Return its place."""
         name = session.member.host.name
-        assert not text.startswith(f"{name} "), f"{name} has seen its own line {text!r:.40}"
+        # What it said on an earlier connection may come into a log in Redis later.
+        is_own = text.startswith(f"{name} ") and self.redis is None
+        assert not is_own, f"{name} has seen its own line {text!r:.40}"
         places = [place for place in self.logs.places.get(text, []) if place[0] == session.room]
         assert places, f"{name} in {session.room} has seen {text!r:.40}, which was not said there"
         last = session.last
@@ -354,7 +449,7 @@ class Simulation:
         place = later[0]
         for offset in range(before + 1, place[2]):
             between = self.logs.entries[room, epoch, offset]
-            own = between.kind not in SPOKEN or self._is_of(session, between)
+            own = between.kind not in SPOKEN or between.erased or self._is_of(session, between)
             assert own, f"{name} has missed {between}"
         return place
 
@@ -386,6 +481,8 @@ class Simulation:
             member = self.members[self._flood + self._below(MEMBERS - self._flood)]
             if self._crashes and self._below(STEPS) == 0:
                 self._crash_server()
+            if self.redis is not None and self._below(STEPS // 2) == 0:
+                self._fail_redis(self.redis)
             if not member.host.up:
                 member.host.restart()
                 member.start()
@@ -402,10 +499,27 @@ class Simulation:
             raise self.failures[0]
 
     def _crash_server(self) -> None:
-        self.server.crash()
-        self.network.advance(self._random.random())
-        self.server.restart()
-        self._start_server()
+        server = self.servers[self._below(len(self.servers))]
+        server.crash()
+        self.network.advance(self._random.random() * (12 if self.redis is not None and self._below(2) else 1))
+        server.restart()
+
+    def _fail_redis(self, redis: SimulatedRedisHost) -> None:
+        """Begin a fault of Redis, or of the link to it. It ends by itself."""
+        delay = self._random.random() * (10 if self._below(4) == 0 else 3)
+        match self._below(4):
+            case 0:
+                redis.server.kill()
+                self.network.call_later(delay, redis.run)
+            case 1:
+                redis.server.pause()
+                self.network.call_later(delay, redis.run)
+            case 2:
+                link = self.network.link(self.servers[self._below(len(self.servers))].host.name, "redis")
+                link.partition()
+                self.network.call_later(delay, link.heal)
+            case 3:
+                redis.server.close_subscribers()
 
     def _text(self, member: Member) -> str:
         """Return a text that nobody has said before, and that says who says it."""
@@ -417,7 +531,7 @@ class Simulation:
 
     def _act(self, member: Program | Netcat) -> None:  # noqa: PLR0912  one branch for each action
         action = self._below(24)
-        link = self.network.link("server", member.host.name)
+        link = self.network.link(self.servers[self._below(len(self.servers))].host.name, member.host.name)
         delay = self._random.random() * 3
         if action < 9:
             for _ in range(40 if self._flood and action < 4 else 1 + 3 * (action == 8)):
@@ -464,7 +578,8 @@ class Simulation:
         """End all faults, and wait until everything has arrived."""
         network = self.network
         for member in self.members:
-            network.link("server", member.host.name).set(loss=0.0)
+            for server in self.servers:
+                network.link(server.host.name, member.host.name).set(loss=0.0)
             if not member.host.up:
                 member.host.restart()
                 member.start()
@@ -490,7 +605,8 @@ class Simulation:
         session = member.session
         queued = sum(len(entry.text) for entry in self.logs.entries.values() if session and entry.room == session.room)
         self.network.advance(STALL + 0.1)
-        peers = {(peer.host, peer.port) for peer in (each.transport.getPeer() for each in self.factory.connections)}
+        connections = [each for server in self.servers for each in server.factory.connections]
+        peers = {(peer.host, peer.port) for peer in (each.transport.getPeer() for each in connections)}
         within_limit = queued < TRANSPORT_BUFFER + 3 * self._buffer
         assert within_limit or (host, port) not in peers, "a stalled member is not disconnected"
         self._resume_reading(member, self._stalled)
@@ -502,7 +618,7 @@ class Simulation:
                 assert member.client is not None
                 assert member.client.is_connected, f"{where} is not connected"
                 assert not member.client.unacknowledged, f"{where} has lines that are neither in the log nor refused"
-                log_end = self.hub.room(HOME)
+                log_end = next(room for server in self.servers if (room := server.hub.room(HOME)) is not None)
                 assert log_end is not None
                 assert (member.room, member.epoch, member.offset) == (HOME, log_end.epoch, log_end.last), (
                     f"{where} is at {member.room} {member.offset}, not at {log_end.last}"
@@ -511,7 +627,7 @@ class Simulation:
                 assert member.session is not None, where
                 assert not member.session.is_lost, where
                 assert member.session.last in self.logs.places[self._last], f"{where} has not seen the last line"
-        nicks = [nick.lower() for room in self.hub.rooms() for nick in self.hub.members(room)]
+        nicks = self._nicks()
         assert len(nicks) == len(set(nicks)) == MEMBERS, nicks
         self._check_lines()
         for number, member in enumerate(self.members):
@@ -522,11 +638,17 @@ class Simulation:
                 leave = [lambda m=member: m.send("/quit"), member.transport.loseConnection][number // 2 % 2]
                 leave()
         self.network.advance(5.0)
-        assert len(self.hub) == 0
-        assert self.hub.rooms() == {}
-        assert not self.factory.connections
-        stopped: Deferred[Any] = self.service.stopService()
-        self.network.run(stopped)
+        for server in self.servers:
+            assert len(server.hub) == 0
+            assert server.hub.rooms() == {}
+            assert not server.factory.connections
+        if self.redis is not None:
+            self.redis.check_empty()
+        for server in self.servers:
+            stopped: Deferred[Any] = server.service.stopService()
+            self.network.run(stopped)
+        if self.redis is not None:
+            self.network.run(self.redis.server.stop())
         calls = [call for host in self.network.hosts.values() if host.up for call in host.reactor.getDelayedCalls()]
         assert not calls, f"the chat left timers: {calls}"
 
@@ -544,7 +666,7 @@ class Simulation:
 class Simulations:
     """Runs simulations with one kind of store.
 
-    :param store: ``memory`` or ``sqlite``.
+    :param store: ``memory``, ``sqlite`` or ``redis``.
     """
 
     def __init__(self, store: str) -> None:
@@ -554,6 +676,8 @@ class Simulations:
         """Run one seed. Print how to run it again if it fails."""
         if self.store == "memory":
             return self._run(Simulation(seed))
+        if self.store == "redis":
+            return self._run(Simulation(seed, keeps=True, nodes=2))
         with tempfile.TemporaryDirectory() as folder:
             return self._run(Simulation(seed, SqliteFiles(Path(folder)).open_after_crash, keeps=True))
 
@@ -593,14 +717,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run a chat on a simulated network with many seeds.")
     parser.add_argument("seeds", nargs="?", type=int, default=200, help="number of seeds, from 0 on (default: 200)")
     parser.add_argument("--seed", type=int, help="run only this seed, and print the trace of the network")
-    parser.add_argument("--store", choices=("memory", "sqlite"), help="run only with this store (default: both)")
+    parser.add_argument("--store", choices=STORES, help="run only with this store (default: all)")
     options = parser.parse_args()
     # Each run leaves reference cycles behind. If the garbage collector scanned all imported modules for them, it would
     # take a sixth of the time.
     gc.freeze()
     gc.set_threshold(50_000)
     seeds = range(options.seeds) if options.seed is None else [options.seed]
-    for store in [options.store] if options.store else ["memory", "sqlite"]:
+    for store in [options.store] if options.store else STORES:
         simulations = Simulations(store)
         for seed in seeds:
             simulation = simulations.run(seed)

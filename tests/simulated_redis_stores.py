@@ -7,8 +7,8 @@ The guarantees, for every seed:
 
 - A line that was acknowledged is in the log once, at the place that was told, unless Redis has lost data. A line that
   was refused is not in it. No line is in it twice. Each line has an outcome in the end.
-- Each node delivers the log without a gap, in the order of the log, and no line twice; or it says that the log was begun
-  anew.
+- Each node delivers the log without a gap, in the order of the log, and no line twice; or it says that the log was
+  begun anew.
 - In the end, the nodes are at the same place.
 """
 
@@ -109,7 +109,6 @@ class Simulation:
         """Return a random number."""
         return int(self._random.random() * count)
 
-
     def check(self, condition: object, problem: str) -> None:
         """Note a problem."""
         if not condition:
@@ -154,7 +153,7 @@ class Simulation:
         if server.is_paused:
             server.resume()
 
-    def _act(self) -> None:
+    def _act(self) -> None:  # noqa: PLR0912  one branch for each action
         redis = self.redis.server
         match self.below(24):
             case 0 if redis.is_running:

@@ -41,9 +41,9 @@ class PeopleLines:
 
     def entry(self, entry: Entry) -> bytes:
         """Return the line of an entry for the other members."""
-        if entry.kind is EntryKind.SAID:  # first, because it is the usual one
+        if entry.kind is EntryKind.SAID and entry.text:  # first, because it is the usual one
             return f"<{entry.nick}> {entry.text}\n".encode()
-        return f"{_shown(entry)}\n".encode()
+        return b"" if entry.erased else f"{_shown(entry)}\n".encode()
 
     def own_entry(self, entry: Entry) -> bytes:
         """Return the line of an entry for its author, who does not see what it said."""

@@ -28,6 +28,7 @@ from netsvc.chat.redis_directory_scripts import (
     PART,
     REAP,
     REGISTER,
+    REGISTERED,
     ROOM_NAME,
     ROOM_NAME_MS,
     ROOMS,
@@ -285,11 +286,20 @@ class RedisDirectory:
                         if isinstance(result, Failure):
                             result.raiseException()
                 if not self._registers_again:
+                    await self._remove_others()
                     return
         except StoreError:
             return  # the next connection tries again
         finally:
             self._is_registering = False
+
+    async def _remove_others(self) -> None:
+        """Remove those that are registered on this node and have left."""
+        reply = await self._node.request(REGISTERED, (), (self._node.id,))
+        assert isinstance(reply, list)
+        for author in map(_text, reply):
+            if author not in self._registered:
+                self._send(LEAVE, self._node.id, author, 0)
 
     async def _register_again(self, author: str, *, is_new: bool) -> None:
         registration = self._registered.get(author)

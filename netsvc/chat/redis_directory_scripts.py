@@ -111,6 +111,11 @@ local function remove(author)
 end
 """
 
+#: A node that others have found dead may do nothing more, also with what it had sent before.
+_FENCE = """
+if redis.call('ZSCORE', 'netsvc:dead', ARGV[1]) then return redis.error_reply('LEASE of this node is lost') end
+"""
+
 _TELL = (
     LOG
     + _MEMBERS
@@ -136,6 +141,7 @@ COUNT_GUEST = RedisScript("return redis.call('INCR', 'netsvc:guests')")
 #: ``elsewhere`` if it is on another node; or the problem with its nick.
 REGISTER = RedisScript(
     _MEMBERS
+    + _FENCE
     + """
 local node, author, nick, keys = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local there = redis.call('HGET', key('member', author), 'node')
@@ -161,10 +167,14 @@ return there and 'registered' or 'missing'
 """
 )
 
+#: Lists the members that are registered on a node. ARGV: node.
+REGISTERED = RedisScript("return redis.call('SMEMBERS', 'netsvc:members:' .. ARGV[1])")
+
 #: Gives a member another nick. ARGV: node, author, nick, keys. Returns ``claimed``; or ``missing`` if the member is not
 #: registered on this node; or the problem.
 CLAIM = RedisScript(
     _MEMBERS
+    + _FENCE
     + """
 if redis.call('HGET', key('member', ARGV[2]), 'node') ~= ARGV[1] then return 'missing' end
 local why_not = problem(ARGV[2], ARGV[4])
@@ -180,6 +190,7 @@ return 'claimed'
 #: was. Other rooms are told that it left.
 ADOPT = RedisScript(
     _TELL
+    + _FENCE
     + """
 local node, author, before = ARGV[1], ARGV[2], ARGV[5]
 local nick, keys = ARGV[3], ARGV[4]
@@ -364,5 +375,6 @@ return left
 )
 
 DIRECTORY_SCRIPTS = (
-    *(COUNT_GUEST, REGISTER, CLAIM, ADOPT, LEAVE, JOIN, PART, SET_AWAY, WHISPER, MEMBERS, ROOMS, ROOM_NAME, REAP),
+    *(COUNT_GUEST, REGISTER, REGISTERED, CLAIM, ADOPT, LEAVE, JOIN, PART),
+    *(SET_AWAY, WHISPER, MEMBERS, ROOMS, ROOM_NAME, REAP),
 )

@@ -47,6 +47,7 @@ TEMPORARY = frozenset({"BUSY", "COUNTER", "LEASE", "LOADING", "MASTERDOWN", "NOS
 
 _REASONS = {
     "BUSY": "Redis is busy with a script",
+    "LEASE": "this server was cut off from Redis",
     "LOADING": "Redis is loading its data",
     "MASTERDOWN": "this replica of Redis is not connected to its master",
     "MISCONF": "Redis cannot write to its disk",
@@ -208,9 +209,9 @@ class RedisNode:
             self.evaluate(script, keys, arguments, answer.callback)
             reply = await self._within(answer, deadline)
             if isinstance(reply, RedisReplyError):
-                if reply.code not in TEMPORARY:
-                    raise StoreError(reason_of(reply))
                 self.repair(reply)
+                if reply.code not in TEMPORARY or reply.code == "LEASE":
+                    raise StoreError(reason_of(reply))
                 await self._pause_until_retry(deadline, reason_of(reply))
             elif not isinstance(reply, RedisConnectionLost):
                 return reply
