@@ -38,6 +38,9 @@ GAP = 3.0
 REQUEST_TIMEOUT = 5.0
 RETRY_AFTER = 0.1
 
+#: The oldest major version of Redis and Valkey that has what the scripts use.
+VERSION_MIN = 7
+
 #: The leases of all nodes, and the nodes that others have found dead.
 LEASES = b"netsvc:nodes"
 DEAD = b"netsvc:dead"
@@ -112,6 +115,7 @@ class RedisNode:
     :param monotonic: returns the monotonic time in seconds.
     :param new_client: makes a client of Redis.
     :param scripts: those that are used.
+    :param name: of the Redis, for the log.
     :param new_id: returns another id at each call. An id must never be used twice, by whichever process.
     :ivar id: identifies the node. It changes when the lease is lost.
     """
@@ -124,17 +128,21 @@ class RedisNode:
         monotonic: Callable[[], float],
         new_client: NewClient,
         scripts: Sequence[RedisScript],
+        *,
+        name: str = "Redis",
         new_id: Callable[[], str] = new_node_id,
     ) -> None:
         self._clock = clock
         self.monotonic = monotonic
         self._scripts = (RENEW, *scripts)
+        self._name = name
         self._new_id = new_id
         self.id = new_id()
         self._has_connected = False
         self._commands = new_client(self._up, self._down, None)
         self._messages = new_client(self._messages_up, self._messages_down, self._message)
         self._users: list[NodeUser] = []
+        self._warned: set[str] = set()
         self._has_begun = False  # whether this id has had a lease
         self._is_renewing = False
         self._lease_until = 0.0
@@ -297,6 +305,7 @@ class RedisNode:
         self._renew()
 
     def _down(self, reason: str) -> None:
+        self.log.warn("{name}: {reason}; netsvc connects again", name=self._name, reason=reason)
         self._stop_serving(reason)
 
     def _stop_serving(self, reason: str) -> None:
@@ -355,6 +364,8 @@ class RedisNode:
         is_new, self._has_begun = not self._has_begun, True
         if not self._has_connected:
             self._has_connected = True
+            self.log.info("{name}: connected, as node {id}", name=self._name, id=self.id)
+            self._commands.send((b"INFO",), self._check_server)
             for user in list(self._users):
                 user.connected(is_new=is_new)
             waiting, self._waiting = self._waiting, {}
@@ -365,6 +376,28 @@ class RedisNode:
             nodes = [node.decode() for node in expired if isinstance(node, bytes) and node.decode() != self.id]  # type: ignore[union-attr]
             for user in list(self._users):
                 user.nodes_died(nodes)
+
+    def _check_server(self, reply: Reply) -> None:
+        """Warn of what the operator may not know."""
+        if not isinstance(reply, bytes):
+            return
+        facts = dict(line.split(":", 1) for line in reply.decode("utf-8", "replace").splitlines() if ":" in line)
+        version = facts.get("valkey_version") or facts.get("redis_version", "")
+        warnings = []
+        if version.partition(".")[0].isdecimal() and int(version.partition(".")[0]) < VERSION_MIN:
+            warnings.append(f"version {version} is too old; netsvc needs {VERSION_MIN} or later")
+        if facts.get("aof_enabled") == "0":
+            warnings.append(
+                "it keeps no append-only file; it loses what was said since its last snapshot when it stops"
+            )
+        if facts.get("maxmemory_policy", "noeviction") != "noeviction":
+            warnings.append(f"it may remove the chat when its memory is full ({facts['maxmemory_policy']})")
+        if facts.get("cluster_enabled") == "1":
+            warnings.append("it is a Redis Cluster, which netsvc cannot use")
+        for warning in warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self.log.warn("{name}: {warning}", name=self._name, warning=warning)
 
     # Waiting
 

@@ -41,6 +41,7 @@ from netsvc.chat.store import (
 from netsvc.chat.words import folded, spaced_words, wanted_words, word_finder
 from netsvc.net.deadline import Deadline
 from netsvc.net.reactors import Clock
+from netsvc.net.store_counters import StoreCounters
 from netsvc.redis.redis_protocol import RedisReplyError, Reply
 
 #: Seconds after which an author is told that its line is not confirmed, or, if the line was not written, refused.
@@ -73,6 +74,7 @@ class RedisStore:
     :param wall: returns the seconds since the epoch of UNIX.
     :param entries_max: entries of one room that are kept; 0 for no limit.
     :param age_max: seconds for which an entry is kept; 0 for no limit.
+    :param counters: where the store counts.
     :param new_epoch: returns another epoch at each call, as hexadecimal digits.
     """
 
@@ -86,6 +88,7 @@ class RedisStore:
         *,
         entries_max: int = HISTORY_MAX,
         age_max: float = HISTORY_AGE,
+        counters: StoreCounters | None = None,
         new_epoch: Callable[[], str] = partial(secrets.token_hex, 4),  # noqa: B008  it has no state
     ) -> None:
         self._node = node
@@ -94,6 +97,8 @@ class RedisStore:
         self._entries_max = entries_max
         self._age_max = age_max
         self._new_epoch = new_epoch
+        self._counters = StoreCounters() if counters is None else counters
+        self._counters.waiting = self._waiting
         self._logs: dict[str, RedisLog] = {}
         self._is_open = False
         self._deliver: Deliver | None = None
@@ -166,9 +171,12 @@ class RedisStore:
     # Called by the node
 
     def connected(self, *, is_new: bool) -> None:
+        self._counters.is_connected = True
+        self._counters.connections += 1
         self._check(self._logs.values())
 
     def disconnected(self) -> None:
+        self._counters.is_connected = False
         for log in self._logs.values():
             log.is_checked = False
 
@@ -207,6 +215,8 @@ class RedisStore:
             own.error = reply
             log.is_halted = True
         elif isinstance(reply, list):
+            self._counters.appends += 1
+            self._counters.append_seconds += self._node.monotonic() - own.since
             self._appended(log, own, tag, reply)
         # Without an answer the entry may be in the log or not. Then the connection was lost.
         if log.is_halted and not log.in_flight:
@@ -243,6 +253,7 @@ class RedisStore:
             if own.error.code in TEMPORARY:
                 again.append(own)
             else:
+                self._counters.refused += 1
                 self._tell(own.appended, StoreError(reason_of(own.error)))
         log.unsent.extendleft(reversed(again))
         if again:
@@ -275,6 +286,7 @@ class RedisStore:
                     own.was_unconfirmed = True
                     self._tell(own.appended, Unconfirmed())
             for own in late:
+                self._counters.refused += 1
                 log.unsent.remove(own)
                 self._tell(own.appended, StoreError(self._why_not()))
             self._drop_if_idle(log)
@@ -303,6 +315,7 @@ class RedisStore:
             return
         self._take(log, tagged)
         if tagged.entry.offset > feed.offset:
+            self._counters.gaps += 1
             self._synchronise(log)  # a message is missing
 
     def _take(self, log: RedisLog, tagged: TaggedEntry) -> None:
@@ -413,6 +426,7 @@ class RedisStore:
                 self._tell_begun_anew(log, log.state.end, ())
             for tagged in found:
                 if tagged.entry.offset > feed.offset:
+                    self._counters.filled += 1
                     self._take(log, tagged)
             if feed.offset == before:
                 break
@@ -434,6 +448,7 @@ class RedisStore:
                 break
             read += found
             after = found[-1].entry.offset
+        self._counters.new_logs += 1
         unseen = feed.switch(epoch, end, tag, read, is_new_log=is_new_log)
         log.topic = self._topic(log.room, fields)
         log.counter_there = int(fields.get(f"n:{self._node.id}", b"0"))
@@ -596,6 +611,10 @@ class RedisStore:
         return None if tagged is None or tagged.entry.kind is not EntryKind.TOPIC else tagged.entry
 
     # Internal
+
+    def _waiting(self) -> tuple[int, float]:
+        waiting = [own.since for log in self._logs.values() for own in (*log.sent.values(), *log.unsent)]
+        return len(waiting), self._node.monotonic() - min(waiting) if waiting else 0.0
 
     def _oldest(self) -> float:
         """Return the time before which entries are too old."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from twisted.logger import Logger
 
 from netsvc.limits.cause import Cause
+from netsvc.net.store_counters import StoreCounters
 
 #: Seconds between two log lines about the same cause.
 LOG_INTERVAL = 1.0
@@ -32,6 +33,7 @@ class Counters:
     :ivar refused: connections, datagrams, lines and names that were refused, by cause.
     :ivar disconnected: connections that were ended because of what the peer did or failed to do, by cause.
     :ivar unsent: datagrams that the system did not send, by the name of the error (``EHOSTUNREACH``).
+    :ivar store: counters of the store that the service shares with other nodes; None without one.
     :ivar unreceived: how often the system failed to return a datagram, by the name of the error (``ENOMEM``).
     """
 
@@ -46,6 +48,7 @@ class Counters:
         self.disconnected: Counter[Cause] = Counter()
         self.unsent: Counter[str] = Counter()
         self.unreceived: Counter[str] = Counter()
+        self.store: StoreCounters | None = None
         self._monotonic = monotonic
         self._quiet_until: dict[Cause, float] = {}
         self._logged: dict[Cause, int] = {}  # the count at the last log line
@@ -68,6 +71,7 @@ class Counters:
                 *([f"lines: {self.dropped_lines:,} dropped"] if self.dropped_lines else []),
                 *([f"datagrams: {self.dropped_datagrams:,} dropped by the system"] if self.dropped_datagrams else []),
                 *(f"{name}: {_listed(tally)}" for name, tally in tallies if tally),
+                *([self.store.summary()] if self.store is not None else []),
             ]
         )
 

@@ -200,12 +200,14 @@ class NetsvcService(MultiService):
         return None if self.tls is None else self.tls.expires
 
     def is_ready(self) -> bool:
-        """Whether the services run and every port is open."""
+        """Whether the services run, every port is open, and a store on another host is connected."""
         listeners = [
             *self,
             *(listener for service in self if isinstance(service, MultiService) for listener in service),
         ]
-        return bool(self.running) and all(part.is_open for part in listeners if isinstance(part, Listener))
+        are_open = all(part.is_open for part in listeners if isinstance(part, Listener))
+        stores = (counters.store for counters in self.counters)
+        return bool(self.running) and are_open and all(store is None or store.is_connected for store in stores)
 
     def log_counters(self) -> None:
         """Log the counters, one line for each service, and the networks with the most connections."""

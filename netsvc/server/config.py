@@ -21,6 +21,7 @@ from netsvc.limits.networks import InvalidNetworkError, IPNetwork, NetworkRules,
 from netsvc.limits.numbers import check_number
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.limits.token_bucket import BURST, RATE, TOTAL
+from netsvc.redis.redis_address import RedisAddress, parse_redis_address
 
 DEFAULT_TCP = ("1314",)
 DEFAULT_UDP = ("520",)
@@ -124,9 +125,27 @@ class Config:
     chat_store: str = _setting(
         "memory",
         "text",
-        "memory|sqlite:PATH",
+        "memory|sqlite:PATH|redis:URL",
         "Chat",
-        "Where the logs of the rooms are kept: in memory until the process ends, or in a SQLite file.",
+        "Where the logs of the rooms are kept: in memory until the process ends, in a SQLite file, or in Redis, where "
+        "several processes are one chat (redis://HOST:6379/0, rediss://HOST:6379/0 with TLS, unix:/PATH). Redis needs "
+        "the extra 'redis'.",
+    )
+    chat_store_credentials: str | None = _setting(
+        None,
+        "text",
+        "FILE",
+        "Chat",
+        "File with one line, the password of Redis or USER:PASSWORD.",
+        default_text="NETSVC_REDIS_USERNAME and NETSVC_REDIS_PASSWORD in the environment",
+    )
+    chat_store_ca: str | None = _setting(
+        None,
+        "text",
+        "FILE",
+        "Chat",
+        "Trust the certificate authorities in this PEM file for rediss://.",
+        default_text="the authorities of the system",
     )
     chat_history_max: int = _setting(
         HISTORY_MAX, "whole number", "N", "Chat", f"Entries that the log of a room keeps. {_NO_LIMIT}"
@@ -403,17 +422,24 @@ class Config:
         if self.metrics_host and self.metrics is None:
             raise ConfigError("metrics_host", ", ".join(self.metrics_host), "there are no metrics", "add --metrics")
         self._check_chat()
-        if self.reuse_port and self.chat:
+        if self.reuse_port and self.chat and self.chat_redis is None:
             problem = "each process would have a chat of its own"
-            raise ConfigError("reuse_port", "", problem, "serve --chat from one process, without this flag")
+            raise ConfigError("reuse_port", "", problem, "add --chat-store redis://HOST, which all processes share")
         if self.reuse_port and sys.platform != "linux":
             problem = "this system does not distribute connections over the processes"
             raise ConfigError("reuse_port", "", problem, "remove this flag")
 
     def _check_chat(self) -> None:
-        if self.chat_store != "memory" and not self.chat_store_path:
+        if self.chat_store != "memory" and not self.chat_store_path and self.chat_redis is None:
             problem = "there is no such store"
-            raise ConfigError("chat_store", self.chat_store, problem, "write memory, or sqlite:PATH")
+            raise ConfigError(
+                "chat_store", self.chat_store, problem, "write memory, sqlite:PATH or redis://HOST:6379/0"
+            )
+        for name in ("chat_store_credentials", "chat_store_ca"):
+            if getattr(self, name) is not None and self.chat_redis is None:
+                raise ConfigError(name, getattr(self, name), "there is no Redis", "add --chat-store redis://HOST")
+        if self.chat_store_ca is not None and self.chat_redis is not None and not self.chat_redis.uses_tls:
+            raise ConfigError("chat_store_ca", self.chat_store_ca, "the connection has no TLS", "write rediss://HOST")
         if self.chat_store != "memory" and not self.chat:
             raise ConfigError("chat_store", self.chat_store, "there is no chat", "add --chat")
         if self.unicode_nicks and not self.chat:
@@ -461,6 +487,13 @@ class Config:
         """The path of the SQLite file; None for a store in memory."""
         kind, _, path = self.chat_store.partition(":")
         return path if kind == "sqlite" and path else None
+
+    @property
+    def chat_redis(self) -> RedisAddress | None:
+        """The address of the Redis that keeps the chat; None for another store."""
+        if self.chat_store.partition(":")[0] not in ("redis", "rediss", "unix"):
+            return None
+        return parse_redis_address(self.chat_store, "chat_store")
 
     @property
     def limits(self) -> StreamLimits:

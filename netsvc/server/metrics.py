@@ -39,6 +39,20 @@ BY_CAUSE = (
     ("netsvc_unsent", "Datagrams that the system did not send, by error.", "unsent"),
     ("netsvc_unreceived", "How often the system failed to return a datagram, by error.", "unreceived"),
 )
+#: The metrics of a store that several nodes share: name, meaning, and attribute of
+#: :class:`~netsvc.net.store_counters.StoreCounters`.
+OF_STORE = (
+    ("netsvc_store_connections", "Connections to the store that were made.", "connections"),
+    ("netsvc_store_appends", "Lines that the store has answered.", "appends"),
+    ("netsvc_store_append_seconds", "How long these answers took, in all.", "append_seconds"),
+    ("netsvc_store_refused", "Lines that the store has refused.", "refused"),
+    ("netsvc_store_gaps", "How often messages of the store were missing.", "gaps"),
+    ("netsvc_store_filled_entries", "Entries that were read because their messages were missing.", "filled"),
+    ("netsvc_store_new_logs", "How often a log was begun anew, or has lost its last entries.", "new_logs"),
+)
+STORE_UP = ("netsvc_store_up", "Whether the store can be used.")
+STORE_WAITING = ("netsvc_store_waiting", "Lines that have no outcome yet.")
+STORE_OLDEST = ("netsvc_store_oldest_wait_seconds", "For how long the oldest of them has waited.")
 CONNECTIONS = ("netsvc_connections", "Open connections.")
 OF_NETWORKS = ("netsvc_top_network_connections", "Open connections of the five networks that have the most.")
 
@@ -122,12 +136,27 @@ class ServiceCollector(Collector):
             for counters in self._server.counters:
                 family.add_metric([counters.service], getattr(counters, attribute))
             yield family
+        yield from self._of_stores()
         for name, meaning, attribute in BY_CAUSE:
             family = CounterMetricFamily(name, meaning, labels=["service", "cause"])
             for counters in self._server.counters:
                 for cause, count in getattr(counters, attribute).items():
                     family.add_metric([counters.service, getattr(cause, "label", cause)], count)
             yield family
+
+    def _of_stores(self) -> Iterator[Metric]:
+        stores = [(counters.service, counters.store) for counters in self._server.counters if counters.store]
+        for name, meaning, attribute in OF_STORE if stores else ():
+            family = CounterMetricFamily(name, meaning, labels=["service"])
+            for service, store in stores:
+                family.add_metric([service], getattr(store, attribute))
+            yield family
+        for service, store in stores:
+            waiting, oldest = store.waiting()
+            for metric, value in ((STORE_UP, store.is_connected), (STORE_WAITING, waiting), (STORE_OLDEST, oldest)):
+                gauge = GaugeMetricFamily(*metric, labels=["service"])
+                gauge.add_metric([service], float(value))
+                yield gauge
 
 
 class _MetricsPage(ReadablePage):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from netsvc.chat.directory import Directory
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.lines import ChatFactory
 from netsvc.chat.memory_store import MemoryStore
@@ -56,10 +57,13 @@ def _echo(terms: Terms, config: Config) -> StreamFactory:
 
 
 def _chat(terms: Terms, config: Config) -> StreamFactory:
+    names = _names(config)
+    store, directory = _store(terms, config, names)
     hub = ChatHub(
         terms,
-        _store(terms, config),
-        _names(config),
+        store,
+        names,
+        directory,
         total=config.chat_total,
         rooms_max=config.chat_rooms,
         rooms_per_host=config.chat_rooms_per_host,
@@ -68,12 +72,19 @@ def _chat(terms: Terms, config: Config) -> StreamFactory:
     return ChatFactory(terms, hub, rate=config.chat_rate, burst=config.chat_burst)
 
 
-def _store(terms: Terms, config: Config) -> Store:
+def _store(terms: Terms, config: Config, names: Names) -> tuple[Store, Directory | None]:
+    address = config.chat_redis
+    if address is not None:
+        try:
+            from netsvc.server.redis_chat import redis_chat  # late: hiredis is an extra
+        except ImportError as e:
+            raise missing_extra("chat_store", config.chat_store, e, "redis") from None
+        return redis_chat(terms, config, names, address)
     bounds: dict[str, Any] = {"entries_max": config.chat_history_max, "age_max": config.chat_history_age}
     path = config.chat_store_path
     if path is None:
-        return MemoryStore(terms.wall, terms.clock, **bounds)
-    return SqliteStore(path, terms.run_blocking, terms.wall, monotonic=terms.monotonic, **bounds)
+        return MemoryStore(terms.wall, terms.clock, **bounds), None
+    return SqliteStore(path, terms.run_blocking, terms.wall, monotonic=terms.monotonic, **bounds), None
 
 
 def _names(config: Config) -> Names:
@@ -103,7 +114,8 @@ SERVICES = (
         build=_chat,
         settings=(
             *("chat_rate", "chat_burst", "chat_idle_timeout", "chat_total", "chat_rooms", "chat_rooms_per_host"),
-            *("chat_store", "chat_history_max", "chat_history_age", "chat_replay", "unicode_nicks"),
+            *("chat_store", "chat_store_credentials", "chat_store_ca"),
+            *("chat_history_max", "chat_history_age", "chat_replay", "unicode_nicks"),
         ),
         idle_timeout="chat_idle_timeout",
         # All members of the lobby are told of each one that joins. So that is limited as what a member says.
