@@ -15,7 +15,7 @@ from netsvc.chat.hub import ChatHub
 from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.participant import EntryFormat
 from netsvc.chat.people_lines import PEOPLE_LINES
-from netsvc.chat.store import Appended, LogState, Store, StoreError
+from netsvc.chat.store import Appended, BegunAnew, Deliver, LogState, Store, StoreError, Unconfirmed
 from tests.connections import terms
 
 E = TypeVar("E")
@@ -84,7 +84,13 @@ class SlowStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__(Clock().seconds)
         self.is_slow = False
+        self.deliver: Deliver
+        self.begun_anew: BegunAnew
         self.waiting: list[tuple[Callable[[], None], Callable[[StoreError], None]]] = []
+
+    def open(self, deliver: Deliver, begun_anew: BegunAnew) -> None:
+        self.deliver, self.begun_anew = deliver, begun_anew
+        super().open(deliver, begun_anew)
 
     def append(self, draft: Draft, appended: Appended) -> None:
         if self.is_slow:
@@ -135,6 +141,11 @@ class SlowStore(MemoryStore):
         while self.waiting and count:
             count -= 1
             self.waiting.pop(0)[0]()
+
+    def unconfirm(self) -> None:
+        """Say of the drafts that wait that their outcome is not known yet."""
+        for _, appended in self.waiting:
+            appended(Unconfirmed())  # type: ignore[arg-type]
 
     def refuse(self) -> None:
         """Fail what waits."""

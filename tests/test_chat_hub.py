@@ -5,14 +5,17 @@ from typing import TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from netsvc.chat.attendance import NICK_KEPT, SUMMARY_INTERVAL
 from netsvc.chat.chat_events import (
     AwaySet,
+    Confirmed,
     Entries,
     MemberList,
     NickSet,
+    NotConfirmed,
     RecipientAway,
     Refused,
     Resumed,
@@ -29,13 +32,15 @@ from netsvc.chat.chat_events import (
 from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.fan_out import DELIVERIES_PER_ITERATION
 from netsvc.chat.hub import ChatHub
+from netsvc.chat.memory_directory import MemoryDirectory
 from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.program_lines import PROGRAM_LINES
 from netsvc.chat.room import Mode, Role
 from netsvc.chat.speech import ERASE_TIME
+from netsvc.chat.store import LogState, NewLog, StoreError
 from netsvc.limits.cause import Cause
 from tests.chat_members import RecordingMember, SlowStore, entered, new_hub
-from tests.connections import IterationClock
+from tests.connections import IterationClock, terms
 
 T = TypeVar("T")
 
@@ -501,6 +506,15 @@ def test_a_retry_after_resuming_is_recognised(hub: ChatHub) -> None:
 # Stores that are slow or fail
 
 
+class LateDirectory(MemoryDirectory):
+    """A directory that cannot answer while the test says so."""
+
+    error: StoreError | None = None
+
+    def enter(self, author: str) -> Deferred[str]:
+        return super().enter(author) if self.error is None else fail(self.error)
+
+
 @pytest.fixture
 def store() -> SlowStore:
     return SlowStore()
@@ -533,6 +547,104 @@ def test_a_failing_store_answers_the_sender_and_nothing_is_pretended(store: Slow
     store.is_slow = False
     hub.say(ann, "#lobby", "hi")
     assert bob.taken() == ["<ann> hi"]
+
+
+def test_a_member_is_told_that_its_line_is_not_confirmed_and_waits_for_the_outcome(store: SlowStore) -> None:
+    hub = new_hub(store=store)
+    ann, bob = entered(hub, "ann"), entered(hub, "bob")
+    bob.clear()
+    store.is_slow = True
+    hub.say(ann, "#lobby", "hi", message_id="m1")
+    store.unconfirm()
+    assert ann.told(NotConfirmed) == [NotConfirmed("m1")]
+    assert ann.paused
+    store.answer()
+    assert ann.told(Confirmed) == [Confirmed("m1")]
+    assert not ann.paused
+    assert bob.taken() == ["<ann> hi"]
+
+
+def test_a_line_that_was_not_confirmed_may_be_refused_in_the_end(store: SlowStore) -> None:
+    hub = new_hub(store=store)
+    ann = entered(hub, "ann")
+    store.is_slow = True
+    hub.say(ann, "#lobby", "hi")
+    store.unconfirm()
+    store.refuse()
+    assert ann.refusals() == ["not sent: the disk is full"]
+    assert ann.told(Confirmed) == []
+    assert not ann.paused
+    store.is_slow = False
+    hub.say(ann, "#lobby", "hi")
+    assert ann.told(Confirmed) == []
+
+
+def test_a_room_stays_open_until_the_outcome_of_what_it_is_told_is_known(store: SlowStore) -> None:
+    hub = new_hub(store=store)
+    ann = entered(hub, "ann", "#dev")
+    store.is_slow = True
+    hub.leave(ann)
+    store.unconfirm()
+    assert hub.room("#dev") is not None
+    store.answer()
+    assert hub.room("#dev") is None
+
+
+def test_members_are_told_that_the_log_of_their_room_was_begun_anew(store: SlowStore) -> None:
+    hub = new_hub(store=store)
+    ann, bob = entered(hub, "ann"), entered(hub, "bob")
+    hub.say(ann, "#lobby", "before")
+    for member in (ann, bob):
+        member.clear()
+    unseen = Entry("#lobby", EntryKind.SAID, "cy", "meanwhile", 0.0, "a3", "", "new", 4)
+    topic = Entry("#lobby", EntryKind.TOPIC, "cy", "news", 0.0, "a3", "", "new", 2)
+    store.begun_anew(NewLog("#lobby", LogState(Position("new", 4), topic), (unseen,)))
+    for member, other in ((ann, "bob"), (bob, "ann")):
+        assert member.told(RoomEntered) == [RoomEntered("#lobby", Position("new", 4), 2, (other,))]
+        assert member.told(Resumed) == [Resumed("#lobby", Verdict.UNKNOWN, 0)]
+        assert member.told(Entries) == [Entries("#lobby", Review.REPLAY, (unseen,))]
+        assert not member.paused
+    room = hub.room("#lobby")
+    assert room is not None
+    assert room.topic == topic
+    store.deliver(Entry("#lobby", EntryKind.SAID, "cy", "old", 0.0, "a3", "", "before", 3))
+    store.deliver(Entry("#lobby", EntryKind.SAID, "cy", "next", 0.0, "a3", "", "new", 5))
+    assert bob.taken() == ["<cy> next"]
+    store.begun_anew(NewLog("#nowhere", LogState(Position("new", 4), None), ()))
+
+
+def test_a_member_that_cannot_enter_waits_until_the_directory_answers() -> None:
+    clock, directory = Clock(), LateDirectory(lambda: 0.0)
+    hub = ChatHub(terms(clock), directory=directory)
+    hub.open("the test")
+    member = RecordingMember()
+    directory.error = StoreError("Redis is away")
+    hub.enter(member)
+    assert member.refusals() == ["please wait: Redis is away"]
+    assert member.paused
+    clock.advance(1.0)
+    assert member.refusals() == []
+    directory.error = None
+    clock.advance(1.0)
+    assert member.told(Welcome) == [Welcome("guest-1")]
+    assert hub.members("#lobby") == ["guest-1"]
+    assert not member.paused
+
+
+def test_a_member_that_leaves_while_it_cannot_enter_is_forgotten() -> None:
+    clock, directory = Clock(), LateDirectory(lambda: 0.0)
+    hub = ChatHub(terms(clock), directory=directory)
+    hub.open("the test")
+    member = RecordingMember()
+    directory.error = StoreError("Redis is away")
+    hub.enter(member)
+    hub.leave(member)
+    directory.error = None
+    clock.advance(1.0)
+    assert len(hub) == 0
+    assert not clock.getDelayedCalls()
+    hub.enter(RecordingMember())
+    assert hub.members("#lobby") == ["guest-1"]
 
 
 def test_a_room_that_the_store_cannot_open_is_not_joined(store: SlowStore) -> None:

@@ -67,6 +67,29 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
         ({"queue_max": True}, "--queue-max True: not a whole number; give a whole number from 0, which means no limit"),
         ({"drain_timeout": "5"}, "--drain-timeout 5: not a number; give a number from 0, which means no limit"),
         ({"reuse_port": 1}, "--reuse-port 1: neither True nor False; give one of them"),
+        (
+            {"chat": ["1"], "chat_store": "nowhere"},
+            "--chat-store nowhere: there is no such store; write memory, sqlite:PATH or redis://HOST:6379/0",
+        ),
+        (
+            {"chat": ["1"], "chat_store": "redis://:secret@db"},
+            "--chat-store redis://***@db: the URL contains a user or a password; remove it, and give the password by "
+            "NETSVC_REDIS_PASSWORD or a credentials file",
+        ),
+        ({"chat_store": "redis://db"}, "--chat-store redis://db: there is no chat; add --chat"),
+        (
+            {"chat": ["1"], "chat_store_credentials": "f"},
+            "--chat-store-credentials f: there is no Redis; add --chat-store redis://HOST",
+        ),
+        (
+            {"chat": ["1"], "chat_store": "redis://db", "chat_store_ca": "f"},
+            "--chat-store-ca f: the connection has no TLS; write rediss://HOST",
+        ),
+        (
+            {"chat": ["1"], "reuse_port": True},
+            "--reuse-port: each process would have a chat of its own; add --chat-store redis://HOST, which all "
+            "processes share",
+        ),
         ({"reply": "{x}"}, "--reply '{x}': {x} is not a field; write {message}, {peer}, {time}, or {{ for a brace"),
     ],
 )

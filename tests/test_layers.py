@@ -38,6 +38,8 @@ PURE_MODULES = {
     *("chat", "chat.chat_events", "chat.chat_limits", "chat.entries", "chat.names", "chat.nicks", "chat.pace"),
     *("chat.people_lines", "chat.presence", "chat.program_lines", "chat.request_lines", "chat.requests"),
     *("chat.room", "chat.room_log", "chat.words"),
+    *("chat.redis_directory_scripts", "chat.redis_entries", "chat.redis_feed", "chat.redis_log_scripts"),
+    "chat.redis_node_scripts",
     *("chat.sqlite_entries", "chat.sqlite_file", "chat.sqlite_reader", "chat.sqlite_writer"),
     *("daytime", "daytime.format"),
     *("echo", "echo.reply_template", "timestamp", "timestamp.format", "server", "server.config"),

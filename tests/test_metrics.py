@@ -20,6 +20,7 @@ from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import HEAD_TIMEOUT, MAX_CLIENTS, MAX_PER_HOST, REQUEST_TIMEOUT
+from netsvc.net.store_counters import StoreCounters
 from netsvc.server.metrics import metrics_site
 from tests.connections import connect, terms
 
@@ -291,6 +292,22 @@ def test_the_end_of_the_certificate_is_a_metric(pages: Pages) -> None:
     assert "netsvc_certificate_expiry_seconds" not in pages.get("/metrics")[1]
     pages.certificate_expires = 1_800_000_000.0
     assert "\nnetsvc_certificate_expiry_seconds 1.8e+09\n" in pages.get("/metrics")[1]
+
+
+def test_a_store_that_is_shared_has_metrics(pages: Pages) -> None:
+    assert "netsvc_store" not in pages.get("/metrics")[1]
+    pages.tcp.store = StoreCounters(lambda: (3, 1.5))
+    pages.tcp.store.is_connected = True
+    pages.tcp.store.appends, pages.tcp.store.append_seconds = 4, 0.5
+    pages.tcp.store.connections, pages.tcp.store.refused = 5, 6
+    pages.tcp.store.gaps, pages.tcp.store.filled, pages.tcp.store.new_logs = 7, 8, 9
+    metrics = metrics_of(pages.get("/metrics")[1])
+    of_store = {name.removeprefix("netsvc_store_"): value for name, value in metrics.items() if "netsvc_store" in name}
+    assert {name.partition("{")[0]: value for name, value in of_store.items()} == {
+        **{"up": 1, "waiting": 3, "oldest_wait_seconds": 1.5, "appends_total": 4, "append_seconds_total": 0.5},
+        **{"connections_total": 5, "refused_total": 6, "gaps_total": 7, "filled_entries_total": 8, "new_logs_total": 9},
+    }
+    assert "appends: 4, mean 125.0 ms, 6 refused; waiting: 3, the oldest for 1.5 s" in pages.tcp.summary()
 
 
 def test_the_largest_networks_are_metrics(pages: Pages) -> None:

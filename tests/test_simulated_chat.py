@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulated_chat import Simulations
+from tests.simulated_chat import STORES, Simulations
 
 SEEDS = 40
 SEEDS_PER_TEST = 20
 
 
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
 def test_the_chat_keeps_its_guarantees_on_a_faulty_network(store: str, first: int) -> None:
     simulations = Simulations(store)

@@ -199,10 +199,13 @@ class Attendance:
         if participant is not None:
             self._set_nick(participant, nick)
 
-    def returned(self, author: str) -> None:
+    def returned(self, author: str, nick: str) -> None:
         """Tell the rooms of a member that it is there. They were told that it left, because this node was cut off."""
         participant = self._by_author.get(author)
         if participant is not None:
+            if participant.nick != nick:
+                participant.nick = nick
+                participant.member.tell(NickSet(nick))
             for membership in participant.memberships.values():
                 if membership.is_announced:
                     self._speech.append(membership.room, EntryKind.JOINED, participant.nick, "", author)
@@ -228,19 +231,18 @@ class Attendance:
     async def _entered(self, participant: Participant) -> str:
         """Return the nick of a new member. It waits until the directory can answer."""
         was_told = False
-        while True:
+        while participant.is_present:
             try:
                 return await self._state.directory.enter(participant.author)
             except StoreError as e:
-                if not participant.is_present:
-                    return ""
-                if not was_told:
+                if participant.is_present and not was_told:
                     was_told = True
                     refusal = f"please wait: {e}"
                     self._state.replies.refuse(participant, Cause.STORE_FAILED, refusal, detail=str(e))
             wait: Deferred[None] = Deferred()
             self._state.terms.clock.callLater(ENTER_AGAIN_AFTER, wait.callback, None)
             await wait
+        return ""
 
     def _begin_rename(self, participant: Participant, nick: str, message_id: str) -> None:
         if participant.is_present:  # it may have left while this waited
@@ -258,7 +260,8 @@ class Attendance:
             refusal = f"{nick} {problem}; take another nick"
             self._state.replies.refuse(participant, Cause.NICK_TAKEN, refusal, message_id)
             return
-        self._set_nick(participant, nick)
+        if participant.nick != nick:  # the directory may have told it before it answered
+            self._set_nick(participant, nick)
 
     def _set_nick(self, participant: Participant, nick: str) -> None:
         """Note the new nick of a member, and tell it and its rooms."""

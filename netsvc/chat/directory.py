@@ -78,8 +78,11 @@ class LocalMembers(Protocol):
     def renamed(self, author: str, nick: str) -> None:
         """One of them has lost its nick, and has got another one."""
 
-    def returned(self, author: str) -> None:
-        """The rooms of one of them were told that it left, because this node seemed to have failed."""
+    def returned(self, author: str, nick: str) -> None:
+        """The rooms of one of them were told that it left, because this node seemed to have failed.
+
+        :param nick: which it has now. Another member may have got the one that it had.
+        """
 
 
 class Directory(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -96,6 +97,7 @@ class RedisDirectory:
         self._is_registering = False
         self._registers_again = False
         self._is_new = False
+        self._is_incomplete = False
         self._reaping: set[str] = set()
         self._timer: Deadline | None = None
 
@@ -183,7 +185,7 @@ class RedisDirectory:
             answer = await self._register(author)
             if author not in self._registered:  # it has left meanwhile
                 return nick
-            if answer in ("registered", "missing"):
+            if _is_registered(answer):
                 return nick
 
     async def _guest_nick(self) -> str:
@@ -198,7 +200,7 @@ class RedisDirectory:
         if answer == "missing" and registration is not None:
             old, registration.nick = registration.nick, nick
             answer = await self._register(author)
-            if answer in ("registered", "missing", "elsewhere"):
+            if _is_registered(answer):
                 return ""
             registration.nick = old
         if answer != "claimed":
@@ -256,14 +258,19 @@ class RedisDirectory:
 
     async def _register(self, author: str) -> str:
         """Register a member with all that is known of it. Return the answer of the script."""
-        registration = self._registered[author]
-        rooms = [part for room, is_told in registration.rooms.items() for part in (room, int(is_told))]
-        nick = registration.nick
-        arguments = (self._node.id, author, nick, self._keys(nick), registration.away, *rooms)
-        answer = _text(await self._node.request(REGISTER, (), arguments))
+        answer = _text(await self._node.request(REGISTER, (), partial(self._registration, author)))
         if author not in self._registered:  # it has left meanwhile
             self._send(LEAVE, self._node.id, author, 0)
         return answer
+
+    def _registration(self, author: str) -> Sequence[str | int]:
+        """Return what is known of a member now."""
+        registration = self._registered.get(author)
+        if registration is None:
+            raise StoreError("the member has left")
+        rooms = [part for room, is_told in registration.rooms.items() for part in (room, int(is_told))]
+        nick = registration.nick
+        return (self._node.id, author, nick, self._keys(nick), registration.away, *rooms)
 
     def _register_all(self) -> None:
         if self._is_registering:
@@ -273,6 +280,7 @@ class RedisDirectory:
             self._start(self._register_each())
 
     async def _register_each(self) -> None:
+        is_new = self._is_new
         try:
             while True:
                 self._registers_again = False
@@ -289,7 +297,8 @@ class RedisDirectory:
                     await self._remove_others()
                     return
         except StoreError:
-            return  # the next connection tries again
+            self._is_new = self._is_new or is_new
+            self._is_incomplete = True  # it is tried again soon
         finally:
             self._is_registering = False
 
@@ -305,24 +314,33 @@ class RedisDirectory:
         registration = self._registered.get(author)
         if registration is None:
             return
-        answer = await self._register(author)
+        try:
+            answer = await self._register(author)
+        except StoreError:
+            if author in self._registered:
+                raise
+            return  # it has left meanwhile
         if self._members is None or self._registered.get(author) is not registration:
             return
         if answer == "elsewhere":
             del self._registered[author]
             self._members.taken_over(author, set(registration.rooms))
             return
-        if answer not in ("registered", "missing"):  # another member has its nick now
+        nick = registration.nick if answer == "missing" else answer.removeprefix("registered ")
+        if not _is_registered(answer):  # another member has its nick now
             nick = await self._enter_again(author, registration)
-            if self._members is not None and nick:
-                self._members.renamed(author, nick)
-        if is_new and answer == "missing" and self._members is not None:
-            self._members.returned(author)  # another node has told the rooms that it left
+            if not nick or self._members is None:
+                return  # it has left meanwhile
+        if is_new and not answer.startswith("registered "):
+            self._members.returned(author, nick)  # another node has told the rooms that it left
+        elif nick != registration.nick or not _is_registered(answer):
+            registration.nick = nick  # the answer to its claim was lost, or another member has the nick
+            self._members.renamed(author, nick)
 
     async def _enter_again(self, author: str, registration: _Registration) -> str:
         while self._registered.get(author) is registration:
             registration.nick = await self._guest_nick()
-            if await self._register(author) in ("registered", "missing"):
+            if _is_registered(await self._register(author)):
                 return registration.nick
         return ""
 
@@ -380,6 +398,9 @@ class RedisDirectory:
 
     def _renew_names(self) -> None:
         self._schedule()
+        if self._is_incomplete:
+            self._is_incomplete = False
+            self._register_all()
         for room in {room for registration in self._registered.values() for room in registration.rooms}:
             self._send(ROOM_NAME, room, *sorted(self._names.keys(room)))
 
@@ -393,6 +414,11 @@ class RedisDirectory:
 def _text(reply: Reply) -> str:
     assert isinstance(reply, bytes)
     return reply.decode()
+
+
+def _is_registered(answer: str) -> bool:
+    """Whether the script has registered a member, or found that it was registered."""
+    return answer == "missing" or answer.startswith("registered ")
 
 
 def _problem(answer: str, nick: str) -> str:

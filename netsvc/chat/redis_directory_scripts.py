@@ -137,8 +137,9 @@ end
 COUNT_GUEST = RedisScript("return redis.call('INCR', 'netsvc:guests')")
 
 #: Registers a member with all that is known of it. ARGV: node, author, nick, keys, away; for each room: name, whether
-#: it was told. Returns ``registered`` or ``missing``, which says that the member was not registered before; or
-#: ``elsewhere`` if it is on another node; or the problem with its nick.
+#: it was told. Returns ``registered`` and the nick, which is the one that was claimed last, whatever this node knows;
+#: or ``missing`` if the member was not registered before; or ``elsewhere`` if it is on another node; or the problem
+#: with its nick.
 REGISTER = RedisScript(
     _MEMBERS
     + _FENCE
@@ -146,13 +147,14 @@ REGISTER = RedisScript(
 local node, author, nick, keys = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local there = redis.call('HGET', key('member', author), 'node')
 if there and there ~= node then return 'elsewhere' end
-local why_not = problem(author, keys)
+local has_nick = there and redis.call('HGET', key('member', author), 'nick')
+local why_not = not has_nick and problem(author, keys)
 if why_not then return why_not end
 local guest = tonumber(string.match(nick, '^guest%-(%d+)$'))
 if guest and guest < 1e9 and guest > tonumber(redis.call('GET', 'netsvc:guests') or 0) then
   redis.call('SET', 'netsvc:guests', guest)
 end
-set_nick(author, nick, keys)
+if has_nick then nick = has_nick else set_nick(author, nick, keys) end
 set_node(author, node)
 redis.call('HSET', key('member', author), 'away', ARGV[5])
 local rooms = {}
@@ -163,7 +165,7 @@ end
 for _, room in ipairs(rooms_of(author)) do
   if not rooms[room[1]] then leave_room(author, room[1]) end
 end
-return there and 'registered' or 'missing'
+return has_nick and 'registered ' .. nick or 'missing'
 """
 )
 

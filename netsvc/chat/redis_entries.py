@@ -50,7 +50,7 @@ def decode_entry(room: str, epoch: str, offset: int, data: bytes) -> TaggedEntry
         node, _, counter = tag.rpartition(":")
         entry = Entry(room, _KIND_BY_VALUE[kind], nick, text, time, author, message_id, epoch, offset)
         return TaggedEntry(Tag(node, int(counter)), entry)
-    except (TypeError, KeyError, AttributeError) as e:
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise ValueError(f"not an entry: {data[:80]!r}") from e
 
 

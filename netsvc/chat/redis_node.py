@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -44,6 +44,9 @@ VERSION_MIN = 7
 #: The leases of all nodes, and the nodes that others have found dead.
 LEASES = b"netsvc:nodes"
 DEAD = b"netsvc:dead"
+
+#: The arguments of a script.
+Arguments: TypeAlias = "Sequence[bytes | str | int]"
 
 #: Errors after which the same may succeed: Redis starts, is busy, changes its role, or does not know a script.
 TEMPORARY = frozenset({"BUSY", "COUNTER", "LEASE", "LOADING", "MASTERDOWN", "NOSCRIPT", "READONLY", "TRYAGAIN"})
@@ -197,36 +200,34 @@ class RedisNode:
 
     # Commands
 
-    def evaluate(
-        self, script: RedisScript, keys: Sequence[bytes], arguments: Sequence[bytes | str | int], answered: Answered
-    ) -> None:
+    def evaluate(self, script: RedisScript, keys: Sequence[bytes], arguments: Arguments, answered: Answered) -> None:
         """Run a script once. It is for a node that is serving: if not, ``answered`` is told that it was not sent."""
         self._commands.evaluate(script, keys, arguments, answered)
 
     async def request(
-        self, script: RedisScript, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
+        self, script: RedisScript, keys: Sequence[bytes], arguments: Arguments | Callable[[], Arguments]
     ) -> Reply:
         """Run a script that may be run again, until there is an answer.
 
+        :param arguments: or a function that returns them for each attempt.
         :raises StoreError: if there is none within 5 s, or Redis refuses it.
         """
         deadline = self.monotonic() + REQUEST_TIMEOUT
         while True:
             await self._until_serving(deadline)
             answer: Deferred[Reply] = Deferred()
-            self.evaluate(script, keys, arguments, answer.callback)
+            current = arguments() if callable(arguments) else arguments
+            self.evaluate(script, keys, current, answer.callback)
             reply = await self._within(answer, deadline)
             if isinstance(reply, RedisReplyError):
                 self.repair(reply)
                 if reply.code not in TEMPORARY or reply.code == "LEASE":
-                    raise StoreError(reason_of(reply))
-                await self._pause_until_retry(deadline, reason_of(reply))
+                    raise StoreError(redis_reason(reply))
+                await self._pause_until_retry(deadline, redis_reason(reply))
             elif not isinstance(reply, RedisConnectionLost):
                 return reply
 
-    async def request_once(
-        self, script: RedisScript, keys: Sequence[bytes], arguments: Sequence[bytes | str | int]
-    ) -> Reply:
+    async def request_once(self, script: RedisScript, keys: Sequence[bytes], arguments: Arguments) -> Reply:
         """Run a script that must not be run twice.
 
         :raises StoreError: if there is no answer within 5 s, or Redis refuses it.
@@ -238,7 +239,7 @@ class RedisNode:
         reply = await self._within(answer, deadline)
         if isinstance(reply, RedisReplyError):
             self.repair(reply)
-            raise StoreError(reason_of(reply))
+            raise StoreError(redis_reason(reply))
         if isinstance(reply, RedisConnectionLost):
             raise StoreError("the connection to Redis was lost")
         return reply
@@ -345,12 +346,12 @@ class RedisNode:
         if isinstance(reply, RedisConnectionLost):
             return
         if isinstance(reply, RedisReplyError):
-            self._stop_serving(reason_of(reply))
+            self._stop_serving(redis_reason(reply))
             if reply.code == "NOSCRIPT":
                 self._load_scripts()
             return
         assert isinstance(reply, list)
-        has_lease, expired = reply
+        has_lease, had_lease, expired = reply
         if not has_lease:
             self._stop_serving("the lease of this node was lost")
             self.id = self._new_id()
@@ -371,6 +372,10 @@ class RedisNode:
             waiting, self._waiting = self._waiting, {}
             for each in waiting:
                 each.callback(None)
+        elif not had_lease:
+            self.log.warn("{name}: it has lost its data", name=self._name)
+            for user in list(self._users):
+                user.connected(is_new=False)
         if expired and sent_at - self._steady_since >= LEASE:
             # Before that, the other nodes may only not have renewed yet: Redis was away.
             nodes = [node.decode() for node in expired if isinstance(node, bytes) and node.decode() != self.id]  # type: ignore[union-attr]
@@ -439,7 +444,7 @@ class RedisNode:
         answer.errback(StoreError("Redis does not answer" if self.is_serving else self._reason))
 
 
-def reason_of(error: RedisReplyError) -> str:
+def redis_reason(error: RedisReplyError) -> str:
     """Return an error in words for people."""
     return _REASONS.get(error.code) or f"Redis refuses ({error.code})"
 

@@ -26,7 +26,7 @@ from netsvc.chat.redis_entries import Tag, TaggedEntry, decode_entry, encode_ent
 from netsvc.chat.redis_feed import RedisFeed
 from netsvc.chat.redis_log import OwnEntry, RedisLog
 from netsvc.chat.redis_log_scripts import APPEND, BEGIN, CHECK, END, ERASE, READ
-from netsvc.chat.redis_node import LEASES, RETRY_AFTER, TEMPORARY, RedisNode, reason_of
+from netsvc.chat.redis_node import LEASES, RETRY_AFTER, TEMPORARY, RedisNode, redis_reason
 from netsvc.chat.store import (
     Appended,
     BegunAnew,
@@ -254,7 +254,7 @@ class RedisStore:
                 again.append(own)
             else:
                 self._counters.refused += 1
-                self._tell(own.appended, StoreError(reason_of(own.error)))
+                self._tell(own.appended, StoreError(redis_reason(own.error)))
         log.unsent.extendleft(reversed(again))
         if again:
             error = again[0].error
