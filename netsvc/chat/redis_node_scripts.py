@@ -12,8 +12,8 @@ from netsvc.redis.redis_script import RedisScript
 WITHOUT_MEMORY = "#!lua flags=allow-oom\n"
 
 #: Begins or renews a lease. KEYS: leases, dead nodes. ARGV: node, milliseconds. Returns whether the node has a lease;
-#: whether it had one before, which is not so if Redis has lost its data; and some nodes whose leases have ended. A lease
-#: that has ended can be renewed while no other node has begun to remove the members of the node.
+#: whether it had one before, which is not so if Redis has lost its data; and some nodes whose leases have ended. A
+#: lease that has ended can be renewed while no other node has begun to remove the members of the node.
 RENEW = RedisScript(
     WITHOUT_MEMORY
     + NOW
