@@ -54,19 +54,20 @@ class Chat:
         self.redis = SimulatedRedisHost(self.network)
         self.servers = [self.network.host(name) for name in ("one", "two")]
         self.network.links().set(latency=0.001)
-        self.hubs = [self._serve(host) for host in self.servers]
+        self.services = [self._serve(host) for host in self.servers]
         self.network.advance(2 * LEASE)
         self._people = 0
 
-    def _serve(self, host: Host) -> ChatHub:
+    def _serve(self, host: Host) -> StreamService:
         config = Config(chat=["1400"], chat_store=f"redis://{REDIS[0]}:{REDIS[1]}/0", chat_rate=0)
         address = config.chat_redis
         assert address is not None
         chat_terms = terms(host.reactor)
         store, directory = redis_chat(chat_terms, config, ASCII_NAMES, address, {})
         hub = ChatHub(chat_terms, store, directory=directory)
-        StreamService(host.reactor, ["1400"], ChatFactory(chat_terms, hub, rate=0)).startService()
-        return hub
+        service = StreamService(host.reactor, ["1400"], ChatFactory(chat_terms, hub, rate=0))
+        service.startService()
+        return service
 
     def person(self, server: int, nick: str) -> Person:
         """Return a person who is in the lobby of a server."""
@@ -263,9 +264,12 @@ def test_a_program_is_told_that_its_line_is_not_confirmed(chat: Chat) -> None:
     assert chat.network.run(said).offset > 0
 
 
-def test_when_a_node_stops_in_order_its_members_are_gone_at_once(chat: Chat) -> None:
-    ann, bob = chat.person(0, "ann"), chat.person(1, "bob")
-    assert ann.taken()
-    ann.say("/quit")
+def test_when_a_server_stops_its_members_are_gone_at_once(chat: Chat) -> None:
+    chat.person(0, "ann")
+    bob = chat.person(1, "bob")
+    chat.network.run(chat.services[0].stopService())
     chat.network.advance(0.1)
     assert bob.taken() == ["* ann left"]
+    bob.say("/nick ann")
+    chat.network.advance(0.1)
+    assert bob.taken() == ["* you are now ann"]

@@ -91,7 +91,11 @@ class Directory(Protocol):
     Authors identify members. A method that returns a Deferred fails with :class:`~netsvc.chat.store.StoreError` if the
     directory cannot answer. A directory that is fast may answer at once. The others cannot fail: the directory keeps in
     mind what it was told, and passes it on as soon as it can.
+
+    :cvar is_shared: whether other nodes may have members.
     """
+
+    is_shared: bool
 
     def open(self, members: LocalMembers) -> None:
         """Begin. It may be opened again after it was closed.

@@ -92,6 +92,11 @@ class ChatHub:
         """Return the number of members."""
         return len(self._attendance.participants)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes may have members."""
+        return self._directory.is_shared
+
     def __contains__(self, member: Member) -> bool:
         return member in self._attendance.participants
 

@@ -202,7 +202,8 @@ class ChatProtocol(MessageProtocol):
 
     def _leave(self) -> None:
         is_program = self.entry_format is PROGRAM_LINES
-        self.factory.hub.leave(self, quietly=self.factory.draining, keep_nick=is_program)
+        is_end = self.factory.draining and not self.factory.hub.is_shared  # all leave, and there is nobody to be told
+        self.factory.hub.leave(self, quietly=is_end, keep_nick=is_program)
 
     def _say(self, text: str, message_id: str) -> None:
         self._announce_arrival()

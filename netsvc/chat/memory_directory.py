@@ -19,6 +19,8 @@ class MemoryDirectory:
     :param monotonic: returns the time in seconds.
     """
 
+    is_shared = False
+
     def __init__(self, monotonic: Callable[[], float], names: Names = ASCII_NAMES) -> None:
         self._monotonic = monotonic
         self._nicks = Nicks(names)

@@ -73,6 +73,8 @@ class RedisDirectory:
     :param age_max: the same.
     """
 
+    is_shared = True
+
     log = Logger()
 
     def __init__(

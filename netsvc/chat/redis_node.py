@@ -7,6 +7,7 @@ such a node begins anew, as another node, before it goes on.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -149,7 +150,7 @@ class RedisNode:
         self._has_begun = False  # whether this id has had a lease
         self._is_renewing = False
         self._lease_until = 0.0
-        self._renewed_at = 0.0
+        self._renewed_at = -math.inf
         self._steady_since = 0.0
         self._reason = "Redis is not connected yet"
         self._timer: Deadline | None = None
@@ -358,9 +359,10 @@ class RedisNode:
             self._has_begun = False
             self._renew()
             return
-        if sent_at - self._renewed_at > GAP:
-            self._steady_since = sent_at
-        self._renewed_at = sent_at
+        now = self.monotonic()
+        if now - self._renewed_at > GAP:
+            self._steady_since = now
+        self._renewed_at = now
         self._lease_until = sent_at + LEASE
         is_new, self._has_begun = not self._has_begun, True
         if not self._has_connected:
@@ -376,7 +378,7 @@ class RedisNode:
             self.log.warn("{name}: it has lost its data", name=self._name)
             for user in list(self._users):
                 user.connected(is_new=False)
-        if expired and sent_at - self._steady_since >= LEASE:
+        if expired and now - self._steady_since >= LEASE:
             # Before that, the other nodes may only not have renewed yet: Redis was away.
             nodes = [node.decode() for node in expired if isinstance(node, bytes) and node.decode() != self.id]  # type: ignore[union-attr]
             for user in list(self._users):
