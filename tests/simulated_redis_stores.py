@@ -6,7 +6,8 @@ the trace of the network.
 The guarantees, for every seed:
 
 - A line that was acknowledged is in the log once, at the place that was told, unless Redis has lost data. A line that
-  was refused is not in it. No line is in it twice. Each line has an outcome in the end.
+  was refused is not in it. No line is in it twice. Each line has an outcome in the end. A line that an author sends
+  again at another node is a retry of the entry that is there.
 - Each node delivers the log without a gap, in the order of the log, and no line twice; or it says that the log was
   begun anew.
 - In the end, the nodes are at the same place.
@@ -60,6 +61,8 @@ class Node:
         )
         self._see(entry)
         self.at[entry.room] = entry.position
+        if entry.message_id and entry.nick != self.host.name and self.simulation.retries_now():
+            self.append_again(entry)
 
     def begun_anew(self, new: NewLog) -> None:
         """Take note of a log that was begun anew."""
@@ -78,6 +81,15 @@ class Node:
         self.simulation.outcomes[text] = None
         self.store.append(draft, lambda outcome: self.simulation.appended(text, outcome))
 
+    def append_again(self, entry: Entry) -> None:
+        """Append an entry of another node again, as for an author that resumes here."""
+        self.simulation.retries.append(entry)
+        number = len(self.simulation.retries)
+        again = f"{entry.text}, retry {number}"
+        self.simulation.outcomes[again] = None
+        draft = Draft._make(entry[:7])._replace(text=again)
+        self.store.append(draft, lambda outcome: self.simulation.appended_again(entry, again, outcome))
+
 
 class Simulation:
     """One run.
@@ -90,6 +102,7 @@ class Simulation:
         self._random = Random(seed)
         self.failures: list[str] = []
         self.outcomes: dict[str, Outcome | None] = {}
+        self.retries: list[Entry] = []
         self.lossy = False
         self.loses = False  # whether Redis has lost data
         self._number = 0
@@ -119,6 +132,16 @@ class Simulation:
         before = self.outcomes[text]
         self.check(before is None or isinstance(before, Unconfirmed), f"{text}: {outcome} after {before}")
         self.outcomes[text] = outcome
+
+    def retries_now(self) -> bool:
+        """Return whether an author sends a line again. A Redis that loses the line may get both."""
+        return not self.may_lose and self.below(8) == 0
+
+    def appended_again(self, entry: Entry, again: str, outcome: Outcome) -> None:
+        """Take note of the outcome of a retry."""
+        self.appended(again, outcome)
+        if not isinstance(outcome, StoreError | Unconfirmed):
+            self.check(outcome == Retried(entry), f"{again}: {outcome}, and not {entry}")
 
     def run(self) -> None:
         """Run and check everything."""
@@ -213,6 +236,8 @@ class Simulation:
         positions = {entry.text: entry.position for log in logs.values() for entry in log}
         for text, outcome in self.outcomes.items():
             match outcome:
+                case Retried(entry) if entry in self.retries:
+                    pass  # it was compared at once
                 case Entry() | Retried():
                     entry = outcome.entry if isinstance(outcome, Retried) else outcome
                     right = positions.get(text) == entry.position or self.loses

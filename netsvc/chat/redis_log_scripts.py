@@ -198,6 +198,18 @@ return {log[1], last, answer}
 """
 )
 
+#: Finds the entry of which a draft is a retry. KEYS: log, entries, retries, erased. ARGV: retry. Returns the epoch, the
+#: offset and the data; nothing if there is none.
+FIND = RedisScript(
+    """
+local offset = redis.call('HGET', KEYS[3], ARGV[1])
+if not offset then return false end
+local found = redis.call('XRANGE', KEYS[2], offset, offset)
+local data = found[1] and found[1][2][2] or redis.call('HGET', KEYS[4], offset)
+return data and {redis.call('HGET', KEYS[1], 'epoch'), tonumber(offset), data}
+"""
+)
+
 #: Erases a text. KEYS: log, entries, retries, erased. ARGV: offset, the entry without its text, milliseconds until the
 #: log expires.
 ERASE = RedisScript(
@@ -222,4 +234,4 @@ return 1
 """
 )
 
-LOG_SCRIPTS = (APPEND, BEGIN, CHECK, READ, ERASE, END)
+LOG_SCRIPTS = (APPEND, BEGIN, CHECK, READ, FIND, ERASE, END)

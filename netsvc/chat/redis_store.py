@@ -25,7 +25,7 @@ from netsvc.chat.entries import SHOWN_LATER, Draft, Entry, EntryKind, Position
 from netsvc.chat.redis_entries import Tag, TaggedEntry, decode_entry, encode_entry, mark, retry_key
 from netsvc.chat.redis_feed import RedisFeed
 from netsvc.chat.redis_log import OwnEntry, RedisLog
-from netsvc.chat.redis_log_scripts import APPEND, BEGIN, CHECK, END, ERASE, READ
+from netsvc.chat.redis_log_scripts import APPEND, BEGIN, CHECK, END, ERASE, FIND, READ
 from netsvc.chat.redis_node import LEASES, RETRY_AFTER, TEMPORARY, RedisNode, redis_reason
 from netsvc.chat.store import (
     Appended,
@@ -391,7 +391,7 @@ class RedisStore:
                 log.is_other = True
             if not log.is_other:
                 if not log.in_flight:
-                    self._tell_of_forgotten(log)
+                    await self._tell_of_undelivered(log)
                 self._send_again(log)
                 self._drop_if_idle(log)
         except StoreError:
@@ -458,13 +458,36 @@ class RedisStore:
         for tagged in read:
             self._tell(log.resolved(tagged.tag, self._node.monotonic()), tagged.entry)
 
-    def _tell_of_forgotten(self, log: RedisLog) -> None:
-        """Tell the authors of entries that the log had, and no longer keeps, that they were appended."""
+    async def _tell_of_undelivered(self, log: RedisLog) -> None:
+        """Tell the authors of entries that the log has seen, and that were not delivered, what became of them.
+
+        Such an entry is a retry whose answer was lost, or the log no longer keeps it.
+        """
         assert log.feed is not None
-        position = (log.feed.epoch, log.feed.offset)
         for tag, own in list(log.sent.items()):
-            if tag.node == log.node and tag.counter <= log.counter_there:
-                self._tell(log.resolved(tag, self._node.monotonic()), Entry._make((*own.draft, *position)))
+            if tag.node != log.node or tag.counter > log.counter_there:
+                continue
+            earlier = await self._earlier(log, own.draft) if own.draft.message_id else None
+            if tag not in log.sent:
+                continue  # it was delivered meanwhile
+            appended = log.resolved(tag, self._node.monotonic())
+            if earlier is None:
+                self._tell(appended, Entry._make((*own.draft, log.feed.epoch, log.feed.offset)))
+            elif earlier.tag == tag:
+                self._tell(appended, earlier.entry)
+            else:
+                log.acknowledged.pop()  # it is not in the log under this tag
+                self._tell(appended, Retried(earlier.entry))
+
+    async def _earlier(self, log: RedisLog, draft: Draft) -> TaggedEntry | None:
+        """Return the entry of which a draft is a retry."""
+        found = await self._node.request(FIND, log.keys, (retry_key(draft),))
+        if not isinstance(found, list):
+            return None
+        epoch, offset, data = found
+        assert isinstance(epoch, bytes)
+        assert isinstance(offset, int)
+        return self._decoded(log.room, epoch.decode(), offset, data)
 
     def _tell_begun_anew(self, log: RedisLog, end: Position, unseen: Sequence[Entry]) -> None:
         if log.is_wanted and self._begun_anew is not None:
