@@ -111,7 +111,7 @@ class RedisServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  it calls the system once and takes no lock
+            preexec_fn=die_with_parent,  # noqa: PLW1509  it calls the system once and takes no lock
         )
         self._process = process
         answered = threading.Event()  # it is ready, or it has ended
@@ -144,7 +144,8 @@ class RedisServer:
         answered.set()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Let the system kill this process when its parent ends. For ``preexec_fn``."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
