@@ -80,10 +80,13 @@ LIFETIME = 900
 class RedisKills:
     """What is found in the end.
 
+    :ivar may_lose: whether Redis may lose what it has just acknowledged. It does if its disk is slow at that moment.
+        Then a log is begun anew, and only what follows must be in the same place everywhere.
     :ivar recoveries: seconds from the moment at which Redis accepts again until a node acknowledges something.
     """
 
     kills: int
+    may_lose: bool
     acknowledged: int = 0
     repeated: int = 0
     refused: int = 0
@@ -95,14 +98,17 @@ class RedisKills:
     refused_in_log: int = 0
     without_outcome: int = 0
     orders_differing: int = 0
+    seen_twice: int = 0
+    unseen: int = 0
     begun_anew: int = 0
     recoveries: list[float] = field(default_factory=list, repr=False)
 
     @property
     def is_good(self) -> bool:
         """Whether nothing is wrong."""
-        wrong = (self.lost, self.doubled, self.moved, self.out_of_order, self.refused_in_log)
-        return not any((*wrong, self.without_outcome, self.orders_differing, self.begun_anew))
+        of_lines = (self.lost, self.doubled, self.moved, self.refused_in_log, self.without_outcome)
+        of_orders = (self.out_of_order, self.orders_differing, self.seen_twice, self.unseen)
+        return not any((*of_lines, *of_orders)) and (self.may_lose or not self.begun_anew)
 
     @property
     def recovery(self) -> str:
@@ -139,6 +145,8 @@ def kill_and_check(kills: int, appendfsync: str) -> RedisKills:
         redis.start()
         with _node(NODES[0], redis.port) as one, _node(NODES[1], redis.port) as two:
             nodes = (one, two)
+            for node in nodes:
+                node.tell("start")
             lives = []
             for _ in range(kills):
                 began = time.monotonic()
@@ -155,65 +163,76 @@ def kill_and_check(kills: int, appendfsync: str) -> RedisKills:
             lives.append((time.monotonic(), time.monotonic() + PATIENCE))
             time.sleep(LIVES[1])
             for node in nodes:
-                node.stop_appending()
+                node.tell("stop")
             is_settled = [node.settled.wait(PATIENCE) for node in nodes]
             logs = {room: [each.entry for each in log_in_redis(redis.port, room)] for room in ROOMS}
             for node, settled in zip(nodes, is_settled, strict=True):
                 if settled:
                     node.wait_for(logs)
             records = [node.records() for node in nodes]
-        found = _compare(kills, logs, records)
+        found = _compare(kills, appendfsync == "everysec", logs, records)
         found.recoveries = [each for one in records for each in _recoveries(one, lives)]
         return found
     finally:
         redis.remove()
 
 
-def _compare(kills: int, logs: dict[str, list[Entry]], nodes: Sequence[Sequence[Any]]) -> RedisKills:
-    found = RedisKills(kills)
-    places = {entry.text: [entry.epoch, entry.offset] for log in logs.values() for entry in log}
-    counts = Counter(entry.text for log in logs.values() for entry in log)
-    found.doubled = sum(count - 1 for count in counts.values())
-    for records in nodes:
-        outcomes: dict[str, str] = {}
-        for what, *values in records:
-            match what:
-                case "sent":
-                    outcomes[values[0]] = "sent"
-                case "acknowledged" | "repeated":
-                    text, place = values[0], values[1:3]
-                    if what == "acknowledged":
-                        outcomes[text] = what
-                        found.acknowledged += 1
-                    else:
-                        found.repeated += 1
-                    found.lost += text not in places
-                    found.moved += places.get(text, place) != place
-                case "refused":
-                    outcomes[values[0]] = what
-                    found.refused += 1
-                    found.refused_in_log += values[0] in places
-                case "unconfirmed":
-                    found.unconfirmed += 1
-                case "anew":
-                    found.begun_anew += 1
-        found.without_outcome += sum(outcome == "sent" for outcome in outcomes.values())
-        begins = {values[0]: values[1] for what, *values in records if what == "begins"}
-        found.orders_differing += sum(_delivered(records, room) != _said(logs[room], begins[room]) for room in ROOMS)
-    for log in logs.values():
+def _compare(kills: int, may_lose: bool, logs: dict[str, list[Entry]], nodes: Sequence[Sequence[Any]]) -> RedisKills:
+    found = RedisKills(kills, may_lose)
+    for room, log in logs.items():
+        counts = Counter(entry.text for entry in log)
+        found.doubled += sum(count - 1 for count in counts.values())
         numbers: dict[str, list[int]] = {}
         for entry in log:
             numbers.setdefault(entry.author, []).append(int(entry.text.split()[1]))
         found.out_of_order += sum(each != sorted(each) for each in numbers.values())
+        for records in nodes:
+            _compare_one(found, log, [record for record in records if record[1:2] == [room]])
     return found
 
 
-def _delivered(records: Sequence[Any], room: str) -> list[list[Any]]:
-    return [values[1:] for what, *values in records if what == "delivered" and values[0] == room]
-
-
-def _said(log: Sequence[Entry], after: int) -> list[list[Any]]:
-    return [[entry.epoch, entry.offset, entry.text] for entry in log if entry.offset > after]
+def _compare_one(found: RedisKills, log: Sequence[Entry], records: Sequence[Any]) -> None:
+    """Compare the log of one room with what one node was told and has delivered."""
+    places = {entry.text: [entry.epoch, entry.offset] for entry in log}
+    outcomes: dict[str, str] = {}
+    told: dict[str, list[Any]] = {}  # where lines are, since the log was begun anew
+    delivered: list[list[Any]] = []  # since then
+    seen: Counter[str] = Counter()
+    begin = 0
+    for what, _, *values in records:
+        match what:
+            case "sent":
+                outcomes[values[0]] = what
+            case "acknowledged" | "repeated":
+                text = values[0]
+                if what == "acknowledged":
+                    outcomes[text] = what
+                    found.acknowledged += 1
+                else:
+                    found.repeated += 1
+                    seen[text] = 0  # a Redis that loses it may get it from both nodes, under different tags
+                found.lost += text not in places
+                told[text] = values[1:3]
+            case "refused":
+                outcomes[values[0]] = what
+                found.refused += 1
+                found.refused_in_log += values[0] in places
+            case "unconfirmed":
+                found.unconfirmed += 1
+            case "delivered":
+                seen[values[2]] += 1
+                delivered.append(values)
+            case "anew":
+                found.begun_anew += 1
+                begin = values[1]
+                seen.update(values[2])
+                told.clear()
+                delivered.clear()
+    found.moved += sum(places.get(text, place) != place for text, place in told.items())
+    found.without_outcome += sum(outcome == "sent" for outcome in outcomes.values())
+    found.orders_differing += delivered != [[each.epoch, each.offset, each.text] for each in log if each.offset > begin]
+    found.seen_twice += sum(count > 1 for count in seen.values())
+    found.unseen += sum(text not in seen for text in places)
 
 
 def _recoveries(records: Sequence[Any], lives: Sequence[tuple[float, float]]) -> Iterator[float]:
@@ -221,7 +240,7 @@ def _recoveries(records: Sequence[Any], lives: Sequence[tuple[float, float]]) ->
 
     A life that ended before that counts with its length, if it was longer than the goal.
     """
-    times = [values[3] for what, *values in records if what == "acknowledged"]
+    times = [values[4] for what, *values in records if what == "acknowledged"]
     for (_, before), (began, ended) in pairwise(lives):
         first = next((each for each in times if before < each < ended), ended)
         if first < ended or ended - began > GOAL:
@@ -248,13 +267,13 @@ class _NodeProcess:
         self._reading.start()
 
     def wait_until_subscribed(self) -> None:
-        """Wait until it appends."""
+        """Wait until it is subscribed to all rooms."""
         assert self._subscribed.wait(PATIENCE), "a node does not begin"
 
-    def stop_appending(self) -> None:
-        """Let it append nothing more."""
+    def tell(self, what: str) -> None:
+        """Let it ``start`` or ``stop`` to append."""
         assert self.process.stdin is not None
-        self.process.stdin.write("stop\n")
+        self.process.stdin.write(f"{what}\n")
         self.process.stdin.flush()
 
     def wait_for(self, logs: dict[str, list[Entry]]) -> None:
@@ -309,11 +328,12 @@ class _Control(LineOnlyReceiver):
     delimiter = b"\n"
 
     def __init__(self) -> None:
+        self.started: Deferred[None] = Deferred()
         self.stopped: Deferred[None] = Deferred()
         self.closed: Deferred[None] = Deferred()
 
     def lineReceived(self, line: bytes) -> None:
-        self.stopped.callback(None)
+        (self.started if line == b"start" else self.stopped).callback(None)
 
     def connectionLost(self, reason: object = None) -> None:
         if not self.closed.called:
@@ -345,9 +365,9 @@ class _Node:
         StandardIO(self._control, reactor=self._reactor)
         self._store.open(self._deliver, self._begun_anew)
         for room in ROOMS:
-            state = await self._store.subscribe(room)
-            self._control.print("begins", room, state.end.offset)
+            await self._store.subscribe(room)
         self._control.print("subscribed")
+        await self._control.started
         while not self._control.stopped.called and not self._control.closed.called:
             for number, author in enumerate(self._authors):
                 for _ in range(LINES_AT_ONCE):
@@ -368,24 +388,25 @@ class _Node:
         self._numbers[number] += 1
         text = f"{author} {self._numbers[number]}"
         message_id = "" if number % 2 else str(self._numbers[number])
-        self._control.print("sent", text)
-        draft = Draft(ROOMS[number % len(ROOMS)], EntryKind.SAID, "nick", text, 0.0, author, message_id)
+        room = ROOMS[number % len(ROOMS)]
+        self._control.print("sent", room, text)
+        draft = Draft(room, EntryKind.SAID, "nick", text, 0.0, author, message_id)
         self._append(draft, "acknowledged")
 
     def _append(self, draft: Draft, how: str) -> None:
         self._awaited += 1
-        self._store.append(draft, partial(self._appended, draft.text, how))
+        self._store.append(draft, partial(self._appended, draft.room, draft.text, how))
 
-    def _appended(self, text: str, how: str, outcome: Outcome) -> None:
+    def _appended(self, room: str, text: str, how: str, outcome: Outcome) -> None:
         if isinstance(outcome, Unconfirmed):
-            self._control.print("unconfirmed", text)
+            self._control.print("unconfirmed", room, text)
             return
         self._awaited -= 1
         if not isinstance(outcome, StoreError):
             entry = outcome.entry if isinstance(outcome, Retried) else outcome
-            self._control.print(how, text, entry.epoch, entry.offset, time.monotonic())
+            self._control.print(how, room, text, entry.epoch, entry.offset, time.monotonic())
         elif how == "acknowledged":
-            self._control.print("refused", text, str(outcome))
+            self._control.print("refused", room, text, str(outcome))
 
     def _deliver(self, entry: Entry) -> None:
         self._control.print("delivered", entry.room, entry.epoch, entry.offset, entry.text)
@@ -393,7 +414,7 @@ class _Node:
             self._append(Draft._make(entry[:7]), "repeated")
 
     def _begun_anew(self, new: NewLog) -> None:
-        self._control.print("anew", new.room, *new.state.end)
+        self._control.print("anew", new.room, *new.state.end, [entry.text for entry in new.unseen])
 
 
 if __name__ == "__main__":
