@@ -11,7 +11,6 @@ slots.
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -21,12 +20,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from netsvc.chat.chat_limits import HISTORY_AGE, HISTORY_MAX
-from netsvc.chat.entries import SHOWN_LATER, Draft, Entry, EntryKind, Position
-from netsvc.chat.redis_entries import Tag, TaggedEntry, decode_entry, encode_entry, mark, retry_key
+from netsvc.chat.entries import Draft, Entry, Position
+from netsvc.chat.redis_entries import Tag, TaggedEntry, decode_entry, mark, retry_key
 from netsvc.chat.redis_feed import RedisFeed
 from netsvc.chat.redis_log import OwnEntry, RedisLog
-from netsvc.chat.redis_log_scripts import APPEND, BEGIN, CHECK, END, ERASE, FIND, READ
+from netsvc.chat.redis_log_scripts import APPEND, CHECK, END
 from netsvc.chat.redis_node import LEASES, RETRY_AFTER, TEMPORARY, RedisNode, redis_reason
+from netsvc.chat.redis_reader import READ_AT_ONCE, RedisReader
 from netsvc.chat.store import (
     Appended,
     BegunAnew,
@@ -38,7 +38,6 @@ from netsvc.chat.store import (
     StoreError,
     Unconfirmed,
 )
-from netsvc.chat.words import folded, spaced_words, wanted_words, word_finder
 from netsvc.net.deadline import Deadline
 from netsvc.net.reactors import Clock
 from netsvc.net.store_counters import StoreCounters
@@ -51,10 +50,8 @@ OUTCOME_AFTER = 2.0
 TICK = 0.5
 CHECK_EVERY = 2.0
 
-#: Rooms that one script compares, entries that are read at once, and that a search reads at once.
+#: Rooms that one script compares.
 ROOMS_AT_ONCE = 100
-READ_AT_ONCE = 100
-SEARCHED_AT_ONCE = 50
 
 #: Seconds in which the nodes append again what a log has lost.
 APPENDED_AGAIN_IN = 1.0
@@ -93,9 +90,8 @@ class RedisStore:
     ) -> None:
         self._node = node
         self._clock = clock
-        self._wall = wall
+        self._reader = RedisReader(node, wall, age_max)
         self._entries_max = entries_max
-        self._age_max = age_max
         self._new_epoch = new_epoch
         self._counters = StoreCounters() if counters is None else counters
         self._counters.waiting = self._waiting
@@ -152,21 +148,19 @@ class RedisStore:
         self._send(log)
 
     def read(self, room: str, after: int, limit: int) -> Deferred[Sequence[Entry]]:
-        return Deferred.fromCoroutine(self._read(room, after, limit))
+        return Deferred.fromCoroutine(self._reader.read(room, after, limit))
 
     def newest(self, room: str, until: int, limit: int) -> Deferred[Sequence[Entry]]:
-        return Deferred.fromCoroutine(self._backwards(room, until, limit, READ_AT_ONCE, _shows_everything))
+        return Deferred.fromCoroutine(self._reader.newest(room, self._known(room, until), limit))
 
     def search(self, room: str, words: str, until: int, limit: int) -> Deferred[Sequence[Entry]]:
-        has_all = word_finder(wanted_words(words))
-        shows = lambda entry: has_all(spaced_words(folded(entry.text)))  # noqa: E731
-        return Deferred.fromCoroutine(self._backwards(room, until, limit, SEARCHED_AT_ONCE, shows))
+        return Deferred.fromCoroutine(self._reader.search(room, words, self._known(room, until), limit))
 
     def entry_at(self, room: str, offset: int) -> Deferred[Entry | None]:
-        return Deferred.fromCoroutine(self._entry_at(room, offset))
+        return Deferred.fromCoroutine(self._reader.entry_at(room, offset))
 
     def erase(self, room: str, offset: int) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._erase(room, offset))
+        return Deferred.fromCoroutine(self._reader.erase(room, offset))
 
     # Called by the node
 
@@ -194,7 +188,7 @@ class RedisStore:
         """Send what is to be sent, if that may be now."""
         if not log.is_checked or log.is_halted or not self._node.is_serving or not log.unsent:
             return
-        oldest = max(0, int(self._oldest())) if self._age_max else 0
+        oldest = max(0, int(self._reader.oldest()))
         for own in log.to_send():
             assert own.tag is not None
             draft = own.draft
@@ -237,7 +231,7 @@ class RedisStore:
             else:
                 self._check([log])
             return
-        tagged = self._decoded(log.room, name, offset, data[0])
+        tagged = self._reader.decoded(log.room, name, offset, data[0])
         if tagged is not None and tagged.tag != tag and tag in log.sent:
             appended = log.resolved(tag, self._node.monotonic())
             log.acknowledged.pop()  # it is not in the log under this tag
@@ -339,7 +333,7 @@ class RedisStore:
         for begin in range(0, len(checked), ROOMS_AT_ONCE):
             some = checked[begin : begin + ROOMS_AT_ONCE]
             keys = [key for log in some for key in log.keys]
-            arguments: list[str | int] = [self._new_epoch(), self._age_in_ms()]
+            arguments: list[str | int] = [self._new_epoch(), self._reader.age_in_ms]
             for log in some:
                 assert log.feed is not None
                 tag = log.feed.tag
@@ -417,7 +411,7 @@ class RedisStore:
         assert feed is not None
         while feed.has_gap:
             before = feed.offset
-            epoch, end, found = await self._read_tagged(log.room, before, READ_AT_ONCE)
+            epoch, end, found = await self._reader.tagged(log.room, before, READ_AT_ONCE)
             if epoch != feed.epoch or end < feed.offset:
                 return False
             if found and found[0].entry.offset > feed.offset + 1:
@@ -436,22 +430,20 @@ class RedisStore:
         """Go on in a log that was begun anew, or was set back."""
         feed = log.feed
         assert feed is not None
-        begun = await self._node.request(BEGIN, log.keys, (self._new_epoch(), self._age_in_ms()))
-        tag, fields = _parse_state(begun)
-        epoch, end = fields["epoch"].decode(), int(fields["offset"])
-        is_new_log = "forked" not in fields
-        after = feed.read_again_after(end, is_new_log=is_new_log)
+        begun = await self._reader.begin(log.room, self._new_epoch())
+        epoch, end = begun.end
+        after = feed.read_again_after(end, is_new_log=begun.is_new_log)
         read: list[TaggedEntry] = []
         while after < end:
-            same, _, found = await self._read_tagged(log.room, after, min(READ_AT_ONCE, end - after))
+            same, _, found = await self._reader.tagged(log.room, after, min(READ_AT_ONCE, end - after))
             if same != epoch or not found:
                 break
             read += found
             after = found[-1].entry.offset
         self._counters.new_logs += 1
-        unseen = feed.switch(epoch, end, tag, read, is_new_log=is_new_log)
-        log.topic = self._topic(log.room, fields)
-        log.counter_there = int(fields.get(f"n:{self._node.id}", b"0"))
+        unseen = feed.switch(epoch, end, begun.tag, read, is_new_log=begun.is_new_log)
+        log.topic = begun.topic
+        log.counter_there = begun.counters.get(self._node.id, 0)
         log.is_other = False
         log.end_there = 0
         self._tell_begun_anew(log, log.state.end, [tagged.entry for tagged in unseen])
@@ -467,7 +459,7 @@ class RedisStore:
         for tag, own in list(log.sent.items()):
             if tag.node != log.node or tag.counter > log.counter_there:
                 continue
-            earlier = await self._earlier(log, own.draft) if own.draft.message_id else None
+            earlier = await self._reader.earlier(own.draft) if own.draft.message_id else None
             if tag not in log.sent:
                 continue  # it was delivered meanwhile
             appended = log.resolved(tag, self._node.monotonic())
@@ -479,16 +471,6 @@ class RedisStore:
                 log.acknowledged.pop()  # it is not in the log under this tag
                 self._tell(appended, Retried(earlier.entry))
 
-    async def _earlier(self, log: RedisLog, draft: Draft) -> TaggedEntry | None:
-        """Return the entry of which a draft is a retry."""
-        found = await self._node.request(FIND, log.keys, (retry_key(draft),))
-        if not isinstance(found, list):
-            return None
-        epoch, offset, data = found
-        assert isinstance(epoch, bytes)
-        assert isinstance(offset, int)
-        return self._decoded(log.room, epoch.decode(), offset, data)
-
     def _tell_begun_anew(self, log: RedisLog, end: Position, unseen: Sequence[Entry]) -> None:
         if log.is_wanted and self._begun_anew is not None:
             self._call(self._begun_anew, NewLog(log.room, LogState(end, log.topic), unseen))
@@ -498,7 +480,7 @@ class RedisStore:
     async def _begin(self, log: RedisLog) -> None:
         try:
             await self._node.subscribe(log.channel, partial(self._message, log))
-            reply = await self._node.request(BEGIN, log.keys, (self._new_epoch(), self._age_in_ms()))
+            begun = await self._reader.begin(log.room, self._new_epoch())
         except StoreError as e:
             if self._logs.get(log.room) is log:
                 del self._logs[log.room]
@@ -507,11 +489,9 @@ class RedisStore:
             for answer in answers:
                 answer.errback(e)
             return
-        tag, fields = _parse_state(reply)
-        counters = {name[2:]: int(value) for name, value in fields.items() if name.startswith("n:")}
-        log.feed = RedisFeed(fields["epoch"].decode(), int(fields["offset"]), tag, counters)
-        log.topic = self._topic(log.room, fields)
-        log.count_as(self._node.id, counters.get(self._node.id, 0))
+        log.feed = RedisFeed(begun.end.epoch, begun.end.offset, begun.tag, begun.counters)
+        log.topic = begun.topic
+        log.count_as(self._node.id, begun.counters.get(self._node.id, 0))
         log.is_checked = self._node.is_serving
         answers, log.answers = log.answers, []
         for answer in answers:
@@ -560,91 +540,16 @@ class RedisStore:
         if closing is not None:
             closing.callback(None)
 
-    # Reading
-
-    async def _read_tagged(self, room: str, after: int, limit: int) -> tuple[str, int, list[TaggedEntry]]:
-        """Return the epoch of a log, its last offset, and at most ``limit`` entries after an offset."""
-        reply = await self._node.request(READ, RedisLog(room).keys, (after, limit))
-        assert isinstance(reply, list)
-        epoch, end, pairs = reply
-        assert isinstance(epoch, bytes)
-        assert isinstance(end, int)
-        assert isinstance(pairs, list)
-        name = epoch.decode()
-        found = (self._decoded(room, name, *pair) for pair in pairs)  # type: ignore[misc]
-        return name, end, [tagged for tagged in found if tagged is not None]
-
-    async def _read(self, room: str, after: int, limit: int) -> Sequence[Entry]:
-        _, _, found = await self._read_tagged(room, after, limit)
-        oldest = self._oldest()
-        return [tagged.entry for tagged in found if tagged.entry.time >= oldest]
-
-    async def _backwards(
-        self, room: str, until: int, limit: int, at_once: int, shows: Callable[[Entry], bool]
-    ) -> Sequence[Entry]:
-        """Return the last entries up to an offset that are shown."""
-        oldest = self._oldest()
-        log = self._logs.get(room)
-        if log is not None and log.feed is not None:
-            until = min(until, log.feed.end)
-        found: list[Entry] = []
-        while until > 0 and len(found) < limit:
-            after = max(0, until - at_once)
-            _, _, read = await self._read_tagged(room, after, until - after)
-            for tagged in reversed(read):
-                entry = tagged.entry
-                if entry.time < oldest:
-                    return found[::-1]
-                if entry.offset <= until and entry.kind in SHOWN_LATER and not entry.erased and shows(entry):
-                    found.append(entry)
-                    if len(found) == limit:
-                        break
-            if not read or read[0].entry.offset > after + 1:
-                break  # what is older is no longer kept
-            until = after
-        return found[::-1]
-
-    async def _entry_at(self, room: str, offset: int) -> Entry | None:
-        tagged = await self._tagged_at(room, offset)
-        return None if tagged is None or tagged.entry.time < self._oldest() else tagged.entry
-
-    async def _tagged_at(self, room: str, offset: int) -> TaggedEntry | None:
-        _, _, found = await self._read_tagged(room, offset - 1, 1)
-        return found[0] if found and found[0].entry.offset == offset else None
-
-    async def _erase(self, room: str, offset: int) -> None:
-        tagged = await self._tagged_at(room, offset)
-        if tagged is not None:
-            draft = Draft._make(tagged.entry[:7])._replace(text="")
-            data = encode_entry(tagged.tag, draft)
-            await self._node.request(ERASE, RedisLog(room).keys, (offset, data, self._age_in_ms()))
-
-    def _decoded(self, room: str, epoch: str, offset: int, data: Reply) -> TaggedEntry | None:
-        try:
-            if not isinstance(data, bytes):
-                raise ValueError("nothing is there")
-            return decode_entry(room, epoch, offset, data)
-        except ValueError as e:
-            self.log.error("what Redis has at {room} {offset} is no entry: {e}", room=room, offset=offset, e=str(e))
-            return None
-
-    def _topic(self, room: str, fields: dict[str, bytes]) -> Entry | None:
-        offset, _, data = fields.get("topic", b"").partition(b" ")
-        tagged = self._decoded(room, fields["epoch"].decode(), int(offset), data) if data else None
-        return None if tagged is None or tagged.entry.kind is not EntryKind.TOPIC else tagged.entry
-
     # Internal
 
     def _waiting(self) -> tuple[int, float]:
         waiting = [own.since for log in self._logs.values() for own in (*log.sent.values(), *log.unsent)]
         return len(waiting), self._node.monotonic() - min(waiting) if waiting else 0.0
 
-    def _oldest(self) -> float:
-        """Return the time before which entries are too old."""
-        return self._wall() - self._age_max if self._age_max else -math.inf
-
-    def _age_in_ms(self) -> int:
-        return int(self._age_max * 1_000)
+    def _known(self, room: str, until: int) -> int:
+        """Return an offset, or the end of the log if that is before."""
+        log = self._logs.get(room)
+        return until if log is None or log.feed is None else min(until, log.feed.end)
 
     def _schedule(self) -> None:
         self._timer = Deadline(self._clock, self._node.monotonic, TICK, self._tick)
@@ -665,22 +570,6 @@ class RedisStore:
             function(argument)
         except Exception:
             self.log.failure("a user of the store failed")
-
-
-def _parse_state(reply: Reply) -> tuple[Tag | None, dict[str, bytes]]:
-    """Return the tag of the last entry, and the fields of the log."""
-    assert isinstance(reply, list)
-    tag, fields = reply
-    assert isinstance(tag, bytes)
-    assert isinstance(fields, list)
-    names, values = fields[::2], fields[1::2]
-    node, _, counter = tag.decode().rpartition(":")
-    parsed = {name.decode(): value for name, value in zip(names, values, strict=True) if isinstance(name, bytes)}
-    return (Tag(node, int(counter)) if counter else None), parsed  # type: ignore[return-value]
-
-
-def _shows_everything(_entry: Entry) -> bool:
-    return True
 
 
 def _ignore(reply: Reply) -> None:
