@@ -9,7 +9,18 @@ from pathlib import Path
 
 from netsvc.errors import flag_of
 from netsvc.server.config import DEFAULTS, SETTINGS, Setting
-from netsvc.server.metrics import BY_CAUSE, CERTIFICATE, CONNECTIONS, LOG_LINES, OF_NETWORKS, TOTALS
+from netsvc.server.metrics import (
+    BY_CAUSE,
+    CERTIFICATE,
+    CONNECTIONS,
+    LOG_LINES,
+    OF_NETWORKS,
+    OF_STORE,
+    STORE_OLDEST,
+    STORE_UP,
+    STORE_WAITING,
+    TOTALS,
+)
 from netsvc.server.services import SERVICES
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -56,6 +67,9 @@ def metrics() -> str:
     rows.append("| `{}{{network}}` | gauge | {} |\n".format(*OF_NETWORKS))
     rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in TOTALS]
     rows += [f"| `{name}_total{{service,cause}}` | counter | {meaning} |\n" for name, meaning, _ in BY_CAUSE]
+    rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in OF_STORE]
+    gauges = (STORE_UP, STORE_WAITING, STORE_OLDEST)
+    rows += [f"| `{name}{{service}}` | gauge | {meaning} |\n" for name, meaning in gauges]
     rows.append("| `{}_total` | counter | {} |\n".format(*LOG_LINES))
     rows.append("| `{}` | gauge | {} |\n".format(*CERTIFICATE))
     rows.append("| `process_...` | | Memory, CPU time and open files of the process. |\n")
