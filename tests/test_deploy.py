@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from netsvc.net.stream_protocol import LOST_MAX
+from netsvc.server.config import Config
 from netsvc.server.tap import Options
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -37,6 +39,20 @@ def test_the_service_names_every_socket_and_has_a_flag_for_each() -> None:
     for name in sockets:
         [descriptor] = re.findall("^FileDescriptorName=(.*)$", (DEPLOY / name).read_text(), re.MULTILINE)
         assert f"systemd:domain=INET6:name={descriptor}" in service
+
+
+def test_the_proxy_waits_longer_than_the_chat_and_asks_whether_it_is_ready() -> None:
+    text = (DEPLOY / "haproxy.cfg").read_text()
+    timeouts = dict(re.findall(r"^ +timeout (\S+) (\S+)$", text, re.MULTILINE))
+    for side in ("client", "server"):
+        assert int(timeouts[side].removesuffix("h")) * 3_600 > Config().chat_idle_timeout
+        assert int(timeouts[f"{side}-fin"].removesuffix("s")) > LOST_MAX
+    assert "meth GET uri /readyz" in text
+    [command] = re.findall(r"^#   (twist netsvc .*\n#       .*)$", text, re.MULTILINE)
+    options = Options()
+    options.parseOptions(flags_of(shlex.split(command.replace("#", ""))))
+    assert options.config().proxy_from
+    assert f"port {(options.config().metrics or '').rpartition(':')[2]}" in text
 
 
 def test_the_container_starts_netsvc_with_valid_flags() -> None:

@@ -26,7 +26,7 @@ MINUTES = 4 * 60
 FOLDERS = {
     "netsvc": {".py", ".typed"},
     "bench": {".py", ".c", ".h", ".go"},
-    "deploy": {".service", ".socket"},
+    "deploy": {".cfg", ".service", ".socket"},
     "docs": {".md", ".py", ".svg"},
     "examples": {".py", ".tac"},
     "hostile": {".py"},
