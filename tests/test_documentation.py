@@ -44,6 +44,7 @@ import netsvc
 from netsvc.cli.main import ClientOptions
 from netsvc.server.tap import Options as ServerOptions
 from tests.programs import SECONDS, serving, started
+from tests.redis_server import RedisServer
 
 PROJECT = Path(__file__).parent.parent
 BOOK = sorted(path for path in (PROJECT / "docs").rglob("*.md") if "_build" not in path.parts)
@@ -512,6 +513,68 @@ def converse(lines: list[tuple[str, str, str]], flags: tuple[str, ...]) -> str:
             member.close()
         assert server.stop() == 0, server.output
     return "".join(member.seen for member in members.values())
+
+
+@pytest.mark.redis
+def test_the_page_about_several_nodes_shows_what_a_member_sees_and_gives_all_rights(tmp_path: Path) -> None:
+    page = PROJECT / "docs" / "how-to" / "run-a-chat-on-several-nodes.md"
+    files = {block.argument: block.text for block in blocks_of(page) if block.marker == "file"}
+    [shown] = (block.text for block in blocks_of(page) if block.text.startswith("* welcome"))
+    redis = RedisServer([line for line in files["redis.conf"].splitlines() if not line.startswith("bind ")])
+    try:
+        redis.start()
+        assert command_redis(redis, files["users.txt"].splitlines()) == {"+OK"}
+        secret = tmp_path / "redis.secret"
+        secret.write_text("netsvc:choose-a-password\n")
+        store = ("--chat-store", f"redis://127.0.0.1:{redis.port}", "--chat-store-credentials", secret)
+        node = ("--chat", "127.0.0.1:0", *store)
+        with serving(*node) as (_, [first]), serving(*node) as (_, [second]):
+            assert ann_sees(first, second) == shown
+        denied = command_redis(redis, ["AUTH choose-another-password", "ACL LOG"])
+        assert denied == {"+OK", "*0"}
+    finally:
+        redis.remove()
+
+
+def command_redis(redis: RedisServer, lines: list[str]) -> set[str]:
+    """Send commands to Redis, as ``redis-cli`` does. Return the answers, which are one line each."""
+    with socket.create_connection(("127.0.0.1", redis.port), SECONDS) as connection:
+        stream = connection.makefile("rw", encoding="utf-8", newline="\r\n")
+        answers = set()
+        for line in lines:
+            print(line, file=stream, flush=True)
+            answers.add(stream.readline().rstrip())
+        stream.close()
+        return answers
+
+
+def ann_sees(first: int, second: int) -> str:
+    """Let Ann on the first node and Bob on the second one talk. Return what Ann sees."""
+    ann = Member(first)
+    ann.wait_for("only one")
+    ann.type("/nick ann")
+    ann.wait_for("now ann")
+    bob = Member(second)
+    bob.wait_for("with ann")
+    bob.type("/nick bob")
+    bob.type("hello from the other node")
+    ann.wait_for("hello from the other node")
+    bob.type("/msg ann psst")
+    ann.wait_for("psst")
+    ann.type("/who")
+    ann.wait_for("2 in")
+    seen = ann.seen
+    for member in (bob, ann):
+        member.type("/join tea")
+        member.type("/topic tea only")
+        member.type("/search hello")
+        member.type("/rooms")
+        member.type("/away")
+        member.type("/erase")
+        member.type("/quit")
+        member.wait_for("bye")
+        member.close()
+    return seen
 
 
 def undated(text: str) -> str:
