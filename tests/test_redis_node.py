@@ -139,6 +139,31 @@ def test_dead_nodes_are_told_only_after_a_whole_lease_of_renewals(one: OneNode) 
     assert one.user.dead == []
 
 
+def test_after_a_connection_no_node_is_dead_until_it_had_time_to_renew_its_lease(one: OneNode) -> None:
+    one.open()
+    one.network.advance(2 * LEASE)
+    one.redis.data.execute([b"ZADD", b"netsvc:nodes", b"1", b"other"])
+    behind = one.redis.data.snapshot()
+    one.redis.data.execute([b"ZREM", b"netsvc:nodes", b"other"])
+    one.redis.server.kill(losing=behind)
+    one.redis.server.start()
+    one.network.advance(LEASE - 1.0)
+    assert one.user.dead == []
+    one.network.advance(2.0)
+    assert one.user.dead
+
+
+def test_why_a_lease_is_refused_is_logged_once(one: OneNode) -> None:
+    one.open()
+    one.redis.data.maxmemory = True
+    one.redis.data.disk_full = True
+    with capturedLogs() as events:
+        one.network.advance(10.0)
+    errors = [str(formatEvent(event)) for event in events if event["log_level"] is LogLevel.error]
+    assert errors == ["Redis: Redis cannot write to its disk"]
+    assert not one.node.is_serving
+
+
 def test_a_request_waits_for_the_connection_and_is_made_again_after_a_loss(one: OneNode) -> None:
     one.redis.server.kill()
     one.node.open(one.user)

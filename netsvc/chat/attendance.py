@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -26,7 +26,7 @@ from netsvc.chat.chat_events import (
 )
 from netsvc.chat.chat_state import ChatState
 from netsvc.chat.directory import RoomMembers
-from netsvc.chat.entries import EntryKind, Position
+from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.participant import Member, Participant, author_of
 from netsvc.chat.presence import PresenceSummary
 from netsvc.chat.room import LOBBY, Membership, Role, Room
@@ -168,16 +168,12 @@ class Attendance:
             self._state.fan_out.flush(membership)
         room.epoch, room.last = new.state.end
         room.topic = new.state.topic
-        nicks = [membership.participant.nick for membership in room.members.values()]
         for before in list(room.members.values()):
             # A new membership, so that nothing of the log before is delivered to it.
-            participant, told = before.participant, before.is_announced
             room.remove(before)
-            others = RoomMembers(len(nicks) - 1, tuple(nick for nick in nicks if nick != participant.nick))
-            membership = self._add(participant, room, room.last, others, role=before.role, is_announced=told)
-            participant.member.tell(Resumed(room.name, Verdict.UNKNOWN, 0))
-            self._catch_up.show_before(membership, new.unseen)
-            self._state.replies.serve(participant, self._bring_up_to_date(membership))
+            membership = self._new_membership(before.participant, room, room.last, before.role)
+            membership.is_announced = before.is_announced
+            self._state.replies.serve(before.participant, self._go_on(membership, new.unseen))
 
     # Called by the directory
 
@@ -451,13 +447,37 @@ class Attendance:
         """
         if role is None:
             role = Role.MEMBER if others.count or room.name == LOBBY else Role.OWNER
-        membership = participant.memberships[room.name] = room.add(participant, role)
-        membership.sent = sent
+        membership = self._new_membership(participant, room, sent, role)
         membership.is_announced = is_announced
         self._state.directory.join(participant.author, room.name, is_announced=is_announced)
-        position = Position(room.epoch, sent)
-        participant.member.tell(RoomEntered(room.name, position, others.count + 1, fitting_nicks(others.nicks)))
+        self._tell_entered(membership, others)
         return membership
+
+    def _new_membership(
+        self, participant: Participant, room: Room[Participant], sent: int, role: Role
+    ) -> Membership[Participant]:
+        membership = participant.memberships[room.name] = room.add(participant, role)
+        membership.sent = sent
+        return membership
+
+    def _tell_entered(self, membership: Membership[Participant], others: RoomMembers) -> None:
+        room, position = membership.room, Position(membership.room.epoch, membership.sent)
+        entered = RoomEntered(room.name, position, others.count + 1, fitting_nicks(others.nicks))
+        membership.participant.member.tell(entered)
+
+    async def _go_on(self, membership: Membership[Participant], unseen: Sequence[Entry]) -> None:
+        """Tell a member that the log of its room was begun anew, and where it goes on."""
+        participant, room = membership.participant, membership.room
+        try:
+            others = await self._others(participant, room)
+        except StoreError:
+            nicks = [each.participant.nick for each in room.members.values() if each is not membership]
+            others = RoomMembers(len(nicks), tuple(nicks))
+        if is_in_room(membership):
+            self._tell_entered(membership, others)
+            participant.member.tell(Resumed(room.name, Verdict.UNKNOWN, 0))
+            self._catch_up.show_before(membership, unseen)
+            await self._bring_up_to_date(membership)
 
     async def _others(self, participant: Participant, room: Room[Participant]) -> RoomMembers:
         """Return the other members of a room."""

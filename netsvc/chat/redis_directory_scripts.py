@@ -10,6 +10,7 @@
 - ``netsvc:rooms``, a sorted set: the numbers of members.
 - ``netsvc:room-key:KEY``: the name of the room whose name has this key. It expires when no node renews it.
 - ``netsvc:guests``: how many guests there were.
+- ``netsvc:crowd:NODE:ROOM``: that the members of a dead node are summed up in a room. It expires.
 
 A message to a node is published on ``netsvc:node:NODE``.
 """
@@ -348,7 +349,9 @@ for _, author in ipairs(redis.call('SPOP', key('members', node), {REAPED_AT_ONCE
   local member = redis.call('HMGET', key('member', author), 'node', 'nick')
   if member[1] == node then
     for _, room in ipairs(rooms_of(author)) do
-      if room[2] and redis.call('HLEN', key('in', room[1])) > {CROWD} then
+      local crowd = key('crowd', node .. ':' .. room[1])  -- a room stays a crowd until all have left
+      if room[2] and (redis.call('HLEN', key('in', room[1])) > {CROWD} or redis.call('EXISTS', crowd) == 1) then
+        redis.call('SET', crowd, 1, 'PX', 60000)
         crowds[#crowds + 1] = room[1]
         crowds[room[1]] = (crowds[room[1]] or 0) + 1
       elseif room[2] then

@@ -140,6 +140,13 @@ class RedisLog:
             own.may_be_there = True  # an earlier connection may still deliver it to Redis
         self.unsent.extendleft(reversed(lost + missing))
 
+    def take_all(self) -> list[OwnEntry]:
+        """Return the own entries that are not in the log, and cannot come into it: they were sent as another node."""
+        own = [*self.sent.values(), *self.unsent]
+        self.sent.clear()
+        self.unsent.clear()
+        return own
+
     def take_refused(self) -> list[OwnEntry]:
         """Return the own entries that Redis has refused. They are not in the log."""
         refused = [own for own in self.sent.values() if own.error is not None]

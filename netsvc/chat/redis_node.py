@@ -52,7 +52,11 @@ Arguments: TypeAlias = "Sequence[bytes | str | int]"
 #: Errors after which the same may succeed: Redis starts, is busy, changes its role, or does not know a script.
 TEMPORARY = frozenset({"BUSY", "COUNTER", "LEASE", "LOADING", "MASTERDOWN", "NOSCRIPT", "READONLY", "TRYAGAIN"})
 
+_CLUSTER = "this is a Redis Cluster, which netsvc cannot use"
 _REASONS = {
+    "CLUSTERDOWN": _CLUSTER,
+    "CROSSSLOT": _CLUSTER,
+    "MOVED": _CLUSTER,
     "BUSY": "Redis is busy with a script",
     "LEASE": "this server was cut off from Redis",
     "LOADING": "Redis is loading its data",
@@ -303,7 +307,9 @@ class RedisNode:
 
     def _up(self) -> None:
         self._load_scripts()
+        self._commands.send((b"INFO",), self._check_server)
         self._is_renewing = False
+        self._renewed_at = -math.inf  # the data may be older, and with them the leases of other nodes
         self._renew()
 
     def _down(self, reason: str) -> None:
@@ -347,9 +353,7 @@ class RedisNode:
         if isinstance(reply, RedisConnectionLost):
             return
         if isinstance(reply, RedisReplyError):
-            self._stop_serving(redis_reason(reply))
-            if reply.code == "NOSCRIPT":
-                self._load_scripts()
+            self._refused(reply)
             return
         assert isinstance(reply, list)
         has_lease, had_lease, expired = reply
@@ -368,7 +372,6 @@ class RedisNode:
         if not self._has_connected:
             self._has_connected = True
             self.log.info("{name}: connected, as node {id}", name=self._name, id=self.id)
-            self._commands.send((b"INFO",), self._check_server)
             for user in list(self._users):
                 user.connected(is_new=is_new)
             waiting, self._waiting = self._waiting, {}
@@ -376,6 +379,7 @@ class RedisNode:
                 each.callback(None)
         elif not had_lease:
             self.log.warn("{name}: it has lost its data", name=self._name)
+            self._steady_since = now  # the other nodes have no leases yet
             for user in list(self._users):
                 user.connected(is_new=False)
         if expired and now - self._steady_since >= LEASE:
@@ -383,6 +387,14 @@ class RedisNode:
             nodes = [node.decode() for node in expired if isinstance(node, bytes) and node.decode() != self.id]  # type: ignore[union-attr]
             for user in list(self._users):
                 user.nodes_died(nodes)
+
+    def _refused(self, error: RedisReplyError) -> None:
+        """The lease was not renewed."""
+        reason = redis_reason(error)
+        if reason != self._reason:
+            self.log.error("{name}: {reason}", name=self._name, reason=reason)
+        self._stop_serving(reason)
+        self.repair(error)
 
     def _check_server(self, reply: Reply) -> None:
         """Warn of what the operator may not know."""
@@ -399,8 +411,6 @@ class RedisNode:
             )
         if facts.get("maxmemory_policy", "noeviction") != "noeviction":
             warnings.append(f"it may remove the chat when its memory is full ({facts['maxmemory_policy']})")
-        if facts.get("cluster_enabled") == "1":
-            warnings.append("it is a Redis Cluster, which netsvc cannot use")
         for warning in warnings:
             if warning not in self._warned:
                 self._warned.add(warning)

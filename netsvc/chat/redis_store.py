@@ -53,8 +53,8 @@ CHECK_EVERY = 2.0
 #: Rooms that one script compares.
 ROOMS_AT_ONCE = 100
 
-#: Seconds in which the nodes append again what a log has lost.
-APPENDED_AGAIN_IN = 1.0
+#: Seconds in which the nodes notice that a log has lost something, and append it again.
+APPENDED_AGAIN_IN = 1.5
 
 #: Messages of a room that are kept while its subscription begins. Further ones are read again.
 EARLY_MAX = 1_000
@@ -399,6 +399,11 @@ class RedisStore:
     def _send_again(self, log: RedisLog) -> None:
         """Send what is not in the log, unless answers are still to come."""
         if not log.in_flight and self._node.is_serving:
+            if log.node != self._node.id:
+                # They were said under nicks that others may have now.
+                for own in log.take_all():
+                    self._counters.refused += 1
+                    self._tell(own.appended, StoreError("this server was cut off from Redis"))
             log.count_as(self._node.id)
             log.send_again(log.counter_there)
             log.is_checked = True
