@@ -50,6 +50,7 @@ class RedisData(Keyspace):
         super().__init__(now, random or Random(0))
         self.config = {b"appendonly": b"yes", b"save": b"", b"maxmemory-policy": b"noeviction", b"maxmemory": b"0"}
         self.maxmemory = False
+        self._script_may_grow = False
         self.disk_full = False
         self.loading = False
         self.publish: Callable[[bytes, bytes], int] = lambda _channel, _message: 0
@@ -71,6 +72,7 @@ class RedisData(Keyspace):
                 raise unknown_command(arguments)
             if not found.least <= len(arguments) <= found.most:
                 raise wrong_arguments(found.name)
+            self._script_may_grow = False
             if self.maxmemory or self.disk_full or self.loading:
                 self._check_faults(found)
             return found.function(self, *arguments[found.words :])
@@ -84,6 +86,7 @@ class RedisData(Keyspace):
         """
         keys = _key_count(count, arguments)
         self._script_has_written = False
+        self._script_may_grow = sha.lower() in self.scripts.without_memory
         return self.scripts.run(sha, list(arguments[:keys]), list(arguments[keys:]))
 
     def _run_in_script(self, arguments: list[bytes]) -> Reply:
@@ -100,7 +103,7 @@ class RedisData(Keyspace):
         return found.function(self, *arguments[found.words :])
 
     def _check_faults(self, found: Command) -> None:
-        if self.maxmemory and found.grows:
+        if self.maxmemory and found.grows and not self._script_may_grow:
             raise CommandError(OUT_OF_MEMORY)
         if self.disk_full and (found.writes or found.name == "ping"):
             raise CommandError(DISK_FULL)

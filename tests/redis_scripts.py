@@ -149,6 +149,7 @@ class Scripts:
         self._load, self._run, self._content = prelude(*called, self._seed, self._fraction)
         self._random_state = _FIRST_RANDOM_STATE
         self._functions: dict[bytes, Any] = {}
+        self.without_memory: set[bytes] = set()  # scripts that may also write when the memory is full
         self._mistake: BaseException | None = None
 
     def load(self, text: bytes) -> bytes:
@@ -162,6 +163,8 @@ class Scripts:
             if isinstance(function, bytes):
                 raise CommandError(b"ERR Error compiling script (new function): " + function)
             self._functions[sha] = function
+            if b"allow-oom" in text.partition(b"\n")[0]:
+                self.without_memory.add(sha)
         return sha
 
     def knows(self, sha: bytes) -> bool:
@@ -313,7 +316,7 @@ class Scripts:
 
 
 def _without_shebang(text: bytes) -> bytes:
-    """Return a script without its first line ``#!lua``. The numbers of its lines stay. Flags are ignored."""
+    """Return a script without its first line ``#!lua``. The numbers of its lines stay. ``allow-oom`` is the flag that counts."""
     line, newline, rest = text.partition(b"\n")
     return newline + rest if line.split()[:1] == [b"#!lua"] else text
 

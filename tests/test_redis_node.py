@@ -155,7 +155,9 @@ def test_after_a_connection_no_node_is_dead_until_it_had_time_to_renew_its_lease
 
 def test_why_a_lease_is_refused_is_logged_once(one: OneNode) -> None:
     one.open()
-    one.redis.data.maxmemory = True
+    one.redis.data.maxmemory = True  # which does not matter
+    one.network.advance(10.0)
+    assert one.node.is_serving
     one.redis.data.disk_full = True
     with capturedLogs() as events:
         one.network.advance(10.0)

@@ -8,7 +8,7 @@ The known differences from Redis 7.0 are:
 - Approximate trimming keeps up to 99 entries more than asked, whatever the size of the entries.
 - XINFO STREAM invents the size of the radix tree, HELLO and CLIENT ID the number of the client.
 - Scripts have no ``bit``, ``cmsgpack``, ``struct`` and ``load``; ``pairs`` does not list the members of a library.
-  Flags after ``#!lua`` are ignored.
+  Of the flags after ``#!lua``, only ``allow-oom`` counts.
 """
 
 from __future__ import annotations

@@ -341,7 +341,7 @@ class RedisNode:
     def _renew(self) -> None:
         if not self._commands.is_up or self._is_renewing or not self._users:
             return
-        if self._has_begun and not self.has_lease:
+        if self._has_connected and not self.has_lease:
             # By its own clock the lease has ended: it was suspended, or cut off. Others may have removed its members.
             self._stop_serving("the lease of this node has ended")
         self._is_renewing = True
