@@ -60,6 +60,8 @@ class RedisLog:
     :ivar is_other: whether the log has another epoch now.
     :ivar counter_there: the highest counter of this node that the log had when it was checked last.
     :ivar end_there: the offset of its last entry then.
+    :ivar untold: since an entry came again, which the log had lost: the entries that are to be told together, each with
+        whether it is new, and who is told about it; None if there are none.
     :ivar early: messages that came before the subscription was in effect.
     :ivar node: the node whose counters these are.
     """
@@ -84,6 +86,7 @@ class RedisLog:
         self.is_other = False
         self.counter_there = 0
         self.end_there = 0
+        self.untold: list[tuple[Entry, bool, Appended | None]] | None = None
         self.early: list[bytes] = []
         self.node = ""
         self._counter = 0
@@ -97,7 +100,7 @@ class RedisLog:
     @property
     def is_idle(self) -> bool:
         """Whether the outcome of all own entries is known."""
-        return not self.unsent and not self.sent
+        return not self.unsent and not self.sent and self.untold is None
 
     def count_as(self, node: str, counter: int = 0) -> None:
         """Count anew, as another node.
@@ -170,6 +173,7 @@ class RedisLog:
         appended, own.appended, own.since = own.appended, None, now
         acknowledged = self.acknowledged
         acknowledged.append(own)
-        while now - acknowledged[0].since > OFFERED_FOR:
+        # None is forgotten before it is known whether a Redis that was away has lost it.
+        while self.is_checked and now - acknowledged[0].since > OFFERED_FOR:
             acknowledged.popleft()
         return appended

@@ -390,11 +390,14 @@ class RedisNode:
 
     def _refused(self, error: RedisReplyError) -> None:
         """The lease was not renewed."""
-        reason = redis_reason(error)
-        if reason != self._reason:
+        reason, was_serving = redis_reason(error), self._has_connected
+        if error.code == "NOSCRIPT":
+            self._load_scripts()
+        elif reason != self._reason:
             self.log.error("{name}: {reason}", name=self._name, reason=reason)
         self._stop_serving(reason)
-        self.repair(error)
+        if error.code == "NOSCRIPT" and was_serving:
+            self._renew()  # at once, but only once
 
     def _check_server(self, reply: Reply) -> None:
         """Warn of what the operator may not know."""

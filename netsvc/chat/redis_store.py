@@ -101,6 +101,7 @@ class RedisStore:
         self._begun_anew: BegunAnew | None = None
         self._timer: Deadline | None = None
         self._checked_at = 0.0
+        self._connections = 0
         self._closing: Deferred[None] | None = None
 
     # Used by the hub
@@ -126,6 +127,7 @@ class RedisStore:
         if log is None:
             log = self._logs[room] = RedisLog(room)
             self._start(self._begin(log))
+        self._tell_untold(log)
         log.is_wanted = True
         if log.feed is not None:
             return succeed(log.state)
@@ -167,6 +169,7 @@ class RedisStore:
     def connected(self, *, is_new: bool) -> None:
         self._counters.is_connected = True
         self._counters.connections += 1
+        self._connections += 1
         self._check(self._logs.values())
 
     def disconnected(self) -> None:
@@ -260,6 +263,9 @@ class RedisStore:
         self._schedule()
         now = self._node.monotonic()
         for log in list(self._logs.values()):
+            if log.untold is not None:
+                self._tell_untold(log)
+                self._drop_if_idle(log)
             if log.unsent or log.sent:
                 self._tell_outcomes(log, now)
         if now - self._checked_at >= CHECK_EVERY:
@@ -317,13 +323,26 @@ class RedisStore:
         assert feed is not None
         for each, is_new in feed.take(tagged):
             appended = log.delivered(each, self._node.monotonic())
-            if not is_new:
-                self._tell_begun_anew(log, each.entry.position, ())
-            elif log.is_wanted and self._deliver is not None:
+            if not is_new and log.untold is None:
+                log.untold = []  # the log had lost it; more may follow, and the room is told once, at the next tick
+            if log.untold is not None:
+                log.untold.append((each.entry, is_new, appended))
+                continue
+            if log.is_wanted and self._deliver is not None:
                 self._call(self._deliver, each.entry)
             self._tell(appended, each.entry)
         if not log.is_wanted:
             self._drop_if_idle(log)
+
+    def _tell_untold(self, log: RedisLog) -> None:
+        """Tell of the last entries, some of which have come again."""
+        untold, log.untold = log.untold, None
+        if not untold:
+            return
+        end = untold[-1][0].position
+        self._tell_begun_anew(log, end, [entry for entry, is_new, _ in untold if is_new])
+        for entry, _, appended in untold:
+            self._tell(appended, entry)
 
     def _check(self, logs: Iterable[RedisLog], *, reads_at_once: bool = False) -> None:
         """Compare positions with the logs."""
@@ -379,8 +398,10 @@ class RedisStore:
                 if log.node == self._node.id:
                     self._send_again(log)
                 # The other nodes append again what was lost, so that it is there when the log is read.
+                connections = self._connections
                 await self._node.pause(APPENDED_AGAIN_IN)
-                await self._switch(log)
+                if connections == self._connections:  # if not, Redis may have lost it once more
+                    await self._switch(log)
             elif not await self._fill(log):
                 log.is_other = True
             if not log.is_other:
@@ -421,6 +442,7 @@ class RedisStore:
                 return False
             if found and found[0].entry.offset > feed.offset + 1:
                 # The log does not keep that long what this node has missed.
+                self._tell_untold(log)
                 feed.skip(found[0].entry.offset - 1, None)
                 self._tell_begun_anew(log, log.state.end, ())
             for tagged in found:
@@ -446,6 +468,7 @@ class RedisStore:
             read += found
             after = found[-1].entry.offset
         self._counters.new_logs += 1
+        self._tell_untold(log)
         unseen = feed.switch(epoch, end, begun.tag, read, is_new_log=begun.is_new_log)
         log.topic = begun.topic
         log.counter_there = begun.counters.get(self._node.id, 0)
@@ -538,6 +561,7 @@ class RedisStore:
 
     def _give_up(self) -> None:
         for log in self._logs.values():
+            self._tell_untold(log)
             for own in [*log.sent.values(), *log.unsent]:
                 self._tell(own.appended, StoreError("the store is closed"))
         self._logs.clear()
