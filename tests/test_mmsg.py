@@ -35,6 +35,10 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
         yield one, two
 
 
+def receiver_for(bound: socket.socket, slots: int, control_size: int = 0) -> MessageReceiver:
+    return MessageReceiver(slots, 100, ADDRESS_SIZES[bound.family], control_size)
+
+
 def batch_socket(bound: socket.socket, size: int = 1_000) -> KernelUdpSocket:
     return KernelUdpSocket(socket.socket(fileno=bound.detach()), size, batches=True)
 
@@ -51,39 +55,61 @@ def test_a_receiver_returns_what_recvmsg_returns(pair: tuple[socket.socket, sock
     server.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
     if server.family == socket.AF_INET6:
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    receiver = MessageReceiver(8, 100, 200)
-    assert receiver.receive(server.fileno(), 8) == ((), (), ())
+    receiver = receiver_for(server, 8, control_size=200)
+    assert receiver.receive(server.fileno(), 8) == ((), ())
     sent = [b"", b"one", b"three", b"x" * 100, b"y" * 101]
     for payload in sent:
         client.sendto(payload, server.getsockname())
-    payloads, names, controls = receiver.receive(server.fileno(), 8)
+    payloads, origins = receiver.receive(server.fileno(), 8)
     assert list(payloads) == [payload[:100] for payload in sent]
     client.sendto(b"one", server.getsockname())
-    [payload], [name], [control] = receiver.receive(server.fileno(), 8)
+    [payload], [origin] = receiver.receive(server.fileno(), 8)
     assert payload == b"one"
     client.sendto(b"one", server.getsockname())
     _, expected, _, peer = server.recvmsg(100, 200)
-    assert [parse_control(each) for each in (*controls, control)] == [expected] * 6
-    assert [unpack_address(each) for each in (*names, name)] == [peer] * 6
+    assert [parse_control(each[receiver.control_start :]) for each in (*origins, origin)] == [expected] * 6
+    assert [unpack_address(each[: ADDRESS_SIZES[server.family]]) for each in (*origins, origin)] == [peer] * 6
+
+
+def test_a_receiver_tells_datagrams_with_different_control_messages_apart(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    server, client = pair
+    receiver = receiver_for(server, 8, control_size=200)
+    payloads: list[bytes] = []
+    for ask in (1, 0, 1):
+        server.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, ask)
+        if server.family == socket.AF_INET6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, ask)
+        client.sendto(b"x", server.getsockname())
+        if ask:
+            client.sendto(b"y", server.getsockname())
+        received = receiver.receive(server.fileno(), 8)
+        payloads += received[0]
+        # What an earlier datagram left in the memory does not count.
+        assert [bool(parse_control(origin[receiver.control_start :])) for origin in received[1]] == [bool(ask)] * (
+            1 + ask
+        )
+    assert payloads == [b"x", b"y", b"x", b"x", b"y"]
 
 
 def test_a_receiver_takes_no_more_than_it_was_asked_for(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
     for number in range(5):
         client.sendto(b"%d" % number, server.getsockname())
-    receiver = MessageReceiver(4, 100, 0)
+    receiver = receiver_for(server, 4)
     received = [list(receiver.receive(server.fileno(), maximum)[0]) for maximum in (2, 1, 64, 64)]
     assert received == [[b"0", b"1"], [b"2"], [b"3", b"4"], []]
 
 
 def test_a_receiver_raises_the_error_of_the_system() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
-        MessageReceiver(4, 100, 0).receive(-1, 4)
+        MessageReceiver(4, 100, 16, 0).receive(-1, 4)
 
 
 def test_a_message_that_cannot_be_sent_does_not_stop_the_others(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
-    receiver = MessageReceiver(4, 100, 0)
+    receiver = receiver_for(server, 4)
     server.sendto(b"x", client.getsockname())
     [name] = receiver.receive(client.fileno(), 4)[1]
     nowhere = name[:2] + bytes(len(name) - 2)  # port 0
@@ -154,6 +180,16 @@ def test_a_batch_that_is_longer_than_its_buffer_is_sent_all_the_same(pair: tuple
     server.close()
 
 
+def test_batches_of_other_lengths_and_addresses_follow_each_other(pair: tuple[socket.socket, socket.socket]) -> None:
+    one, client = pair
+    server = batch_socket(one)
+    peer = client.getsockname()
+    for payloads in ([b"one"] * 4, [b"one"] * 6, [b"three"] * 5, [b"a", b"bc", b"", b"def"], [b"three"] * 4, [b""] * 4):
+        assert server.send_batch([Datagram(payload, peer) for payload in payloads]) == []
+        assert [client.recv(100) for _ in payloads] == payloads
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("family", "address"),
     [(socket.AF_INET, ("192.0.2.1", 1234)), (socket.AF_INET6, ("fe80::1", 1234, 5, 6))],
@@ -181,7 +217,7 @@ def test_an_address_that_cannot_be_packed_does_not_stop_the_other_datagrams(addr
 
 def test_a_forked_process_has_buffers_of_its_own(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
-    receiver = MessageReceiver(4, 100, 0)
+    receiver = receiver_for(server, 4)
     for payload in (b"for the child", b"for the parent"):
         client.sendto(payload, server.getsockname())
     child = os.fork()

@@ -19,9 +19,6 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
-#: Bytes of the longest socket address: struct sockaddr_in6.
-NAME_MAX = 28
-
 
 class _Vector(ctypes.Structure):
     """struct iovec."""
@@ -72,7 +69,7 @@ def _works(call: Any) -> bool:
 AVAILABLE = _works(_recvmmsg) and _works(_sendmmsg)
 
 _RETRY_ERRNOS = frozenset((errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR))
-_NOTHING: tuple[tuple[bytes, ...], ...] = ((), (), ())
+_NOTHING: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())
 
 ControlMessages = list[tuple[int, int, bytes]]
 
@@ -82,60 +79,63 @@ class MessageReceiver:
 
     :param slots: the largest number of datagrams in a batch.
     :param size: bytes of the longest datagram; a longer one is truncated.
+    :param name_size: bytes of the socket address of a source.
     :param control_size: bytes of the control messages of a datagram; 0 for none.
+    :ivar control_start: where the control messages begin in what :meth:`receive` returns.
     """
 
-    def __init__(self, slots: int, size: int, control_size: int) -> None:
+    def __init__(self, slots: int, size: int, name_size: int, control_size: int) -> None:
         self._slots = slots
         self._stride = _aligned(size)
-        self._control_stride = _aligned(control_size)
+        self.control_start = _aligned(name_size) if control_size else name_size
+        self._origin_stride = self.control_start + _aligned(control_size)
+        self._control_size = control_size
         # Pages that are not used take no memory.
         self._payloads = _memory(slots * self._stride)
-        self._names = _memory(slots * NAME_MAX)
-        self._controls = _memory(slots * self._control_stride)
+        self._origins = _memory(slots * self._origin_stride)
         vectors = (_Vector * slots)()
         messages = (_Message * slots)()
-        base, names, controls = map(_address_of, (self._payloads, self._names, self._controls))
+        base, origins = map(_address_of, (self._payloads, self._origins))
         for i in range(slots):
             vectors[i].base, vectors[i].length = base + i * self._stride, size
             message = messages[i].header
-            message.name, message.name_length = names + i * NAME_MAX, NAME_MAX
+            message.name, message.name_length = origins + i * self._origin_stride, name_size
             message.vectors, message.vectors_count = ctypes.addressof(vectors[i]), 1
-            message.control, message.control_length = controls + i * self._control_stride, control_size
+            message.control, message.control_length = message.name + self.control_start, control_size
         self._vectors = vectors  # keep them
         self._messages = messages
         self._bytes = memoryview(messages).cast("B")
-        self._template = bytes(messages)
+        self._template = memoryview(bytes(messages))
+        self._changed = 0
         self._longs, self._ints = self._bytes.cast("L"), self._bytes.cast("I")
 
-    def receive(self, descriptor: int, maximum: int) -> tuple[Sequence[bytes], ...]:
+    def receive(self, descriptor: int, maximum: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """Receive the datagrams that have arrived, without waiting.
 
         :param maximum: how many of them, if that is less than there are slots.
-        :return: the payloads, the socket addresses of their sources, and their control messages, all in the layout of
-            the system. They are empty if nothing has arrived.
+        :return: the payloads, and the origin of each: the socket address of its source, and from ``control_start`` on
+            its control messages, both in the layout of the system. They are empty if nothing has arrived.
         :raises OSError: if the system fails.
         """
-        self._bytes[:] = self._template  # the system has changed lengths and flags
+        changed = self._changed  # the system has changed lengths and flags
+        self._bytes[:changed] = self._template[:changed]
         count = _recvmmsg(descriptor, self._messages, min(maximum, self._slots), 0, None)
         if count < 0:
             if ctypes.get_errno() in _RETRY_ERRNOS:
                 return _NOTHING
             raise _error()
+        self._changed = count * _SIZE
         if count == 0:
             return _NOTHING
+        start = self.control_start
         if count == 1:  # the usual case when there is little to do: it takes half the time of the general one
-            ints = self._ints
-            length, name_length, control_length = ints[_LENGTH], ints[_NAME_LENGTH], self._longs[_CONTROL_LENGTH]
-            return (self._payloads[:length],), (self._names[:name_length],), (self._controls[:control_length],)
-        lengths = self._ints[_LENGTH : count * _INTS : _INTS].tolist()
-        payloads = _pieces(self._payloads, self._stride, lengths)
-        names = _pieces(self._names, NAME_MAX, self._ints[_NAME_LENGTH : count * _INTS : _INTS].tolist())
-        controls: Sequence[bytes] = [b""] * count
-        if self._control_stride:
-            control_lengths = self._longs[_CONTROL_LENGTH : count * _LONGS : _LONGS].tolist()
-            controls = _pieces(self._controls, self._control_stride, control_lengths)
-        return payloads, names, controls
+            end = start + self._longs[_CONTROL_LENGTH] if self._control_size else start
+            return (self._payloads[: self._ints[_LENGTH]],), (self._origins[:end],)
+        payloads = _pieces(self._payloads, self._stride, self._ints[_LENGTH : count * _INTS : _INTS].tolist())
+        if not self._control_size:
+            return payloads, _slots(count, self._origin_stride, start)(self._origins)
+        control_lengths = self._longs[_CONTROL_LENGTH : count * _LONGS : _LONGS].tolist()
+        return payloads, _pieces(self._origins, self._origin_stride, control_lengths, start)
 
 
 class MessageSender:
@@ -148,6 +148,7 @@ class MessageSender:
     """
 
     def __init__(self, slots: int, size: int, name_size: int, control_size: int) -> None:
+        self._slots = slots
         self._payloads = _memory(slots * size)
         self._names = _memory(slots * name_size)
         self._name_size = name_size
@@ -162,6 +163,7 @@ class MessageSender:
         self._messages = messages
         self._vectors = memoryview(vectors).cast("B").cast("L")
         self._longs = memoryview(messages).cast("B").cast("L")
+        self._uniform: tuple[int, int] | None = None  # the length and the control block of all slots
 
     def send(
         self, descriptor: int, payloads: Sequence[bytes], names: Sequence[bytes], controls: Sequence[int]
@@ -178,15 +180,8 @@ class MessageSender:
         if len(joined) > len(self._payloads) or set(map(len, names)) != {self._name_size}:
             return list(range(count))
         self._payloads[: len(joined)] = joined
-        lengths = array("L", map(len, payloads))
-        starts = array("L", accumulate(lengths[:-1], initial=self._base))
-        self._vectors[: 2 * count : 2] = memoryview(starts)
-        self._vectors[1 : 2 * count : 2] = memoryview(lengths)
         self._names[: count * self._name_size] = b"".join(names)
-        longs, size = self._longs, self._control_size
-        longs[_CONTROL : count * _LONGS : _LONGS] = memoryview(array("L", controls))
-        sizes = [size if control else 0 for control in controls] if 0 in controls else [size] * count
-        longs[_CONTROL_LENGTH : count * _LONGS : _LONGS] = memoryview(array("L", sizes))
+        self._lay_out(list(map(len, payloads)), controls)
         failed = []
         done = 0
         while done < count:
@@ -196,6 +191,32 @@ class MessageSender:
                 sent = 1
             done += sent
         return failed
+
+    def _lay_out(self, lengths: list[int], controls: Sequence[int]) -> None:
+        """Set where the payload and the control block of each message are.
+
+        Most batches are like the one before: all payloads have one length, and all leave from one address. Then nothing
+        changes, which saves 4 us.
+        """
+        count = len(lengths)
+        uniform = (lengths[0], controls[0])
+        if lengths.count(uniform[0]) != count or controls.count(uniform[1]) != count:
+            self._uniform = None
+        elif uniform == self._uniform:
+            return
+        elif uniform[0] * self._slots <= len(self._payloads):
+            self._uniform = uniform
+            count = self._slots
+            lengths, controls = [uniform[0]] * count, [uniform[1]] * count
+        else:
+            self._uniform = None
+        sizes = array("L", lengths)
+        self._vectors[: 2 * count : 2] = memoryview(array("L", accumulate(sizes[:-1], initial=self._base)))
+        self._vectors[1 : 2 * count : 2] = memoryview(sizes)
+        longs, size = self._longs, self._control_size
+        longs[_CONTROL : count * _LONGS : _LONGS] = memoryview(array("L", controls))
+        control_sizes = array("L", [size if control else 0 for control in controls])
+        longs[_CONTROL_LENGTH : count * _LONGS : _LONGS] = memoryview(control_sizes)
 
 
 def control_block(messages: ControlMessages) -> ctypes.Array[ctypes.c_char]:
@@ -238,12 +259,12 @@ def _error() -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def _pieces(buffer: mmap.mmap, stride: int, lengths: list[int]) -> Sequence[bytes]:
-    """Return the first bytes of each slot."""
+def _pieces(buffer: mmap.mmap, stride: int, lengths: list[int], start: int = 0) -> Sequence[bytes]:
+    """Return the first bytes of each slot, ``start`` more than its length."""
     count, length = len(lengths), lengths[0]
     if lengths.count(length) == count:
-        return _slots(count, stride, length)(buffer)
-    return [buffer[i * stride : i * stride + length] for i, length in enumerate(lengths)]
+        return _slots(count, stride, start + length)(buffer)
+    return [buffer[i * stride : i * stride + start + length] for i, length in enumerate(lengths)]
 
 
 @lru_cache(1_024)

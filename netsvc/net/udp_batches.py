@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from netsvc.linux.mmsg import ControlMessages, MessageReceiver, MessageSender, control_block, parse_control
 from netsvc.linux.socket_address import ADDRESS_SIZES, pack_address, unpack_address
@@ -52,10 +52,13 @@ class _Peer(tuple[Any, ...]):
     name: bytes
 
 
-def _peer_of(name: bytes) -> _Peer:
+def _new_peer(name: bytes) -> _Peer:
     peer = _Peer(unpack_address(name))
     peer.name = name
     return peer
+
+
+_name_of_peer = operator.attrgetter("name")
 
 
 class DatagramBatches:
@@ -81,62 +84,71 @@ class DatagramBatches:
         self._socket = bound
         self._parse = parse
         self._source = source
-        self._receiver = MessageReceiver(BATCH_MAX, max_size, control_size)
+        self._name_size = ADDRESS_SIZES[bound.family]
+        self._receiver = MessageReceiver(BATCH_MAX, max_size, self._name_size, control_size)
         self._control_size = len(control_block(source(bytes(4 if bound.family == socket.AF_INET else 16))))
         size = min(max_size + REPLY_MARGIN, 65_535)
-        self._sender = MessageSender(BATCH_MAX, size, ADDRESS_SIZES[bound.family], self._control_size)
-        self._peers = BoundedCache(_peer_of, MAX_PEERS)
-        known_fields = BoundedCache(self._parsed_fields, MAX_LOCAL_ADDRESSES)
-        self._fields_of = known_fields.__getitem__ if is_constant else self._parsed_fields
-        self._controls_by_local = BoundedCache(self._control_for, MAX_LOCAL_ADDRESSES)
+        self._sender = MessageSender(BATCH_MAX, size, self._name_size, self._control_size)
+        self._peer_of: Callable[[bytes], _Peer] = _new_peer
+        if is_constant:
+            self._fields_of = BoundedCache(self._parsed_fields, MAX_LOCAL_ADDRESSES).__getitem__
+            self._origin_of = BoundedCache(self._parsed_origin, MAX_PEERS).__getitem__
+        else:
+            self._peer_of = BoundedCache(_new_peer, MAX_PEERS).__getitem__
+            self._fields_of = self._parsed_fields
+            self._origin_of = self._parsed_origin
+        self._controls_by_local = BoundedCache(self._new_control, MAX_LOCAL_ADDRESSES)
 
     def receive(self, maximum: int) -> list[Datagram]:
         """Return the datagrams that have arrived, at most ``maximum``; an empty list if there is none.
 
         :raises OSError: if the system fails.
         """
-        payloads, names, controls = self._receiver.receive(self._socket.fileno(), maximum)
-        if not payloads:
-            return []
-        if len(payloads) == 1:
-            return [_NEW_DATAGRAM((payloads[0], self._peers[names[0]], *self._fields_of(controls[0])))]
+        payloads, origins = self._receiver.receive(self._socket.fileno(), maximum)
         # These calls create no frame for a datagram. A loop would take 1 us more for each.
-        peers = map(self._peers.__getitem__, names)
-        fields = map(self._fields_of, controls)
-        return list(map(_NEW_DATAGRAM, map(operator.add, zip(payloads, peers, strict=True), fields)))
+        return list(map(_NEW_DATAGRAM, map(operator.add, zip(payloads), map(self._origin_of, origins))))
 
     def send(self, datagrams: Sequence[Datagram]) -> list[Datagram]:
         """Send datagrams, at most ``BATCH_MAX``. Return those that were not sent: another call may tell why."""
-        payloads = [datagram[0] for datagram in datagrams]
-        names = self._names_of(datagrams)
-        locals_ = [datagram[2] for datagram in datagrams]
-        # The dict keeps them until they are sent.
-        by_local = {local: self._controls_by_local[local] if local else _NO_CONTROL for local in set(locals_)}
-        if names is None or not all(control.size in (0, self._control_size) for control in by_local.values()):
-            return list(datagrams)
-        if len(by_local) == 1:
-            controls = [by_local[locals_[0]].address] * len(locals_)
+        payloads, peers, locals_, *_ = zip(*datagrams, strict=True)
+        names = self._names_of(peers)
+        # This list keeps the blocks until they are sent. Replies to one batch mostly leave from one address.
+        if locals_.count(locals_[0]) == len(locals_):
+            blocks = [self._control_of(locals_[0])] * len(locals_)
         else:
-            controls = [by_local[local].address for local in locals_]
+            blocks = [self._control_of(local) for local in locals_]
+        if names is None or None in blocks:
+            return list(datagrams)
+        controls = [block.address for block in blocks if block is not None]
         failed = self._sender.send(self._socket.fileno(), payloads, names, controls)
         return [datagrams[number] for number in failed]
 
-    def _names_of(self, datagrams: Sequence[Datagram]) -> list[bytes] | None:
+    def _names_of(self, peers: Sequence[SocketAddress]) -> list[bytes] | None:
         """Return the destinations in the system's layout; None if one has none, such as a host name."""
         try:
-            return [cast(_Peer, datagram[1]).name for datagram in datagrams]
+            return list(map(_name_of_peer, peers))
         except AttributeError:  # one of them is an address that the application has made
             pass
         try:
-            return [self._name_of(datagram[1]) for datagram in datagrams]
+            return [self._name_of(peer) for peer in peers]
         except (OSError, ValueError, TypeError, OverflowError, struct.error):
             return None
 
     def _name_of(self, peer: SocketAddress) -> bytes:
         return peer.name if isinstance(peer, _Peer) else pack_address(self._socket.family, peer)
 
+    def _parsed_origin(self, origin: bytes) -> tuple[Any, ...]:
+        """Return the fields of :class:`Datagram` behind the payload."""
+        control = origin[self._receiver.control_start :]
+        return (self._peer_of(origin[: self._name_size]), *self._fields_of(control))
+
     def _parsed_fields(self, control: bytes) -> tuple[Any, ...]:
         return self._parse(parse_control(control))
 
-    def _control_for(self, local: bytes) -> _LocalAddressControl:
-        return _LocalAddressControl(self._source(local))
+    def _control_of(self, local: bytes | None) -> _LocalAddressControl | None:
+        """Return the block for a local address; None if it has another size than the sender expects."""
+        return self._controls_by_local[local] if local else _NO_CONTROL
+
+    def _new_control(self, local: bytes) -> _LocalAddressControl | None:
+        control = _LocalAddressControl(self._source(local))
+        return control if control.size == self._control_size else None

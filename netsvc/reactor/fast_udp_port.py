@@ -16,7 +16,7 @@ from twisted.internet import udp
 from twisted.python import log
 
 from netsvc.linux import mmsg
-from netsvc.linux.socket_address import unpack_address
+from netsvc.linux.socket_address import ADDRESS_SIZES, unpack_address
 from netsvc.wire.bounded_cache import BoundedCache
 
 #: Maximum number of datagrams that a port reads in one reactor iteration.
@@ -98,14 +98,15 @@ class _FastUDPMixin(_Base):
             except (BlockingIOError, InterruptedError):
                 return ()
             return ((data, address[:2]),)
-        payloads, names, _ = self._receiver.receive(self.fileno(), maximum)
+        payloads, names = self._receiver.receive(self.fileno(), maximum)
         return [(data, self._senders[name]) for data, name in zip(payloads, names, strict=True)]
 
     def _receive_many_from_now_on(self) -> None:
         """Use recvmmsg. Many ports receive few datagrams, such as that of a DNS query, and need no buffers for it."""
         if mmsg.AVAILABLE:
             with suppress(OSError):  # there is no memory
-                self._receiver = mmsg.MessageReceiver(READS_PER_ITERATION, self.maxPacketSize, 0)
+                name_size = ADDRESS_SIZES[self.addressFamily]
+                self._receiver = mmsg.MessageReceiver(READS_PER_ITERATION, self.maxPacketSize, name_size, 0)
 
     def connectionLost(self, reason: Any = None) -> None:
         self._undelivered.clear()
