@@ -33,7 +33,7 @@ class DatagramGuard:
         check_number("udp_max_size", max_size, whole=True)
         self._buckets = SourceBuckets() if buckets is None else buckets
         self._max_size = max_size
-        self._networks = NetworkRules() if networks is None else networks
+        self._networks = networks or None  # without rules, it is not asked
 
     def check(self, size: int, host: str, port: int, own_port: int, now: float) -> Cause | None:
         """Return why a datagram is not answered; None if it is.
@@ -50,7 +50,7 @@ class DatagramGuard:
             return Cause.PRIVILEGED_PORT
         if port == own_port:
             return Cause.OWN_PORT
-        if not self._networks.allows(host):
+        if self._networks is not None and not self._networks.allows(host):
             return Cause.NOT_ALLOWED
         if not self._buckets.admits(host, now):
             return Cause.DATAGRAM_RATE

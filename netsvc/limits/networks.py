@@ -45,6 +45,10 @@ class NetworkRules:
         self._allow = _parsed("allow", allow)
         self._deny = _parsed("deny", deny)
 
+    def __bool__(self) -> bool:
+        """Whether there is any rule. Without one, every address is allowed."""
+        return bool(self._allow or self._deny)
+
     def allows(self, host: str) -> bool:
         """Whether the IP address ``host`` is allowed.
 

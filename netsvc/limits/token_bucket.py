@@ -54,7 +54,8 @@ class TokenBucket:
         """
         if not self._rate:
             return True
-        self._fill(now)
+        if now != self._updated:  # else all datagrams of a batch would pay for the call
+            self._fill(now)
         if self._tokens < 1:
             return False
         self._tokens -= cost
