@@ -20,8 +20,16 @@ from netsvc.wire.datagram import Datagram, UdpSocket
 #: Seconds after a failed receive until the next one.
 RETRY_INTERVAL = 0.1
 
-#: Reads of one datagram until the port tries to read another one at once.
-PROBE_INTERVAL = 8
+#: Reads that found one datagram and no second one in a row, after which the port seldom tries to read a second one at
+#: once. The reactor costs as much as several such attempts.
+MISSES_MAX = 4
+
+#: From then on it tries so at two reads of fifteen. Their distances differ, so that bursts of one length, eight say, do
+#: not end at each attempt.
+PROBE_PERIOD, PROBES = 15, (0, 7)
+
+#: The most datagrams that are received with one call for each. For more, one call for all of them costs less.
+SINGLES_MAX = 2
 
 #: Reads between two looks at what the system has dropped. A full batch is a reason to look, too. The buffer holds fewer
 #: long datagrams than a batch.
@@ -47,7 +55,8 @@ class UdpPort:
         self._stopping = False
         self._reading = False
         self._reads = 0
-        self._more_expected = True
+        self._misses = 0  # attempts in a row that found no second datagram
+        self._many_expected = False
         self._dropped = 0  # by the system, as far as the service was told
         self._retry: IDelayedCall | None = None
 
@@ -107,20 +116,23 @@ class UdpPort:
     def doRead(self) -> None:
         left = DATAGRAMS_PER_ITERATION
         self._reads += 1
+        received = 0
         # While replies are sent, more has often arrived. To read it now is cheaper than to wait for the reactor, unless
         # there is one datagram at a time.
         while left and self._reading:
+            maximum = left if self._many_expected else 1
             try:
-                batch = self.socket.receive_batch(left)
+                batch = self.socket.receive_batch(maximum)
             except OSError as e:  # such as ENOMEM; the port lives on
                 self._service.not_received(e)
                 self.stopReading()  # the reactor would call again at once
                 self._retry = self._reactor.callLater(RETRY_INTERVAL, self.startReading)
                 return
             if not batch:
-                self._more_expected = False
                 break
-            left -= len(batch)
+            count = len(batch)
+            left -= count
+            received += count
             try:
                 replies = self._service.batch_received(batch)
             except Exception:  # a fault of the service's; the port stays open
@@ -128,9 +140,10 @@ class UdpPort:
                 continue
             for reply, error in self.socket.send_batch(replies):
                 self._service.not_sent(reply, error)
-            if len(batch) == 1 and not self._more_expected and self._reads % PROBE_INTERVAL:
+            self._many_expected = received > SINGLES_MAX
+            if received == 1 and self._misses >= MISSES_MAX and self._reads % PROBE_PERIOD not in PROBES:
                 break
-            self._more_expected = True
+        self._misses = self._misses + 1 if received <= 1 else 0
         if self.socket.fileno() == -1:  # the service has closed the port
             return
         if not left or self._reads % READS_PER_COUNT == 0:
