@@ -6,6 +6,8 @@ A server that answers every datagram can be made to talk to another one for ever
 
 from __future__ import annotations
 
+from math import inf
+
 from netsvc.limits.cause import Cause
 from netsvc.limits.networks import NetworkRules
 from netsvc.limits.numbers import check_number
@@ -32,7 +34,7 @@ class DatagramGuard:
     ) -> None:
         check_number("udp_max_size", max_size, whole=True)
         self._buckets = SourceBuckets() if buckets is None else buckets
-        self._max_size = max_size
+        self._max_size = max_size or inf
         self._networks = networks or None  # without rules, it is not asked
 
     def check(self, size: int, host: str, port: int, own_port: int, now: float) -> Cause | None:
@@ -44,7 +46,7 @@ class DatagramGuard:
         :param own_port: the port that received it.
         :param now: the time in seconds.
         """
-        if self._max_size and size > self._max_size:
+        if size > self._max_size:
             return Cause.DATAGRAM_TOO_LONG
         if port < PRIVILEGED_PORTS:  # echo, daytime, DNS, NTP, ...; and port 0, to which nothing can be sent
             return Cause.PRIVILEGED_PORT

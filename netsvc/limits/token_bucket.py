@@ -165,11 +165,13 @@ class SourceBuckets:
         prefix = source_prefix(host)
         if not self._sources.take(prefix, now) and self._chance() >= LEAK:
             return False
-        if self._for_all is None or self._for_seen is None:
+        for_all = self._for_all
+        if for_all is None:
             general = self._total - self._reserved
-            self._for_all = TokenBucket(general, max(1.0, general), now)
+            for_all = self._for_all = TokenBucket(general, max(1.0, general), now)
             self._for_seen = TokenBucket(self._reserved, self._reserved, now)
-        if self._for_all.take(now):
+        if for_all.take(now):
             return True
         # Sources are remembered only when the rest is used up. Each takes 0.3 us.
-        return self._reserved > 0 and self._seen.add(prefix, now) and self._for_seen.take(now)
+        for_seen = self._for_seen
+        return for_seen is not None and self._reserved > 0 and self._seen.add(prefix, now) and for_seen.take(now)

@@ -28,8 +28,11 @@ MISSES_MAX = 4
 #: not end at each attempt.
 PROBE_PERIOD, PROBES = 15, (0, 7)
 
-#: The most datagrams that are received with one call for each. For more, one call for all of them costs less.
-SINGLES_MAX = 2
+#: Datagrams that are received with one call for each, in a row, until one call receives all that have arrived.
+SINGLES_MAX = 4
+
+#: The least that such a call must receive to be worth more than a call for each.
+MANY_MIN = 3
 
 #: Reads between two looks at what the system has dropped. A full batch is a reason to look, too. The buffer holds fewer
 #: long datagrams than a batch.
@@ -116,7 +119,7 @@ class UdpPort:
     def doRead(self) -> None:
         left = DATAGRAMS_PER_ITERATION
         self._reads += 1
-        received = 0
+        received = singles = 0
         # While replies are sent, more has often arrived. To read it now is cheaper than to wait for the reactor, unless
         # there is one datagram at a time.
         while left and self._reading:
@@ -140,7 +143,11 @@ class UdpPort:
                 continue
             for reply, error in self.socket.send_batch(replies):
                 self._service.not_sent(reply, error)
-            self._many_expected = received > SINGLES_MAX
+            if maximum > 1:
+                self._many_expected, singles = count >= MANY_MIN, 0
+            else:
+                singles += 1
+                self._many_expected = singles >= SINGLES_MAX
             if received == 1 and self._misses >= MISSES_MAX and self._reads % PROBE_PERIOD not in PROBES:
                 break
         self._misses = self._misses + 1 if received <= 1 else 0
