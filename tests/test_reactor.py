@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import errno
 import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from unittest.mock import Mock
 
 import pytest
 import trustme
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -28,6 +30,9 @@ from twisted.internet.task import Clock, deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.reflect import namedAny
 
+from netsvc.net.datagram_protocol import DatagramService
+from netsvc.net.udp_port import UdpPort
+from netsvc.net.udp_socket import KernelUdpSocket, open_udp_socket
 from netsvc.reactor import AsyncioReactor, UvloopReactor, private_names
 from netsvc.reactor.asyncio_reactor import ReactorSelector
 from netsvc.reactor.fast_udp_port import FastUDPPort
@@ -36,6 +41,7 @@ from netsvc.reactor.loop import LoopReactor
 from netsvc.reactor.private_names import PRIVATE_NAMES, TLS_NAMES, missing_names
 from netsvc.reactor.timers import TimedCall
 from netsvc.reactor.uvloop_reactor import HANDOVERS_MAX
+from netsvc.wire.datagram import Datagram
 from tests.programs import SECONDS
 from tests.scenarios.protocols import RecordingDatagramProtocol, RecordingProtocol
 
@@ -892,3 +898,135 @@ def test_a_selector_of_the_asyncio_reactor_keeps_what_is_registered() -> None:
     finally:
         reactor.loop.close()
         reactor._poller.close()
+
+
+class Echo(DatagramService):
+    """Echoes datagrams, and keeps them and the errors of its socket."""
+
+    def __init__(self, reactor: LoopReactor) -> None:
+        super().__init__(reactor)
+        self.payloads: list[bytes] = []
+        self.errors: list[str] = []
+
+    def batch_received(self, batch: Sequence[Datagram]) -> list[Datagram]:
+        self.payloads += [datagram.payload for datagram in batch]
+        return [Datagram(datagram.payload, datagram.peer, datagram.local) for datagram in batch]
+
+    def not_received(self, failure: OSError) -> None:
+        self.errors.append(errno.errorcode[failure.errno or 0])
+
+
+def open_echo(reactor: LoopReactor, bound: socket.socket | None = None) -> tuple[UdpPort, Echo]:
+    udp_socket = open_udp_socket(reactor, "127.0.0.1", 0, 100) if bound is None else KernelUdpSocket(bound, 100)
+    service = Echo(reactor)
+    port = UdpPort(reactor, service, udp_socket)
+    port.startListening()
+    return port, service
+
+
+async def iterations(reactor: LoopReactor, number: int = 5) -> None:
+    for _ in range(number):
+        await deferLater(reactor, 0, lambda: None)
+
+
+async def until(reactor: LoopReactor, condition: Callable[[], bool]) -> None:
+    while not condition():
+        await iterations(reactor, 1)
+
+
+@pytest.fixture
+def client() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.0.1", 0))
+        yield client
+
+
+def test_a_udp_port_that_pauses_receives_nothing_and_is_no_reader(
+    reactor: LoopReactor, run: Run, client: socket.socket
+) -> None:
+    async def scenario() -> None:
+        port, service = open_echo(reactor)
+        client.connect(port.socket.getsockname())
+        for number in range(2):
+            assert port in reactor.getReaders()
+            service.pauseProducing()
+            client.send(b"%d" % number)
+            await iterations(reactor)
+            assert len(service.payloads) == number
+            assert port not in reactor.getReaders()
+            service.resumeProducing()
+            service.resumeProducing()
+            await until(reactor, lambda: len(service.payloads) > number)  # noqa: B023  awaited in this iteration
+        await port.stopListening()
+        assert port not in reactor.getReaders()
+
+    run(scenario())
+
+
+def test_a_udp_port_receives_while_a_callback_lets_the_reactor_iterate(
+    reactor: LoopReactor, run: Run, client: socket.socket
+) -> None:
+    async def scenario() -> None:
+        port, service = open_echo(reactor)
+        client.connect(port.socket.getsockname())
+        client.send(b"within")
+        while not service.payloads:
+            reactor.iterate(0.01)
+        client.send(b"afterwards")
+        await until(reactor, lambda: len(service.payloads) == 2)
+        await port.stopListening()
+
+    run(scenario())
+
+
+def test_a_udp_port_lives_on_after_an_error_of_its_socket(
+    reactor: LoopReactor, run: Run, client: socket.socket
+) -> None:
+    async def scenario() -> None:
+        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        bound.bind(("127.0.0.1", 0))
+        bound.connect(client.getsockname())  # an error of the peer becomes one of the socket
+        peer = client.getsockname()
+        port, service = open_echo(reactor, bound)
+        client.close()
+        for _ in range(2):  # and once more after the first error
+            errors = len(service.errors)
+            port.write(b"nobody listens", peer)
+            await until(reactor, lambda: len(service.errors) > errors)  # noqa: B023  awaited in this iteration
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as later:
+                later.bind(peer)
+                later.sendto(b"hello", port.socket.getsockname())
+                received = len(service.payloads)
+                await until(reactor, lambda: len(service.payloads) > received)  # noqa: B023  the same
+        assert service.errors == ["ECONNREFUSED"] * 2
+        await port.stopListening()
+
+    run(scenario())
+
+
+@pytest.mark.logs_failure("ZeroDivisionError")
+def test_a_reader_that_fails_is_closed_whoever_watches_it(reactor: LoopReactor, run: Run) -> None:
+    class Failing(FileDescriptor):
+        reads_its_errors = True
+        reason: Any = None
+
+        def fileno(self) -> int:
+            return server.fileno()
+
+        def doRead(self) -> None:
+            raise ZeroDivisionError
+
+        def connectionLost(self, reason: Any) -> None:
+            self.reason = reason
+
+    async def scenario() -> None:
+        failing = Failing(reactor)
+        reactor.addReader(failing)
+        peer.send(b"x")
+        await until(reactor, lambda: failing.reason is not None)
+        assert failing.reason.check(ZeroDivisionError)
+        assert failing not in reactor.getReaders()
+
+    server, peer = socket.socketpair()
+    with server, peer:
+        run(scenario())

@@ -50,6 +50,10 @@ class UdpPort:
 
     log = Logger()
 
+    #: The next receive raises an error of the socket, so netsvc's reactors need not close the port for one. uvloop may
+    #: watch it itself.
+    reads_its_errors = True
+
     def __init__(self, reactor: Reactor, service: DatagramService, udp_socket: UdpSocket) -> None:
         self._reactor = reactor
         self._service = service

@@ -159,7 +159,9 @@ class LoopReactor(MonotonicTimers, EPollReactor, AsyncioSelectorReactor):
         return len(self._selectables) or 1
 
     def _doReadOrWrite(self, selectable: Any, fd: int, event: int) -> None:
-        if event & (EPOLLERR | EPOLLHUP) and isinstance(selectable, udp.Port):
+        if event & (EPOLLERR | EPOLLHUP) and (
+            isinstance(selectable, udp.Port) or getattr(selectable, "reads_its_errors", False)
+        ):
             event |= EPOLLIN  # the port can read the ICMP error, and must not be closed
         super()._doReadOrWrite(selectable, fd, event)
 

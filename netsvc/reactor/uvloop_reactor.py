@@ -1,10 +1,11 @@
 """The reactor on uvloop's event loop.
 
 The reactor's own epoll watches ports, connecting clients, pipes, wakers and new connections; uvloop watches only that
-epoll. Active connections are handed over to uvloop (:mod:`netsvc.reactor.native_connection`).
+epoll. Active connections are handed over to uvloop (:mod:`netsvc.reactor.native_connection`), and readers with
+``reads_its_errors`` are watched by uvloop itself.
 
-No other descriptor is registered with uvloop's ``add_reader``. uvloop reports no further events of a descriptor after
-its first EPOLLERR; for that reason, a plain AsyncioSelectorReactor on uvloop hangs.
+uvloop reports no further events of a descriptor after its first EPOLLERR; for that reason, a plain
+AsyncioSelectorReactor on uvloop hangs. So the reactor's epoll watches those readers for errors, and takes them back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import ceil, inf
 from select import EPOLLERR, EPOLLHUP, EPOLLIN
 from typing import TYPE_CHECKING, Any
@@ -22,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import process
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.base import DelayedCall, ReactorBase
+from twisted.python import log
 from twisted.python.context import theContextTracker
 
-from netsvc.reactor.log_context import current_log_context
+from netsvc.reactor.log_context import LogContext, current_log_context
 from netsvc.reactor.loop import LoopReactor
 from netsvc.reactor.native_connection import (
     LoopReader,
@@ -70,6 +73,7 @@ class UvloopReactor(LoopReactor):
 
     def __init__(self) -> None:
         self.native_connections: set[NativeConnection] = set()
+        self._watched_by_loop: dict[Any, int] = {}  # their descriptors
         self.last_read: LoopReader | None = None
         self.log_contexts = theContextTracker.currentContext().contexts
         self.log_context = current_log_context()
@@ -126,9 +130,11 @@ class UvloopReactor(LoopReactor):
         self.loop.stop()
 
     def doIteration(self, delay: float | None) -> None:
-        """Take back the connections that were handed over, because uvloop cannot run within itself. Then iterate."""
+        """Take back what was handed over, because uvloop cannot run within itself. Then iterate."""
         for connection in list(self.native_connections):
             connection.take_back()
+        for reader in list(self._watched_by_loop):
+            self._take_back_reader(reader)
         super().doIteration(delay)
 
     def _run_loop_once(self, delay: float | None) -> None:
@@ -201,14 +207,45 @@ class UvloopReactor(LoopReactor):
     def addReader(self, reader: Any) -> None:
         if reader in self.native_connections:
             reader.startReading()
-        else:
-            super().addReader(reader)
+            return
+        super().addReader(reader)
+        if getattr(reader, "reads_its_errors", False) and reader not in self._watched_by_loop and not self.iterating:
+            self._let_loop_watch(reader)
 
     def removeReader(self, reader: Any) -> None:
         if reader in self.native_connections:
             reader.stopReading()
-        else:
-            super().removeReader(reader)
+            return
+        if reader in self._watched_by_loop:
+            self.loop.remove_reader(self._watched_by_loop.pop(reader))
+        super().removeReader(reader)
+
+    def _let_loop_watch(self, reader: Any) -> None:
+        """Let uvloop watch a descriptor for reads. With two epolls for each event, a datagram takes a tenth more."""
+        fd = reader.fileno()
+        self._poller.modify(fd, 0)  # it still reports errors
+        self._watched_by_loop[reader] = fd
+        self.loop.add_reader(
+            fd, self._run_in_context, partial(self._read, reader, LogContext(reader, self.log_context))
+        )
+
+    def _take_back_reader(self, reader: Any) -> None:
+        fd = self._watched_by_loop.pop(reader)
+        self.loop.remove_reader(fd)
+        self._poller.modify(fd, EPOLLIN)
+
+    def _read(self, reader: Any, log_context: LogContext) -> None:
+        if self._has_crashed():
+            return
+        self.log_contexts.append(log_context)
+        try:
+            reason = reader.doRead()
+        except BaseException as e:
+            log.err()
+            reason = e
+        if reason:
+            self._disconnectSelectable(reader, reason, True)
+        self.log_contexts.pop()
 
     def removeAll(self) -> list[Any]:
         readers = self._native_readers()
@@ -225,6 +262,8 @@ class UvloopReactor(LoopReactor):
     def _doReadOrWrite(self, selectable: Any, fd: int, event: int) -> None:
         if event & (EPOLLERR | EPOLLHUP) and selectable in self.native_connections and selectable.loop_reader.reading:
             event |= EPOLLIN  # uvloop has not read yet what the peer sent before it reset the connection
+        elif event & (EPOLLERR | EPOLLHUP) and selectable in self._watched_by_loop:
+            self._take_back_reader(selectable)
         super()._doReadOrWrite(selectable, fd, event)
 
     def _is_reading(self, connection: Any) -> bool:
