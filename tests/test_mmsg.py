@@ -15,7 +15,7 @@ from netsvc.linux import mmsg
 from netsvc.linux.mmsg import MessageReceiver, MessageSender, control_block, parse_control
 from netsvc.linux.socket_address import ADDRESS_SIZES, pack_address, unpack_address
 from netsvc.net.udp_batches import MAX_LOCAL_ADDRESSES
-from netsvc.net.udp_socket import KernelUdpSocket
+from netsvc.net.udp_socket import SINGLE_SENDS_MAX, KernelUdpSocket
 from netsvc.wire.datagram import Datagram
 
 pytestmark = pytest.mark.skipif(not mmsg.AVAILABLE, reason="the system has no recvmmsg")
@@ -141,13 +141,14 @@ def test_batches_carry_addresses_as_single_datagrams_do(pair: tuple[socket.socke
     server, client = pair
     host, port = client.getsockname()[:2]
     batches = batch_socket(server)
-    for _ in range(5):
+    for _ in range(SINGLE_SENDS_MAX):
         client.sendto(b"question", batches.getsockname())
-    received = receive_all(batches, 5)
+    received = receive_all(batches, SINGLE_SENDS_MAX)
     assert {tuple(datagram.peer) for datagram in received} == {client.getsockname()}
     made = Datagram(b"answer", (host, port))  # by an application, in the short form
     assert batches.send_batch([*received, made]) == []
-    assert [client.recv(100) for _ in range(6)] == [b"question"] * 5 + [b"answer"]
+    expected = [*[b"question"] * SINGLE_SENDS_MAX, b"answer"]
+    assert [client.recv(100) for _ in expected] == expected
     batches.close()
 
 
@@ -174,7 +175,7 @@ def test_a_batch_that_is_longer_than_its_buffer_is_sent_all_the_same(pair: tuple
     one, client = pair
     server = batch_socket(one, 10)
     peer = client.getsockname()
-    long = [Datagram(b"%d" % number * 5_000, peer) for number in range(5)]
+    long = [Datagram(b"%d" % (number % 10) * 5_000, peer) for number in range(SINGLE_SENDS_MAX + 1)]
     assert server.send_batch(long) == []
     assert [client.recv(10_000) for _ in long] == [datagram.payload for datagram in long]
     server.close()
@@ -184,7 +185,9 @@ def test_batches_of_other_lengths_and_addresses_follow_each_other(pair: tuple[so
     one, client = pair
     server = batch_socket(one)
     peer = client.getsockname()
-    for payloads in ([b"one"] * 4, [b"one"] * 6, [b"three"] * 5, [b"a", b"bc", b"", b"def"], [b"three"] * 4, [b""] * 4):
+    least = SINGLE_SENDS_MAX + 1
+    mixed = [b"a" * number for number in range(least)]
+    for payloads in ([b"one"] * least, [b"one"] * 20, [b"three"] * 12, mixed, [b"three"] * least, [b""] * least):
         assert server.send_batch([Datagram(payload, peer) for payload in payloads]) == []
         assert [client.recv(100) for _ in payloads] == payloads
     server.close()
@@ -210,8 +213,8 @@ def test_an_address_that_cannot_be_packed_does_not_stop_the_other_datagrams(addr
         server = KernelUdpSocket(bound, 1_000)
         good = Datagram(b"good", client.getsockname())
         with suppress(OSError, TypeError, OverflowError):
-            server.send_batch([good, good, good, good, Datagram(b"bad", address)])
-        assert [client.recv(10) for _ in range(4)] == [b"good"] * 4
+            server.send_batch([*[good] * SINGLE_SENDS_MAX, Datagram(b"bad", address)])
+        assert [client.recv(10) for _ in range(SINGLE_SENDS_MAX)] == [b"good"] * SINGLE_SENDS_MAX
     server.close()
 
 

@@ -23,7 +23,7 @@ from netsvc.net.datagram_protocol import DATAGRAMS_PER_ITERATION, ConnectedDatag
 from netsvc.net.listening import Listener, datagram_listener
 from netsvc.net.shared_ports import SharedPorts
 from netsvc.net.udp_port import UdpPort
-from netsvc.net.udp_socket import TELLS_LOCAL_ADDRESS, KernelUdpSocket, open_udp_socket
+from netsvc.net.udp_socket import SINGLE_SENDS_MAX, TELLS_LOCAL_ADDRESS, KernelUdpSocket, open_udp_socket
 from netsvc.testing import Network
 from netsvc.timestamp.client import ask_timestamp
 from netsvc.timestamp.server import TimestampProtocol
@@ -226,6 +226,79 @@ async def test_a_port_receives_a_bounded_batch_per_iteration_and_none_while_it_i
             totals.append(sum(service.sizes))
     assert max(after - before for before, after in pairwise(totals)) == DATAGRAMS_PER_ITERATION
     await stop(listener)
+
+
+class CountedSocket:
+    """A socket with datagrams in memory, which keeps what each call asked for and returned."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.calls: list[tuple[int, int]] = []
+
+    def arrive(self, number: int) -> None:
+        self.waiting += number
+
+    def receive_batch(self, maximum: int) -> list[Datagram]:
+        count = min(maximum, self.waiting)
+        self.waiting -= count
+        self.calls.append((maximum, count))
+        return [Datagram(b"x", ("192.0.2.1", 7))] * count
+
+    def send_batch(self, datagrams: Sequence[Datagram]) -> list[Any]:
+        return []
+
+    def dropped(self) -> int:
+        return 0
+
+    def fileno(self) -> int:
+        return 3
+
+
+def counted_port() -> tuple[UdpPort, CountedSocket]:
+    counted = CountedSocket()
+    port = UdpPort(Mock(), Collector(), counted)  # type: ignore[arg-type]  # what doRead calls
+    port.startReading()
+    return port, counted
+
+
+def reads(port: UdpPort, counted: CountedSocket, number: int) -> list[tuple[int, int]]:
+    """Return the calls of one read of the port, before which ``number`` datagrams have arrived."""
+    counted.arrive(number)
+    counted.calls.clear()
+    port.doRead()
+    return list(counted.calls)
+
+
+def test_many_datagrams_are_received_by_one_call_and_few_by_one_for_each() -> None:
+    port, counted = counted_port()
+    assert reads(port, counted, 20) == [(1, 1)] * 4 + [(60, 16), (44, 0)]
+    assert reads(port, counted, 20) == [(64, 20), (44, 0)]
+    assert reads(port, counted, 2) == [(64, 2), (1, 0)]
+    assert reads(port, counted, 2) == [(1, 1), (1, 1), (1, 0)]
+    assert sum(count for _, count in reads(port, counted, 100)) == DATAGRAMS_PER_ITERATION
+
+
+def test_a_port_seldom_tries_to_receive_a_second_datagram_if_there_has_been_none() -> None:
+    port, counted = counted_port()
+    assert [len(reads(port, counted, 1)) for _ in range(4)] == [2] * 4
+    tries = sum(len(reads(port, counted, 1)) - 1 for _ in range(30))
+    assert tries == 4
+    counted.arrive(20)
+    while counted.waiting:  # a try finds one
+        port.doRead()
+    assert len(reads(port, counted, 2)) > 1
+
+
+@pytest.mark.parametrize("burst", range(2, 20))
+def test_a_burst_of_any_length_ends_the_reading_of_single_datagrams(burst: int) -> None:
+    port, counted = counted_port()
+    for _ in range(4):
+        reads(port, counted, 1)
+    for _ in range(15):
+        counted.arrive(burst)
+        while counted.waiting:
+            port.doRead()
+    assert sum(count for _, count in reads(port, counted, burst)) == burst
 
 
 # The socket interface: the same on real and on simulated sockets
@@ -463,19 +536,20 @@ def test_the_metadata_of_ipv6_and_the_dscp_are_read(network: Network) -> None:
 
 
 @kinds
-def test_a_datagram_that_cannot_be_sent_does_not_stop_the_others(kind: str, network: Network) -> None:
+@pytest.mark.parametrize("number", [1, SINGLE_SENDS_MAX])
+def test_a_datagram_that_cannot_be_sent_does_not_stop_the_others(kind: str, network: Network, number: int) -> None:
     host, first, _ = hosts(kind, network)
     server = open_udp_socket(host, first, 0, 1000)
     client = open_udp_socket(host, first, 0, 1000)
     good = Datagram(b"good", server.getsockname())
     to_port_0 = Datagram(b"bad", (first, 0))
     too_long = Datagram(bytes(70_000), server.getsockname())
-    not_sent = client.send_batch([good, to_port_0, too_long, good])
+    not_sent = client.send_batch([*[good] * number, to_port_0, too_long, good])
     assert [datagram for datagram, _ in not_sent] == [to_port_0, too_long]
     batch = receive(server, network)
-    while len(batch) < 2:
+    while len(batch) <= number:
         batch += receive(server, network)
-    assert [datagram.payload for datagram in batch] == [b"good", b"good"]
+    assert [datagram.payload for datagram in batch] == [b"good"] * (number + 1)
     server.close()
     client.close()
 
