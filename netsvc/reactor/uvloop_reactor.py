@@ -239,13 +239,15 @@ class UvloopReactor(LoopReactor):
             return
         self.log_contexts.append(log_context)
         try:
-            reason = reader.doRead()
-        except BaseException as e:
-            log.err()
-            reason = e
-        if reason:
-            self._disconnectSelectable(reader, reason, True)
-        self.log_contexts.pop()
+            try:
+                reason = reader.doRead()
+            except BaseException as e:
+                log.err()
+                reason = e
+            if reason:
+                self._disconnectSelectable(reader, reason, True)
+        finally:
+            self.log_contexts.pop()
 
     def removeAll(self) -> list[Any]:
         readers = self._native_readers()
