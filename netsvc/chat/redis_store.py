@@ -245,13 +245,18 @@ class RedisStore:
         """All answers are known, and some are errors. Those entries are not in the log."""
         refused = log.take_refused()
         again: list[OwnEntry] = []
+        problem: RedisReplyError | None = None
         for own in refused:
-            assert isinstance(own.error, RedisReplyError)
-            if own.error.code in TEMPORARY:
+            error = own.error
+            assert isinstance(error, RedisReplyError)
+            if error.code == "COUNTER" and problem is not None:
+                error = problem  # it came too early only because of the one that was refused
+            if error.code in TEMPORARY:
                 again.append(own)
             else:
+                problem = error
                 self._counters.refused += 1
-                self._tell(own.appended, StoreError(redis_reason(own.error)))
+                self._tell(own.appended, StoreError(redis_reason(error)))
         log.unsent.extendleft(reversed(again))
         if again:
             error = again[0].error
