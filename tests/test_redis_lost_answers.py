@@ -1,6 +1,8 @@
-"""Answers of a simulated Redis that are lost: what its stores then tell."""
+"""Answers and data of a simulated Redis that are lost: what its stores then tell."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from netsvc.chat.entries import Draft, Entry, EntryKind
 from netsvc.chat.redis_store import RedisStore
@@ -14,11 +16,14 @@ ROOM = "#room"
 class Node:
     """A node with a store that is subscribed to a room.
 
+    :ivar begun: what it was told of the logs that were begun anew.
     :ivar outcomes: what became of the drafts, in the order in which that was told.
     """
 
-    def __init__(self, network: Network, name: str) -> None:
+    def __init__(self, network: Network, name: str, *, may_begin_anew: bool = False) -> None:
         self.name = name
+        self.may_begin_anew = may_begin_anew
+        self.begun: list[NewLog] = []
         self.outcomes: list[Outcome] = []
         self.delivered: list[Entry] = []
         self.store: RedisStore = store_on(network.host(name))
@@ -27,8 +32,9 @@ class Node:
         network.run(self.store.subscribe(ROOM))
 
     def begun_anew(self, new: NewLog) -> None:
-        """No log is begun anew here."""
-        raise AssertionError(str(new))
+        """Take note of a log that was begun anew."""
+        assert self.may_begin_anew, str(new)
+        self.begun.append(new)
 
     def append(self, text: str, message_id: str = "") -> None:
         """Append, as an author that all nodes know."""
@@ -73,3 +79,54 @@ def test_an_entry_whose_answer_is_lost_is_told_where_it_is() -> None:
     assert [entry.text for entry in one.delivered] == ["first"]
     for node in (one, other):
         network.run(node.store.close())
+
+
+def test_lines_that_were_sent_together_are_refused_together_when_redis_has_no_memory() -> None:
+    network = Network(1)
+    redis = SimulatedRedisHost(network)
+    node = Node(network, "one")
+    redis.data.maxmemory = True
+    for number in range(100):
+        node.append(f"line {number}")
+    network.advance(1.0)
+    assert [str(outcome) for outcome in node.outcomes] == ["Redis has no memory left"] * 100
+    redis.data.maxmemory = False
+    network.advance(1.0)
+    node.append("later")
+    network.advance(1.0)
+    assert [entry.text for entry in node.delivered] == ["later"]
+    network.run(node.store.close())
+
+
+def test_a_room_is_told_a_few_times_only_that_its_log_was_begun_anew_and_gets_its_lines_again() -> None:
+    network = Network(1)
+    redis = SimulatedRedisHost(network)
+    nodes = [Node(network, name, may_begin_anew=True) for name in ("one", "other")]
+    for number in range(100):
+        nodes[number % 2].append(f"line {number}")
+        network.advance(0.01)
+    network.advance(1.0)
+    redis.data.flushall()
+    network.advance(20.0)
+    for node in nodes:
+        assert 1 <= len(node.begun) <= 6
+        node.append("later")
+    network.advance(1.0)
+    entries: Any = redis.data.execute([b"XLEN", b"netsvc:entries:#room"])
+    assert entries == 102
+    for node in nodes:
+        assert [entry.text for entry in node.delivered[-2:]] == ["later", "later"]
+        network.run(node.store.close())
+
+
+def test_a_node_appends_at_once_after_the_scripts_of_redis_were_flushed() -> None:
+    network = Network(1)
+    redis = SimulatedRedisHost(network)
+    node = Node(network, "one")
+    for number in range(20):
+        redis.data.execute([b"SCRIPT", b"FLUSH"])
+        network.advance(0.07 * number)  # now and then a renewal of the lease comes first
+        node.append(f"line {number}")
+        network.advance(0.4)
+        assert len(node.delivered) == number + 1
+    network.run(node.store.close())
