@@ -316,7 +316,7 @@ class Scripts:
 
 
 def _without_shebang(text: bytes) -> bytes:
-    """Return a script without its first line ``#!lua``. The numbers of its lines stay. ``allow-oom`` is the flag that counts."""
+    """Return a script without its first line ``#!lua``. The numbers of its lines stay."""
     line, newline, rest = text.partition(b"\n")
     return newline + rest if line.split()[:1] == [b"#!lua"] else text
 

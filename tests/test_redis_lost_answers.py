@@ -106,7 +106,10 @@ def test_a_room_is_told_a_few_times_only_that_its_log_was_begun_anew_and_gets_it
         nodes[number % 2].append(f"line {number}")
         network.advance(0.01)
     network.advance(1.0)
+    network.link("other", "redis").partition()
     redis.data.flushall()
+    network.advance(2.5)
+    network.link("other", "redis").heal()  # it appends its lines again when the first one has gone on already
     network.advance(20.0)
     for node in nodes:
         assert 1 <= len(node.begun) <= 6

@@ -398,20 +398,20 @@ class RedisStore:
         self._start(self._read_missing(log))
 
     async def _read_missing(self, log: RedisLog) -> None:
+        connections = self._connections
         try:
             if log.is_other:
                 if log.node == self._node.id:
                     self._send_again(log)
                 # The other nodes append again what was lost, so that it is there when the log is read.
-                connections = self._connections
                 await self._node.pause(APPENDED_AGAIN_IN)
-                if connections == self._connections:  # if not, Redis may have lost it once more
+                if connections == self._connections:
                     await self._switch(log)
             elif not await self._fill(log):
                 log.is_other = True
-            if not log.is_other:
-                if not log.in_flight:
-                    await self._tell_of_undelivered(log)
+            if not log.is_other and not log.in_flight and connections == self._connections:
+                await self._tell_of_undelivered(log, connections)
+            if not log.is_other and connections == self._connections:
                 self._send_again(log)
                 self._drop_if_idle(log)
         except StoreError:
@@ -419,7 +419,8 @@ class RedisStore:
         finally:
             log.is_reading = False
             is_stale, log.is_stale = log.is_stale, False
-        if is_stale or log.is_other:
+        # What was found before a Redis was away does not count: it may have lost data.
+        if is_stale or log.is_other or connections != self._connections:
             self._check([log], reads_at_once=True)
 
     def _send_again(self, log: RedisLog) -> None:
@@ -483,7 +484,7 @@ class RedisStore:
         for tagged in read:
             self._tell(log.resolved(tagged.tag, self._node.monotonic()), tagged.entry)
 
-    async def _tell_of_undelivered(self, log: RedisLog) -> None:
+    async def _tell_of_undelivered(self, log: RedisLog, connections: int) -> None:
         """Tell the authors of entries that the log has seen, and that were not delivered, what became of them.
 
         Such an entry is a retry whose answer was lost, or the log no longer keeps it.
@@ -493,6 +494,8 @@ class RedisStore:
             if tag.node != log.node or tag.counter > log.counter_there:
                 continue
             earlier = await self._reader.earlier(own.draft) if own.draft.message_id else None
+            if connections != self._connections:
+                return
             if tag not in log.sent:
                 continue  # it was delivered meanwhile
             appended = log.resolved(tag, self._node.monotonic())
