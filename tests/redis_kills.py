@@ -1,6 +1,7 @@
 """Kill a real Redis under two nodes that append, again and again.
 
-``python -m tests.redis_kills [KILLS] [--appendfsync everysec|always]`` kills it 20 times with each setting.
+``python -m tests.redis_kills [KILLS] [--appendfsync everysec|always]`` kills it 20 times with each setting. With
+``--losing SECONDS`` it also loses what it has done in the last seconds before each kill, as on a machine that fails.
 
 Two processes, each a node with a store, append about 600 lines a second in all. Some authors give message ids, and what
 they said is sometimes sent again at the other node, as by a member that resumes there. The Redis is killed (SIGKILL) at
@@ -129,18 +130,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Kill a real Redis under two nodes that append.")
     parser.add_argument("kills", nargs="?", type=int, default=20, help="with each setting (default: 20)")
     parser.add_argument("--appendfsync", choices=SETTINGS, help="the only setting (default: both)")
+    parser.add_argument(
+        "--losing", type=float, default=0.0, help="seconds whose data it loses at each kill (default: 0)"
+    )
     options = parser.parse_args(arguments)
     is_good = True
     for setting in SETTINGS if options.appendfsync is None else (options.appendfsync,):
-        found = kill_and_check(options.kills, setting)
+        found = kill_and_check(options.kills, setting, options.losing)
         sys.stdout.write(f"appendfsync {setting}: {found}\n  {found.recovery}\n")
         sys.stdout.flush()
         is_good = is_good and found.is_good
     return 0 if is_good else 1
 
 
-def kill_and_check(kills: int, appendfsync: str) -> RedisKills:
-    """Kill a Redis so many times, and compare its log with what two nodes were told."""
+def kill_and_check(kills: int, appendfsync: str, losing: float = 0.0) -> RedisKills:
+    """Kill a Redis so many times, and compare its log with what two nodes were told.
+
+    :param losing: seconds before each kill of which it loses everything, as on a machine that fails.
+    """
     redis = RedisServer(["appendonly yes", f"appendfsync {appendfsync}"])
     try:
         redis.start()
@@ -157,7 +164,7 @@ def kill_and_check(kills: int, appendfsync: str) -> RedisKills:
                     time.sleep(random.uniform(*STALLS))
                     redis.cont()
                     time.sleep(random.uniform(*WORKS))
-                redis.kill()
+                _kill(redis, losing)
                 lives.append((began, time.monotonic()))
                 time.sleep(random.uniform(*random.choices(ABSENCES, (3, 1))[0]))
                 redis.start()
@@ -171,11 +178,23 @@ def kill_and_check(kills: int, appendfsync: str) -> RedisKills:
                 if settled:
                     node.wait_for(logs)
             records = [node.records() for node in nodes]
-        found = _compare(kills, appendfsync == "everysec", logs, records)
+        found = _compare(kills, appendfsync == "everysec" or losing > 0, logs, records)
         found.recoveries = [each for one in records for each in _recoveries(one, lives)]
         return found
     finally:
         redis.remove()
+
+
+def _kill(redis: RedisServer, losing: float) -> None:
+    """Kill a Redis. It loses what it has done in the last seconds."""
+    if not losing:
+        redis.kill()
+        return
+    (file,) = redis.directory.glob("appendonlydir/*.incr.aof")
+    size = file.stat().st_size
+    time.sleep(losing)
+    redis.kill()
+    os.truncate(file, size)
 
 
 def _compare(kills: int, may_lose: bool, logs: dict[str, list[Entry]], nodes: Sequence[Sequence[Any]]) -> RedisKills:
