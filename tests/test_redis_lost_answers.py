@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from netsvc.chat.entries import Draft, Entry, EntryKind
+from netsvc.chat.redis_log import OwnEntry, RedisLog
 from netsvc.chat.redis_store import RedisStore
 from netsvc.chat.store import NewLog, Outcome, Retried
 from netsvc.testing import Network
@@ -133,3 +134,28 @@ def test_a_node_appends_at_once_after_the_scripts_of_redis_were_flushed() -> Non
         network.advance(0.4)
         assert len(node.delivered) == number + 1
     network.run(node.store.close())
+
+
+def test_lost_entries_are_sent_again_by_their_counters_also_if_they_were_acknowledged_in_another_order() -> None:
+    log = RedisLog(ROOM)
+    log.count_as("node")
+    for number in range(4):
+        draft = Draft(ROOM, EntryKind.SAID, "nick", f"line {number}", 0.0, "author")
+        log.unsent.append(OwnEntry(draft, None, 0.0))
+    sent = [own.tag for own in log.to_send()]
+    for tag in (sent[2], sent[0]):
+        assert tag is not None
+        log.resolved(tag, now=0.0)
+    log.send_again(counter=0)
+    assert [own.tag for own in log.unsent] == sent
+
+
+def test_an_entry_that_a_log_has_seen_and_did_not_deliver_is_asked_for() -> None:
+    log = RedisLog(ROOM)
+    log.count_as("node")
+    log.unsent.append(OwnEntry(Draft(ROOM, EntryKind.SAID, "nick", "line", 0.0, "author"), None, 0.0))
+    list(log.to_send())
+    log.counter_there = 1
+    assert not log.has_undelivered  # the answer is to come
+    log.in_flight = 0
+    assert log.has_undelivered

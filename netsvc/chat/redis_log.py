@@ -141,7 +141,18 @@ class RedisLog:
             assert own.tag is not None
             del self.sent[own.tag]
             own.may_be_there = True  # an earlier connection may still deliver it to Redis
-        self.unsent.extendleft(reversed(lost + missing))
+        unsent = [*lost, *missing, *self.unsent]
+        # By their counters: the log takes none that is lower than one that it has.
+        counted = {own.tag.counter: own for own in unsent if own.tag is not None and own.tag.node == self.node}
+        others = (own for own in unsent if own.tag is None or own.tag.node != self.node)
+        self.unsent = deque([*(own for _, own in sorted(counted.items())), *others])
+
+    @property
+    def has_undelivered(self) -> bool:
+        """Whether the log has seen an own entry that was not delivered, and no answer is to come."""
+        first = next(iter(self.sent), None)
+        is_seen = first is not None and first.node == self.node and first.counter <= self.counter_there
+        return is_seen and not self.in_flight
 
     def take_all(self) -> list[OwnEntry]:
         """Return the own entries that are not in the log, and cannot come into it: they were sent as another node."""

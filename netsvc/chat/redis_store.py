@@ -386,7 +386,7 @@ class RedisStore:
             # What is missing since the last check will not come by itself; what is new may be on its way.
             is_missing = feed.offset < (end if reads_at_once else min(end, log.end_there))
             log.end_there = end
-            if log.is_other or is_missing or not log.is_checked or log.is_halted:
+            if log.is_other or is_missing or not log.is_checked or log.is_halted or log.has_undelivered:
                 self._synchronise(log)
 
     def _synchronise(self, log: RedisLog) -> None:
