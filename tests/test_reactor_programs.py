@@ -522,6 +522,25 @@ def test_iterate_returns_when_something_has_happened(start: Start) -> None:
 # Transports
 
 
+def test_calls_that_are_due_are_made_before_a_peer_in_the_same_process_is_read_from(start: Start) -> None:
+    started = start(
+        """
+        def then(client, connection):
+            def received(data):
+                say("received")
+                reactor.stop()
+
+            client.dataReceived = received
+            connection.transport.write(b"x")
+            reactor.callLater(0, say, "called")
+
+        reactor.run()
+    """,
+        PRELUDE + ACTIVE_CONNECTION.replace("< 50", "< 1").replace("== 50", "== 1"),
+    )
+    assert output_of(started)[:2] == ["called", "received"]
+
+
 def test_a_reader_that_the_application_removes_reads_no_more(start: Start) -> None:
     started = start(
         """

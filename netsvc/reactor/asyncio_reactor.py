@@ -64,7 +64,11 @@ class AsyncioReactor(LoopReactor):
         return events
 
     def _run_iteration(self, timeout: float | None) -> list[tuple[int, int]]:
-        self.flush_all()
+        if self.unflushed or self.unencrypted:
+            self.flush_all()
+            if self.timeout() == 0:
+                # On Twisted's reactors, calls that are due are made before a peer in the same process can read this.
+                self.runUntilCurrent()
         # Meanwhile, producers have written more, or a connection was lost and the event loop has something to do.
         if self.unflushed or self.unencrypted or not self.loop_is_waiting:
             limit: float | None = 0.0
