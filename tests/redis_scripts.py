@@ -316,7 +316,7 @@ class Scripts:
 
 
 def _without_shebang(text: bytes) -> bytes:
-    """Return a script without its first line ``#!lua``. The numbers of its lines stay."""
+    """Return a script without its first line ``#!lua``. Of its flags only ``allow-oom`` counts."""
     line, newline, rest = text.partition(b"\n")
     return newline + rest if line.split()[:1] == [b"#!lua"] else text
 

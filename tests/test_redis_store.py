@@ -247,6 +247,19 @@ def test_what_is_no_longer_kept_is_told_and_the_rest_delivered() -> None:
     assert nodes.two.delivered == [(1, "0"), *((offset, str(offset - 1)) for offset in range(16, 21))]
 
 
+def test_every_line_has_an_outcome_though_the_log_forgets_it_before_it_is_delivered() -> None:
+    nodes = Nodes(entries_max=3)
+    nodes.redis.server.close_subscribers()
+    for number in range(400):
+        nodes.two.append(f"two {number}")
+        if number % 10 == 0:
+            nodes.one.append(f"one {number}")
+        nodes.network.advance(0.0005)
+    nodes.network.advance(2 * CHECK_EVERY + 2.0)
+    for node in (nodes.one, nodes.two):
+        assert {type(each[-1]) for each in node.outcomes.values()} == {Entry}
+
+
 def test_an_emptied_redis_is_noticed_and_the_last_lines_are_appended_again(nodes: Nodes) -> None:
     nodes.one.appended("old")
     nodes.network.advance(10.0)

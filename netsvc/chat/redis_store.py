@@ -490,8 +490,9 @@ class RedisStore:
         Such an entry is a retry whose answer was lost, or the log no longer keeps it.
         """
         assert log.feed is not None
+        counter = log.counter_there  # a later one belongs to entries that are on their way
         for tag, own in list(log.sent.items()):
-            if tag.node != log.node or tag.counter > log.counter_there:
+            if tag.node != log.node or tag.counter > counter:
                 continue
             earlier = await self._reader.earlier(own.draft) if own.draft.message_id else None
             if connections != self._connections:
