@@ -116,6 +116,27 @@ def test_a_retry_on_another_node_is_recognised(nodes: Nodes) -> None:
     assert nodes.two.delivered == [(1, "a")]
 
 
+def test_a_retry_of_an_erased_line_that_is_no_longer_kept_is_appended() -> None:
+    nodes = Nodes(entries_max=5)
+    first = nodes.one.appended("a", "m1")
+    assert isinstance(first, Entry)
+    nodes.network.run(nodes.one.store.erase(ROOM, first.offset))
+    assert nodes.redis.data.execute([b"HLEN", b"netsvc:retries:#room"]) == 1
+    for number in range(10):
+        nodes.one.appended(str(number))
+    assert nodes.redis.data.execute([b"EXISTS", b"netsvc:retries:#room"]) == 0
+    again = nodes.one.appended("again", "m1")
+    assert isinstance(again, Entry)
+    assert again.text == "again"
+
+
+def test_each_room_with_a_counter_of_a_node_is_noted_so_that_the_counter_can_be_removed(nodes: Nodes) -> None:
+    nodes.one.appended("a", "m1")
+    assert isinstance(nodes.two.appended("a", "m1"), Retried)
+    for node in (nodes.one, nodes.two):
+        assert nodes.redis.data.execute([b"SMEMBERS", b"netsvc:counted:" + node.node.id.encode()]) == [ROOM.encode()]
+
+
 def test_an_answer_that_is_lost_with_the_connection_loses_and_doubles_nothing(nodes: Nodes) -> None:
     nodes.one.append("a")
     nodes.one.append("b", "m1")

@@ -57,7 +57,14 @@ local function trim(keys, offset, entries_max, oldest)
     redis.call('XTRIM', keys[2], 'MINID', '=', first .. '-0')
     if redis.call('EXISTS', keys[4]) == 1 then
       local before = tonumber(redis.call('HGET', keys[1], 'first') or first)
-      for place = before, first - 1 do redis.call('HDEL', keys[4], place) end
+      for place = before, first - 1 do
+        local data = redis.call('HGET', keys[4], place)
+        if data then
+          redis.call('HDEL', keys[4], place)
+          local author, id = string.match(data, '"([^"]*)","([^"]*)"%]$')
+          if id and id ~= '' then redis.call('HDEL', keys[3], author .. ':' .. id) end
+        end
+      end
     end
     redis.call('HSET', keys[1], 'first', first)
   end
@@ -107,7 +114,7 @@ local function earlier(answer)
   if not offset then return false end
   local found = redis.call('XRANGE', keys[2], offset, offset)
   local data = found[1] and found[1][2][2] or redis.call('HGET', keys[4], offset)
-  return {answer, tonumber(offset), redis.call('HGET', keys[1], 'epoch'), data}
+  return data and {answer, tonumber(offset), redis.call('HGET', keys[1], 'epoch'), data}
 end
 if counter <= last then
   return earlier('seen') or {'seen'}
@@ -115,6 +122,7 @@ end
 if counter ~= last + 1 and counter ~= tonumber(ARGV[3]) then
   return redis.error_reply('COUNTER ' .. last + 1 .. ' is expected')
 end
+if last == 0 then redis.call('SADD', KEYS[6], ARGV[12]) end
 local repeated = earlier('retry')
 if repeated then
   redis.call('HSET', keys[1], field, counter)
@@ -122,7 +130,6 @@ if repeated then
 end
 local bounds = {tonumber(ARGV[8]), tonumber(ARGV[9])}
 local offset, epoch = append(keys, ARGV[10], ARGV[4], ARGV[5], ARGV[6], retry, bounds, ARGV[11], field, counter)
-if last == 0 then redis.call('SADD', KEYS[6], ARGV[12]) end
 return {'new', offset, epoch}
 """
 )
