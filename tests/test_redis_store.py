@@ -281,6 +281,29 @@ def test_every_line_has_an_outcome_though_the_log_forgets_it_before_it_is_delive
         assert {type(each[-1]) for each in node.outcomes.values()} == {Entry}
 
 
+def test_entries_that_are_too_old_do_not_hide_those_after_them() -> None:
+    nodes = Nodes(age_max=10.0)
+    for number in range(120):
+        nodes.one.append(f"old {number}")
+    nodes.network.advance(9.0)
+    nodes.one.appended("a")
+    nodes.one.appended("b")
+    nodes.network.advance(2.0)
+    for limit in (1, 100):
+        found = nodes.network.run(nodes.two.store.read(ROOM, 0, limit))
+        assert [entry.text for entry in found] == ["a", "b"][:limit]
+    nodes.network.advance(10.0)
+    assert nodes.network.run(nodes.two.store.read(ROOM, 0, 1)) == []
+
+
+def test_a_log_that_is_in_use_does_not_end_though_its_entries_are_kept_for_a_second_only() -> None:
+    nodes = Nodes(age_max=1.0)
+    nodes.one.appended("a")
+    nodes.network.advance(10 * CHECK_EVERY)
+    assert nodes.one.begun_anew == nodes.two.begun_anew == []
+    assert nodes.network.run(nodes.one.store.newest(ROOM, 1, 10)) == []
+
+
 def test_an_emptied_redis_is_noticed_and_the_last_lines_are_appended_again(nodes: Nodes) -> None:
     nodes.one.appended("old")
     nodes.network.advance(10.0)

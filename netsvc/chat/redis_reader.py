@@ -19,6 +19,9 @@ from netsvc.redis.redis_protocol import Reply
 READ_AT_ONCE = 100
 SEARCHED_AT_ONCE = 50
 
+#: Seconds for which a log without a user is kept at least. Nodes use it each 2 s, and may be cut off for some seconds.
+UNUSED_MIN = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class LogBeginning:
@@ -55,8 +58,8 @@ class RedisReader:
 
     @property
     def age_in_ms(self) -> int:
-        """Milliseconds after which a log without new entries ends; 0 for no limit."""
-        return int(self._age_max * 1_000)
+        """Milliseconds after which a log that no node uses ends; 0 for no limit."""
+        return int(max(self._age_max, UNUSED_MIN) * 1_000) if self._age_max else 0
 
     def oldest(self) -> float:
         """Return the time before which entries are too old; 0 if there is no limit."""
@@ -97,9 +100,13 @@ class RedisReader:
 
     async def read(self, room: str, after: int, limit: int) -> Sequence[Entry]:
         """Return at most ``limit`` entries after an offset."""
-        _, _, found = await self.tagged(room, after, limit)
         oldest = self.oldest()
-        return [tagged.entry for tagged in found if tagged.entry.time >= oldest]
+        while True:
+            _, end, found = await self.tagged(room, after, READ_AT_ONCE if oldest else limit)
+            kept = [tagged.entry for tagged in found if tagged.entry.time >= oldest]
+            if kept or not found or found[-1].entry.offset >= end:
+                return kept[:limit]
+            after = found[-1].entry.offset  # those that are too old are removed step by step
 
     async def newest(self, room: str, until: int, limit: int) -> Sequence[Entry]:
         """Return the last ``limit`` entries up to an offset that a history shows."""

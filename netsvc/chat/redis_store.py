@@ -63,8 +63,8 @@ EARLY_MAX = 1_000
 class RedisStore:
     """Keeps the logs of rooms in Redis.
 
-    Entries that are too old are not shown, and are removed when something is appended to their log. A log in which
-    nothing was said for so long is removed as a whole.
+    Entries that are too old are not shown, and are removed when something is appended to their log. A log that no
+    node has used for so long is removed as a whole.
 
     :param node: this process as a node.
     :param clock: schedules the checks.
