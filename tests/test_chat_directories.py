@@ -13,7 +13,7 @@ from netsvc.chat.directory import Adopted, Directory, Recipient, RoomMembers
 from netsvc.chat.entries import EntryKind
 from netsvc.chat.memory_directory import MemoryDirectory
 from netsvc.chat.redis_directory import RedisDirectory
-from netsvc.chat.redis_directory_scripts import CROWD, REAPED_AT_ONCE
+from netsvc.chat.redis_directory_scripts import CROWD, REAPED_AT_ONCE, REGISTER
 from netsvc.chat.redis_entries import decode_entry
 from netsvc.chat.redis_log import RedisLog
 from netsvc.chat.redis_log_scripts import BEGIN
@@ -298,6 +298,36 @@ def test_a_member_that_resumes_on_another_node_takes_everything_along_at_once(no
     assert nodes.two.in_room("#room") == (1, ["ann"])
     assert nodes.two.in_room("#left") == (0, [])
     assert nodes.entries(log) == [(EntryKind.LEFT, "ann", "left")]
+
+
+def test_a_directory_that_is_opened_again_gets_private_messages(nodes: Nodes) -> None:
+    nodes.one.enter("a1", "ann")
+    nodes.network.run(nodes.one.directory.close())
+    nodes.one.directory.open(nodes.one.members)
+    nodes.network.advance(1.0)
+    nodes.one.enter("a2", "bob")
+    nodes.two.enter("a3")
+    assert nodes.two.whisper("a3", "bob") == Recipient("bob", "")
+    assert nodes.one.members.whispers == [("a2", Whispered("a3", "bob", "psst"))]
+
+
+def test_a_member_that_resumes_elsewhere_costs_its_node_nothing_for_the_others(nodes: Nodes) -> None:
+    for number in range(20):
+        nodes.one.enter(f"a{number}")
+    nodes.two.enter("new")
+    registered: list[bytes] = []
+    execute = nodes.redis.data.execute
+
+    def record(command: list[bytes]) -> Any:
+        if REGISTER.digest.encode() in command:
+            registered.append(command[4])
+        return execute(command)
+
+    nodes.redis.data.execute = record  # type: ignore[method-assign]
+    nodes.two.adopt("a7", "x", before="new")
+    nodes.network.advance(1.0)
+    assert nodes.one.members.taken == [("a7", set())]
+    assert registered == [b"a7"]
 
 
 def test_members_of_a_dead_node_are_announced_as_gone_and_their_nicks_are_free_after_the_lease(nodes: Nodes) -> None:

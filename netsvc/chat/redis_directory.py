@@ -113,6 +113,7 @@ class RedisDirectory:
     def close(self) -> Deferred[None]:
         self._members = None
         self._registered.clear()
+        self._channel = b""  # the node ends all subscriptions
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -339,6 +340,13 @@ class RedisDirectory:
             registration.nick = nick  # the answer to its claim was lost, or another member has the nick
             self._members.renamed(author, nick)
 
+    async def _check_taken(self, author: str) -> None:
+        """Find out whether a member is on another node now. It may be on this one again."""
+        try:
+            await self._register_again(author, is_new=False)
+        except StoreError:
+            self._is_incomplete = True  # it is tried again soon
+
     async def _enter_again(self, author: str, registration: _Registration) -> str:
         while self._registered.get(author) is registration:
             registration.nick = await self._guest_nick()
@@ -363,7 +371,7 @@ class RedisDirectory:
             sender, recipient, text = rest
             self._members.whispered(author, Whispered(sender, recipient, text))
         elif kind == "taken":
-            self._register_all()  # which finds out whether it is still so
+            self._start(self._check_taken(author))
 
     async def _reap(self, node: str) -> None:
         """Remove the members of a dead node, step by step."""

@@ -566,6 +566,7 @@ class RedisStore:
                 answer.errback(StoreError("the store is closed"))
         self._logs.clear()
         self._deliver = self._begun_anew = None
+        self._counters.is_connected = False
         await self._node.close(self)
 
     def _give_up(self) -> None:
