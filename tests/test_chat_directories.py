@@ -330,6 +330,24 @@ def test_a_member_that_resumes_elsewhere_costs_its_node_nothing_for_the_others(n
     assert registered == [b"a7"]
 
 
+def test_of_two_connections_that_resume_at_once_on_two_nodes_one_stays(nodes: Nodes) -> None:
+    nodes.one.enter("new1")
+    nodes.two.enter("new2")
+    link = nodes.network.link(nodes.hosts[0].name, "redis")
+    first = nodes.one.directory.adopt("a1", "ann", (), "new1")
+    nodes.network.advance(0.000_5)
+    link.set(latency=0.1)  # for the answer, which the message of the next one overtakes
+    nodes.network.advance(0.001)
+    link.set(latency=0.001)
+    nodes.two.adopt("a1", "ann", before="new2")
+    nodes.network.advance(0.05)
+    assert not first.called
+    nodes.network.advance(2.0)
+    assert nodes.network.run(first) == Adopted("ann")
+    assert nodes.one.members.taken == [("a1", set())]
+    assert nodes.two.members.taken == []
+
+
 def test_members_of_a_dead_node_are_announced_as_gone_and_their_nicks_are_free_after_the_lease(nodes: Nodes) -> None:
     log = nodes.begin_log("#room")
     nodes.one.enter("a1", "ann", "#room")

@@ -6,6 +6,7 @@ that are registered and have left. If its lease was lost meanwhile, others may h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -94,6 +95,8 @@ class RedisDirectory:
         self._entries_max = entries_max
         self._age_max = age_max
         self._registered: dict[str, _Registration] = {}
+        self._adopting: Counter[str] = Counter()  # authors for whom the answer to an adoption is to come
+        self._taken: set[str] = set()  # those of them that another node has taken meanwhile
         self._members: LocalMembers | None = None
         self._channel = b""
         self._is_registering = False
@@ -220,13 +223,23 @@ class RedisDirectory:
             *self._bounds(),
             *rooms,
         )
-        reply = await self._node.request(ADOPT, (), arguments)
+        self._adopting[author] += 1
+        try:
+            reply = await self._node.request(ADOPT, (), arguments)
+        except StoreError:
+            self._taken.discard(author)
+            raise
+        finally:
+            self._adopting -= Counter([author])
         assert isinstance(reply, list)
         got, away, stayed = reply
         assert isinstance(stayed, list)
         self._registered.pop(before, None)
         own = self._registered.get(author)
         self._registered[author] = _Registration(_text(got), _text(away), {} if own is None else own.rooms)
+        if author in self._taken:
+            self._taken.discard(author)
+            self._start(self._check_taken(author))
         return Adopted(_text(got), _text(away), frozenset(map(_text, stayed)))
 
     async def _whisper(self, sender: str, whispered: Whispered) -> Recipient | None:
@@ -371,7 +384,10 @@ class RedisDirectory:
             sender, recipient, text = rest
             self._members.whispered(author, Whispered(sender, recipient, text))
         elif kind == "taken":
-            self._start(self._check_taken(author))
+            if self._adopting[author]:
+                self._taken.add(author)  # the message has overtaken the answer
+            else:
+                self._start(self._check_taken(author))
 
     async def _reap(self, node: str) -> None:
         """Remove the members of a dead node, step by step."""
