@@ -233,6 +233,24 @@ def test_members_of_a_node_that_was_cut_off_are_told_what_changed(chat: Chat) ->
     assert sorted(members.removeprefix("* 3 in #lobby: ").split(", ")) == ["ann", "cy", "guest-4"]
 
 
+def test_a_crowd_of_a_node_that_was_cut_off_is_summed_up_when_it_is_back(chat: Chat) -> None:
+    host = chat.network.host("crowd")
+    crowd = [Person() for _ in range(60)]
+    for person in crowd:
+        TCP4ClientEndpoint(host.reactor, chat.servers[0].address, 1400).connect(_factory(person))
+    chat.network.advance(8.0)
+    bob = chat.person(1, "bob")
+    link = chat.network.link("one", "redis")
+    link.partition()
+    chat.network.advance(LEASE + 3.0)
+    assert bob.taken()[-1] == "* 10 left: their server failed"
+    crowd[0].lines.clear()
+    link.heal()
+    chat.network.advance(30.0)
+    assert bob.taken() == ["* 60 joined"]
+    assert crowd[0].taken() == ["* 50 left: their server failed", "* 10 left: their server failed", "* 60 joined"]
+
+
 def test_members_are_told_that_redis_has_lost_its_data(chat: Chat) -> None:
     ann, bob = chat.person(0, "ann"), chat.person(1, "bob")
     client, received = chat.program(0, "bot")

@@ -204,7 +204,7 @@ class Attendance:
                 participant.member.tell(NickSet(nick))
             for membership in participant.memberships.values():
                 if membership.is_announced:
-                    self._speech.append(membership.room, EntryKind.JOINED, participant.nick, "", author)
+                    self._tell_joined(membership)
 
     # Internal
 
@@ -506,6 +506,10 @@ class Attendance:
         membership.is_announced = True
         participant, room = membership.participant, membership.room
         self._state.directory.join(participant.author, room.name, is_announced=True)
+        self._tell_joined(membership)
+
+    def _tell_joined(self, membership: Membership[Participant]) -> None:
+        participant, room = membership.participant, membership.room
         if len(room) > PRESENCE_SHOWN_MAX:
             self._presence.joined(room.name)
             self._schedule_summary()
