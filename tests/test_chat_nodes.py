@@ -15,6 +15,7 @@ from netsvc.chat.hub import ChatHub
 from netsvc.chat.lines import ChatFactory
 from netsvc.chat.names import ASCII_NAMES
 from netsvc.chat.program_lines import ReceivedEntry
+from netsvc.chat.redis_directory_scripts import MEMBERS
 from netsvc.chat.redis_node import LEASE
 from netsvc.server.assembly import StreamService
 from netsvc.server.config import Config
@@ -270,6 +271,29 @@ def test_members_are_told_that_redis_has_lost_its_data(chat: Chat) -> None:
     chat.network.advance(30.0)
     [members] = [line for line in ann.taken() if line.startswith("* ")]
     assert sorted(members.removeprefix("* 3 in #lobby: ").split(", ")) == ["ann", "bob", "bot"]
+
+
+def test_when_a_log_is_begun_anew_a_node_asks_once_for_the_members_of_the_room(chat: Chat) -> None:
+    people = [chat.person(0, nick) for nick in ("ann", "bob", "cy", "dee")]
+    chat.network.advance(10.0)
+    asked: list[bytes] = []
+    execute = chat.redis.data.execute
+
+    def record(command: list[bytes]) -> Any:
+        if MEMBERS.digest.encode() in command:
+            asked.append(command[3])
+        return execute(command)
+
+    chat.redis.data.execute = record  # type: ignore[method-assign]
+    for person in people:
+        person.lines.clear()
+    chat.redis.data.flushall()
+    chat.network.advance(5.0)
+    assert asked == [b"#lobby"]
+    assert people[0].taken() == [
+        "* you are in #lobby with bob, cy, dee",
+        "* the log of #lobby was begun anew; what you missed is unknown",
+    ]
 
 
 def test_a_program_is_told_that_its_line_is_not_confirmed(chat: Chat) -> None:

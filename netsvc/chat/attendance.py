@@ -168,12 +168,13 @@ class Attendance:
             self._state.fan_out.flush(membership)
         room.epoch, room.last = new.state.end
         room.topic = new.state.topic
+        present = Deferred.fromCoroutine(self._present(room))  # one request for all
         for before in list(room.members.values()):
             # A new membership, so that nothing of the log before is delivered to it.
             room.remove(before)
             membership = self._new_membership(before.participant, room, room.last, before.role)
             membership.is_announced = before.is_announced
-            self._state.replies.serve(before.participant, self._go_on(membership, new.unseen))
+            self._state.replies.serve(before.participant, self._go_on(membership, _shared(present), new.unseen))
 
     # Called by the directory
 
@@ -465,16 +466,14 @@ class Attendance:
         entered = RoomEntered(room.name, position, others.count + 1, fitting_nicks(others.nicks))
         membership.participant.member.tell(entered)
 
-    async def _go_on(self, membership: Membership[Participant], unseen: Sequence[Entry]) -> None:
+    async def _go_on(
+        self, membership: Membership[Participant], present: Deferred[RoomMembers], unseen: Sequence[Entry]
+    ) -> None:
         """Tell a member that the log of its room was begun anew, and where it goes on."""
         participant, room = membership.participant, membership.room
-        try:
-            others = await self._others(participant, room)
-        except StoreError:
-            nicks = [each.participant.nick for each in room.members.values() if each is not membership]
-            others = RoomMembers(len(nicks), tuple(nicks))
+        members = await present
         if is_in_room(membership):
-            self._tell_entered(membership, others)
+            self._tell_entered(membership, _without(participant, room, members))
             participant.member.tell(Resumed(room.name, Verdict.UNKNOWN, 0))
             self._catch_up.show_before(membership, unseen)
             await self._bring_up_to_date(membership)
@@ -482,8 +481,15 @@ class Attendance:
     async def _others(self, participant: Participant, room: Room[Participant]) -> RoomMembers:
         """Return the other members of a room."""
         present = await self._state.directory.members(room.name, NICKS_LISTED_MAX)
-        count = present.count - (room.name in participant.memberships)
-        return RoomMembers(count, tuple(nick for nick in present.nicks if nick != participant.nick))
+        return _without(participant, room, present)
+
+    async def _present(self, room: Room[Participant]) -> RoomMembers:
+        """Return the members of a room; those of this node if the directory cannot answer."""
+        try:
+            return await self._state.directory.members(room.name, NICKS_LISTED_MAX)
+        except StoreError:
+            nicks = tuple(each.participant.nick for each in room.members.values())
+            return RoomMembers(len(nicks), nicks[:NICKS_LISTED_MAX])
 
     async def _begin_session(self, participant: Participant) -> None:
         others = {name: await self._others(participant, each.room) for name, each in [*participant.memberships.items()]}
@@ -544,6 +550,24 @@ class Attendance:
             room = self._state.rooms.get(name)
             if room is not None:
                 self._speech.append(room, EntryKind.NOTICE, "", text)
+
+
+def _without(participant: Participant, room: Room[Participant], present: RoomMembers) -> RoomMembers:
+    """Return the members of a room without one of them, which may not have entered yet."""
+    count = present.count - (room.name in participant.memberships)
+    return RoomMembers(count, tuple(nick for nick in present.nicks if nick != participant.nick))
+
+
+def _shared(deferred: Deferred[T]) -> Deferred[T]:
+    """Return another Deferred with the result of one that does not fail."""
+    shared: Deferred[T] = Deferred()
+
+    def fire(result: T) -> T:
+        shared.callback(result)
+        return result
+
+    deferred.addCallback(fire)
+    return shared
 
 
 def topic_shown(room: Room[Participant]) -> TopicShown:
