@@ -431,6 +431,21 @@ def test_what_happens_while_redis_is_away_is_made_good(nodes: Nodes) -> None:
     nodes.two.enter("a3", "ann")
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.000_5, 0.002])
+def test_a_nick_that_is_claimed_while_its_member_is_registered_again_is_the_one_in_redis(
+    nodes: Nodes, delay: float
+) -> None:
+    nodes.one.enter("a1", "ann")
+    nodes.redis.data.flushall()
+    while not nodes.keys("netsvc:nodes"):  # a renewal of the lease reveals the loss
+        nodes.network.advance(0.000_2)
+    nodes.network.advance(delay)
+    assert nodes.one.claim("a1", "eve") == ""
+    nodes.two.enter("a2")
+    assert nodes.two.claim("a2", "eve") == "is taken"
+    assert nodes.two.claim("a2", "ann") == ""
+
+
 def test_an_emptied_redis_is_filled_again(nodes: Nodes) -> None:
     nodes.one.enter("a1", "ann", "#room")
     nodes.two.enter("a2", "", "#room")

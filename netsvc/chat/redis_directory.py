@@ -201,14 +201,17 @@ class RedisDirectory:
 
     async def _claim(self, author: str, nick: str) -> str:
         arguments = (self._node.id, author, nick, self._keys(nick))
-        answer = _text(await self._node.request(CLAIM, (), arguments))
-        registration = self._registered.get(author)
-        if answer == "missing" and registration is not None:
-            old, registration.nick = registration.nick, nick
-            answer = await self._register(author)
-            if _is_registered(answer):
+        while True:
+            answer = _text(await self._node.request(CLAIM, (), arguments))
+            registration = self._registered.get(author)
+            if answer != "missing" or registration is None:
+                break
+            answer = await self._register_with(author, registration, nick)
+            if answer in ("missing", f"registered {nick}"):
                 return ""
-            registration.nick = old
+            if not _is_registered(answer):
+                break
+            # It was registered meanwhile with the nick that it had.
         if answer != "claimed":
             return _problem(answer, nick)
         if registration is not None:
@@ -277,6 +280,17 @@ class RedisDirectory:
         answer = _text(await self._node.request(REGISTER, (), partial(self._registration, author)))
         if author not in self._registered:  # it has left meanwhile
             self._send(LEAVE, self._node.id, author, 0)
+        return answer
+
+    async def _register_with(self, author: str, registration: _Registration, nick: str) -> str:
+        """Register a member with another nick. Return the answer of the script."""
+        old, registration.nick = registration.nick, nick
+        answer = ""
+        try:
+            answer = await self._register(author)
+        finally:
+            if answer not in ("missing", f"registered {nick}"):
+                registration.nick = old
         return answer
 
     def _registration(self, author: str) -> Sequence[str | int]:
