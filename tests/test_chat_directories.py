@@ -318,10 +318,10 @@ def test_a_member_that_resumes_elsewhere_costs_its_node_nothing_for_the_others(n
     registered: list[bytes] = []
     execute = nodes.redis.data.execute
 
-    def record(command: list[bytes]) -> Any:
-        if REGISTER.digest.encode() in command:
-            registered.append(command[4])
-        return execute(command)
+    def record(arguments: list[bytes]) -> Any:
+        if REGISTER.digest.encode() in arguments:
+            registered.append(arguments[4])
+        return execute(arguments)
 
     nodes.redis.data.execute = record  # type: ignore[method-assign]
     nodes.two.adopt("a7", "x", before="new")

@@ -279,10 +279,10 @@ def test_when_a_log_is_begun_anew_a_node_asks_once_for_the_members_of_the_room(c
     asked: list[bytes] = []
     execute = chat.redis.data.execute
 
-    def record(command: list[bytes]) -> Any:
-        if MEMBERS.digest.encode() in command:
-            asked.append(command[3])
-        return execute(command)
+    def record(arguments: list[bytes]) -> Any:
+        if MEMBERS.digest.encode() in arguments:
+            asked.append(arguments[3])
+        return execute(arguments)
 
     chat.redis.data.execute = record  # type: ignore[method-assign]
     for person in people:

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 import trustme
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
 from netsvc.chat.names import ASCII_NAMES
 from netsvc.errors import ConfigError
@@ -62,10 +66,44 @@ def test_the_authorities_of_a_connection_with_tls_come_from_a_file(tmp_path: Pat
     trustme.CA().cert_pem.write_to_path(str(file))
     build(chat_store="rediss://127.0.0.1", chat_store_ca=str(file))
     file.write_text("no certificate")
-    with pytest.raises(ConfigError, match="contains no PEM certificate"):
+    with pytest.raises(ConfigError, match="no PEM certificate"):
         build(chat_store="rediss://127.0.0.1", chat_store_ca=str(file))
     with pytest.raises(ConfigError, match="no such file"):
         build(chat_store="rediss://127.0.0.1", chat_store_ca=str(tmp_path / "none"))
+
+
+@implementer(IHandshakeListener)
+class Handshakes(Protocol):
+    """The connection of a server that takes note of a client that accepts its certificate."""
+
+    def __init__(self, accepted: list[Protocol]) -> None:
+        self.accepted = accepted
+
+    def handshakeCompleted(self) -> None:
+        self.accepted.append(self)
+
+
+def test_all_authorities_of_a_file_are_trusted(tmp_path: Path) -> None:
+    authorities = [trustme.CA(), trustme.CA()]
+    server = authorities[1].issue_cert("10.0.0.9")
+    network = Network()
+    redis, node = network.host("redis", "10.0.0.9"), network.host("node")
+    accepted: list[Protocol] = []
+    certificate = PrivateCertificate.loadPEM(server.private_key_and_cert_chain_pem.bytes())
+    redis.reactor.listenSSL(6379, Factory.forProtocol(lambda: Handshakes(accepted)), certificate.options())
+    file = tmp_path / "ca.pem"
+    file.write_bytes(b"".join(each.cert_pem.bytes() for each in authorities))
+    config = Config(chat=["1400"], chat_store="rediss://10.0.0.9", chat_store_ca=str(file))
+    assert config.chat_redis is not None
+    store, _ = redis_chat(terms(node.reactor), config, ASCII_NAMES, config.chat_redis, {})
+    store.open(_ignore, _ignore)
+    network.advance(1.0)
+    assert len(accepted) == 2
+    network.run(store.close())
+
+
+def _ignore(_event: object) -> None:
+    """Do nothing with what a store delivers."""
 
 
 def test_a_server_is_ready_once_the_store_is_connected_and_counts_what_the_store_does() -> None:

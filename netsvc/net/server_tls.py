@@ -120,7 +120,7 @@ class ServerTLS:
         return found
 
     def _load(self) -> CertificateOptions:
-        chain = _certificates(self._certificate)
+        chain = load_certificates(self._certificate)
         expires = _end_of_validity(chain[0])
         if expires <= self._clock.seconds():
             raise CertificateError(self._certificate, f"the certificate expired on {format_date(expires)}", "renew it")
@@ -128,7 +128,7 @@ class ServerTLS:
             key = KeyPair.load(_content(self._key), crypto.FILETYPE_PEM)
         except crypto.Error:
             raise CertificateError(self._key, "no PEM key without a passphrase") from None
-        trust = trustRootFromCertificates(_certificates(self._client_ca)) if self._client_ca else None
+        trust = trustRootFromCertificates(load_certificates(self._client_ca)) if self._client_ca else None
         options = CertificateOptions(
             privateKey=key.original,
             certificate=chain[0].original,
@@ -206,7 +206,11 @@ def _pem_blocks(content: bytes) -> Iterator[bytes]:
         begin = content.find(_BEGIN, end)
 
 
-def _certificates(path: str) -> list[Any]:
+def load_certificates(path: str) -> list[Any]:
+    """Return the certificates of a PEM file.
+
+    :raises CertificateError: if it cannot be read, or there are none.
+    """
     content = _content(path)
     try:
         found = [Certificate.loadPEM(pem) for pem in _pem_blocks(content)]

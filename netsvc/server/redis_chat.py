@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import crypto
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.internet.ssl import trustRootFromCertificates
 
 from netsvc.chat.names import Names
 from netsvc.chat.redis_directory import RedisDirectory
@@ -17,6 +16,7 @@ from netsvc.chat.redis_log_scripts import LOG_SCRIPTS
 from netsvc.chat.redis_node import RedisNode, client_maker
 from netsvc.chat.redis_store import RedisStore
 from netsvc.errors import ConfigError
+from netsvc.net.server_tls import CertificateError, load_certificates
 from netsvc.net.store_counters import StoreCounters
 from netsvc.net.terms import Terms
 from netsvc.redis.redis_address import RedisAddress, RedisCredentials, credentials_from, parse_credentials
@@ -63,11 +63,8 @@ def _authorities(config: Config) -> Any:
     file = config.chat_store_ca
     if file is None:
         return None
-    setting = "chat_store_ca"
     try:
-        pem = Path(file).read_bytes()
-        return trustRootFromCertificates([Certificate.loadPEM(pem)])
-    except OSError as e:
-        raise ConfigError(setting, file, (e.strerror or str(e)).lower(), "name a PEM file that can be read") from None
-    except crypto.Error:
-        raise ConfigError(setting, file, "the file contains no PEM certificate", "name one that does") from None
+        return trustRootFromCertificates(load_certificates(file))
+    except CertificateError as e:
+        problem, remedy = str(e), "name a PEM file with the certificates of authorities"
+        raise ConfigError("chat_store_ca", file, problem, remedy) from None
