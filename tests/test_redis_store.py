@@ -320,6 +320,14 @@ def test_an_emptied_redis_is_noticed_and_the_last_lines_are_appended_again(nodes
     assert nodes.one.delivered == nodes.two.delivered == [(1, "old"), (2, "a"), (2, "b")]
 
 
+def test_lines_of_a_quiet_room_are_not_appended_again_after_a_long_time(nodes: Nodes) -> None:
+    nodes.one.appended("old")
+    nodes.network.advance(3_600.0)
+    nodes.redis.data.flushall()
+    nodes.network.advance(5.0)
+    assert nodes.log() == []
+
+
 def test_a_promoted_replica_that_lacks_the_last_lines_gets_them_again(nodes: Nodes) -> None:
     nodes.one.appended("a")
     behind = nodes.redis.data.snapshot()

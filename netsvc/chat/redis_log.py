@@ -13,7 +13,8 @@ from netsvc.chat.redis_entries import Tag, TaggedEntry, encode_entry
 from netsvc.chat.redis_feed import RedisFeed
 from netsvc.chat.store import Appended, LogState
 
-#: Seconds for which an acknowledged entry is kept. A Redis that loses its last seconds gets it again.
+#: Seconds for which an acknowledged entry is kept, until the next comparison of positions after that. A Redis that
+#: loses its last seconds gets it again.
 OFFERED_FOR = 4.0
 
 
@@ -134,8 +135,12 @@ class RedisLog:
 
         :param counter: the highest one that the log has of this node.
         """
-        lost = [own for own in self.acknowledged if own.tag is not None and own.tag.counter > counter]
-        self.acknowledged = deque(own for own in self.acknowledged if own not in lost)
+        lost: list[OwnEntry] = []
+        kept: deque[OwnEntry] = deque()
+        for own in self.acknowledged:
+            assert own.tag is not None
+            (lost if own.tag.counter > counter else kept).append(own)
+        self.acknowledged = kept
         missing = [own for tag, own in self.sent.items() if tag.node != self.node or tag.counter > counter]
         for own in missing:
             assert own.tag is not None
@@ -182,9 +187,10 @@ class RedisLog:
         if own is None:
             return None
         appended, own.appended, own.since = own.appended, None, now
-        acknowledged = self.acknowledged
-        acknowledged.append(own)
-        # None is forgotten before it is known whether a Redis that was away has lost it.
-        while self.is_checked and now - acknowledged[0].since > OFFERED_FOR:
-            acknowledged.popleft()
+        self.acknowledged.append(own)
         return appended
+
+    def forget_acknowledged(self, now: float) -> None:
+        """Forget the entries that were acknowledged too long ago to be sent again. The log has just shown them."""
+        while self.acknowledged and now - self.acknowledged[0].since > OFFERED_FOR:
+            self.acknowledged.popleft()

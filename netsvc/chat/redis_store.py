@@ -383,6 +383,8 @@ class RedisStore:
             log.is_other = epoch.decode() != feed.epoch
             if not log.is_other:
                 feed.end = max(feed.end, end)
+                if log.is_checked:  # if not, the log may have lost them, though its epoch is the same
+                    log.forget_acknowledged(self._node.monotonic())
             # What is missing since the last check will not come by itself; what is new may be on its way.
             is_missing = feed.offset < (end if reads_at_once else min(end, log.end_there))
             log.end_there = end
