@@ -296,6 +296,21 @@ def test_when_a_log_is_begun_anew_a_node_asks_once_for_the_members_of_the_room(c
     ]
 
 
+def test_a_line_that_comes_into_a_log_that_was_begun_anew_is_acknowledged(chat: Chat) -> None:
+    client, _ = chat.program(0, "bot")
+    chat.network.run(client.say("before"))
+    chat.network.advance(10.0)
+    chat.redis.server.pause()
+    said = client.say("meanwhile")
+    chat.network.advance(1.0)
+    chat.redis.data.flushall()
+    chat.redis.server.kill()
+    chat.redis.server.start()
+    position = chat.network.run(said, timeout=10.0)
+    assert client.position is not None
+    assert position.epoch == client.position.epoch
+
+
 def test_a_program_is_told_that_its_line_is_not_confirmed(chat: Chat) -> None:
     client, received = chat.program(0, "bot")
     chat.redis.server.pause()

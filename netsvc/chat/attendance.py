@@ -476,6 +476,9 @@ class Attendance:
             self._tell_entered(membership, _without(participant, room, members))
             participant.member.tell(Resumed(room.name, Verdict.UNKNOWN, 0))
             self._catch_up.show_before(membership, unseen)
+            for entry in unseen:
+                if entry.message_id and entry.author == participant.author:  # a program waits for it
+                    self._speech.acknowledge(participant, entry)
             await self._bring_up_to_date(membership)
 
     async def _others(self, participant: Participant, room: Room[Participant]) -> RoomMembers:

@@ -503,12 +503,11 @@ class RedisStore:
                 continue  # it was delivered meanwhile
             appended = log.resolved(tag, self._node.monotonic())
             if earlier is None:
-                self._tell(appended, Entry._make((*own.draft, log.feed.epoch, log.feed.offset)))
-            elif earlier.tag == tag:
-                self._tell(appended, earlier.entry)
-            else:
+                self._tell(appended, Retried(Entry._make((*own.draft, log.feed.epoch, log.feed.offset))))
+                continue
+            if earlier.tag != tag:
                 log.acknowledged.pop()  # it is not in the log under this tag
-                self._tell(appended, Retried(earlier.entry))
+            self._tell(appended, Retried(earlier.entry))
 
     def _tell_begun_anew(self, log: RedisLog, end: Position, unseen: Sequence[Entry]) -> None:
         if log.is_wanted and self._begun_anew is not None:

@@ -73,6 +73,12 @@ class Speech:
         if isinstance(result, StoreError):
             self._state.terms.counters.refuse(Cause.STORE_FAILED, "the server", str(result))
 
+    def acknowledge(self, participant: Participant, entry: Entry) -> None:
+        """Send a member its own entry, if its form shows that."""
+        own = participant.member.entry_format.own_entry(entry)
+        if own:
+            participant.member.send(own)
+
     def deliver(self, entry: Entry) -> None:
         """Deliver an entry that the store has appended."""
         room = self._state.rooms.get(entry.room)
@@ -142,9 +148,7 @@ class Speech:
             text = f"not sent: {reason}"
             self._state.replies.refuse(participant, Cause.STORE_FAILED, text, message_id, detail=reason)
         elif isinstance(result, Retried):
-            own = participant.member.entry_format.own_entry(result.entry)
-            if own:
-                participant.member.send(own)
+            self.acknowledge(participant, result.entry)
         if participant.is_unconfirmed:
             participant.is_unconfirmed = False
             if not isinstance(result, StoreError):

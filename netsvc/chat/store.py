@@ -21,7 +21,7 @@ class StoreError(NetsvcError):
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The draft is a retry.
+    """The draft is a retry, or its entry was not delivered, because the log no longer keeps it.
 
     :ivar entry: what was appended the first time.
     """
