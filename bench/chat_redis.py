@@ -195,7 +195,7 @@ async def _node(reactor: Any, settings: dict[str, Any]) -> None:
             open_lines[0] += 1
             store.append(Draft(random.choice(rooms), EntryKind.SAID, me, _TEXT, now, me, text), appended)
         tick: Deferred[None] = Deferred()
-        reactor.callLater(0.001, tick.callback, None)
+        reactor.callLater(max(0.002, 1 / settings["rate"]), tick.callback, None)  # it costs as much as a line
         await tick
     if open_lines[0]:
         idle.append(Deferred())

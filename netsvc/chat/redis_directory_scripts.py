@@ -124,12 +124,12 @@ _TELL = (
 -- Append what happened to the log of a room, if there is one.
 local function tell(room, kind, nick, text, author, bounds, time)
   local keys = {key('log', room), key('entries', room), key('retries', room), key('erased', room)}
-  local offset = redis.call('HGET', keys[1], 'offset')
-  if not offset then return end
+  local log = redis.call('HMGET', keys[1], 'epoch', 'offset', 'shown')
+  if not log[1] then return end
   local how = kind == 'notice' and 'shown' or 'not shown'
   local data = string.format(
-    '["gone:%d","%s","%s","%s",%s,"%s",""]', tonumber(offset) + 1, kind, nick, text, time, author)
-  append(keys, key('room', room), data, how, math.floor(tonumber(time)), '', bounds, '', nil, nil)
+    '["gone:%d","%s","%s","%s",%s,"%s",""]', log[2] + 1, kind, nick, text, time, author)
+  append(keys, log, key('room', room), data, how, math.floor(tonumber(time)), '', bounds, '', nil, nil)
 end
 """
 )

@@ -63,6 +63,8 @@ class RedisLog:
     :ivar end_there: the offset of its last entry then.
     :ivar untold: since an entry came again, which the log had lost: the entries that are to be told together, each with
         whether it is new, and who is told about it; None if there are none.
+    :ivar untold_until: when they are told.
+    :ivar check_due: when the position is to be compared with the log.
     :ivar early: messages that came before the subscription was in effect.
     :ivar node: the node whose counters these are.
     """
@@ -88,6 +90,8 @@ class RedisLog:
         self.counter_there = 0
         self.end_there = 0
         self.untold: list[tuple[Entry, bool, Appended | None]] | None = None
+        self.untold_until = 0.0
+        self.check_due = 0.0
         self.early: list[bytes] = []
         self.node = ""
         self._counter = 0

@@ -27,8 +27,10 @@ local function begin(keys, epoch)
   redis.call('HSET', keys[1], 'epoch', epoch, 'offset', 0, 'first', 1)
 end
 
--- A log that is in use expires after its age, or never.
+-- A log that is in use expires after its age, or never. That is set once a minute.
 local function keep(keys, age)
+  local left = redis.call('PTTL', keys[1])
+  if age > 0 and left > age - 60000 and left > 60000 or age == 0 and left < 0 then return end
   for _, key in ipairs(keys) do
     if age > 0 then redis.call('PEXPIRE', key, age) else redis.call('PERSIST', key) end
   end
@@ -70,25 +72,27 @@ local function trim(keys, offset, entries_max, oldest)
   end
 end
 
--- Append an entry. Return its offset and the epoch.
-local function append(keys, channel, data, how, time, retry, bounds, epoch, field, counter)
-  if redis.call('HEXISTS', keys[1], 'epoch') == 0 then begin(keys, epoch) end
-  local offset = redis.call('HINCRBY', keys[1], 'offset', 1)
-  if field then redis.call('HSET', keys[1], field, counter) end
+-- Append an entry to a log of which epoch, offset and shown are known. Return its offset and the epoch.
+local function append(keys, log, channel, data, how, time, retry, bounds, epoch, field, counter)
+  if log[1] then epoch = log[1] else begin(keys, epoch) end
+  local offset = (tonumber(log[1] and log[2]) or 0) + 1
+  local fields = {'offset', offset}
+  local function set(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  if field then set(field, counter) end
+  if how ~= 'not shown' and not (log[1] and log[3]) then set('shown', 1) end
+  if how == 'topic' then set('topic', offset .. ' ' .. data) end
+  redis.call('HSET', keys[1], unpack(fields))
+  if how == 'no topic' then redis.call('HDEL', keys[1], 'topic') end
   if retry == '' then
     redis.call('XADD', keys[2], offset .. '-0', 'e', data, 't', time)
   else
     redis.call('XADD', keys[2], offset .. '-0', 'e', data, 't', time, 'r', retry)
     redis.call('HSET', keys[3], retry, offset)
   end
-  if how == 'topic' then
-    redis.call('HSET', keys[1], 'topic', offset .. ' ' .. data)
-  elseif how == 'no topic' then
-    redis.call('HDEL', keys[1], 'topic')
-  end
-  if how ~= 'not shown' then redis.call('HSET', keys[1], 'shown', 1) end
   trim(keys, offset, bounds[1], bounds[2])
-  epoch = redis.call('HGET', keys[1], 'epoch')
   redis.call('PUBLISH', channel, epoch .. ' ' .. offset .. ' ' .. data)
   return offset, epoch
 end
@@ -108,13 +112,14 @@ if not lease or tonumber(lease) < now() then
 end
 local keys = {KEYS[1], KEYS[2], KEYS[3], KEYS[4]}
 local field = 'n:' .. node
-local last = tonumber(redis.call('HGET', keys[1], field) or 0)
+local log = redis.call('HMGET', keys[1], 'epoch', 'offset', 'shown', field)
+local last = tonumber(log[4] or 0)
 local function earlier(answer)
   local offset = retry ~= '' and redis.call('HGET', keys[3], retry)
   if not offset then return false end
   local found = redis.call('XRANGE', keys[2], offset, offset)
   local data = found[1] and found[1][2][2] or redis.call('HGET', keys[4], offset)
-  return data and {answer, tonumber(offset), redis.call('HGET', keys[1], 'epoch'), data}
+  return data and {answer, tonumber(offset), log[1], data}
 end
 if counter <= last then
   return earlier('seen') or {'seen'}
@@ -129,7 +134,7 @@ if repeated then
   return repeated
 end
 local bounds = {tonumber(ARGV[8]), tonumber(ARGV[9])}
-local offset, epoch = append(keys, ARGV[10], ARGV[4], ARGV[5], ARGV[6], retry, bounds, ARGV[11], field, counter)
+local offset, epoch = append(keys, log, ARGV[10], ARGV[4], ARGV[5], ARGV[6], retry, bounds, ARGV[11], field, counter)
 return {'new', offset, epoch}
 """
 )
@@ -156,9 +161,12 @@ local answers = {}
 for i = 1, #KEYS / 4 do
   local keys = {KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1], KEYS[4 * i]}
   local epoch, offset, tag, node = ARGV[4 * i - 1], tonumber(ARGV[4 * i]), ARGV[4 * i + 1], ARGV[4 * i + 2]
-  if redis.call('HEXISTS', keys[1], 'epoch') == 0 then begin(keys, ARGV[1]) end
-  keep(keys, tonumber(ARGV[2]))
   local log = redis.call('HMGET', keys[1], 'epoch', 'offset', 'n:' .. node, 'forked')
+  if not log[1] then
+    begin(keys, ARGV[1])
+    log = {ARGV[1], 0, false, false}
+  end
+  keep(keys, tonumber(ARGV[2]))
   if log[1] == epoch then
     local there = ''
     if tag ~= '' and tonumber(log[2]) >= offset then there = tag_at(keys, offset) end

@@ -46,12 +46,16 @@ from netsvc.redis.redis_protocol import RedisReplyError, Reply
 #: Seconds after which an author is told that its line is not confirmed, or, if the line was not written, refused.
 OUTCOME_AFTER = 2.0
 
-#: Seconds between two looks at what waits, and between two comparisons of all positions.
-TICK = 0.5
+#: Seconds between two looks at what waits, and between two comparisons of a position with its log.
+TICK = 0.1
 CHECK_EVERY = 2.0
 
-#: Rooms that one script compares.
+#: Positions that one script compares, and that are compared at each tick at least.
 ROOMS_AT_ONCE = 100
+CHECKED_AT_ONCE = 10
+
+#: Seconds in which the entries that come again are told together.
+TOLD_TOGETHER_IN = 0.5
 
 #: Seconds in which the nodes notice that a log has lost something, and append it again.
 APPENDED_AGAIN_IN = 1.5
@@ -100,7 +104,6 @@ class RedisStore:
         self._deliver: Deliver | None = None
         self._begun_anew: BegunAnew | None = None
         self._timer: Deadline | None = None
-        self._checked_at = 0.0
         self._connections = 0
         self._closing: Deferred[None] | None = None
 
@@ -267,15 +270,20 @@ class RedisStore:
     def _tick(self) -> None:
         self._schedule()
         now = self._node.monotonic()
+        due: list[RedisLog] = []
         for log in list(self._logs.values()):
-            if log.untold is not None:
+            if log.untold is not None and now >= log.untold_until:
                 self._tell_untold(log)
                 self._drop_if_idle(log)
             if log.unsent or log.sent:
                 self._tell_outcomes(log, now)
-        if now - self._checked_at >= CHECK_EVERY:
-            self._checked_at = now
-            self._check(self._logs.values())
+            if log.check_due <= now:
+                due.append(log)
+        # Some at a time: Redis does nothing else meanwhile.
+        due = due[: max(CHECKED_AT_ONCE, int(len(self._logs) * TICK / CHECK_EVERY) + 1)]
+        for log in due:
+            log.check_due = now + CHECK_EVERY
+        self._check(due)
 
     def _tell_outcomes(self, log: RedisLog, now: float) -> None:
         """Tell what became of the entries that wait for too long."""
@@ -329,7 +337,8 @@ class RedisStore:
         for each, is_new in feed.take(tagged):
             appended = log.delivered(each, self._node.monotonic())
             if not is_new and log.untold is None:
-                log.untold = []  # the log had lost it; more may follow, and the room is told once, at the next tick
+                # The log had lost it. More may follow, and the room is told once.
+                log.untold, log.untold_until = [], self._node.monotonic() + TOLD_TOGETHER_IN
             if log.untold is not None:
                 log.untold.append((each.entry, is_new, appended))
                 continue
