@@ -530,6 +530,7 @@ def test_the_page_about_several_nodes_shows_what_a_member_sees_and_gives_all_rig
         node = ("--chat", "127.0.0.1:0", *store)
         with serving(*node) as (_, [first]), serving(*node) as (_, [second]):
             assert ann_sees(first, second) == shown
+        assert command_redis(redis, ["AUTH netsvc choose-a-password", "SELECT 1"]) == {"+OK"}
         denied = command_redis(redis, ["AUTH choose-another-password", "ACL LOG"])
         assert denied == {"+OK", "*0"}
     finally:
