@@ -446,6 +446,22 @@ def test_a_nick_that_is_claimed_while_its_member_is_registered_again_is_the_one_
     assert nodes.two.claim("a2", "ann") == ""
 
 
+def test_a_member_that_enters_while_all_are_registered_again_is_told_the_nick_that_it_has(nodes: Nodes) -> None:
+    entered = nodes.one.directory.enter("a1")
+    nodes.network.advance(0.002_5)  # it is about to be guest-1
+    heal = nodes.cut_off(0)
+    nodes.redis.data.flushall()
+    nodes.redis.server.kill()
+    nodes.redis.server.start()
+    nodes.network.advance(0.5)
+    assert nodes.two.enter("a2") == "guest-1"
+    heal()
+    nick = nodes.network.run(entered)
+    nodes.network.advance(5.0)
+    [(_, new_nick)] = nodes.one.members.new_nicks or [("a1", nick)]
+    assert nodes.redis.data.execute([b"HGET", b"netsvc:member:a1", b"nick"]) == nick.encode() == new_nick.encode()
+
+
 def test_an_emptied_redis_is_filled_again(nodes: Nodes) -> None:
     nodes.one.enter("a1", "ann", "#room")
     nodes.two.enter("a2", "", "#room")

@@ -187,12 +187,13 @@ class RedisDirectory:
     async def _enter(self, author: str) -> str:
         while True:
             nick = await self._guest_nick()
-            self._registered[author] = _Registration(nick)
-            answer = await self._register(author)
+            registration = self._registered[author] = _Registration(nick)
+            got = _registered_nick(await self._register(author), nick)
             if author not in self._registered:  # it has left meanwhile
                 return nick
-            if _is_registered(answer):
-                return nick
+            if got:
+                registration.nick = got
+                return got
 
     async def _guest_nick(self) -> str:
         number = await self._node.request(COUNT_GUEST, (), ())
@@ -207,9 +208,10 @@ class RedisDirectory:
             if answer != "missing" or registration is None:
                 break
             answer = await self._register_with(author, registration, nick)
-            if answer in ("missing", f"registered {nick}"):
+            got = _registered_nick(answer, nick)
+            if got == nick:
                 return ""
-            if not _is_registered(answer):
+            if not got:
                 break
             # It was registered meanwhile with the nick that it had.
         if answer != "claimed":
@@ -289,7 +291,7 @@ class RedisDirectory:
         try:
             answer = await self._register(author)
         finally:
-            if answer not in ("missing", f"registered {nick}"):
+            if _registered_nick(answer, nick) != nick:
                 registration.nick = old
         return answer
 
@@ -356,14 +358,15 @@ class RedisDirectory:
             del self._registered[author]
             self._members.taken_over(author, set(registration.rooms))
             return
-        nick = registration.nick if answer == "missing" else answer.removeprefix("registered ")
-        if not _is_registered(answer):  # another member has its nick now
+        nick = _registered_nick(answer, registration.nick)
+        has_lost_nick = not nick
+        if has_lost_nick:
             nick = await self._enter_again(author, registration)
             if not nick or self._members is None:
                 return  # it has left meanwhile
         if is_new and not answer.startswith("registered "):
             self._members.returned(author, nick)  # another node has told the rooms that it left
-        elif nick != registration.nick or not _is_registered(answer):
+        elif has_lost_nick or nick != registration.nick:
             registration.nick = nick  # the answer to its claim was lost, or another member has the nick
             self._members.renamed(author, nick)
 
@@ -376,9 +379,11 @@ class RedisDirectory:
 
     async def _enter_again(self, author: str, registration: _Registration) -> str:
         while self._registered.get(author) is registration:
-            registration.nick = await self._guest_nick()
-            if _is_registered(await self._register(author)):
-                return registration.nick
+            nick = registration.nick = await self._guest_nick()
+            got = _registered_nick(await self._register(author), nick)
+            if got:
+                registration.nick = got
+                return got
         return ""
 
     async def _listen(self) -> None:
@@ -456,9 +461,14 @@ def _text(reply: Reply) -> str:
     return reply.decode()
 
 
-def _is_registered(answer: str) -> bool:
-    """Whether the script has registered a member, or found that it was registered."""
-    return answer == "missing" or answer.startswith("registered ")
+def _registered_nick(answer: str, nick: str) -> str:
+    """Return the nick with which a member is registered now; empty if it is not.
+
+    :param nick: with which it was to be registered. It may have been registered with another one meanwhile.
+    """
+    if answer == "missing":
+        return nick
+    return answer.removeprefix("registered ") if answer.startswith("registered ") else ""
 
 
 def _problem(answer: str, nick: str) -> str:
