@@ -214,9 +214,11 @@ def test_messages_arrive_between_answers_and_in_order() -> None:
     )
     for cut in range(len(stream)):
         connection = Connection(subscribes=True)
-        connection.protocol.subscribe([b"a", b"b"], connection.answered)
+        for channel in [b"a", b"b"]:
+            connection.protocol.send(pack_command((b"SUBSCRIBE", channel)), connection.answered)
         connection.send()
-        connection.protocol.unsubscribe([b"a"], connection.answered)
+        for channel in [b"a"]:
+            connection.protocol.send(pack_command((b"UNSUBSCRIBE", channel)), connection.answered)
         connection.receive(stream[:cut], stream[cut:])
         assert connection.pushed == [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
         assert connection.answers == [
@@ -229,7 +231,8 @@ def test_messages_arrive_between_answers_and_in_order() -> None:
 
 def test_a_refused_subscription_has_its_own_answer() -> None:
     connection = Connection(subscribes=True)
-    connection.protocol.subscribe([b"a", b"b"], connection.answered)
+    for channel in [b"a", b"b"]:
+        connection.protocol.send(pack_command((b"SUBSCRIBE", channel)), connection.answered)
     connection.receive(b"-NOPERM no\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:1\r\n")
     assert connection.answers == ["NOPERM: NOPERM no", [b"subscribe", b"b", 1]]
 

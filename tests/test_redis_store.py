@@ -25,6 +25,7 @@ class Node:
     :ivar delivered: the texts that it has delivered, each with its offset.
     :ivar begun_anew: what it was told of logs that were begun anew.
     :ivar outcomes: what became of each text, one after another.
+    :ivar late: by how many seconds its clock is late.
     """
 
     def __init__(self, network: Network, host: Host, **bounds: Any) -> None:
@@ -34,6 +35,7 @@ class Node:
         self.begun_anew: list[NewLog] = []
         self.outcomes: dict[str, list[Outcome]] = {}
         self.counters = StoreCounters()
+        self.late = 0.0
         reactor: Any = host.reactor
         self.node = node_on(host)
         self.store = RedisStore(self.node, reactor, reactor.seconds, counters=self.counters, **bounds)
@@ -43,7 +45,8 @@ class Node:
     def append(self, text: str, message_id: str = "") -> None:
         """Append a text."""
         self.outcomes[text] = []
-        draft = Draft(ROOM, EntryKind.SAID, "ann", text, self.host.reactor.seconds(), "a1", message_id)
+        now = self.host.reactor.seconds() - self.late
+        draft = Draft(ROOM, EntryKind.SAID, "ann", text, now, "a1", message_id)
         self.store.append(draft, self.outcomes[text].append)
 
     def appended(self, text: str, message_id: str = "") -> Outcome:
@@ -97,6 +100,17 @@ def test_what_one_node_appends_every_node_delivers_at_the_same_place(nodes: Node
     assert isinstance(second, Entry)
     assert (first.epoch, first.offset, second.offset) == (nodes.two.state.end.epoch, 1, 2)
     assert nodes.one.delivered == nodes.two.delivered == [(1, "a"), (2, "b")]
+
+
+def test_wrong_clocks_of_nodes_change_no_order(nodes: Nodes) -> None:
+    nodes.one.late = -3_600.0
+    for number in range(5):
+        nodes.one.appended(f"one {number}")
+        nodes.two.appended(f"two {number}")
+    texts = [text for _, text in nodes.one.delivered]
+    assert texts == [f"{node} {number}" for number in range(5) for node in ("one", "two")]
+    history = nodes.network.run(nodes.two.store.newest(ROOM, 10, 10))
+    assert [entry.text for entry in history] == texts
 
 
 def test_what_two_nodes_append_at_the_same_time_has_one_order(nodes: Nodes) -> None:

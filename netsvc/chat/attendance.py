@@ -184,7 +184,7 @@ class Attendance:
         if recipient is not None:
             recipient.member.tell(whispered)
 
-    def taken_over(self, author: str, rooms: Set[str]) -> None:
+    def taken_over(self, author: str) -> None:
         """Remove a member whose place a connection to another node has taken."""
         participant = self._by_author.get(author)
         if participant is not None:

@@ -5,7 +5,7 @@ A node is a process that serves the chat. The rooms, members and nicks are those
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,11 +69,8 @@ class LocalMembers(Protocol):
     def whispered(self, author: str, whispered: Whispered) -> None:
         """Another member has written to one of them."""
 
-    def taken_over(self, author: str, rooms: Set[str]) -> None:
-        """A connection to another node has taken the place of one of them.
-
-        :param rooms: in which it is now. All rooms were told what they have to know.
-        """
+    def taken_over(self, author: str) -> None:
+        """A connection to another node has taken the place of one of them. All rooms were told."""
 
     def renamed(self, author: str, nick: str) -> None:
         """One of them has lost its nick, and has got another one."""

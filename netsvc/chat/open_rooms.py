@@ -115,4 +115,6 @@ class OpenRooms:
         if name != LOBBY:
             self._of_host.add(self._opened_by.pop(name), -1)
             for key in self._names.keys(name):
-                del self._name_by_key[key]
+                # After a directory has lost its data, two names that look alike may have been open.
+                if self._name_by_key.get(key) == name:
+                    del self._name_by_key[key]

@@ -356,7 +356,7 @@ class RedisDirectory:
             return
         if answer == "elsewhere":
             del self._registered[author]
-            self._members.taken_over(author, set(registration.rooms))
+            self._members.taken_over(author)
             return
         nick = _registered_nick(answer, registration.nick)
         has_lost_nick = not nick

@@ -152,7 +152,7 @@ return {tag_at(KEYS, redis.call('HGET', KEYS[1], 'offset')), redis.call('HGETALL
 
 #: Compares positions with logs. KEYS: log, entries, retries, erased of each room. ARGV: epoch of a new log,
 #: milliseconds until a log expires; for each room: epoch, offset, tag, node. Returns for each: epoch, last offset, last
-#: counter of the node, and 1 if the log with this epoch was begun anew, 0 if it was set back.
+#: counter of the node.
 #: A log that ends before the position, or has another entry there, was set back: it gets another epoch.
 CHECK = RedisScript(
     LOG
@@ -161,10 +161,10 @@ local answers = {}
 for i = 1, #KEYS / 4 do
   local keys = {KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1], KEYS[4 * i]}
   local epoch, offset, tag, node = ARGV[4 * i - 1], tonumber(ARGV[4 * i]), ARGV[4 * i + 1], ARGV[4 * i + 2]
-  local log = redis.call('HMGET', keys[1], 'epoch', 'offset', 'n:' .. node, 'forked')
+  local log = redis.call('HMGET', keys[1], 'epoch', 'offset', 'n:' .. node)
   if not log[1] then
     begin(keys, ARGV[1])
-    log = {ARGV[1], 0, false, false}
+    log = {ARGV[1], 0, false}
   end
   keep(keys, tonumber(ARGV[2]))
   if log[1] == epoch then
@@ -172,10 +172,10 @@ for i = 1, #KEYS / 4 do
     if tag ~= '' and tonumber(log[2]) >= offset then there = tag_at(keys, offset) end
     if tonumber(log[2]) < offset or there ~= '' and there ~= tag then
       redis.call('HSET', keys[1], 'epoch', ARGV[1], 'forked', 1)
-      log[1], log[4] = ARGV[1], '1'
+      log[1] = ARGV[1]
     end
   end
-  answers[i] = {log[1], tonumber(log[2]), tonumber(log[3] or 0), log[4] and 0 or 1}
+  answers[i] = {log[1], tonumber(log[2]), tonumber(log[3] or 0)}
 end
 return answers
 """

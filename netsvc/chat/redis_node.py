@@ -274,6 +274,7 @@ class RedisNode:
     def unsubscribe(self, channel: bytes) -> None:
         """End a subscription."""
         self._received.pop(channel, None)
+        self._subscribing.pop(channel, None)
         if self._messages.is_up:
             self._messages.unsubscribe([channel])
 

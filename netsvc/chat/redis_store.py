@@ -323,8 +323,9 @@ class RedisStore:
             self.log.error("a message in Redis is no entry: {problem}", problem=str(e))
             return
         if tagged.entry.epoch != feed.epoch:
+            # The log was begun anew, or another database of this Redis has such a room. The next tick finds out.
             log.is_stale = True
-            self._check([log])
+            log.check_due = 0.0
             return
         self._take(log, tagged)
         if tagged.entry.offset > feed.offset:
@@ -381,7 +382,7 @@ class RedisStore:
             return  # the next check comes soon
         for log, answer in zip(logs, reply, strict=True):
             assert isinstance(answer, list)
-            epoch, end, counter, _ = answer
+            epoch, end, counter = answer
             assert isinstance(epoch, bytes)
             assert isinstance(end, int)
             assert isinstance(counter, int)

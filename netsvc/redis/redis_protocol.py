@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -144,14 +144,6 @@ class RedisProtocol(Protocol):
         self._outstanding.append((answered, now))
         self.transport.write(command)  # type: ignore[union-attr]
 
-    def subscribe(self, channels: Sequence[bytes], answered: Answered | None = None) -> None:
-        """Subscribe to channels. ``answered`` is called once for each, with ``[b"subscribe", channel, count]``."""
-        self._send_each(b"SUBSCRIBE", channels, answered)
-
-    def unsubscribe(self, channels: Sequence[bytes], answered: Answered | None = None) -> None:
-        """End subscriptions. ``answered`` is called once for each, with ``[b"unsubscribe", channel, count]``."""
-        self._send_each(b"UNSUBSCRIBE", channels, answered)
-
     def close(self) -> None:
         """Close the connection once everything is written. Messages are ignored from now on."""
         if self._pushed is not None:
@@ -214,11 +206,6 @@ class RedisProtocol(Protocol):
             answered, _ = self._outstanding.popleft()
             self._call(answered, RedisConnectionLost(self._reason, was_sent=True))
         self._lost(self._reason)
-
-    def _send_each(self, name: bytes, channels: Sequence[bytes], answered: Answered | None) -> None:
-        # One command for each channel: a command with several has several answers, but only one if it is refused.
-        for channel in channels:
-            self.send(pack_command((name, channel)), answered)
 
     def _break(self, problem: str) -> None:
         self.is_broken = True
