@@ -315,7 +315,7 @@ class RedisNode:
 
     def _down(self, reason: str) -> None:
         self.log.warn("{name}: {reason}; netsvc connects again", name=self._name, reason=reason)
-        self._stop_serving(reason)
+        self._stop_serving(reason if reason.startswith("Redis") else f"Redis cannot be reached ({reason})")
 
     def _stop_serving(self, reason: str) -> None:
         self._reason = reason
@@ -344,7 +344,7 @@ class RedisNode:
             return
         if self._has_connected and not self.has_lease:
             # By its own clock the lease has ended: it was suspended, or cut off. Others may have removed its members.
-            self._stop_serving("the lease of this node has ended")
+            self._stop_serving(_REASONS["LEASE"])
         self._is_renewing = True
         arguments = (self.id, int(LEASE * 1_000))
         self.evaluate(RENEW, (LEASES, DEAD), arguments, partial(self._renewed, self.monotonic()))
@@ -359,7 +359,7 @@ class RedisNode:
         assert isinstance(reply, list)
         has_lease, had_lease, expired = reply
         if not has_lease:
-            self._stop_serving("the lease of this node was lost")
+            self._stop_serving(_REASONS["LEASE"])
             self.id = self._new_id()
             self._has_begun = False
             self._renew()
