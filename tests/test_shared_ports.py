@@ -144,5 +144,6 @@ def test_a_chat_is_not_shared_because_each_process_would_have_its_own() -> None:
     with pytest.raises(ConfigError) as refusal:
         Config(chat=["1"], reuse_port=True)
     assert str(refusal.value) == (
-        "--reuse-port: each process would have a chat of its own; serve --chat from one process, without this flag"
+        "--reuse-port: each process would have a chat of its own; add --chat-store redis://HOST, which all processes "
+        "share"
     )
