@@ -22,12 +22,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.internet.task import react
 
+from bench.measure import cpu_seconds, free_port
 from netsvc.chat.entries import Draft, Entry, EntryKind
 from netsvc.chat.names import ASCII_NAMES
 from netsvc.chat.redis_directory import RedisDirectory
@@ -42,7 +42,6 @@ RATES = (200, 1_000, 2_000, 5_000)
 MEMBERS = 50
 RATE = 1_000
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _TEXT = "a line of the usual length, about sixty characters in all"
 
 
@@ -81,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _redis() -> Iterator[tuple[int, int]]:
     """Run a redis-server. Yield its port and its process ID."""
     with tempfile.TemporaryDirectory() as folder:
-        port = _free_port()
+        port = free_port()
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
         process = subprocess.Popen([*command, "--appendonly", "yes"], stdout=subprocess.DEVNULL)
         try:
@@ -90,13 +89,6 @@ def _redis() -> Iterator[tuple[int, int]]:
         finally:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
 
 
 def _wait_for(port: int) -> None:
@@ -109,12 +101,6 @@ def _wait_for(port: int) -> None:
         else:
             return
     sys.exit(f"nothing listens on port {port}")
-
-
-def _cpu(pid: int) -> float:
-    """Return the processor time of a process in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def _percentile(values: list[float], share: float) -> float:
@@ -139,13 +125,13 @@ def _measure_stores(seconds: float, reactor: str) -> None:
                 for node in nodes:
                     assert node.stdout is not None
                     node.stdout.readline()  # it is ready
-                before = _cpu(pid)
+                before = cpu_seconds([pid])
                 for node in nodes:
                     assert node.stdin is not None
                     node.stdin.write(b"go\n")
                     node.stdin.flush()
                 reports = [json.loads(node.communicate(timeout=seconds + 60.0)[0]) for node in nodes]
-                redis = _cpu(pid) - before
+                redis = cpu_seconds([pid]) - before
             lines = sum(report["lines"] for report in reports)
             delays = [delay for report in reports for delay in report["delays"]]
             done = lines / max(report["took"] for report in reports)
@@ -214,7 +200,7 @@ def _ignore(_event: Entry | NewLog) -> None:
 
 def _measure_members(seconds: float, reactor: str, rooms: int) -> None:
     with _redis() as (port, redis):
-        ports = [_free_port(), _free_port()]
+        ports = [free_port(), free_port()]
         nodes = [
             subprocess.Popen(
                 [
@@ -285,7 +271,7 @@ async def _talk(
         members.append(member)
     await asyncio.sleep(2.0)
     delays.clear()
-    before, began, lines = [_cpu(pid) for pid in pids], time.monotonic(), 0
+    before, began, lines = [cpu_seconds([pid]) for pid in pids], time.monotonic(), 0
     while (passed := time.monotonic() - began) < seconds:
         while lines < passed * RATE:
             number = lines % len(members)
@@ -293,7 +279,7 @@ async def _talk(
             members[number].transport.write(f"{number % 2} {int(time.monotonic() * 1e6)} {_TEXT}\n".encode())
         await asyncio.sleep(0.001)
     took = time.monotonic() - began
-    used = [_cpu(pid) - earlier for pid, earlier in zip(pids, before, strict=True)]
+    used = [cpu_seconds([pid]) - earlier for pid, earlier in zip(pids, before, strict=True)]
     await asyncio.sleep(0.5)
     for member in members:
         member.transport.close()

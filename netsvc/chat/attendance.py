@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 
 from netsvc.chat.catch_up import CatchUp, is_in_room
 from netsvc.chat.chat_events import (
@@ -236,9 +237,8 @@ class Attendance:
                     was_told = True
                     refusal = f"please wait: {e}"
                     self._state.replies.refuse(participant, Cause.STORE_FAILED, refusal, detail=str(e))
-            wait: Deferred[None] = Deferred()
-            self._state.terms.clock.callLater(ENTER_AGAIN_AFTER, wait.callback, None)
-            await wait
+            clock: Any = self._state.terms.clock  # Twisted asks for an interface of zope
+            await deferLater(clock, ENTER_AGAIN_AFTER)
         return ""
 
     def _begin_rename(self, participant: Participant, nick: str, message_id: str) -> None:
@@ -393,7 +393,7 @@ class Attendance:
         del self._by_author[participant.author]
         participant.token, participant.author = token, author
         self._by_author[author] = participant
-        participant.nick, participant.away = adopted.nick, adopted.away
+        participant.nick = adopted.nick
         participant.member.tell(SessionToken(token))
         participant.member.tell(NickSet(participant.nick))
         return stayed

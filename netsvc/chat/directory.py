@@ -16,7 +16,7 @@ from netsvc.chat.chat_events import Whispered
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What a member that resumes gets.
+    """The nick and the rooms of a member that resumes.
 
     :ivar nick: its nick.
     :ivar away: what it told those who wrote to it while it was away; empty if it was not.

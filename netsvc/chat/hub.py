@@ -243,9 +243,7 @@ class ChatHub:
 
     def set_away(self, member: Member, text: str) -> None:
         """Note that a member is away, and what to tell those who write to it; with an empty text, that it is back."""
-        participant = self._attendance.participants[member]
-        participant.away = text
-        self._directory.set_away(participant.author, text)
+        self._directory.set_away(self._attendance.participants[member].author, text)
         member.tell(AwaySet(text))
 
     def show_history(self, member: Member, room: str, count: int = REPLAY) -> None:

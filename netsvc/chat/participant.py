@@ -69,7 +69,6 @@ class Participant:
     :ivar author: identifies it across connections and nicks, and is not secret.
     :ivar nick: its nick.
     :ivar memberships: where it is, by the names of the rooms.
-    :ivar away: what it tells those who write to it while it is away; empty if it is not.
     :ivar is_present: whether it is in the chat.
     :ivar is_appending: whether the store has not answered for its line yet.
     :ivar is_unconfirmed: whether it was told that its line is not confirmed.
@@ -80,7 +79,6 @@ class Participant:
         "_drained",
         "_waits",
         "author",
-        "away",
         "is_appending",
         "is_present",
         "is_unconfirmed",
@@ -97,7 +95,6 @@ class Participant:
         self.author = author_of(self.token)
         self.memberships: dict[str, Membership[Participant]] = {}
         self.nick = ""
-        self.away = ""
         self.is_present = True
         self.is_appending = False
         self.is_unconfirmed = False

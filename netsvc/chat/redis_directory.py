@@ -53,7 +53,7 @@ RENEW_NAMES_EVERY = ROOM_NAME_MS / 3_000
 
 @dataclass(slots=True)
 class _Registration:
-    """What is registered for a member of this node.
+    """The registration of a member of this node.
 
     :ivar rooms: whether each was told that the member is there.
     """
@@ -422,7 +422,7 @@ class RedisDirectory:
     # Internal
 
     def _send(self, script: RedisScript, *arguments: str | int) -> None:
-        """Pass something on. What is lost is made good when the members are registered again."""
+        """Pass a change on. If it is lost, that is made good when the members are registered again."""
         if self._node.is_serving:
             self._node.evaluate(script, (), arguments, self._sent)
 

@@ -17,7 +17,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circ
 
 
 class Tag(NamedTuple):
-    """Who appended an entry.
+    """The node that appended an entry, and its counter.
 
     :ivar node: the node; ``gone`` for what the scripts append for nodes that are dead.
     :ivar counter: rises from entry to entry of one node in one log.
@@ -25,6 +25,11 @@ class Tag(NamedTuple):
 
     node: str
     counter: int
+
+    @property
+    def text(self) -> str:
+        """Its form in Redis."""
+        return f"{self.node}:{self.counter}"
 
 
 class TaggedEntry(NamedTuple):
@@ -37,7 +42,16 @@ class TaggedEntry(NamedTuple):
 def encode_entry(tag: Tag, draft: Draft) -> bytes:
     """Return an entry in its form."""
     _, kind, nick, text, time, author, message_id = draft
-    return _encode([f"{tag.node}:{tag.counter}", kind.value, nick, text, time, author, message_id]).encode()
+    return _encode([tag.text, kind.value, nick, text, time, author, message_id]).encode()
+
+
+def parse_tag(text: str) -> Tag:
+    """Return a tag.
+
+    :raises ValueError: if the text is none.
+    """
+    node, _, counter = text.rpartition(":")
+    return Tag(node, int(counter))
 
 
 def decode_entry(room: str, epoch: str, offset: int, data: bytes) -> TaggedEntry:
@@ -47,9 +61,8 @@ def decode_entry(room: str, epoch: str, offset: int, data: bytes) -> TaggedEntry
     """
     try:
         tag, kind, nick, text, time, author, message_id = json.loads(data)
-        node, _, counter = tag.rpartition(":")
         entry = Entry(room, _KIND_BY_VALUE[kind], nick, text, time, author, message_id, epoch, offset)
-        return TaggedEntry(Tag(node, int(counter)), entry)
+        return TaggedEntry(parse_tag(tag), entry)
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise ValueError(f"not an entry: {data[:80]!r}") from e
 

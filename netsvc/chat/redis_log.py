@@ -1,4 +1,4 @@
-"""What a node knows of the log of one room in Redis: which entries it has, and which of its own are on their way."""
+"""The log of one room in Redis as a node knows it: which entries it has, and which of its own are on their way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from netsvc.chat.entries import Draft, Entry, EntryKind, Position
 from netsvc.chat.redis_entries import Tag, TaggedEntry, encode_entry
 from netsvc.chat.redis_feed import RedisFeed
-from netsvc.chat.store import Appended, LogState
+from netsvc.chat.store import Appended, LogState, StoreError
 
 #: Seconds for which an acknowledged entry is kept, until the next comparison of positions after that. A Redis that
 #: loses its last seconds gets it again.
@@ -106,6 +106,12 @@ class RedisLog:
     def is_idle(self) -> bool:
         """Whether the outcome of all own entries is known."""
         return not self.unsent and not self.sent and self.untold is None
+
+    def fail_answers(self, error: StoreError) -> None:
+        """Fail what waits for the subscription."""
+        answers, self.answers = self.answers, []
+        for answer in answers:
+            answer.errback(error)
 
     def count_as(self, node: str, counter: int = 0) -> None:
         """Count anew, as another node.

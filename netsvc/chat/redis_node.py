@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from netsvc.chat.redis_node_scripts import RENEW
 from netsvc.chat.store import StoreError
@@ -52,13 +53,16 @@ Arguments: TypeAlias = "Sequence[bytes | str | int]"
 #: Errors after which the same may succeed: Redis starts, is busy, changes its role, or does not know a script.
 TEMPORARY = frozenset({"BUSY", "COUNTER", "LEASE", "LOADING", "MASTERDOWN", "NOSCRIPT", "READONLY", "TRYAGAIN"})
 
+#: Why a node refuses what it was asked to do under its id before.
+CUT_OFF = "this server was cut off from Redis"
+
 _CLUSTER = "this is a Redis Cluster, which netsvc cannot use"
 _REASONS = {
     "CLUSTERDOWN": _CLUSTER,
     "CROSSSLOT": _CLUSTER,
     "MOVED": _CLUSTER,
     "BUSY": "Redis is busy with a script",
-    "LEASE": "this server was cut off from Redis",
+    "LEASE": CUT_OFF,
     "LOADING": "Redis is loading its data",
     "MASTERDOWN": "this replica of Redis is not connected to its master",
     "MISCONF": "Redis cannot write to its disk",
@@ -174,8 +178,8 @@ class RedisNode:
 
     @property
     def reason(self) -> str:
-        """Why commands cannot be sent."""
-        return self._reason
+        """Why there is no answer."""
+        return "Redis does not answer" if self.is_serving else self._reason
 
     def open(self, user: NodeUser) -> None:
         """Begin, unless the node has begun."""
@@ -219,11 +223,7 @@ class RedisNode:
         """
         deadline = self.monotonic() + REQUEST_TIMEOUT
         while True:
-            await self._until_serving(deadline)
-            answer: Deferred[Reply] = Deferred()
-            current = arguments() if callable(arguments) else arguments
-            self.evaluate(script, keys, current, answer.callback)
-            reply = await self._within(answer, deadline)
+            reply = await self._attempt(script, keys, arguments, deadline)
             if isinstance(reply, RedisReplyError):
                 self.repair(reply)
                 if reply.code not in TEMPORARY or reply.code == "LEASE":
@@ -237,17 +237,26 @@ class RedisNode:
 
         :raises StoreError: if there is no answer within 5 s, or Redis refuses it.
         """
-        deadline = self.monotonic() + REQUEST_TIMEOUT
-        await self._until_serving(deadline)
-        answer: Deferred[Reply] = Deferred()
-        self.evaluate(script, keys, arguments, answer.callback)
-        reply = await self._within(answer, deadline)
+        reply = await self._attempt(script, keys, arguments, self.monotonic() + REQUEST_TIMEOUT)
         if isinstance(reply, RedisReplyError):
             self.repair(reply)
             raise StoreError(redis_reason(reply))
         if isinstance(reply, RedisConnectionLost):
             raise StoreError("the connection to Redis was lost")
         return reply
+
+    async def _attempt(
+        self,
+        script: RedisScript,
+        keys: Sequence[bytes],
+        arguments: Arguments | Callable[[], Arguments],
+        deadline: float,
+    ) -> Reply:
+        """Run a script once the node is serving. Return its answer, which may be an error."""
+        await self._until_serving(deadline)
+        answer: Deferred[Reply] = Deferred()
+        self.evaluate(script, keys, arguments() if callable(arguments) else arguments, answer.callback)
+        return await self._within(answer, deadline)
 
     def repair(self, error: RedisReplyError) -> None:
         """Do what helps against an error of a script."""
@@ -326,11 +335,12 @@ class RedisNode:
 
     def _load_scripts(self) -> None:
         for script in self._scripts:
-            self._commands.send((b"SCRIPT", b"LOAD", script.text), self._loaded)
+            self._commands.load(script).addErrback(self._not_loaded)
 
-    def _loaded(self, reply: Reply) -> None:
-        if isinstance(reply, RedisReplyError) and reply.code not in TEMPORARY:
-            self.log.error("Redis refuses a script of the chat: {reason}", reason=str(reply))
+    def _not_loaded(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, RedisReplyError) and error.code not in TEMPORARY:
+            self.log.error("Redis refuses a script of the chat: {reason}", reason=str(error))
 
     def _schedule(self) -> None:
         self._timer = Deadline(self._clock, self.monotonic, RENEW_EVERY, self._tick)
@@ -344,7 +354,7 @@ class RedisNode:
             return
         if self._has_connected and not self.has_lease:
             # By its own clock the lease has ended: it was suspended, or cut off. Others may have removed its members.
-            self._stop_serving(_REASONS["LEASE"])
+            self._stop_serving(CUT_OFF)
         self._is_renewing = True
         arguments = (self.id, int(LEASE * 1_000))
         self.evaluate(RENEW, (LEASES, DEAD), arguments, partial(self._renewed, self.monotonic()))
@@ -359,7 +369,7 @@ class RedisNode:
         assert isinstance(reply, list)
         has_lease, had_lease, expired = reply
         if not has_lease:
-            self._stop_serving(_REASONS["LEASE"])
+            self._stop_serving(CUT_OFF)
             self.id = self._new_id()
             self._has_begun = False
             self._renew()
@@ -457,7 +467,7 @@ class RedisNode:
             timer.cancel()
 
     def _too_late(self, answer: Deferred[Any]) -> None:
-        answer.errback(StoreError("Redis does not answer" if self.is_serving else self._reason))
+        answer.errback(StoreError(self.reason))
 
 
 def redis_reason(error: RedisReplyError) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from twisted.logger import Logger
 
 from netsvc.chat.entries import SHOWN_LATER, Draft, Entry, EntryKind, Position
-from netsvc.chat.redis_entries import Tag, TaggedEntry, decode_entry, encode_entry, retry_key
+from netsvc.chat.redis_entries import Tag, TaggedEntry, decode_entry, encode_entry, parse_tag, retry_key
 from netsvc.chat.redis_log import RedisLog
 from netsvc.chat.redis_log_scripts import BEGIN, ERASE, FIND, READ
 from netsvc.chat.redis_node import RedisNode
@@ -77,10 +77,9 @@ class RedisReader:
         assert isinstance(pairs, list)
         fields: dict[bytes, bytes] = dict(zip(pairs[::2], pairs[1::2], strict=True))  # type: ignore[arg-type]
         epoch = fields[b"epoch"].decode()
-        node, _, counter = tag.decode().rpartition(":")
         return LogBeginning(
             Position(epoch, int(fields[b"offset"])),
-            Tag(node, int(counter)) if counter else None,
+            parse_tag(tag.decode()) if tag else None,
             {name[2:].decode(): int(value) for name, value in fields.items() if name.startswith(b"n:")},
             self._topic(room, epoch, fields.get(b"topic", b"")),
             b"forked" not in fields,

@@ -25,7 +25,7 @@ from netsvc.chat.redis_entries import Tag, TaggedEntry, decode_entry, mark, retr
 from netsvc.chat.redis_feed import RedisFeed
 from netsvc.chat.redis_log import OwnEntry, RedisLog
 from netsvc.chat.redis_log_scripts import APPEND, CHECK, END
-from netsvc.chat.redis_node import LEASES, RETRY_AFTER, TEMPORARY, RedisNode, redis_reason
+from netsvc.chat.redis_node import CUT_OFF, LEASES, RETRY_AFTER, TEMPORARY, RedisNode, redis_reason
 from netsvc.chat.redis_reader import READ_AT_ONCE, RedisReader
 from netsvc.chat.store import (
     Appended,
@@ -287,25 +287,19 @@ class RedisStore:
 
     def _tell_outcomes(self, log: RedisLog, now: float) -> None:
         """Tell what became of the entries that wait for too long."""
-        for own in list(log.sent.values()):
-            if now - own.since >= OUTCOME_AFTER and not own.was_unconfirmed:
-                own.was_unconfirmed = True
-                self._tell(own.appended, Unconfirmed())
+        late = [own for own in log.sent.values() if now - own.since >= OUTCOME_AFTER]
         if not self._node.is_serving or not log.is_checked:
-            waiting = [own for own in log.unsent if own.appended is not None and not own.may_be_there]
-            late = [own for own in waiting if now - own.since >= OUTCOME_AFTER]
-            for own in log.unsent:
-                if own.may_be_there and not own.was_unconfirmed and now - own.since >= OUTCOME_AFTER:
+            late += [own for own in log.unsent if now - own.since >= OUTCOME_AFTER]
+        for own in late:
+            if own.may_be_there or own.tag in log.sent:
+                if not own.was_unconfirmed:
                     own.was_unconfirmed = True
                     self._tell(own.appended, Unconfirmed())
-            for own in late:
+            elif own.appended is not None:
                 self._counters.refused += 1
                 log.unsent.remove(own)
-                self._tell(own.appended, StoreError(self._why_not()))
-            self._drop_if_idle(log)
-
-    def _why_not(self) -> str:
-        return "Redis does not answer" if self._node.is_serving else self._node.reason
+                self._tell(own.appended, StoreError(self._node.reason))
+        self._drop_if_idle(log)
 
     # Entries of all nodes
 
@@ -371,7 +365,7 @@ class RedisStore:
             for log in some:
                 assert log.feed is not None
                 tag = log.feed.tag
-                arguments += (log.feed.epoch, log.feed.offset, "" if tag is None else f"{tag.node}:{tag.counter}")
+                arguments += (log.feed.epoch, log.feed.offset, "" if tag is None else tag.text)
                 arguments.append(self._node.id)
             self._node.evaluate(CHECK, keys, arguments, partial(self._checked, some, reads_at_once))
 
@@ -395,7 +389,7 @@ class RedisStore:
                 feed.end = max(feed.end, end)
                 if log.is_checked:  # if not, the log may have lost them, though its epoch is the same
                     log.forget_acknowledged(self._node.monotonic())
-            # What is missing since the last check will not come by itself; what is new may be on its way.
+            # Entries that were missing at the last check will not come by themselves; newer ones may be on their way.
             is_missing = feed.offset < (end if reads_at_once else min(end, log.end_there))
             log.end_there = end
             if log.is_other or is_missing or not log.is_checked or log.is_halted or log.has_undelivered:
@@ -431,7 +425,7 @@ class RedisStore:
         finally:
             log.is_reading = False
             is_stale, log.is_stale = log.is_stale, False
-        # What was found before a Redis was away does not count: it may have lost data.
+        # Results from before Redis was away do not count: it may have lost data.
         if is_stale or log.is_other or connections != self._connections:
             self._check([log], reads_at_once=True)
 
@@ -442,7 +436,7 @@ class RedisStore:
                 # They were said under nicks that others may have now.
                 for own in log.take_all():
                     self._counters.refused += 1
-                    self._tell(own.appended, StoreError("this server was cut off from Redis"))
+                    self._tell(own.appended, StoreError(CUT_OFF))
             log.count_as(self._node.id)
             log.send_again(log.counter_there)
             log.is_checked = True
@@ -533,9 +527,7 @@ class RedisStore:
             if self._logs.get(log.room) is log:
                 del self._logs[log.room]
                 self._node.unsubscribe(log.channel)
-            answers, log.answers = log.answers, []
-            for answer in answers:
-                answer.errback(e)
+            log.fail_answers(e)
             return
         log.feed = RedisFeed(begun.end.epoch, begun.end.offset, begun.tag, begun.counters)
         log.topic = begun.topic
@@ -572,9 +564,7 @@ class RedisStore:
             self._timer.cancel()
             self._timer = None
         for log in list(self._logs.values()):
-            answers, log.answers = log.answers, []
-            for answer in answers:
-                answer.errback(StoreError("the store is closed"))
+            log.fail_answers(StoreError("the store is closed"))
         self._logs.clear()
         self._deliver = self._begun_anew = None
         self._counters.is_connected = False
@@ -615,7 +605,7 @@ class RedisStore:
             self._call(appended, outcome)
 
     def _call(self, function: Callable[..., object], argument: object) -> None:
-        # Whatever fails, the others are told.
+        # The others are told, whatever fails.
         try:
             function(argument)
         except Exception:

@@ -267,7 +267,7 @@ class SqliteStore:
         self._call(appended, entry)
 
     def _call(self, function: Callable[[Any], object], argument: object) -> None:
-        # Whatever fails, the others are told.
+        # The others are told, whatever fails.
         try:
             function(argument)
         except Exception:

@@ -34,10 +34,10 @@ class Unconfirmed:
     """It is not known yet what became of the draft. It is kept, and the outcome follows."""
 
 
-#: What became of a draft: the new entry, that it is a retry, why nothing was written, or that this is not known yet.
+#: The outcome of a draft: the new entry, that it is a retry, why nothing was written, or that this is not known yet.
 Outcome: TypeAlias = Entry | Retried | StoreError | Unconfirmed
 
-#: Called with the outcome. A store that does not know it in time calls it with ``Unconfirmed`` before.
+#: Called with the outcome of a draft. A store that does not know it in time calls it with ``Unconfirmed`` before.
 Appended = Callable[[Outcome], None]
 
 
@@ -58,7 +58,7 @@ class NewLog:
     """A log was begun anew, or has lost its last entries. It has another epoch, and what was lost is unknown.
 
     :ivar room: whose log it is.
-    :ivar state: of the log. What follows is delivered.
+    :ivar state: of the log. Later entries are delivered.
     :ivar unseen: entries of the log up to this position which were not delivered before, as far as is known.
     """
 
