@@ -193,7 +193,7 @@ def test_a_private_message_reaches_its_sender_and_its_recipient_across_rooms_and
     ann, bob = entered(hub, "ann"), entered(hub, "bob", "#dev")
     hub.listen(entries.append)
     hub.whisper(ann, "BOB", "psst", "m1")
-    assert ann.told(Whispered) == [Whispered("ann", "bob", "psst")]
+    assert ann.told(Whispered) == [Whispered("ann", "bob", "psst", "m1")]
     assert bob.told(Whispered) == [Whispered("ann", "bob", "psst")]
     assert entries == []
 

@@ -34,6 +34,7 @@ from netsvc.chat.room import LOBBY, Membership, Role, Room
 from netsvc.chat.speech import Speech
 from netsvc.chat.store import NewLog, Outcome, StoreError, Unconfirmed
 from netsvc.limits.cause import Cause
+from netsvc.limits.host_counter import HostCounter
 from netsvc.net.reactors import cancel
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Attendance:
         self.participants: dict[Member, Participant] = {}
         self._by_author: dict[str, Participant] = {}
         self._adopted: Counter[str] = Counter()  # authors whose sessions members are about to resume
+        self._of_hosts = HostCounter()
         self._presence = PresenceSummary()
         self._next_summary: IDelayedCall | None = None
 
@@ -80,11 +82,19 @@ class Attendance:
         self._next_summary = None
         self._presence.clear()
 
-    def enter(self, member: Member) -> None:
-        """Add a member to the lobby, with a free nick. The lobby is told later: see :meth:`announce`."""
+    def enter(self, member: Member, *, in_lobby: bool) -> None:
+        """Add a member, with a free nick. The lobby is told later: see :meth:`announce`.
+
+        :param in_lobby: false for a member that is about to resume.
+        """
         participant = Participant(member)
         self.participants[member] = self._by_author[participant.author] = participant
-        self._state.replies.serve(participant, self._enter(participant))
+        self._of_hosts.add(member.host, 1)
+        self._state.replies.serve(participant, self._enter(participant, in_lobby=in_lobby))
+
+    def members_of_host(self, host: str | None) -> int:
+        """Return how many members have connections from the same host."""
+        return self._of_hosts.count(host)
 
     def announce(self, participant: Participant) -> None:
         """Tell the rooms in which a member has arrived, unless they were told."""
@@ -213,18 +223,21 @@ class Attendance:
     def _remove(self, participant: Participant) -> None:
         """Remove a member that is in no room any more."""
         participant.is_present = False
+        self._of_hosts.add(participant.member.host, -1)
         del self.participants[participant.member]
         del self._by_author[participant.author]
         participant.output_drained()
 
-    async def _enter(self, participant: Participant) -> None:
+    async def _enter(self, participant: Participant, *, in_lobby: bool) -> None:
         nick = await self._entered(participant)
         if not participant.is_present:
             self._state.directory.leave(participant.author)
             return
         participant.nick = nick
-        participant.member.tell(Welcome(nick))
-        await self._join(participant, LOBBY, is_arrival=True)
+        if in_lobby:
+            participant.member.tell(Welcome(nick))
+            participant.member.tell(SessionToken(participant.token))
+            await self._join(participant, LOBBY, is_arrival=True)
 
     async def _entered(self, participant: Participant) -> str:
         """Return the nick of a new member. It waits until the directory can answer."""

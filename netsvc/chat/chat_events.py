@@ -46,7 +46,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class SessionToken:
-    """The secret by which a later connection is recognised as the same member."""
+    """The secret by which a later connection is recognised as the same member. Not every front end shows it."""
 
     token: str
 
@@ -106,11 +106,15 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Whispered:
-    """A private message. Its sender receives it as well."""
+    """A private message. Its sender receives it as well.
+
+    :ivar message_id: for its sender, the name that it gave; else empty.
+    """
 
     sender: str
     recipient: str
     text: str
+    message_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

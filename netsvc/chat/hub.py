@@ -136,6 +136,10 @@ class ChatHub:
         """Return the state of a room that has members of this node; None if there is none of this name."""
         return self._state.rooms.get(name)
 
+    def members_of_host(self, host: str | None) -> int:
+        """Return how many members have connections from the same host: an IPv4 address or an IPv6 /64."""
+        return self._attendance.members_of_host(host)
+
     def members(self, room: str) -> list[str]:
         """Return the nicks of the members of a room, as far as they are of this node."""
         open_room = self._state.rooms.get(room)
@@ -170,13 +174,15 @@ class ChatHub:
 
     # For front ends
 
-    def enter(self, member: Member) -> None:
-        """Add a member to the lobby, with a free nick such as ``guest-7``.
+    def enter(self, member: Member, *, in_lobby: bool = True) -> None:
+        """Add a member, with a free nick such as ``guest-7``, to the lobby.
 
         The lobby is told when :meth:`announce_arrival` is called, so that a member may first take its nick, or resume.
         The hub must be open.
+
+        :param in_lobby: false for a member that is about to resume. It is in no room then, and it is told nothing yet.
         """
-        self._attendance.enter(member)
+        self._attendance.enter(member, in_lobby=in_lobby)
 
     def announce_arrival(self, member: Member) -> None:
         """Tell the rooms in which the member has arrived, unless they were told."""
@@ -246,11 +252,14 @@ class ChatHub:
         self._directory.set_away(self._attendance.participants[member].author, text)
         member.tell(AwaySet(text))
 
-    def show_history(self, member: Member, room: str, count: int = REPLAY) -> None:
-        """Show a member the last entries of a room, at most 200."""
+    def show_history(self, member: Member, room: str, count: int = REPLAY, before: int | None = None) -> None:
+        """Show a member the last entries of a room, at most 200.
+
+        :param before: show those with offsets below this one.
+        """
         membership = self._membership(self._attendance.participants[member], room)
         if membership is not None:
-            self._speech.show_history(membership, count)
+            self._speech.show_history(membership, count, before)
 
     def search(self, member: Member, room: str, words: str) -> None:
         """Show a member the last 20 entries of a room that have all of the words."""
@@ -314,7 +323,7 @@ class ChatHub:
         if recipient is None:
             self._state.replies.refuse(sender, Cause.NO_SUCH_NICK, f"there is no member {nick}", message_id)
             return
-        sender.member.tell(Whispered(sender.nick, recipient.nick, text))
+        sender.member.tell(Whispered(sender.nick, recipient.nick, text, message_id))
         if recipient.away and recipient.nick != sender.nick:
             sender.member.tell(RecipientAway(recipient.nick, recipient.away))
 

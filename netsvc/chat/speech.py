@@ -92,10 +92,14 @@ class Speech:
             except Exception:
                 self.log.failure("a listener of the chat failed")
 
-    def show_history(self, membership: Membership[Participant], count: int) -> None:
-        """Show a member the last entries of a room, at most 200."""
+    def show_history(self, membership: Membership[Participant], count: int, before: int | None) -> None:
+        """Show a member the last entries of a room, at most 200.
+
+        :param before: show those with offsets below this one; None for the last ones.
+        """
         room = membership.room
-        entries = partial(self._state.store.newest, room.name, room.last, min(count, HISTORY_SHOWN_MAX))
+        until = room.last if before is None else min(before - 1, room.last)
+        entries = partial(self._state.store.newest, room.name, until, min(count, HISTORY_SHOWN_MAX))
         self._show(membership, Review.HISTORY, entries)
 
     def search(self, membership: Membership[Participant], words: str) -> None:

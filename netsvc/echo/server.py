@@ -34,10 +34,11 @@ class EchoFactory(StreamFactory):
         return EchoProtocol()
 
 
-class AcknowledgeProtocol(MessageProtocol):
+class AcknowledgeProtocol(MessageProtocol[bytes]):
     """Answers each message with a filled-in template."""
 
     factory: AcknowledgeFactory
+    framing: Framing
 
     def message_received(self, message: bytes) -> None:
         reply = self.factory.reply.render(message, self.peer, self.terms.wall())

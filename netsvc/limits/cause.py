@@ -55,6 +55,7 @@ class Cause(Enum):
     LINE_TIMEOUT = "line_timeout", "line not ended in time"
     IDLE_TIMEOUT = "idle_timeout", "idle for too long"
     DISPLACED = "displaced", "the server is full, and another host gets the place"
+    PING_TIMEOUT = "ping_timeout", "no answer to a ping in time"
     REQUEST_TIMEOUT = "request_timeout", "the HTTP request took too long"
 
     def __init__(self, label: str, sentence: str) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from twisted.internet.interfaces import IDelayedCall
 
 from netsvc.limits.cause import Cause
 from netsvc.net.connection_state import ConnectionState, InputState
 from netsvc.net.reactors import cancel
 from netsvc.net.stream_protocol import StreamProtocol
-from netsvc.wire.framing import Framing, FramingError
+from netsvc.wire.framing import FramingError, MessageSource
 
 #: Bytes that are read from one peer after the server began to stop. Rate limits no longer apply then.
 DRAIN_INPUT_MAX = 65_536
 
+M = TypeVar("M")
 
-class MessageProtocol(StreamProtocol):
+
+class MessageProtocol(StreamProtocol, Generic[M]):
     """A connection whose stream is messages. A subclass overrides :meth:`message_received`.
 
     :param framing: finds the messages in the stream.
@@ -29,17 +33,17 @@ class MessageProtocol(StreamProtocol):
     _line_since = 0.0
     _drain_input_left = DRAIN_INPUT_MAX
 
-    def __init__(self, framing: Framing) -> None:
+    def __init__(self, framing: MessageSource[M]) -> None:
         super().__init__()
         self.framing = framing
 
     # Overridden by a subclass
 
-    def message_received(self, message: bytes) -> None:
+    def message_received(self, message: M) -> None:
         """Process one message, without its framing."""
         raise NotImplementedError
 
-    def unfinished_message_received(self, message: bytes) -> None:
+    def unfinished_message_received(self, message: M) -> None:
         """Process what the end of the stream has cut off, or completed. By default, it is a message."""
         self.message_received(message)
 

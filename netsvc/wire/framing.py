@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from netsvc.errors import NetsvcError
 from netsvc.wire.text import split_incomplete
@@ -18,17 +18,20 @@ from netsvc.wire.text import split_incomplete
 LINE_MAX = 1024
 
 
+M_co = TypeVar("M_co", covariant=True)
+
+
 class FramingError(NetsvcError, ValueError):
     """The peer broke the framing; the message says how. The messages that follow can still be read."""
 
 
-class Framing(Protocol):
+class MessageSource(Protocol[M_co]):
     """Finds the messages in a stream."""
 
     def receive(self, data: bytes) -> None:
         """Accept the bytes that one read returned."""
 
-    def next_message(self) -> bytes | None:
+    def next_message(self) -> M_co | None:
         """Return the next complete message; None if more bytes must arrive first.
 
         :raises FramingError: once for each message that is refused. Call again for the next one.
@@ -40,8 +43,12 @@ class Framing(Protocol):
     def has_partial(self) -> bool:
         """Whether a message has begun and has not ended. Call it after ``next_message`` returned None."""
 
-    def end(self) -> bytes | None:
+    def end(self) -> M_co | None:
         """Return the message that the end of the stream completes, or None. Call it after the last message."""
+
+
+class Framing(MessageSource[bytes], Protocol):
+    """Messages of bytes in a stream, in both directions."""
 
     def encode(self, message: bytes) -> bytes:
         """Return the bytes that carry ``message`` on the stream."""
