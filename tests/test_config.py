@@ -54,7 +54,7 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
         ),
         (
             {"deny": ["ftp=::1"]},
-            "--deny ftp=::1: there is no service 'ftp'; the services are tcp, udp, chat, daytime and metrics",
+            "--deny ftp=::1: there is no service 'ftp'; the services are tcp, udp, chat, web, daytime and metrics",
         ),
         ({"allow": "192.0.2.0/24"}, """--allow '192.0.2.0/24': a list of strings is needed; write ["192.0.2.0/24"]"""),
         ({"framing": None}, "--framing None: the choices are raw and line; choose one of them"),
@@ -76,7 +76,7 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
             "--chat-store redis://***@db: the URL contains a user or a password; remove it, and give the password by "
             "NETSVC_REDIS_PASSWORD or a credentials file",
         ),
-        ({"chat_store": "redis://db"}, "--chat-store redis://db: there is no chat; add --chat"),
+        ({"chat_store": "redis://db"}, "--chat-store redis://db: there is no chat; add --chat or --web"),
         (
             {"chat": ["1"], "chat_store_credentials": "f"},
             "--chat-store-credentials f: there is no Redis; add --chat-store redis://HOST",

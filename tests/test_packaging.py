@@ -24,7 +24,7 @@ MINUTES = 4 * 60
 
 #: The folders of the sdist, and the endings that their files may have.
 FOLDERS = {
-    "netsvc": {".py", ".typed"},
+    "netsvc": {".py", ".typed", ".html", ".css", ".js", ".svg"},
     "bench": {".py", ".c", ".h", ".go"},
     "deploy": {".cfg", ".service", ".socket"},
     "docs": {".md", ".py", ".svg"},
@@ -41,7 +41,7 @@ FILES = {
 }
 
 #: The extras that ``netsvc[test]`` installs.
-INSTALLED_BY_TEST = ("test", "fast", "metrics", "redis", "unicode")
+INSTALLED_BY_TEST = ("test", "fast", "metrics", "redis", "unicode", "web")
 
 PLUGIN = "twisted/plugins/netsvc_plugin.py"
 METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}

@@ -16,7 +16,7 @@ from netsvc.errors import flag_of
 from netsvc.limits.cause import Cause
 from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS
 from netsvc.server.metrics import ServiceCollector
-from netsvc.server.services import SERVICES, ServiceRow
+from netsvc.server.services import SERVICES, ServiceRow, SharedParts
 from netsvc.server.tap import Options
 from netsvc.testing import Network
 
@@ -40,7 +40,7 @@ def test_each_row_has_a_field_with_listening_strings_and_each_such_field_a_row()
 
 @pytest.mark.parametrize("row", SERVICES, ids=lambda row: row.name)
 def test_a_row_builds_what_its_transport_needs(row: ServiceRow) -> None:
-    built = row.build(Terms.on(Clock()), Config())
+    built = row.build(Terms.on(Clock()), Config(), SharedParts())
     assert isinstance(built, StreamFactory) == (SETTINGS[row.name].transport == "stream")
 
 

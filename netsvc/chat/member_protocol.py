@@ -66,6 +66,11 @@ class MemberProtocol(MessageProtocol[M]):
 
     # Called by a subclass
 
+    @property
+    def is_member(self) -> bool:
+        """Whether it has entered the chat."""
+        return self._pace is not None
+
     def enter_chat(self, *, in_lobby: bool = True, has_keepalive: bool = True) -> None:
         """Become a member.
 
@@ -164,12 +169,15 @@ class MemberProtocol(MessageProtocol[M]):
         self.factory.hub.output_drained(self)
 
     def displaced(self) -> None:
-        self.tell(Notice(Cause.DISPLACED.sentence))
+        if self.is_member:
+            self.tell(Notice(Cause.DISPLACED.sentence))
+        else:
+            super().displaced()
 
     def end_drain(self) -> None:
         if self in self.factory.hub:
             self.tell(Notice("the server stops; bye"))
-        self.finish()
+        super().end_drain()
 
     def finish(self, cause: Cause | None = None) -> None:
         # The member leaves the chat before the connection is closed: it can neither say nor be told anything more.

@@ -45,6 +45,9 @@ class Cause(Enum):
     NOT_ERASABLE = "not_erasable", "the member cannot erase this"
     STORE_FAILED = "store_failed", "the store of the chat failed"
     HOST_NAME = "host_name", "the Host header names another server"
+    ORIGIN = "origin", "pages of this origin may not open a WebSocket here"
+    INVALID_REQUEST = "invalid_request", "the HTTP request is not valid"
+    WEBSOCKET_VIOLATION = "websocket_violation", "the peer broke the WebSocket protocol"
 
     # Connections that are ended because of what the peer does or fails to do
     SEND_QUEUE_FULL = "send_queue_full", "the send queue is full"

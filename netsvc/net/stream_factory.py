@@ -62,7 +62,7 @@ class StreamFactory(_Factory):
         """Return the protocol of a new connection, or one that refuses it. None closes it without a message."""
         if self._drain:
             return None
-        host = getattr(addr, "host", None)
+        host = self.counted_host(getattr(addr, "host", None))
         terms = self.terms
         cause = terms.admission.check(host, terms.monotonic(), terms.counters.service)
         if cause is not None:
@@ -73,6 +73,29 @@ class StreamFactory(_Factory):
         connection.terms = terms
         connection.host = host
         return connection
+
+    def counted_host(self, host: str | None) -> str | None:
+        """Return the host for which a connection from ``host`` counts; None for none, as on a UNIX socket."""
+        return host
+
+    def recount(self, connection: StreamProtocol, host: str | None) -> Cause | None:
+        """Count a connection for another host. Return why that host is refused; None if it is not.
+
+        :param host: None for none.
+        """
+        if host == connection.host:
+            return None
+        terms = self.terms
+        cause = terms.admission.check(host, terms.monotonic(), terms.counters.service)
+        if cause is None:
+            terms.admission.connections.connection_closed(connection)
+            connection.host = host
+            terms.admission.connections.connection_opened(connection)
+        return cause
+
+    def refusal_notice(self, cause: Cause) -> bytes:
+        """Return what a refused peer is told."""
+        return cause.sentence.encode("ascii") + b"\n"
 
     def prepare(self) -> None:
         """Do what must be done before the ports open. The server calls this at each start.
@@ -133,7 +156,7 @@ class StreamFactory(_Factory):
         self._notices += 1
         if self._notices == 1:
             self.terms.clock.callLater(0, self._allow_notices)
-        return RefusalProtocol(cause)
+        return RefusalProtocol(self.refusal_notice(cause))
 
     def _allow_notices(self) -> None:
         self._notices = 0
@@ -169,16 +192,19 @@ def wrapped_log_prefix(wrapper: WrappingFactory) -> str:
 
 
 class RefusalProtocol(Protocol):
-    """Tells the peer in one line why it is refused, and closes."""
+    """Tells the peer why it is refused, and closes.
+
+    :param notice: what it is told.
+    """
 
     transport: Any
 
-    def __init__(self, cause: Cause) -> None:
-        self._line = cause.sentence.encode("ascii") + b"\n"
+    def __init__(self, notice: bytes) -> None:
+        self._notice = notice
 
     def connectionMade(self) -> None:
         if INegotiated.providedBy(self.transport):
-            self.transport.abortConnection()  # the line would wait for the handshake, and that for the peer
+            self.transport.abortConnection()  # the notice would wait for the handshake, and that for the peer
         else:
-            self.transport.write(self._line)
+            self.transport.write(self._notice)
             self.transport.loseConnection()

@@ -118,6 +118,11 @@ class StreamProtocol(Protocol):
         return self._queue is not None
 
     @property
+    def checks_idle(self) -> bool:
+        """Whether :meth:`idle` is called: there is an idle timeout. A subclass may have other time limits."""
+        return bool(self.terms.limits.idle_timeout)
+
+    @property
     def accepts_input(self) -> bool:
         """Whether input is processed: the connection is neither finishing nor closed."""
         return self.state in (ConnectionState.OPEN, ConnectionState.LOST)
@@ -311,7 +316,7 @@ class StreamProtocol(Protocol):
         if self.active or self.input is InputState.PAUSED or self.state is ConnectionState.HANDSHAKE:
             self.active = False
             self._idle_since = now
-        elif self.accepts_input and self.terms.limits.idle_timeout:
+        elif self.accepts_input and self.checks_idle:
             self.idle(now - self._idle_since)
             return not self.accepts_input
         return False

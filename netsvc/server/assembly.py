@@ -17,6 +17,7 @@ from netsvc.limits.connection_counter import TOP_NETWORKS, ConnectionCounter
 from netsvc.limits.message_share import MessageShare
 from netsvc.limits.numbers import check_number
 from netsvc.net.counters import Counters
+from netsvc.net.datagram_protocol import DatagramService
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
 from netsvc.net.proxy_protocol import ProxyProtocolFactory
 from netsvc.net.reactors import Reactor, monotonic_of
@@ -27,7 +28,7 @@ from netsvc.net.terms import Terms
 from netsvc.server.certificate_watch import CertificateWatch
 from netsvc.server.config import STREAM_SERVICES, Config
 from netsvc.server.log_relay import LogRelay
-from netsvc.server.services import SERVICES, ServiceRow, missing_extra
+from netsvc.server.services import SERVICES, ServiceRow, SharedParts, missing_extra
 
 
 def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcService:
@@ -54,13 +55,14 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
     if service.tls is not None:
         CertificateWatch(reactor, service.tls).setServiceParent(service)
     message_share = MessageShare()
+    shared = SharedParts()
     ports: Reactor = SharedPorts(reactor) if config.reuse_port else reactor
     for row in SERVICES:
         where: Sequence[str] = getattr(config, row.name)
         if where:
             terms = _terms(reactor, config, row, connections, message_share)
             service.counters.append(terms.counters)
-            _add(service, ports, config, row, where, terms)
+            _add(service, ports, config, row, where, row.build(terms, config, shared))
     if config.metrics is not None:
         service.pages = _pages(reactor, config, config.metrics, service)
     return service
@@ -83,10 +85,17 @@ def _terms(
 
 
 def _add(
-    service: NetsvcService, ports: Reactor, config: Config, row: ServiceRow, where: Sequence[str], terms: Terms
+    service: NetsvcService,
+    ports: Reactor,
+    config: Config,
+    row: ServiceRow,
+    where: Sequence[str],
+    built: StreamFactory | Callable[[], DatagramService],
 ) -> None:
-    """Add one service of the table."""
-    built = row.build(terms, config)
+    """Add one service of the table.
+
+    :param built: what its row has made.
+    """
     if not isinstance(built, StreamFactory):
         size = getattr(config, row.max_size) if row.max_size else 0
         for text in where:
@@ -96,7 +105,7 @@ def _add(
 
     def wrap(factory: IProtocolFactory) -> IProtocolFactory:
         secured = factory if tls is None else tls.wrap(factory)
-        return secured if proxies is None else ProxyProtocolFactory(secured, proxies, terms)
+        return secured if proxies is None else ProxyProtocolFactory(secured, proxies, built.terms)
 
     StreamService(ports, where, built, config.drain_timeout, setting=row.name, wrap=wrap).setServiceParent(service)
 

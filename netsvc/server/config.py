@@ -5,6 +5,7 @@ The flags of ``twist netsvc`` and the reference page of flags follow from the fi
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -22,6 +23,10 @@ from netsvc.limits.numbers import check_number
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.limits.token_bucket import BURST, RATE, TOTAL
 from netsvc.redis.redis_address import RedisAddress, parse_redis_address
+from netsvc.web.request_origin import parse_origin
+
+#: A path that a page may have: segments of unreserved characters (RFC 3986).
+_PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*(?:[A-Za-z0-9._~-]+)?")
 
 DEFAULT_TCP = ("1314",)
 DEFAULT_UDP = ("520",)
@@ -96,6 +101,10 @@ class Config:
         transport="datagram",
     )
     chat: Sequence[str] = _listen("Serve chat rooms on this port or address. All --chat ports are one chat.")
+    web: Sequence[str] = _listen(
+        "Serve the chat to browsers on this port or address: its page, and JSON over WebSocket. All --chat and --web "
+        "ports are one chat. Needs the extra 'web'."
+    )
     daytime: Sequence[str] = _listen(
         "Send the date and time to each connection on this port or address, and close it (RFC 867)."
     )
@@ -167,6 +176,27 @@ class Config:
         "N",
         "Chat",
         f"Maximum number of rooms that members of one host have opened. {_NO_LIMIT}",
+    )
+    web_path: str = _setting(
+        "/", "text", "PATH", "Web", "Serve the page of --web at this path, such as /chat/. The WebSocket is below it."
+    )
+    web_origin: Sequence[str] = _setting(
+        (),
+        "names",
+        "ORIGIN",
+        "Web",
+        "Let pages of this origin (https://chat.example.org) open the WebSocket of --web, and no others. Programs, "
+        "which name no origin, always may.",
+        default_text="the host and port by which the server is asked",
+    )
+    web_forwarded_from: Sequence[str] = _setting(
+        (),
+        "networks",
+        "NETWORK",
+        "Web",
+        "Trust the X-Forwarded-For header of requests to --web from this network, that of a reverse proxy. The last "
+        "address in it that is not of this network is taken as the client's.",
+        default_text="no network",
     )
     metrics: str | None = _setting(
         None,
@@ -422,7 +452,8 @@ class Config:
         if self.metrics_host and self.metrics is None:
             raise ConfigError("metrics_host", ", ".join(self.metrics_host), "there are no metrics", "add --metrics")
         self._check_chat()
-        if self.reuse_port and self.chat and self.chat_redis is None:
+        self._check_web()
+        if self.reuse_port and (self.chat or self.web) and self.chat_redis is None:
             problem = "each process would have a chat of its own"
             raise ConfigError("reuse_port", "", problem, "add --chat-store redis://HOST, which all processes share")
         if self.reuse_port and sys.platform != "linux":
@@ -440,14 +471,31 @@ class Config:
                 raise ConfigError(name, getattr(self, name), "there is no Redis", "add --chat-store redis://HOST")
         if self.chat_store_ca is not None and self.chat_redis is not None and not self.chat_redis.uses_tls:
             raise ConfigError("chat_store_ca", self.chat_store_ca, "the connection has no TLS", "write rediss://HOST")
-        if self.chat_store != "memory" and not self.chat:
-            raise ConfigError("chat_store", self.chat_store, "there is no chat", "add --chat")
-        if self.unicode_nicks and not self.chat:
-            raise ConfigError("unicode_nicks", "", "there is no chat", "add --chat")
+        if self.chat_store != "memory" and not (self.chat or self.web):
+            raise ConfigError("chat_store", self.chat_store, "there is no chat", "add --chat or --web")
+        if self.unicode_nicks and not (self.chat or self.web):
+            raise ConfigError("unicode_nicks", "", "there is no chat", "add --chat or --web")
+
+    def _check_web(self) -> None:
+        for name in ("web_path", "web_origin", "web_forwarded_from"):
+            value = getattr(self, name)
+            if value != DEFAULTS[name] and not self.web:
+                shown = value if isinstance(value, str) else ", ".join(value)
+                raise ConfigError(name, shown, "there is no page", "add --web")
+        if not _PATH.fullmatch(self.web_path):
+            raise ConfigError("web_path", repr(self.web_path), "not a path", "write /chat/, or / for none")
+        if not self.web_path.endswith("/"):
+            object.__setattr__(self, "web_path", f"{self.web_path}/")
+        for origin in self.web_origin:
+            if parse_origin(origin) is None:
+                raise ConfigError("web_origin", repr(origin), "not an origin", "write https://chat.example.org")
 
     def _parse(self) -> _Parsed:
         allow, deny = ([self._scoped(name, text) for text in getattr(self, name)] for name in ("allow", "deny"))
-        proxies = tuple(_network("proxy_from", text, text) for text in self.proxy_from)
+        proxies, web_proxies = (
+            tuple(_network(name, text, text) for text in getattr(self, name))
+            for name in ("proxy_from", "web_forwarded_from")
+        )
         limits = StreamLimits(
             queue_max=self.queue_max,
             stall_timeout=self.stall_timeout,
@@ -457,7 +505,7 @@ class Config:
             idle_timeout=self.idle_timeout,
             receive_buffer=self.receive_buffer,
         )
-        return _Parsed(tuple(allow), tuple(deny), proxies, self._template(), limits)
+        return _Parsed(tuple(allow), tuple(deny), proxies, web_proxies, self._template(), limits)
 
     def _scoped(self, name: str, text: str) -> tuple[str, IPNetwork]:
         """Parse ``NETWORK``, or ``SERVICE=NETWORK``. The service is empty for all of them."""
@@ -505,6 +553,11 @@ class Config:
         """The networks of ``proxy_from``; None if there are none."""
         return NetworkRules(self._parsed.proxies) if self._parsed.proxies else None
 
+    @property
+    def web_proxies(self) -> NetworkRules | None:
+        """The networks of ``web_forwarded_from``; None if there are none."""
+        return NetworkRules(self._parsed.web_proxies) if self._parsed.web_proxies else None
+
     def networks(self, service: str) -> NetworkRules:
         """Return the networks from which a service may be reached.
 
@@ -527,6 +580,7 @@ class _Parsed:
     allow: tuple[tuple[str, IPNetwork], ...]
     deny: tuple[tuple[str, IPNetwork], ...]
     proxies: tuple[IPNetwork, ...]
+    web_proxies: tuple[IPNetwork, ...]
     reply_template: ReplyTemplate | None
     limits: StreamLimits
 

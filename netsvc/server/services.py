@@ -30,13 +30,37 @@ from netsvc.server.config import Config
 from netsvc.timestamp.server import TimestampProtocol
 
 
+class SharedParts:
+    """Parts that several services of one server share. The first one that needs a part makes it."""
+
+    def __init__(self) -> None:
+        self._hub: ChatHub | None = None
+
+    def hub(self, terms: Terms, config: Config) -> ChatHub:
+        """Return the chat of all front ends."""
+        if self._hub is None:
+            names = _names(config)
+            store, directory = _store(terms, config, names)
+            self._hub = ChatHub(
+                terms,
+                store,
+                names,
+                directory,
+                total=config.chat_total,
+                rooms_max=config.chat_rooms,
+                rooms_per_host=config.chat_rooms_per_host,
+                replay=config.chat_replay,
+            )
+        return self._hub
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServiceRow:
     """One service.
 
     :param name: its flag, its ``Config`` field of listening strings, its scope in ``--allow``, its label in the
         metrics.
-    :param build: makes its factory, or for datagrams a function that makes a protocol for each port.
+    :param build: makes its factory from its terms, or for datagrams a function that makes a protocol for each port.
     :param settings: the ``Config`` fields that only this service reads.
     :param idle_timeout: the field with its idle timeout.
     :param connect_rates: the fields of which the lowest, other than 0, limits its new connections.
@@ -44,32 +68,36 @@ class ServiceRow:
     """
 
     name: str
-    build: Callable[[Terms, Config], StreamFactory | Callable[[], DatagramService]]
+    build: Callable[[Terms, Config, SharedParts], StreamFactory | Callable[[], DatagramService]]
     settings: tuple[str, ...] = ()
     idle_timeout: str = "idle_timeout"
     connect_rates: tuple[str, ...] = ("connect_rate",)
     max_size: str | None = None
 
 
-def _echo(terms: Terms, config: Config) -> StreamFactory:
+def _echo(terms: Terms, config: Config, _shared: SharedParts) -> StreamFactory:
     template = config.reply_template
     return EchoFactory(terms) if template is None else AcknowledgeFactory(terms, template, config.framing)
 
 
-def _chat(terms: Terms, config: Config) -> StreamFactory:
-    names = _names(config)
-    store, directory = _store(terms, config, names)
-    hub = ChatHub(
+def _chat(terms: Terms, config: Config, shared: SharedParts) -> StreamFactory:
+    return ChatFactory(terms, shared.hub(terms, config), rate=config.chat_rate, burst=config.chat_burst)
+
+
+def _web(terms: Terms, config: Config, shared: SharedParts) -> StreamFactory:
+    try:
+        from netsvc.chat.web_member import WebChatFactory  # late: its libraries are an extra
+    except ImportError as e:
+        raise missing_extra("web", ", ".join(config.web), e, "web") from None
+    return WebChatFactory(
         terms,
-        store,
-        names,
-        directory,
-        total=config.chat_total,
-        rooms_max=config.chat_rooms,
-        rooms_per_host=config.chat_rooms_per_host,
-        replay=config.chat_replay,
+        shared.hub(terms, config),
+        rate=config.chat_rate,
+        burst=config.chat_burst,
+        path=config.web_path,
+        origins=config.web_origin,
+        proxies=config.web_proxies,
     )
-    return ChatFactory(terms, hub, rate=config.chat_rate, burst=config.chat_burst)
 
 
 def _store(terms: Terms, config: Config, names: Names) -> tuple[Store, Directory | None]:
@@ -97,13 +125,13 @@ def _names(config: Config) -> Names:
     return UnicodeNames()
 
 
-def _timestamps(terms: Terms, config: Config) -> Callable[[], DatagramService]:
+def _timestamps(terms: Terms, config: Config, _shared: SharedParts) -> Callable[[], DatagramService]:
     buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
     guard = DatagramGuard(buckets, config.udp_max_size, config.networks("udp"))
     return partial(TimestampProtocol, terms, guard)
 
 
-def _daytime(terms: Terms, _config: Config) -> StreamFactory:
+def _daytime(terms: Terms, _config: Config, _shared: SharedParts) -> StreamFactory:
     return DaytimeFactory(terms)
 
 
@@ -120,6 +148,12 @@ SERVICES = (
         idle_timeout="chat_idle_timeout",
         # All members of the lobby are told of each one that joins. So that is limited as what a member says.
         connect_rates=("connect_rate", "chat_rate"),
+    ),
+    ServiceRow(
+        name="web",
+        build=_web,
+        settings=("web_path", "web_origin", "web_forwarded_from"),
+        idle_timeout="chat_idle_timeout",
     ),
     ServiceRow(
         name="udp",

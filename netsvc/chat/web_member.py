@@ -1,0 +1,258 @@
+"""The front end for browsers: a page, and JSON over WebSocket. The hub decides; this module delivers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+import msgspec
+
+from netsvc.chat.chat_events import Event, Refused, RoomEntered, RoomLeft
+from netsvc.chat.entries import EntryKind, Position
+from netsvc.chat.hub import ChatHub
+from netsvc.chat.json_events import JSON_FORMAT, JsonFormat, message_frame
+from netsvc.chat.json_messages import (
+    REQUESTS,
+    SUBPROTOCOL,
+    TEXT_MAX,
+    AwayRequest,
+    BeginRequest,
+    EraseRequest,
+    HistoryRequest,
+    JoinRequest,
+    JsonRequest,
+    MembersRequest,
+    NickRequest,
+    PartRequest,
+    PingRequest,
+    PongEvent,
+    QuitRequest,
+    ResumeRequest,
+    RoomsRequest,
+    SayRequest,
+    SearchRequest,
+    ShowTopicRequest,
+    TopicRequest,
+    WhisperRequest,
+)
+from netsvc.chat.member_protocol import SEARCH_COST, MemberFactory, MemberProtocol
+from netsvc.chat.names import InvalidNameError
+from netsvc.chat.pace import CHAT_BURST, CHAT_RATE
+from netsvc.chat.request_lines import MessageError
+from netsvc.chat.words import search_refusal
+from netsvc.limits.cause import Cause
+from netsvc.limits.networks import NetworkRules
+from netsvc.net.terms import Terms
+from netsvc.web.static_site import StaticSite, files_in
+from netsvc.web.web_protocol import (
+    POLICY,
+    REQUEST_TIMEOUT,
+    WebMessage,
+    WebProtocol,
+    WebTerms,
+    refusal_bytes,
+)
+from netsvc.web.websocket_messages import ping_frame
+from netsvc.wire.text import clean, is_blank
+
+#: The name of the WebSocket, beside the page.
+SOCKET = "ws"
+
+#: How many lines a frame counts as that completes no message. A page sends none, and a browser few.
+FRAME_COST = 0.25
+
+#: How many lines a request counts as that nobody else is told of.
+PING_COST = 0.25
+
+
+class WebMember(MemberProtocol[WebMessage], WebProtocol):
+    """The connection of a browser: it serves the page, or is a member of the chat.
+
+    :ivar rooms: the rooms in which the member is.
+    """
+
+    factory: WebChatFactory
+    entry_format: JsonFormat = JSON_FORMAT
+
+    def __init__(self) -> None:
+        WebProtocol.__init__(self)
+        self.rooms: set[str] = set()
+
+    @property
+    def is_in_room(self) -> bool:
+        return bool(self.rooms)
+
+    @property
+    def keeps_nick(self) -> bool:
+        return True
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, RoomEntered):
+            self.rooms.add(event.room)
+        elif isinstance(event, RoomLeft):
+            self.rooms.discard(event.room)
+        self.send(self.entry_format.event(event))
+
+    def probe(self) -> None:
+        self.send(ping_frame())
+
+    # Called by the base class
+
+    def idle(self, seconds: float) -> None:
+        if self.is_upgraded and not self.is_member and seconds >= REQUEST_TIMEOUT:
+            self.close(POLICY, "no session was begun in time", Cause.REQUEST_TIMEOUT)
+        else:
+            super().idle(seconds)
+
+    def pong_received(self) -> None:
+        self.is_alive()
+
+    def frame_received(self) -> None:
+        self.charge(FRAME_COST)
+
+    def text_received(self, text: str) -> None:
+        message_id = ""
+        try:
+            request = _decoded(text)
+            message_id = getattr(request, "id", "")
+            if not self.is_member:
+                self._begin(request)
+            else:
+                self.charge(PING_COST if isinstance(request, PingRequest) else 1.0)
+                self._request(request)
+        except (MessageError, InvalidNameError) as e:
+            self.charge()
+            self.terms.counters.refuse(Cause.INVALID_MESSAGE, self.peer)
+            self.tell(Refused(Cause.INVALID_MESSAGE, str(e), message_id))
+
+    # Internal
+
+    def _begin(self, request: JsonRequest) -> None:
+        hub = self.factory.hub
+        match request:
+            case BeginRequest():
+                self.enter_chat(has_keepalive=False)
+            case ResumeRequest(token, nick, positions, message_id):
+                nick = hub.names.nick(nick)
+                rooms = {hub.names.room(each.room): Position(each.epoch, each.offset) for each in positions}
+                self.enter_chat(in_lobby=False, has_keepalive=False)
+                hub.resume(self, token, nick, rooms, message_id)
+            case PingRequest():
+                self.send(message_frame(PongEvent()))
+            case _:
+                raise MessageError("begin or resume a session first")
+
+    def _request(self, request: JsonRequest) -> None:  # noqa: PLR0912  one branch for each request
+        hub, names = self.factory.hub, self.factory.hub.names
+        if not isinstance(request, NickRequest | JoinRequest | PartRequest | PingRequest):
+            self.announce_arrival()
+        match request:
+            case SayRequest(room, text, action, message_id):
+                kind = EntryKind.ACTION if action else EntryKind.SAID
+                hub.say(self, names.room(room), _visible(text), kind, message_id)
+            case WhisperRequest(nick, text, message_id):
+                hub.whisper(self, names.nick(nick), _visible(text), message_id)
+            case NickRequest(nick, message_id):
+                hub.rename(self, names.nick(nick), message_id)
+            case JoinRequest(room, leaving, message_id):
+                left = None if leaving is None else names.room(leaving)
+                hub.join(self, names.room(room), leaving=left, message_id=message_id)
+            case PartRequest(room, message_id):
+                hub.part(self, names.room(room), message_id=message_id)
+            case TopicRequest(room, text, message_id):
+                hub.set_topic(self, names.room(room), _line(text).strip(), message_id)
+            case ShowTopicRequest(room):
+                hub.show_topic(self, names.room(room))
+            case AwayRequest(text):
+                hub.set_away(self, _line(text).strip())
+            case RoomsRequest():
+                hub.list_rooms(self)
+            case MembersRequest(room):
+                hub.list_members(self, names.room(room))
+            case HistoryRequest(room, count, before):
+                hub.show_history(self, names.room(room), count, before)
+            case SearchRequest(room, words):
+                self._search(names.room(room), _visible(words))
+            case EraseRequest(room, offset, message_id):
+                hub.erase(self, names.room(room), offset, message_id)
+            case PingRequest():
+                self.is_alive()
+                self.send(message_frame(PongEvent()))
+            case QuitRequest():
+                hub.leave(self)  # its nick is free at once
+                self.finish()
+            case BeginRequest() | ResumeRequest():
+                raise MessageError("the session has begun already")
+
+    def _search(self, room: str, words: str) -> None:
+        refusal = search_refusal(words)
+        if refusal:
+            raise MessageError(refusal)
+        self.charge(SEARCH_COST - 1)
+        self.factory.hub.search(self, room, words)
+
+
+class WebChatFactory(MemberFactory):
+    """Serves the page of a chat, and adds each of its WebSockets to the chat as a member.
+
+    :param terms: the terms of the service.
+    :param hub: the chat; by default a new one. Front ends may share one.
+    :param rate: lines per second of one member; see :class:`~netsvc.chat.member_protocol.MemberFactory`.
+    :param burst: lines that a member may send at once after a pause.
+    :param path: the path of the page, which begins and ends with ``/``. The WebSocket is ``ws`` below it.
+    :param origins: the origins of the pages that may open the WebSocket, such as ``https://chat.example.org``. By
+        default those with the host and port by which the server is asked.
+    :param proxies: the networks of the reverse proxies that name the client in ``X-Forwarded-For``.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        hub: ChatHub | None = None,
+        *,
+        rate: float = CHAT_RATE,
+        burst: int = CHAT_BURST,
+        path: str = "/",
+        origins: Sequence[str] = (),
+        proxies: NetworkRules | None = None,
+    ) -> None:
+        super().__init__(terms, hub, rate=rate, burst=burst)
+        site = StaticSite(files_in(files("netsvc.chat") / "page"), path)
+        self.web = WebTerms(site, SOCKET, SUBPROTOCOL, origins, proxies)
+
+    def build_connection(self) -> WebMember:
+        return WebMember()
+
+    def counted_host(self, host: str | None) -> str | None:
+        # A reverse proxy has the connections of many clients. Each is counted when a request names it.
+        return None if self.web.names_client(host) else host
+
+    def refusal_notice(self, cause: Cause) -> bytes:
+        return refusal_bytes(cause)
+
+
+def _decoded(text: str) -> JsonRequest:
+    try:
+        return REQUESTS.decode(text)
+    except msgspec.MsgspecError as e:
+        raise MessageError(f"the message is not valid: {e}") from None
+
+
+def _line(text: str) -> str:
+    """Return a text without unsafe characters.
+
+    :raises MessageError: if it is more than a line, or too long.
+    """
+    if "\n" in text or "\r" in text:
+        raise MessageError("a message is one line")
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > TEXT_MAX:
+        raise MessageError(f"too long: {size:,} of at most {TEXT_MAX:,} bytes")
+    return clean(text)
+
+
+def _visible(text: str) -> str:
+    line = _line(text)
+    if is_blank(line):
+        raise MessageError("the text is empty")
+    return line

@@ -1,0 +1,183 @@
+"""The HTTP requests in a stream, one after another. h11 parses them, and checks the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TypeAlias
+
+import h11
+from wsproto.connection import ConnectionType
+from wsproto.events import AcceptConnection
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
+
+#: Bytes of the longest head of a request. A browser sends the cookies of all sites on the same host.
+HEAD_MAX = 16_384
+
+#: The state in which the client waits for the answer to its request to upgrade.
+_MIGHT_SWITCH = h11.MIGHT_SWITCH_PROTOCOL  # type: ignore[attr-defined]  # public in its documentation
+
+Headers: TypeAlias = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request without a body.
+
+    :ivar target: the path, and the query if there is one.
+    :ivar headers: names are in lower case.
+    :ivar wants_upgrade: whether it asks for another protocol.
+    """
+
+    method: str
+    target: str
+    headers: Headers
+    wants_upgrade: bool = False
+
+    @property
+    def path(self) -> str:
+        """The target without the query."""
+        return self.target.partition("?")[0]
+
+    def header(self, name: str) -> str:
+        """Return the values of a header, with commas between them; empty without one."""
+        return ", ".join(value for known, value in self.headers if known == name)
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRequest:
+    """A request that cannot be answered as such. Nothing follows.
+
+    :ivar status: the HTTP status that says so.
+    :ivar text: one line for the peer.
+    """
+
+    status: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An answer.
+
+    :ivar body: for ``HEAD``, it is not sent.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+class HttpRequests:
+    """Finds the requests in the stream of a client. After each, :meth:`respond` before the next one is read."""
+
+    def __init__(self) -> None:
+        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
+        self._request: h11.Request | None = None
+        self._has_partial = False
+        self._is_over = False
+
+    def receive(self, data: bytes) -> None:
+        """Accept the bytes that one read returned."""
+        if not self._is_over:
+            self._connection.receive_data(data)
+            self._has_partial = True
+
+    def next_message(self) -> HttpRequest | InvalidRequest | None:
+        """Return the next request; None if more bytes must arrive first, or the one before is not answered."""
+        while not self._is_over:
+            try:
+                event = self._connection.next_event()
+            except h11.RemoteProtocolError as e:
+                # The error quotes the peer, so it is not passed on.
+                is_long = e.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                text = "the head of the request is too long" if is_long else "this is no HTTP/1.1 request"
+                return self._invalid(e.error_status_hint, text)
+            match event:
+                case h11.Request():
+                    self._request = event
+                case h11.Data():
+                    return self._invalid(413, "no request has a body here")
+                case h11.EndOfMessage() if self._request is not None:
+                    self._has_partial = bool(self._connection.trailing_data[0])
+                    return self._complete(self._request)
+                case _:  # more bytes must arrive, or the answer must be sent, or the client has closed
+                    if event is h11.NEED_DATA:
+                        self._has_partial = bool(self._connection.trailing_data[0])
+                    return None
+        return None
+
+    def waiting(self) -> int:
+        """Return 1 if there may be a request that was not returned yet."""
+        return int(self._has_partial and self._connection.their_state is h11.DONE)
+
+    def has_partial(self) -> bool:
+        """Whether a request has begun and has not ended."""
+        return self._has_partial
+
+    def end(self) -> HttpRequest | InvalidRequest | None:
+        """Return None: the end of the stream completes no request."""
+        return None
+
+    def respond(self, response: HttpResponse, *, close: bool = False) -> tuple[bytes, bool]:
+        """Return the bytes of the answer to the last request, and whether the connection stays open for another one.
+
+        :param close: end the connection in any case.
+        """
+        headers = [*response.headers, ("content-length", str(len(response.body)))]
+        if close or self._is_over or self._connection.their_state is _MIGHT_SWITCH:
+            headers.append(("connection", "close"))
+        connection = self._connection
+        if self._is_over and connection.our_state is not h11.SEND_RESPONSE and connection.our_state is not h11.IDLE:
+            return b"", False
+        reason = HTTPStatus(response.status).phrase.encode("ascii")
+        head = h11.Response(status_code=response.status, headers=_encoded(headers), reason=reason)
+        sent = connection.send(head) or b""
+        if self._request is None or self._request.method != b"HEAD":
+            sent += connection.send(h11.Data(data=response.body)) or b""
+        sent += connection.send(h11.EndOfMessage()) or b""
+        stays_open = connection.our_state is h11.DONE and connection.their_state is h11.DONE
+        self._request = None
+        if stays_open:
+            connection.start_next_cycle()
+        else:
+            self._is_over = True
+        return sent, stays_open
+
+    def upgrade(self, request: HttpRequest, subprotocol: str) -> tuple[bytes, bytes] | InvalidRequest:
+        """Switch to WebSocket.
+
+        :param subprotocol: named in the answer if the client offers it.
+        :return: the bytes of the answer, and those that the client has sent after its request; or what is wrong with
+            the request.
+        """
+        handshake = H11Handshake(ConnectionType.SERVER)
+        try:
+            handshake.initiate_upgrade_connection(_encoded(request.headers), request.target)
+            asked = next(handshake.events())
+        except RemoteProtocolError as e:
+            hint = e.event_hint
+            return InvalidRequest(getattr(hint, "status_code", 400), str(e))
+        except (h11.ProtocolError, ValueError):  # among them UnicodeError
+            return InvalidRequest(400, "the request for WebSocket is malformed")
+        offered: list[str] = getattr(asked, "subprotocols", [])
+        if offered and subprotocol not in offered:
+            return InvalidRequest(400, f"the subprotocol is {subprotocol}")
+        answer = handshake.send(AcceptConnection(subprotocol=subprotocol if offered else None))
+        self._is_over = True
+        return answer, self._connection.trailing_data[0]
+
+    def _complete(self, request: h11.Request) -> HttpRequest:
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
+        upgrades = self._connection.their_state is _MIGHT_SWITCH
+        return HttpRequest(request.method.decode("latin-1"), request.target.decode("latin-1"), headers, upgrades)
+
+    def _invalid(self, status: int, text: str) -> InvalidRequest:
+        self._is_over = True
+        return InvalidRequest(status, text)
+
+
+def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -1,0 +1,67 @@
+"""From where a request comes: the page that made it, and the client behind a reverse proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from netsvc.limits.networks import NetworkRules
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def parse_origin(text: str) -> tuple[str, str, int] | None:
+    """Return scheme, host and port of an origin such as ``https://chat.example.org``; None if it is none."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        return None
+    return parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme]
+
+
+def is_allowed_origin(origin: str, host: str, allowed: Collection[str]) -> bool:
+    """Whether a page may open a WebSocket here (RFC 6455, section 10.2).
+
+    :param origin: the ``Origin`` header; empty if there is none, as from a program, which is allowed.
+    :param host: the ``Host`` header.
+    :param allowed: the origins of the pages that may. If it is empty, the page must have the same host and port as
+        the server.
+    """
+    if not origin:
+        return True
+    parsed = parse_origin(origin)
+    if parsed is None:
+        return False
+    if allowed:
+        return parsed in map(parse_origin, allowed)
+    scheme, name, port = parsed
+    return (scheme, name, port) == parse_origin(f"{scheme}://{host}")
+
+
+def forwarded_host(header: str, proxies: NetworkRules) -> str | None:
+    """Return the address of the client, as reverse proxies name it in ``X-Forwarded-For``; None if they name none.
+
+    Each proxy appends the address of its peer. The client itself can put anything before that. So the last address that
+    is no proxy counts.
+    """
+    for part in reversed(header.split(",")):
+        host = _address(part.strip())
+        if host is None or not proxies.allows(host):
+            return host
+    return None
+
+
+def _address(text: str) -> str | None:
+    """Return an IP address without its port; None if it is none."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None

@@ -1,0 +1,254 @@
+"""One connection of a browser: it asks for the files of a page, and may then become a WebSocket."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Protocol as Interface
+from typing import TypeAlias
+
+from netsvc.limits.cause import Cause
+from netsvc.limits.networks import NetworkRules
+from netsvc.net.connection_state import SENDING
+from netsvc.net.message_protocol import MessageProtocol
+from netsvc.net.stream_protocol import ConnectionOwner, StreamProtocol
+from netsvc.web.http_requests import Headers, HttpRequest, HttpRequests, HttpResponse, InvalidRequest
+from netsvc.web.request_origin import forwarded_host, is_allowed_origin
+from netsvc.web.static_site import StaticSite, text_response
+from netsvc.web.websocket_messages import (
+    MESSAGE_MAX,
+    Binary,
+    CloseReceived,
+    Fragment,
+    PingReceived,
+    PongReceived,
+    Text,
+    Violation,
+    WebSocketMessage,
+    WebSocketMessages,
+    close_frame,
+    pong_frame,
+)
+
+#: Seconds without a complete request after which a connection that is no WebSocket is closed.
+REQUEST_TIMEOUT = 10.0
+
+WebMessage: TypeAlias = HttpRequest | InvalidRequest | WebSocketMessage
+
+#: The close codes that say why (RFC 6455, section 7.4.1, and the registry of IANA).
+NORMAL, GOING_AWAY, UNSUPPORTED, POLICY, TRY_AGAIN_LATER = 1000, 1001, 1003, 1008, 1013
+
+_CLOSE_CODES = {Cause.DISPLACED: TRY_AGAIN_LATER, Cause.IDLE_TIMEOUT: GOING_AWAY, Cause.LINE_TIMEOUT: POLICY}
+
+#: The HTTP status that a refused peer gets, if it is not 403.
+_STATUS = {
+    Cause.SERVER_FULL: 503,
+    Cause.TOO_MANY_PER_HOST: 429,
+    Cause.TOO_MANY_PER_NETWORK: 429,
+    Cause.CONNECT_RATE: 429,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WebTerms:
+    """What a service in a browser is served on.
+
+    :param site: the files of the page.
+    :param socket: the name of the WebSocket, beside the page.
+    :param subprotocol: of the WebSocket.
+    :param origins: the origins of the pages that may open it; without any, those on the host and port of the server.
+    :param proxies: the reverse proxies that name the client in ``X-Forwarded-For``; None without one.
+    :param message_max: bytes of the longest message.
+    """
+
+    site: StaticSite
+    socket: str
+    subprotocol: str
+    origins: Sequence[str] = ()
+    proxies: NetworkRules | None = None
+    message_max: int = MESSAGE_MAX
+
+    def names_client(self, host: str | None) -> bool:
+        """Whether a peer is a reverse proxy."""
+        return self.proxies is not None and host is not None and self.proxies.allows(host)
+
+
+class WebOwner(ConnectionOwner, Interface):
+    """The factory of such connections."""
+
+    web: WebTerms
+
+    def recount(self, connection: StreamProtocol, host: str | None) -> Cause | None:
+        """Count a connection for another host. Return why that is refused, if it is."""
+
+
+class WebProtocol(MessageProtocol[WebMessage]):
+    """A connection that serves the files of a page, until it is upgraded to a WebSocket.
+
+    A subclass overrides :meth:`text_received`, and where it needs them :meth:`upgraded`, :meth:`frame_received` and
+    :meth:`pong_received`. It sends whole frames, and closes with :meth:`close`.
+
+    The connection is read, bounded and closed as every other one of netsvc. ``twisted.web`` would keep what a peer does
+    not read without a bound, and its WebSocket takes any origin, has neither a bound on messages nor a ping, and
+    knows no deadline.
+
+    :ivar is_upgraded: whether it is a WebSocket now.
+    """
+
+    factory: WebOwner
+    is_upgraded = False
+    _close_code: int | None = NORMAL  # None if the closing frame was sent
+    _close_reason = ""
+
+    def __init__(self) -> None:
+        super().__init__(HttpRequests())
+
+    # Overridden by a subclass
+
+    def upgraded(self) -> None:
+        """The connection is a WebSocket from now on."""
+
+    def text_received(self, text: str) -> None:
+        """Process a message."""
+        raise NotImplementedError
+
+    def frame_received(self) -> None:
+        """The peer sent a frame that completes no message."""
+
+    def pong_received(self) -> None:
+        """The peer gave a sign of life."""
+
+    # Called by a subclass
+
+    def close(self, code: int, reason: str = "", cause: Cause | None = None) -> None:
+        """Send what is queued, close the WebSocket, and say why.
+
+        :param cause: counts the connection as disconnected for this cause.
+        """
+        self._close_code, self._close_reason = code, reason
+        self.finish(cause)
+
+    # Called by the base class
+
+    @property
+    def peer(self) -> str:
+        """The peer's address; behind a reverse proxy, that of the client."""
+        named = self.host if self.factory.web.names_client(getattr(self.transport.getPeer(), "host", None)) else None
+        return super().peer if named is None else f"{named} (through {super().peer})"
+
+    @property
+    def checks_idle(self) -> bool:
+        return True
+
+    def idle(self, seconds: float) -> None:
+        if self.is_upgraded:
+            super().idle(seconds)
+        elif seconds >= REQUEST_TIMEOUT:
+            self.finish(Cause.REQUEST_TIMEOUT)
+
+    def message_received(self, message: WebMessage) -> None:
+        match message:
+            case Text(text):
+                self.text_received(text)
+            case HttpRequest():
+                self._answer(message)
+            case InvalidRequest(status, text):
+                self.terms.counters.refuse(Cause.INVALID_REQUEST, self.peer)
+                self._respond(text_response(status, text))
+            case Binary():
+                self.close(UNSUPPORTED, "messages are text")
+            case PingReceived(payload):
+                self.frame_received()
+                self.send(pong_frame(payload))
+            case PongReceived():
+                self.frame_received()
+                self.pong_received()
+            case Fragment():
+                self.frame_received()
+            case CloseReceived(code, _):
+                self.close(code)
+            case Violation(code, reason):
+                self.terms.counters.refuse(Cause.WEBSOCKET_VIOLATION, self.peer)
+                self.close(code, reason)
+
+    def displaced(self) -> None:
+        """A browser reads no line of text. The closing frame says it."""
+
+    def end_drain(self) -> None:
+        self.close(GOING_AWAY, "the server stops")
+
+    def finish(self, cause: Cause | None = None) -> None:
+        if self.is_upgraded and self._close_code is not None and self.state in SENDING:
+            code, self._close_code = self._close_code, None
+            if cause is not None and code == NORMAL:
+                code = _CLOSE_CODES.get(cause, NORMAL)
+            reason = self._close_reason or ("" if cause is None else cause.sentence)
+            self.send(close_frame(code, reason))
+        super().finish(cause)
+
+    # Internal
+
+    def _answer(self, request: HttpRequest) -> None:
+        web = self.factory.web
+        refusal = self._refusal(request)
+        if refusal is not None:
+            self.terms.counters.refuse(refusal, self.peer)
+            self._respond(refusal_response(refusal))
+        elif request.path != web.site.path + web.socket:
+            self._respond(web.site.answer(request))
+        elif not request.wants_upgrade:
+            self._respond(text_response(426, "this is a WebSocket", [("upgrade", "websocket")]))
+        else:
+            self._upgrade(request)
+
+    def _refusal(self, request: HttpRequest) -> Cause | None:
+        """Count a request through a reverse proxy for the client. Return why it is refused, if it is."""
+        web = self.factory.web
+        if web.proxies is not None and web.names_client(getattr(self.transport.getPeer(), "host", None)):
+            host = forwarded_host(request.header("x-forwarded-for"), web.proxies)
+            refusal = self.factory.recount(self, host)
+            if refusal is not None:
+                return refusal
+        is_socket = request.path == web.site.path + web.socket
+        if is_socket and not is_allowed_origin(request.header("origin"), request.header("host"), web.origins):
+            return Cause.ORIGIN
+        return None
+
+    def _respond(self, response: HttpResponse) -> None:
+        assert isinstance(self.framing, HttpRequests)
+        date: Headers = [("date", formatdate(self.terms.wall(), usegmt=True))]
+        dated = HttpResponse(response.status, [*date, *response.headers], response.body)
+        data, stays_open = self.framing.respond(dated, close=self.factory.draining)
+        if data:
+            self.send(data)
+        if not stays_open:
+            self.finish()
+
+    def _upgrade(self, request: HttpRequest) -> None:
+        assert isinstance(self.framing, HttpRequests)
+        web = self.factory.web
+        switched = self.framing.upgrade(request, web.subprotocol)
+        if isinstance(switched, InvalidRequest):
+            self.terms.counters.refuse(Cause.INVALID_REQUEST, self.peer)
+            hint = [("sec-websocket-version", "13")] if switched.status == 426 else []
+            self._respond(text_response(switched.status, switched.text, hint))
+            return
+        answer, rest = switched
+        self.send(answer)
+        self.framing = WebSocketMessages(message_max=web.message_max)
+        self.framing.receive(rest)
+        self.is_upgraded = True
+        self.upgraded()
+
+
+def refusal_response(cause: Cause) -> HttpResponse:
+    """Return the answer to a peer that is refused."""
+    return text_response(_STATUS.get(cause, 403), cause.sentence)
+
+
+def refusal_bytes(cause: Cause) -> bytes:
+    """Return the answer to a peer that is refused before it has asked for anything."""
+    response = refusal_response(cause)
+    requests = HttpRequests()
+    return requests.respond(response, close=True)[0]
