@@ -167,7 +167,7 @@ def entered(hub: ChatHub, nick: str, room: str = "#lobby", host: str | None = "1
     hub.enter(member)
     hub.rename(member, nick)
     if room != "#lobby":
-        hub.join(member, room, leaving="#lobby")
+        hub.join(member, room, leaving=["#lobby"])
     hub.announce_arrival(member)
     assert not member.refusals()
     member.clear()

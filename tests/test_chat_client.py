@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from netsvc.chat.chat_connection import ChatConnection
@@ -37,12 +38,17 @@ from netsvc.chat.requests import Join, Leave, Rename, Request, Say, Whisper, Who
 from netsvc.chat.room import Mode
 from netsvc.chat.store import LogState, StoreError
 from netsvc.chat.unicode_names import UnicodeNames
+from netsvc.chat.web_member import WebChatFactory
+from netsvc.chat.web_socket_client import WebSocketChatClient
 from netsvc.limits.cause import Cause
 from netsvc.server.assembly import StreamService
 from netsvc.testing import Host, Network
 from tests.connections import attach, lose, taken, terms
 
 E = TypeVar("E")
+
+#: The front ends. Each has a client of its own.
+FACTORIES = {"lines": ChatFactory, "web": WebChatFactory}
 
 
 class UnreliableStore(MemoryStore):
@@ -59,10 +65,14 @@ class UnreliableStore(MemoryStore):
 
 
 class Chat:
-    """A chat server on a simulated network."""
+    """A chat server on a simulated network.
 
-    def __init__(self, network: Network) -> None:
+    :param front_end: ``lines`` or ``web``.
+    """
+
+    def __init__(self, network: Network, front_end: str = "lines") -> None:
         self.network = network
+        self._front_end = front_end
         self.host = network.host("server", "10.0.0.1")
         self.store = UnreliableStore(self.host.reactor.seconds, entries_max=50)
         self.said: list[tuple[str, str]] = []
@@ -72,9 +82,17 @@ class Chat:
         chat_terms = terms(self.host.reactor)
         self.hub = ChatHub(chat_terms, self.store, **options)
         self.hub.listen(self._appended)
-        self.factory = ChatFactory(chat_terms, self.hub, rate=0)
+        self.factory = FACTORIES[self._front_end](chat_terms, self.hub, rate=0)
         self.service = StreamService(self.host.reactor, ["10.0.0.1:1400"], self.factory)
         self.service.startService()
+
+    def client(
+        self, endpoint: IStreamClientEndpoint, received: Callable[[ClientEvent], object], host: Host, **options: Any
+    ) -> ChatClient:
+        """Return a client of the front end."""
+        if self._front_end == "web":
+            return WebSocketChatClient(endpoint, "ws://chat.example.org/ws", received, host.reactor, **options)
+        return ChatClient(endpoint, received, host.reactor, **options)
 
     def _appended(self, entry: Entry) -> None:
         if entry.kind is EntryKind.SAID:
@@ -103,8 +121,8 @@ class Recorder:
         self.host = host if isinstance(host, Host) else chat.network.host(host or nick)
         reactor = self.host.reactor
         endpoint = TCP4ClientEndpoint(reactor, server, 1400)
-        self.client = ChatClient(
-            endpoint, self.events.append, reactor, nick=nick, room=room, retry_policy=lambda _: 1.0
+        self.client = chat.client(
+            endpoint, self.events.append, self.host, nick=nick, room=room, retry_policy=lambda _: 1.0
         )
         self.client.start()
         chat.network.advance(1)
@@ -127,9 +145,9 @@ class Recorder:
         return [each.entry.offset for each in self.of(ReceivedEntry) if each.entry.room == "#dev"]
 
 
-@pytest.fixture
-def chat(network: Network) -> Chat:
-    return Chat(network)
+@pytest.fixture(params=FACTORIES)
+def chat(network: Network, request: pytest.FixtureRequest) -> Chat:
+    return Chat(network, request.param)
 
 
 def outcome(said: Deferred[Position]) -> list[object]:
@@ -536,6 +554,7 @@ def test_a_client_whose_session_cannot_be_continued_begins_a_new_one(
     network.advance(1)
     chat.restart(names=names, rooms_max=rooms_max)
     other = Recorder(chat, "other", "#tea" if rooms_max == 2 else "#dev")
+    Recorder(chat, "third", "#lobby")
     unsent = outcome(bob.client.say("not sent"))
     if cause is Cause.INVITE_ONLY:
         chat.close_room("#dev")
@@ -630,6 +649,7 @@ def test_a_client_that_is_in_its_room_may_be_silent(network: Network, chat: Chat
     assert ann.of(Disconnected) == []
 
 
+@pytest.mark.parametrize("chat", ["lines"], indirect=True)  # as the server of the script
 def test_a_client_that_was_replaced_does_not_connect_again(network: Network, chat: Chat) -> None:
     server = Scripted(network, SESSION + b"& room #dev 0a 0 1\n")
     ann = Recorder(chat, "ann", server="10.0.0.3")

@@ -223,7 +223,7 @@ def test_those_who_write_to_a_member_that_is_away_are_told(hub: ChatHub) -> None
 def test_a_member_that_joins_a_room_sees_who_is_there_and_both_rooms_are_told(hub: ChatHub) -> None:
     ann, bob, cy = entered(hub, "ann"), entered(hub, "bob", "#dev"), entered(hub, "cy")
     ann.clear()
-    hub.join(cy, "#dev", leaving="#lobby")
+    hub.join(cy, "#dev", leaving=["#lobby"])
     assert ann.taken() == ["* cy moved to #dev"]
     assert bob.taken() == ["* cy joined #dev"]
     [room] = cy.told(RoomEntered)
@@ -317,7 +317,7 @@ def test_an_invite_only_room_admits_those_who_are_invited(hub: ChatHub) -> None:
     room = hub.room("#dev")
     assert room is not None
     room.modes.add(Mode.INVITE_ONLY)
-    hub.join(bob, "#dev", leaving="#lobby")
+    hub.join(bob, "#dev", leaving=["#lobby"])
     assert bob.refusals() == ["#dev is open to invited members only"]
     assert hub.members("#lobby") == ["bob"]
 
@@ -651,7 +651,7 @@ def test_a_room_that_the_store_cannot_open_is_not_joined(store: SlowStore) -> No
     hub = new_hub(store=store)
     ann = entered(hub, "ann")
     store.is_slow = True
-    hub.join(ann, "#dev", leaving="#lobby")
+    hub.join(ann, "#dev", leaving=["#lobby"])
     assert ann.paused
     store.refuse()
     assert not ann.paused
@@ -664,7 +664,7 @@ def test_two_members_that_open_a_room_at_the_same_time_are_in_it_together(store:
     ann, bob, cy = entered(hub, "ann"), entered(hub, "bob"), entered(hub, "cy")
     store.is_slow = True
     for member in (ann, bob, cy):
-        hub.join(member, "#dev", leaving="#lobby")
+        hub.join(member, "#dev", leaving=["#lobby"])
     hub.leave(ann)
     assert len(store.waiting) == 2  # that ann left, and one subscription
     store.answer()
@@ -678,7 +678,7 @@ def test_a_member_that_leaves_while_its_line_is_appended_or_its_room_is_opened_l
     ann, bob = entered(hub, "ann"), entered(hub, "bob")
     store.is_slow = True
     hub.say(ann, "#lobby", "hi")
-    hub.join(bob, "#dev", leaving="#lobby")
+    hub.join(bob, "#dev", leaving=["#lobby"])
     hub.leave(ann)
     hub.leave(bob)
     store.answer()
@@ -690,8 +690,8 @@ def test_a_member_that_stops_waiting_for_a_room_does_not_close_it_for_another(st
     hub = new_hub(store=store)
     ann, bob = entered(hub, "ann"), entered(hub, "bob")
     store.is_slow = True
-    hub.join(ann, "#dev", leaving="#lobby")
-    hub.join(bob, "#dev", leaving="#lobby")
+    hub.join(ann, "#dev", leaving=["#lobby"])
+    hub.join(bob, "#dev", leaving=["#lobby"])
     hub.leave(bob)
     store.answer()
     hub.say(ann, "#dev", "hi")
@@ -794,7 +794,7 @@ def test_an_acknowledgement_that_waits_for_the_fan_out_is_sent_before_its_member
     ann.entry_format = PROGRAM_LINES
     hub.begin_session(ann)
     hub.say(ann, "#lobby", "hi", message_id="m1")
-    hub.join(ann, "#dev", leaving="#lobby")
+    hub.join(ann, "#dev", leaving=["#lobby"])
     assert [line.split(" ")[0].partition("=")[2] for line in ann.lines[:1]] == ["m1"]
     for _ in range(5):
         clock.iterate()

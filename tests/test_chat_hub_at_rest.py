@@ -74,7 +74,7 @@ class Requests:
             case 2 | 3:
                 self._hub.say(member, room, f"{step}", message_id=f"m{step}")
             case 4:
-                self._hub.join(member, self._random.choice(ROOMS), leaving=room)
+                self._hub.join(member, self._random.choice(ROOMS), leaving=[room])
             case 5:
                 self._hub.leave(member, keep_nick=self._random.random() < 0.5)
             case 6:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -114,10 +114,10 @@ class Attendance:
         if not self._adopted[participant.author]:
             self._state.directory.leave(participant.author, NICK_KEPT if keep_nick else 0.0)
 
-    def join(self, participant: Participant, room: str, *, leaving: str | None, message_id: str) -> None:
+    def join(self, participant: Participant, room: str, *, leaving: Collection[str], message_id: str) -> None:
         """Add a member to a room, which is opened if it does not exist.
 
-        :param leaving: a room that the member leaves for this one.
+        :param leaving: the rooms that the member leaves for this one.
         """
         joining = self._join(participant, room, leaving=leaving, message_id=message_id)
         self._state.replies.serve(participant, joining, message_id)
@@ -286,7 +286,7 @@ class Attendance:
         participant: Participant,
         name: str,
         *,
-        leaving: str | None = None,
+        leaving: Collection[str] = (),
         is_arrival: bool = False,
         message_id: str = "",
     ) -> None:
@@ -317,7 +317,7 @@ class Attendance:
         self,
         participant: Participant,
         room: Room[Participant],
-        leaving: str | None,
+        leaving: Collection[str],
         message_id: str,
         *,
         is_arrival: bool,
@@ -329,8 +329,7 @@ class Attendance:
             until = room.last
         if not self._may_enter(participant, room, message_id):
             return
-        left = participant.memberships.get(leaving) if leaving is not None else None
-        if left is not None:
+        for left in [each for name, each in participant.memberships.items() if name in leaving]:
             self.part(left, f"moved to {room.name}")
         membership = self._add(participant, room, until, others)
         if room.topic is not None:

@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
-
-from netsvc.chat.chat_events import Event
-from netsvc.chat.program_lines import PREFIX_MAX, ProgramLineDecoder, ReceivedEntry
+from netsvc.chat.client_connection import ClientConnection, EventReceived, Opening
+from netsvc.chat.program_lines import PREFIX_MAX, ProgramLineDecoder
 from netsvc.chat.request_lines import MessageError, encode_request
-from netsvc.chat.requests import Positions, Quit, Request
-from netsvc.net.tcp_keepalive import keep_transport_alive
+from netsvc.chat.requests import Positions, Request
 from netsvc.wire.framing import LINE_MAX, LineFraming, messages_in
 
+#: The opening that begins a session.
+BEGIN_SESSION: Opening = ((Positions(on=True), ""),)
 
-class ChatConnection(Protocol):
+
+class ChatConnection(ClientConnection):
     """The connection of one member, on the member's side, with lines for programs.
 
     :param event_received: called with each event and each entry. No text contains control characters.
     :param opening: what it sends first, with the ID of each request: that it wants lines for programs, or that it
         resumes. Requests before that have no IDs.
-    :ivar closed: fires with None when the connection is closed in order, and fails with the reason otherwise.
     :ivar ignored: the number of lines from the server that are neither events nor entries. Those that the server sends
         before it has switched to lines for programs are among them.
     """
 
-    transport: Any
-
     def __init__(
         self,
-        event_received: Callable[[Event | ReceivedEntry], object],
-        opening: Sequence[tuple[Request, str]] = ((Positions(on=True), ""),),
+        event_received: EventReceived,
+        opening: Opening = BEGIN_SESSION,
     ) -> None:
-        self.closed: Deferred[None] = Deferred()
-        self.ignored = 0
+        super().__init__()
         self._event_received = event_received
         self._opening = opening
         self._framing = LineFraming(LINE_MAX + PREFIX_MAX)
         self._decoder = ProgramLineDecoder()
 
     def connectionMade(self) -> None:
-        keep_transport_alive(self.transport)
+        super().connectionMade()
         for request, message_id in self._opening:
             self.send(request, message_id)
 
@@ -59,15 +49,6 @@ class ChatConnection(Protocol):
             raise MessageError("the connection is closed")
         self.transport.write(request_line(request, message_id))
 
-    def quit(self) -> Deferred[None]:
-        """Leave the chat. Return :attr:`closed`."""
-        self.send(Quit())
-        return self.closed
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        self.transport.abortConnection()
-
     def dataReceived(self, data: bytes) -> None:
         for line in messages_in(self._framing, data, self._ignore):
             try:
@@ -80,12 +61,6 @@ class ChatConnection(Protocol):
 
     def _ignore(self, reason: str) -> None:
         self.ignored += 1
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if reason.check(ConnectionDone):
-            self.closed.callback(None)
-        else:
-            self.closed.errback(reason)
 
 
 def request_line(request: Request, message_id: str = "") -> bytes:

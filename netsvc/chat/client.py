@@ -27,6 +27,7 @@ from netsvc.chat.chat_events import (
     Verdict,
     Welcome,
 )
+from netsvc.chat.client_connection import ClientConnection, EventReceived, Opening
 from netsvc.chat.entries import Position
 from netsvc.chat.pending_lines import PendingLine, PendingLines
 from netsvc.chat.program_lines import ReceivedEntry
@@ -121,6 +122,8 @@ class ChatClient:
     :param position: of the last entry that the earlier client received.
     :param retry_policy: returns the pause before a further attempt, by the number of failed ones; by default that of
         Twisted's ``ClientService``.
+    :param connect: makes each connection, by what is called with its events, and by what it sends first. By default
+        it speaks lines, as :class:`~netsvc.chat.chat_connection.ChatConnection`.
     :ivar nick: its nick.
     :ivar room: the room in which it is, or wants to be.
     :ivar token: the secret by which the server recognises the member; empty before it is known.
@@ -139,12 +142,14 @@ class ChatClient:
         token: str = "",
         position: Position | None = None,
         retry_policy: Callable[[int], float] | None = None,
+        connect: Callable[[EventReceived, Opening], ClientConnection] = ChatConnection,
     ) -> None:
         self.nick = nick
         self.room = room
         self.token = token
         self.position = position
-        self.connection: ChatConnection | None = None
+        self.connection: ClientConnection | None = None
+        self._connect = connect
         self._received = received
         self._reactor = reactor
         self._state = _State.CLOSED
@@ -246,7 +251,7 @@ class ChatClient:
 
     # Connections
 
-    def _new_connection(self) -> ChatConnection:
+    def _new_connection(self) -> ClientConnection:
         # Lines for programs first: a refusal to resume is then an event, not a sentence for people.
         opening: list[tuple[Request, str]] = [(Positions(on=True), "")]
         if self.token and self.nick:
@@ -260,13 +265,13 @@ class ChatClient:
                 message_id = self._pending.new_id()
                 self._moves[message_id] = self.room
                 opening.append((Join(self.room), message_id))
-        connection = ChatConnection(lambda event: self._event(connection, event), opening)
+        connection: ClientConnection = self._connect(lambda event: self._event(connection, event), opening)
         connection.closed.addBoth(self._lost, connection)
         self.connection = connection
         self._limit_time(connection)
         return connection
 
-    def _lost(self, reason: object, connection: ChatConnection) -> None:
+    def _lost(self, reason: object, connection: ClientConnection) -> None:
         if connection is not self.connection:
             return
         self._end_deadline()
@@ -279,7 +284,7 @@ class ChatClient:
         elsewhere = self._pending.take_all(lambda line: line.room != self.room)
         _fail(elsewhere, "the connection was lost before the client was in the room")
 
-    def _limit_time(self, connection: ChatConnection) -> None:
+    def _limit_time(self, connection: ClientConnection) -> None:
         """Abort the connection unless it is open, or closed, in time."""
         self._end_deadline()
         self._deadline = Deadline(self._reactor, monotonic_of(self._reactor), OPENING_TIMEOUT, connection.abort)
@@ -294,11 +299,11 @@ class ChatClient:
         self._state = _State.CLOSED
         assert self.connection is not None
         self._limit_time(self.connection)
-        self.connection.transport.loseConnection()
+        self.connection.close()
 
     # Events
 
-    def _event(self, connection: ChatConnection, event: Event | ReceivedEntry) -> None:
+    def _event(self, connection: ClientConnection, event: Event | ReceivedEntry) -> None:
         if connection is not self.connection or self._state is _State.CLOSED:
             return
         match event:
@@ -347,7 +352,7 @@ class ChatClient:
 
     # Rooms
 
-    def _move(self, connection: ChatConnection, request: Join | Leave) -> None:
+    def _move(self, connection: ClientConnection, request: Join | Leave) -> None:
         room = request.room if isinstance(request, Join) else LOBBY
         message_id = self._pending.new_id()
         is_outside = self._state is _State.OUTSIDE and not self._moves

@@ -7,7 +7,7 @@ hub pauses the member's input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
@@ -201,11 +201,11 @@ class ChatHub:
         if participant is not None:
             self._attendance.leave(participant, reason, quietly=quietly, keep_nick=keep_nick)
 
-    def join(self, member: Member, room: str, *, leaving: str | None = None, message_id: str = "") -> None:
+    def join(self, member: Member, room: str, *, leaving: Collection[str] = (), message_id: str = "") -> None:
         """Add a member to a room, which is opened if it does not exist.
 
         :param room: a valid name.
-        :param leaving: a room that the member leaves for this one.
+        :param leaving: the rooms that the member leaves for this one.
         """
         participant = self._attendance.participants[member]
         self._attendance.join(participant, room, leaving=leaving, message_id=message_id)

@@ -85,10 +85,10 @@ class NickRequest(_Request, frozen=True, tag="nick"):
 
 
 class JoinRequest(_Request, frozen=True, tag="join"):
-    """Join a room, which is opened if it does not exist. With ``leaving``, leave that room for it."""
+    """Join a room, which is opened if it does not exist. With ``only``, leave all other rooms for it."""
 
     room: Name
-    leaving: Name | None = None
+    only: bool = False
     id: Id = ""
 
 

@@ -117,9 +117,9 @@ class ChatProtocol(MemberProtocol[bytes]):
             case Rename(nick):
                 hub.rename(self, nick, message_id)
             case Join(room):
-                hub.join(self, room, leaving=self.room, message_id=message_id)
+                hub.join(self, room, leaving=[self.room], message_id=message_id)
             case Leave():
-                hub.join(self, LOBBY, leaving=self.room, message_id=message_id)
+                hub.join(self, LOBBY, leaving=[self.room], message_id=message_id)
             case ListRooms():
                 hub.list_rooms(self)
             case Who():

@@ -154,8 +154,8 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
                 hub.whisper(self, names.nick(nick), _visible(text), message_id)
             case NickRequest(nick, message_id):
                 hub.rename(self, names.nick(nick), message_id)
-            case JoinRequest(room, leaving, message_id):
-                left = None if leaving is None else names.room(leaving)
+            case JoinRequest(room, only, message_id):
+                left = hub.rooms_of(self) if only else ()
                 hub.join(self, names.room(room), leaving=left, message_id=message_id)
             case PartRequest(room, message_id):
                 hub.part(self, names.room(room), message_id=message_id)

@@ -196,8 +196,9 @@ def _frame_size(buffer: bytearray, start: int) -> tuple[int, int] | None:
     return header, int.from_bytes(buffer[start + 2 : start + 2 + extended]) if extended else short
 
 
-# Frames of a server depend on no state, so all connections share this.
+# Whole messages depend on no state, so all connections share these. Only a client masks its frames.
 _FRAMES = FrameProtocol(client=False, extensions=[])
+_CLIENT_FRAMES = FrameProtocol(client=True, extensions=[])
 
 
 def text_frame(text: str | bytes) -> bytes:
@@ -223,6 +224,26 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
     :param code: 1005 to give none.
     """
-    if code == CloseReason.NO_STATUS_RCVD:
-        return bytes(_FRAMES.close())
-    return bytes(_FRAMES.close(code, reason))
+    return _close(_FRAMES, code, reason)
+
+
+def client_text_frame(text: bytes) -> bytes:
+    """Return the frame with which a client sends a message of text, which is UTF-8."""
+    return bytes(_CLIENT_FRAMES.send_data(text.decode()))
+
+
+def client_pong_frame(payload: bytes) -> bytes:
+    """Return the frame with which a client answers a ping."""
+    return bytes(_CLIENT_FRAMES.pong(payload))
+
+
+def client_close_frame(code: int) -> bytes:
+    """Return the frame with which a client closes.
+
+    :param code: 1005 to give none.
+    """
+    return _close(_CLIENT_FRAMES, code, "")
+
+
+def _close(frames: FrameProtocol, code: int, reason: str) -> bytes:
+    return bytes(frames.close() if code == CloseReason.NO_STATUS_RCVD else frames.close(code, reason))
