@@ -4,7 +4,7 @@
 and prints the trace of the network. ``tests/test_simulated_chat.py`` runs some of the seeds. With the store ``redis``
 there are two servers, each a node, and a Redis on a host of its own, which fails as well. A member connects to either.
 
-Half of the members are programs that resume; half are like netcat. The guarantees, for every seed:
+Half of the members are programs that resume, two of them over WebSocket; half are like netcat. For every seed:
 
 - A program sees each room without a gap, in one order and without duplicates, or it is told what it lost. It sees the
   same entries as the log of the room has.
@@ -31,6 +31,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -43,6 +44,7 @@ from netsvc.chat.directory import Directory
 from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.lines import ChatFactory
+from netsvc.chat.member_protocol import MemberFactory
 from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.program_lines import ReceivedEntry
 from netsvc.chat.redis_directory import RedisDirectory
@@ -52,8 +54,11 @@ from netsvc.chat.request_lines import MessageError
 from netsvc.chat.requests import Erase, History, Join, Leave, Rename, Whisper, Who
 from netsvc.chat.sqlite_store import SqliteStore
 from netsvc.chat.store import Store
+from netsvc.chat.web_member import WebChatFactory
+from netsvc.chat.web_socket_client import WebSocketChatClient
 from netsvc.limits.stream_limits import TRANSPORT_BUFFER
 from netsvc.net.blocking import blocking_runner
+from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.server.assembly import StreamService
 from netsvc.testing import Host, Network, splits
 from tests.connections import terms
@@ -66,7 +71,7 @@ HOME = "#home"
 ROOMS = (HOME, "#den", "#attic")
 NICKS = ("ann", "bob", "Ann", "cy", "dee", "eve", "flo")
 LONG_TEXT = "x" * 970  # the line is nearly as long as a line may be
-ADDRESS = ("10.0.0.1", 1400)
+PORT, WEB_PORT = 1400, 8080
 SPOKEN = (EntryKind.SAID, EntryKind.ACTION)
 
 STORES = ("memory", "sqlite", "redis")
@@ -130,10 +135,14 @@ class Member:
 
 
 class Program(Member):
-    """A program that resumes."""
+    """A program that resumes.
 
-    def __init__(self, simulation: Simulation, host: Host) -> None:
+    :param over_web: whether it connects over WebSocket.
+    """
+
+    def __init__(self, simulation: Simulation, host: Host, *, over_web: bool) -> None:
         super().__init__(simulation, host)
+        self._over_web = over_web
         self.client: ChatClient | None = None
         self.room = ""
         self.epoch = ""
@@ -144,9 +153,12 @@ class Program(Member):
     def start(self) -> None:
         reactor = self.host.reactor
         self.room = ""
-        self.client = ChatClient(
-            self.simulation.endpoint(reactor), self.receive, reactor, room=HOME, retry_policy=lambda _: 0.5
-        )
+        options: dict[str, Any] = {"room": HOME, "retry_policy": lambda _: 0.5}
+        if self._over_web:
+            endpoint = self.simulation.endpoint(reactor, WEB_PORT)
+            self.client = WebSocketChatClient(endpoint, "ws://chat/ws", self.receive, reactor, **options)
+        else:
+            self.client = ChatClient(self.simulation.endpoint(reactor, PORT), self.receive, reactor, **options)
         self.client.start()
 
     def receive(self, event: ClientEvent) -> None:
@@ -222,7 +234,7 @@ class Netcat(Member):
             return
         self.connecting = True
         session = NetcatSession(self)
-        endpoint = self.simulation.endpoint(self.host.reactor)
+        endpoint = self.simulation.endpoint(self.host.reactor, PORT)
 
         def connected(_: object) -> None:
             self.connecting = False
@@ -293,12 +305,13 @@ class AnyServer:
     :param choose: returns the address for the next attempt.
     """
 
-    def __init__(self, reactor: Any, choose: Callable[[], str]) -> None:
+    def __init__(self, reactor: Any, port: int, choose: Callable[[], str]) -> None:
         self._reactor = reactor
+        self._port = port
         self._choose = choose
 
     def connect(self, factory: Any) -> Deferred[Any]:
-        return TCP4ClientEndpoint(self._reactor, self._choose(), ADDRESS[1], timeout=5).connect(factory)
+        return TCP4ClientEndpoint(self._reactor, self._choose(), self._port, timeout=5).connect(factory)
 
 
 class Server:
@@ -328,9 +341,18 @@ class Server:
         self.hub = ChatHub(chat_terms, self.store, directory=directory, rooms_per_host=0)
         delivered: dict[str, Position] = {}
         self.hub.listen(lambda entry: simulation.delivered(entry, delivered))
-        self.factory = ChatFactory(chat_terms, self.hub, rate=0 if simulation.floods else 5)
-        self.service = StreamService(reactor, [f"{self.host.address}:{ADDRESS[1]}"], self.factory)
-        self.service.startService()
+        self.services = MultiService()
+        self.factories: list[MemberFactory] = []
+        for port, kind in ((PORT, ChatFactory), (WEB_PORT, WebChatFactory)):
+            factory = kind(chat_terms, self.hub, rate=0 if simulation.floods else 5)
+            self.factories.append(factory)
+            StreamService(reactor, [f"{self.host.address}:{port}"], factory).setServiceParent(self.services)
+        self.services.startService()
+
+    @property
+    def connections(self) -> list[StreamProtocol]:
+        """All connections of its front ends."""
+        return [connection for factory in self.factories for connection in factory.connections]
 
     def crash(self) -> None:
         """Crash. Nobody is told."""
@@ -390,7 +412,7 @@ class Simulation:
             }
             for server in self.servers:
                 self.network.link(server.host.name, host.name).set(**conditions)
-            self.members.append(Program(self, host) if number % 2 else Netcat(self, host))
+            self.members.append(Program(self, host, over_web=number % 4 == 3) if number % 2 else Netcat(self, host))
         self._stalled: Any = None
 
     @property
@@ -398,9 +420,9 @@ class Simulation:
         """Whether the lines are long and the buffers small."""
         return self._flood
 
-    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
+    def endpoint(self, reactor: Any, port: int) -> IStreamClientEndpoint:
         """Return the endpoint of the chat."""
-        return AnyServer(reactor, lambda: self.servers[self._below(len(self.servers))].host.address)
+        return AnyServer(reactor, port, lambda: self.servers[self._below(len(self.servers))].host.address)
 
     def _below(self, count: int) -> int:
         return int(self._random.random() * count)
@@ -613,7 +635,7 @@ class Simulation:
         session = member.session
         queued = sum(len(entry.text) for entry in self.logs.entries.values() if session and entry.room == session.room)
         self.network.advance(STALL + 0.1)
-        connections = [each for server in self.servers for each in server.factory.connections]
+        connections = [each for server in self.servers for each in server.connections]
         peers = {(peer.host, peer.port) for peer in (each.transport.getPeer() for each in connections)}
         within_limit = queued < TRANSPORT_BUFFER + 3 * self._buffer
         # Without Redis, lines that another server has delivered are not queued.
@@ -651,11 +673,11 @@ class Simulation:
         for server in self.servers:
             assert len(server.hub) == 0
             assert server.hub.rooms() == {}
-            assert not server.factory.connections
+            assert not server.connections
         if self.redis is not None:
             self.redis.check_empty()
         for server in self.servers:
-            stopped: Deferred[Any] = server.service.stopService()
+            stopped: Deferred[Any] = server.services.stopService()
             self.network.run(stopped)
         if self.redis is not None:
             self.network.run(self.redis.server.stop())
