@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     else:
                         commands[server] = command
             load = compile_.c(f"load/{workload.load}", *(("-lssl", "-lcrypto") if workload.load == "tls" else ()))
-            results = measure_servers(commands, load, workload.arguments, options.rounds, options.seconds)
+            results = measure_servers(commands, load, workload.arguments_for, options.rounds, options.seconds)
             out("\n" + table(workload.title, results))
             out(f"\nLeft out: {', '.join(left_out)}.\n" if left_out else "")
             sys.stdout.flush()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,9 +195,15 @@ def run_load(server: Server, program: str, arguments: Sequence[object]) -> Itera
 
 
 def measure_servers(
-    commands: dict[str, list[str]], program: str, arguments: Sequence[object], rounds: int, seconds: float
+    commands: dict[str, list[str]],
+    program: str,
+    arguments: Callable[[str], Sequence[object]],
+    rounds: int,
+    seconds: float,
 ) -> dict[str, Result]:
     """Measure servers one after another under the same load, each round in another order.
+
+    :param arguments: returns the arguments of the load program for a server, by its name.
 
     A server that fails is left out, and its error is printed.
     """
@@ -210,7 +216,7 @@ def measure_servers(
             try:
                 if name not in loads:
                     server = stacks[name].enter_context(run_server(name, commands[name]))
-                    loads[name] = stacks[name].enter_context(run_load(server, program, arguments))
+                    loads[name] = stacks[name].enter_context(run_load(server, program, arguments(name)))
                 loads[name].run_round(seconds, result)
             except (BenchError, OSError) as e:
                 sys.stderr.write(f"left out: {name}: {e}\n")

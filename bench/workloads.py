@@ -18,6 +18,7 @@ class Workload:
     :param title: the title of its table.
     :param load: the load program in ``bench/load``.
     :param arguments: the arguments of the load program after the port.
+        To a server whose name begins with ``netsvc_web`` the load speaks WebSocket.
     :param kind: the kind of server: ``echo``, ``chat`` or ``timestamp``.
     :param servers: the names of the servers.
     :param mode: the mode of an echo server (:mod:`bench.servers.echo`), or ``tls``.
@@ -30,6 +31,10 @@ class Workload:
     servers: tuple[str, ...]
     mode: str = "immediate"
 
+    def arguments_for(self, server: str) -> tuple[object, ...]:
+        """Return the arguments of the load program for a server."""
+        return (*self.arguments, "web") if server.startswith("netsvc_web") else self.arguments
+
 
 REACTORS = ("twisted_epoll", "twisted_asyncio", "netsvc_asyncio", "netsvc_uvloop")
 NETSVC_ECHO = ("netsvc_echo_epoll", "netsvc_echo_asyncio", "netsvc_echo_uvloop")
@@ -38,7 +43,10 @@ SCALABLE = ("c", "go", *REACTORS, *NETSVC_ECHO, *LOOPS, "gevent")
 ALL = (*SCALABLE, "threads", "socat", "ncat")
 PROTOCOLS = ("twisted_epoll", "netsvc_asyncio", "netsvc_uvloop", "asyncio_protocol", "uvloop_protocol")
 TLS = ("go", *REACTORS, *NETSVC_ECHO, "asyncio_protocol", "uvloop_protocol")
-CHAT = ("go", "twisted_epoll", "netsvc_chat_epoll", "netsvc_chat_asyncio", "netsvc_chat_uvloop", "asyncio_protocol")
+CHAT = (
+    *("go", "twisted_epoll", "netsvc_chat_epoll", "netsvc_chat_asyncio", "netsvc_chat_uvloop"),
+    *("netsvc_web_epoll", "netsvc_web_asyncio", "netsvc_web_uvloop", "asyncio_protocol"),
+)
 TIMESTAMP = (
     *("c", "go", "twisted_epoll", "netsvc_timestamp_epoll", "netsvc_timestamp_asyncio", "netsvc_timestamp_uvloop"),
     *("asyncio_protocol", "uvloop_protocol"),

@@ -73,7 +73,21 @@ def listen_netsvc(reactor: Any) -> Any:
     return reactor.listenTCP(0, factory, 1024, "127.0.0.1")
 
 
+def listen_web(reactor: Any) -> Any:
+    """Listen with the same chat for browsers."""
+    from netsvc import Admission, ChatHub, Terms
+    from netsvc.chat.web_member import WebChatFactory
+
+    terms = Terms.on(reactor, admission=Admission.unlimited())
+    factory = WebChatFactory(terms, ChatHub(terms, total=1e12), rate=1e9, burst=10**9)
+    return reactor.listenTCP(0, factory, 1024, "127.0.0.1")
+
+
 def main(name: str) -> None:
+    if name.startswith("netsvc_web_"):
+        reactor = name.removeprefix("netsvc_web_")
+        run_on_reactor("twisted_epoll" if reactor == "epoll" else f"netsvc_{reactor}", listen_web)
+        return
     if name.startswith("netsvc_chat_"):
         reactor = name.removeprefix("netsvc_chat_")
         run_on_reactor("twisted_epoll" if reactor == "epoll" else f"netsvc_{reactor}", listen_netsvc)
