@@ -33,6 +33,9 @@ SERVERS = [
     ("chat", "netsvc_chat_epoll", False, 1_000),
     ("chat", "netsvc_chat_asyncio", False, 1_000),
     ("chat", "netsvc_chat_uvloop", False, 1_000),
+    ("chat", "netsvc_web_epoll", False, 1_000),
+    ("chat", "netsvc_web_asyncio", False, 1_000),
+    ("chat", "netsvc_web_uvloop", False, 1_000),
     ("echo", "twisted_epoll", True, 1_000),
     ("echo", "netsvc_echo_epoll", True, 1_000),
     ("echo", "netsvc_echo_asyncio", True, 1_000),
@@ -42,6 +45,14 @@ SERVERS = [
 ]
 FIRST = 100
 QUESTIONS = 20
+
+#: What a browser sends to enter the chat: it asks for the WebSocket, and begins a session. The mask is 0.
+WEB_OPENING = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    b'\x81\x90\0\0\0\0{"type":"begin"}'
+)
+WEB_HELLO = b'\x81\xad\0\0\0\0{"type":"say","room":"#lobby","text":"hello"}'
 
 
 def resident(process: int) -> int:
@@ -72,13 +83,17 @@ def read_all(connections: Sequence[socket.socket]) -> None:
 
 
 def open_connections(
-    kind: str, port: int, count: int, questions: int, context: ssl.SSLContext | None
+    kind: str, port: int, count: int, questions: int, context: ssl.SSLContext | None, opening: bytes = b""
 ) -> list[socket.socket]:
-    """Open ``count`` connections. To an echo server each sends ``questions`` messages; in a chat, one member does."""
+    """Open ``count`` connections. To an echo server each sends ``questions`` messages; in a chat, one member does.
+
+    :param opening: what each connection sends first.
+    """
     connections: list[socket.socket] = []
     for _ in range(count):
         connection = connect(port, context)
         connections.append(connection)
+        connection.sendall(opening)
         if kind == "echo":
             for _ in range(questions):
                 connection.sendall(b"x")
@@ -87,7 +102,7 @@ def open_connections(
             read_all(connections)
     if kind == "chat":
         for _ in range(questions):
-            connections[0].sendall(b"hello\n")
+            connections[0].sendall(WEB_HELLO if opening else b"hello\n")
             connections[1].recv(65_536)
     read_all(connections)
     return connections
@@ -100,12 +115,13 @@ def memory_per_connection(kind: str, name: str, tls: bool, count: int, questions
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     mode = [f"tls={key}"] if tls else []
+    opening = WEB_OPENING if name.startswith("netsvc_web") else b""
     command = [sys.executable, "-m", f"bench.servers.{kind}", name, *mode]
     with run_server(name, command) as server, ExitStack() as stack:
-        for connection in open_connections(kind, server.port, FIRST, questions, context):
+        for connection in open_connections(kind, server.port, FIRST, questions, context, opening):
             stack.enter_context(connection)
         before = resident(server.leaders[0])
-        for connection in open_connections(kind, server.port, count, questions, context):
+        for connection in open_connections(kind, server.port, count, questions, context, opening):
             stack.enter_context(connection)
         return (resident(server.leaders[0]) - before) / count
 

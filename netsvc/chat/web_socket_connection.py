@@ -14,7 +14,7 @@ from wsproto.events import Request as HandshakeRequest
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
-from netsvc.chat.chat_connection import BEGIN_SESSION
+from netsvc.chat.chat_connection import BEGIN_SESSION, request_line
 from netsvc.chat.chat_events import NickSet, RoomEntered, Welcome
 from netsvc.chat.client_connection import ClientConnection, EventReceived, Opening
 from netsvc.chat.entries import Position
@@ -27,6 +27,7 @@ from netsvc.chat.requests import Positions, Request, Resume, Who
 from netsvc.errors import NetsvcError
 from netsvc.web.http_requests import HEAD_MAX
 from netsvc.web.websocket_messages import (
+    Binary,
     CloseReceived,
     PingReceived,
     Text,
@@ -91,10 +92,12 @@ class WebSocketChatConnection(ClientConnection):
         """Send one request.
 
         :param message_id: the answer, and the entry if there is one, will name it.
-        :raises MessageError: if there is no such request, or if the WebSocket is not open.
+        :raises MessageError: if there is no such request, if the text contains a line end or half of a surrogate pair,
+            if it is too long for a line, or if the WebSocket is not open.
         """
         if self.closed.called or self._handshake is not None:
             raise MessageError("the connection is not open")
+        request_line(request, message_id)  # raises for what is no line
         if isinstance(request, Positions) and request.on and self._room:
             # With lines, the answer is where the member is. Here it follows from the entries and the list of members.
             self._asked.append(True)
@@ -125,8 +128,8 @@ class WebSocketChatConnection(ClientConnection):
                 case Violation(code, _):
                     self.transport.write(client_close_frame(code))
                     self.transport.abortConnection()
-                case _:
-                    pass
+                case Binary():
+                    self.ignored += 1
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._refusal is not None:

@@ -239,6 +239,8 @@ class WebProtocol(MessageProtocol[WebMessage]):
         self.framing = WebSocketMessages(message_max=web.message_max)
         self.framing.receive(rest)
         self.is_upgraded = True
+        if self.terms.log_connections:
+            self.log.info("{service}: {peer} opened a WebSocket", service=self.service, peer=self.peer)
         self.upgraded()
 
 
