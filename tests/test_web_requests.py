@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsvc.web.http_requests import HttpRequest, HttpRequests, HttpResponse, InvalidRequest
+from netsvc.web.http_requests import HEAD_MAX, HttpRequest, HttpRequests, HttpResponse, InvalidRequest
 from tests.strategies import split, split_places
 from tests.web_clients import ACCEPT, Answer, answer, answers, frame, request, upgrade
 
@@ -186,6 +186,26 @@ def test_what_is_no_request_is_refused_and_nothing_follows(stream: bytes, status
 def test_a_refusal_repeats_nothing_that_the_peer_sent() -> None:
     message = one(b"GET /<script> HTTP/1.1\r\nHost: a\r\n<script>: x\r\n\r\n")
     assert message == InvalidRequest(400, "this is no HTTP/1.1 request")
+
+
+def with_head_of(size: int) -> bytes:
+    """Return a request whose head is so long."""
+    shortest = len(request(x="y"))
+    return request(x="y" * (size - shortest + 1))
+
+
+@given(st.lists(st.integers(0, 20_000), max_size=5))
+def test_a_head_of_16_kib_is_accepted_and_a_longer_one_is_refused_however_it_arrives(places: list[int]) -> None:
+    messages, _, _ = served(split(with_head_of(HEAD_MAX), places))
+    assert [type(message) for message in messages] == [HttpRequest]
+    messages, sent, _ = served(split(with_head_of(HEAD_MAX + 1), places))
+    assert messages == [InvalidRequest(431, "the head of the request is too long")]
+    assert answer(sent).status == 431
+
+
+def test_the_head_of_each_request_has_the_same_bound() -> None:
+    messages, _, _ = served([with_head_of(HEAD_MAX) * 2 + with_head_of(HEAD_MAX + 1)])
+    assert [type(message) for message in messages] == [HttpRequest, HttpRequest, InvalidRequest]
 
 
 def test_requests_that_are_sent_ahead_do_not_count_as_one_long_head() -> None:

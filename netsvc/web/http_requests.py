@@ -88,16 +88,19 @@ class HttpRequests:
     def next_message(self) -> HttpRequest | InvalidRequest | None:
         """Return the next request; None if more bytes must arrive first, or the one before is not answered."""
         while not self._is_over:
+            unread = len(self._unread)
             try:
                 event = self._connection.next_event()
             except h11.RemoteProtocolError as e:
                 # The error quotes the peer, so it is not passed on.
-                is_long = e.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-                text = "the head of the request is too long" if is_long else "this is no HTTP/1.1 request"
-                return self._invalid(e.error_status_hint, text)
+                if e.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+                    return self._too_long()
+                return self._invalid(e.error_status_hint, "this is no HTTP/1.1 request")
             match event:
                 case h11.Request():
                     self._request = event
+                    if unread - len(self._unread) > HEAD_MAX:  # h11 bounds only what it waits for the end of
+                        return self._too_long()
                 case h11.Data():
                     return self._invalid(413, "no request has a body here")
                 case h11.EndOfMessage() if self._request is not None:
@@ -167,12 +170,19 @@ class HttpRequests:
             return InvalidRequest(400, f"the subprotocol is {subprotocol}")
         answer = handshake.send(AcceptConnection(subprotocol=subprotocol if offered else None))
         self._is_over = True
-        return answer, self._connection.trailing_data[0]
+        return answer, self._unread
+
+    @property
+    def _unread(self) -> bytes:
+        return self._connection.trailing_data[0]
 
     def _complete(self, request: h11.Request) -> HttpRequest:
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
         upgrades = self._connection.their_state is _MIGHT_SWITCH
         return HttpRequest(request.method.decode("latin-1"), request.target.decode("latin-1"), headers, upgrades)
+
+    def _too_long(self) -> InvalidRequest:
+        return self._invalid(431, "the head of the request is too long")
 
     def _invalid(self, status: int, text: str) -> InvalidRequest:
         self._is_over = True
