@@ -138,6 +138,16 @@ def test_the_answer_to_head_is_that_to_get_without_its_body() -> None:
     assert stays_open
 
 
+def test_an_answer_that_nothing_has_changed_says_nothing_of_a_length() -> None:
+    # RFC 9110, section 8.6: the length in a 304 would be that of the body that is not sent.
+    requests = HttpRequests()
+    requests.receive(request())
+    requests.next_message()
+    sent, stays_open = requests.respond(HttpResponse(304, [("etag", '"x"')]))
+    assert sent == b'HTTP/1.1 304 Not Modified\r\netag: "x"\r\n\r\n'
+    assert stays_open
+
+
 @pytest.mark.parametrize(
     "stream",
     [

@@ -129,7 +129,9 @@ class HttpRequests:
 
         :param close: end the connection in any case.
         """
-        headers = [*response.headers, ("content-length", str(len(response.body)))]
+        headers = [*response.headers]
+        if response.status != HTTPStatus.NOT_MODIFIED:  # its length would be that of the body that is not sent
+            headers.append(("content-length", str(len(response.body))))
         if close or self._is_over or self._connection.their_state is _MIGHT_SWITCH:
             headers.append(("connection", "close"))
         connection = self._connection
