@@ -341,6 +341,9 @@ def test_an_upgrade_follows_other_requests_on_the_same_connection() -> None:
         ({"host": "xn--\xe9"}, 400),
         ({"host": "xn--a"}, 400),
         ({"host": "xn--" + "a" * 15_000}, 400),
+        ({"method": "POST"}, 400),
+        ({"method": "HEAD"}, 400),
+        ({"method": "CONNECT"}, 400),
     ],
 )
 def test_an_upgrade_that_is_malformed_is_refused_and_can_be_answered(changes: dict[str, str], status: int) -> None:
@@ -355,6 +358,13 @@ def test_an_upgrade_that_is_malformed_is_refused_and_can_be_answered(changes: di
     sent, stays_open = requests.respond(HttpResponse(refused.status, OK.headers, OK.body))
     assert answer(sent, message.method).headers["connection"] == "close"
     assert not stays_open
+
+
+def test_a_client_of_http_1_0_cannot_upgrade() -> None:
+    # RFC 9110, section 7.8: a server ignores the header there.
+    message = one(upgrade(version="1.0"))
+    assert isinstance(message, HttpRequest)
+    assert not message.wants_upgrade
 
 
 def test_a_request_that_wants_another_protocol_is_answered_as_usual_and_closed() -> None:

@@ -158,6 +158,8 @@ class HttpRequests:
         :return: the bytes of the answer, and those that the client has sent after its request; or what is wrong with
             the request.
         """
+        if request.method != "GET":
+            return InvalidRequest(400, "the method for WebSocket is GET")
         handshake = H11Handshake(ConnectionType.SERVER)
         try:
             handshake.initiate_upgrade_connection(_encoded(request.headers), request.target)
@@ -180,7 +182,8 @@ class HttpRequests:
 
     def _complete(self, request: h11.Request) -> HttpRequest:
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
-        upgrades = self._connection.their_state is _MIGHT_SWITCH
+        # RFC 9110, section 7.8: a server ignores an upgrade of HTTP/1.0.
+        upgrades = self._connection.their_state is _MIGHT_SWITCH and request.http_version >= b"1.1"
         return HttpRequest(request.method.decode("latin-1"), request.target.decode("latin-1"), headers, upgrades)
 
     def _too_long(self) -> InvalidRequest:
