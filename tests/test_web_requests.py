@@ -109,6 +109,18 @@ def test_the_next_request_is_not_read_before_the_last_one_is_answered() -> None:
     assert requests.waiting() == 0
 
 
+def test_a_request_that_waits_for_the_peer_to_read_counts_as_waiting() -> None:
+    requests = HttpRequests()
+    requests.receive(request("/a") + request("/b") + request("/c")[:9])
+    requests.next_message()
+    requests.respond(OK)
+    assert requests.waiting() == 1
+    requests.next_message()
+    requests.respond(OK)
+    assert requests.next_message() is None
+    assert requests.waiting() == 0
+
+
 @pytest.mark.parametrize(
     ("stream", "is_partial"),
     [
@@ -154,6 +166,7 @@ def test_an_answer_that_nothing_has_changed_says_nothing_of_a_length() -> None:
         request(method="POST", content_length="1") + b"x",
         request(method="PUT", transfer_encoding="chunked") + b"3\r\nabc\r\n0\r\n\r\n",
         request(method="GET", content_length="70000") + b"x" * 65_536,
+        request(method="POST", content_length="9", expect="100-continue"),
     ],
 )
 def test_a_request_with_a_body_is_refused(stream: bytes) -> None:

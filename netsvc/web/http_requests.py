@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,6 +19,8 @@ HEAD_MAX = 16_384
 
 #: The state in which the client waits for the answer to its request to upgrade.
 _MIGHT_SWITCH = h11.MIGHT_SWITCH_PROTOCOL  # type: ignore[attr-defined]  # public in its documentation
+
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
@@ -76,14 +79,12 @@ class HttpRequests:
     def __init__(self) -> None:
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
         self._request: h11.Request | None = None
-        self._has_partial = False
         self._is_over = False
 
     def receive(self, data: bytes) -> None:
         """Accept the bytes that one read returned."""
         if not self._is_over:
             self._connection.receive_data(data)
-            self._has_partial = True
 
     def next_message(self) -> HttpRequest | InvalidRequest | None:
         """Return the next request; None if more bytes must arrive first, or the one before is not answered."""
@@ -101,24 +102,21 @@ class HttpRequests:
                     self._request = event
                     if unread - len(self._unread) > HEAD_MAX:  # h11 bounds only what it waits for the end of
                         return self._too_long()
-                case h11.Data():
-                    return self._invalid(413, "no request has a body here")
+                    if _has_body(event):
+                        return self._invalid(413, "no request has a body here")
                 case h11.EndOfMessage() if self._request is not None:
-                    self._has_partial = bool(self._connection.trailing_data[0])
                     return self._complete(self._request)
-                case _:  # more bytes must arrive, or the answer must be sent, or the client has closed
-                    if event is h11.NEED_DATA:
-                        self._has_partial = bool(self._connection.trailing_data[0])
+                case _:  # more bytes must arrive, or the answer must be sent
                     return None
         return None
 
     def waiting(self) -> int:
-        """Return 1 if there may be a request that was not returned yet."""
-        return int(self._has_partial and self._connection.their_state is h11.DONE)
+        """Return 1 if there is a request that was not returned yet."""
+        return int(not self._is_over and _END_OF_HEAD.search(self._unread) is not None)
 
     def has_partial(self) -> bool:
         """Whether a request has begun and has not ended."""
-        return self._has_partial
+        return not self._is_over and bool(self._unread)
 
     def end(self) -> HttpRequest | InvalidRequest | None:
         """Return None: the end of the stream completes no request."""
@@ -192,6 +190,13 @@ class HttpRequests:
     def _invalid(self, status: int, text: str) -> InvalidRequest:
         self._is_over = True
         return InvalidRequest(status, text)
+
+
+def _has_body(request: h11.Request) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in request.headers
+    )
 
 
 def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
