@@ -137,6 +137,8 @@ def test_a_file_is_compressed_for_a_browser_that_accepts_it() -> None:
         ("gzip;Q=0", False),
         ("*;q=0", False),
         ("gzipped", False),
+        ("*;q=0, gzip", True),
+        ("*, gzip;q=0", False),
         ("gzip;q=0, *", False),
         (";q=0,,=;", False),
     ],

@@ -101,11 +101,10 @@ def text_response(status: int, text: str, headers: Headers = ()) -> HttpResponse
 
 def accepts_gzip(header: str) -> bool:
     """Whether an ``Accept-Encoding`` header allows gzip (RFC 9110, section 12.5.3)."""
-    for part in header.split(","):
-        coding, _, quality = part.replace(" ", "").lower().partition(";q=")
-        if coding in ("gzip", "x-gzip", "*"):
-            return not re.fullmatch(r"0(\.0*)?", quality)
-    return False
+    parts = (part.replace(" ", "").lower().partition(";q=") for part in header.split(","))
+    qualities = {coding: quality for coding, _, quality in parts}
+    named = next((coding for coding in ("gzip", "x-gzip", "*") if coding in qualities), None)
+    return named is not None and not re.fullmatch(r"0(\.0*)?", qualities[named])
 
 
 def files_in(folder: Traversable) -> dict[str, bytes]:
