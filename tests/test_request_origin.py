@@ -33,8 +33,9 @@ def test_an_origin_is_a_scheme_a_host_and_a_port(text: str, parsed: tuple[str, s
     [
         *("", "null", "chat.example.org", "//chat.example.org", "https:", "https://", "https://:443", "http://[", "*"),
         *("file:///etc", "ws://chat.example.org", "chrome-extension://abc", "javascript:alert(1)", "data:x,y"),
-        *("https://a/path", "https://a?x", "https://a:x", "https://a:65536", "https://a:-1"),
-        *("https://[::1", "https://a https://b"),
+        *("https://a/path", "https://a?x", "https://a#x", "https://a:x", "https://a:65536", "https://a:-1"),
+        *("https://[::1", "https://user@a", "https://user:word@a", "https://@a", "https://a https://b", "https://a, b"),
+        *("https://a\tb", "https://a b", "https://a:0", "https://a:", "https://1.2.3.4:000000443", "https://é"),
     ],
 )
 def test_what_is_no_origin_is_none(text: str) -> None:
@@ -77,6 +78,8 @@ def test_by_default_a_page_of_the_same_host_and_port_may_open_the_websocket(orig
         ("null", "chat.example.org"),
         ("null", "null"),
         ("https://evil.example", "evil.example/@chat.example.org"),
+        ("https://evil.example", "chat.example.org@evil.example"),
+        ("https://evil.example", "evil.example?"),
         ("https://a, https://chat.example.org", "chat.example.org"),  # two headers
         ("file://", ""),
     ],

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from netsvc.limits.networks import NetworkRules
 
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# Not urlsplit(): it accepts user names, drops tabs, and takes what follows the host for something else.
+_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?")
 
 
 def parse_origin(text: str) -> tuple[str, str, int] | None:
     """Return scheme, host and port of an origin such as ``https://chat.example.org``; None if it is none."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None:
         return None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        return None
-    return parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme]
+    scheme, name, number = match.groups()
+    port = _DEFAULT_PORTS[scheme] if number is None else int(number)
+    return (scheme, name.strip("[]"), port) if 0 < port < 65_536 else None
 
 
 def is_allowed_origin(origin: str, host: str, allowed: Collection[str]) -> bool:
