@@ -114,6 +114,8 @@ PROXIES = NetworkRules(["10.0.0.0/8", "2001:db8:1::/48"])
         ("[2001:db8::1]", "2001:db8::1"),
         ("[2001:db8::1]:40000, [2001:db8:1::5]:6", "2001:db8::1"),
         ("2001:DB8:0:0::1", "2001:db8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("[::ffff:192.0.2.1]:5", "192.0.2.1"),
         ("192.0.2.1, ::ffff:10.0.0.1", "192.0.2.1"),
         ("192.0.2.1, ::FFFF:0A00:0001", "192.0.2.1"),
     ],
@@ -127,7 +129,7 @@ def test_the_client_is_the_last_address_that_is_no_proxy(header: str, host: str)
     [
         *("", ",", "10.0.0.1", "10.0.0.2, 10.0.0.1", "unknown", "_hidden", "192.0.2.1, unknown", "192.0.2.1, "),
         *("192.0.2.1, unknown, 10.0.0.1", "192.0.2.1;10.0.0.1", "example.org", "192.0.2", "192.0.2.256", "1.2.3.4.5"),
-        *("[]", "[", "0x7f.1", "192.0.2.010"),
+        *("fe80::1%eth0", "fe80::1%\x1b[2J", "[fe80::1%25x]:1", "[]", "[", "0x7f.1", "192.0.2.010"),
         "１９２.0.2.1",
     ],
 )
@@ -147,4 +149,5 @@ def test_any_header_names_an_address_or_none(header: str) -> None:
     if host is not None:
         assert str(ip_address(host)) == host
         assert host.isascii()
+        assert "%" not in host
         assert not PROXIES.allows(host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from netsvc.limits.networks import NetworkRules
 
@@ -63,6 +63,11 @@ def _address(text: str) -> str | None:
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        return str(ip_address(text))
+        address = ip_address(text)
     except ValueError:
         return None
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:  # it may be any text, and means nothing here
+            return None
+        address = address.ipv4_mapped or address
+    return str(address)
