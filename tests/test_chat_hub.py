@@ -459,6 +459,22 @@ def test_a_member_that_resumes_in_another_log_is_told_so(hub: ChatHub, offset: i
     assert resumed(hub, token, "bob", Position(position.epoch, 99)).told(Resumed)[0].verdict is Verdict.UNKNOWN
 
 
+def test_a_session_continues_in_the_rooms_that_can_be_entered_and_leaves_the_others() -> None:
+    hub = new_hub(rooms_max=2)
+    entered(hub, "ann", "#dev")
+    bob, token, position = session(hub, "bob")
+    hub.leave(bob, keep_nick=True)
+    again = RecordingMember()
+    hub.enter(again, in_lobby=False)
+    assert again.events == []
+    hub.resume(again, token, "bob", {"#dev": position, "#tea": Position("0", 0), "#full": Position("0", 0)})
+    kinds = [type(event) for event in again.events]
+    assert kinds.index(SessionToken) < kinds.index(Refused)
+    assert [told.room for told in again.told(RoomEntered)] == ["#dev", "#tea"]
+    assert again.told(RoomLeft) == [RoomLeft("#full")]
+    assert hub.rooms_of(again) == ["#dev", "#tea"]
+
+
 def test_what_was_missed_is_sent_as_fast_as_the_member_reads(hub: ChatHub) -> None:
     ann, (bob, token, position) = entered(hub, "ann", "#dev"), session(hub, "bob")
     hub.leave(bob)

@@ -358,15 +358,18 @@ class Attendance:
     async def _resume(self, participant: Participant, token: str, nick: str, positions: Mapping[str, Position]) -> None:
         author, host = author_of(token), participant.member.host
         rooms: list[tuple[Room[Participant], Position]] = []
+        refused: dict[str, str] = {}
         try:
             for wanted, position in positions.items():
                 name = await self._state.rooms.name_of(wanted)
                 refusal = self._state.rooms.refusal(name, host)
                 if refusal:
-                    self._state.replies.refuse(participant, Cause.TOO_MANY_ROOMS, refusal)
+                    refused[name] = refusal
                 else:
                     # All are opened before an earlier connection leaves them. Otherwise a log might end with it.
                     rooms.append((await self._state.rooms.open(name, host), position))
+            if not rooms:  # before the token: the session cannot be continued
+                self._refuse_rooms(participant, refused)
             if participant.is_present:
                 names = {room.name for room, _ in rooms}
                 stayed = await self._take_identity(participant, token, author, nick, names)
@@ -375,9 +378,21 @@ class Attendance:
                     if self._may_enter(participant, room):
                         is_announced = room.name in stayed
                         await self._resume_room(participant, room, position, others, is_announced=is_announced)
+                    elif len(positions) > 1:
+                        participant.member.tell(RoomLeft(room.name))
+                if rooms:
+                    self._refuse_rooms(participant, refused)
         finally:
             for room, _ in rooms:
                 self._state.rooms.release(room)
+
+    def _refuse_rooms(self, participant: Participant, refused: Mapping[str, str]) -> None:
+        """Tell a member that resumes in which rooms it is not, and why."""
+        for name, refusal in refused.items():
+            if participant.is_present:
+                self._state.replies.refuse(participant, Cause.TOO_MANY_ROOMS, refusal)
+                if participant.memberships:
+                    participant.member.tell(RoomLeft(name))
 
     async def _take_identity(
         self, participant: Participant, token: str, author: str, nick: str, rooms: Set[str]
