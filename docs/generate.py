@@ -5,8 +5,11 @@ They stand between the markers ``<!-- generated -->`` of a page. A test compares
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+from netsvc.chat.json_messages import json_schema
 from netsvc.errors import flag_of
 from netsvc.server.config import DEFAULTS, SETTINGS, Setting
 from netsvc.server.metrics import (
@@ -76,8 +79,51 @@ def metrics() -> str:
     return "\n| metric | type | meaning |\n|---|---|---|\n" + "".join(rows) + "\n"
 
 
+def messages() -> str:
+    """Return the tables of the messages over WebSocket."""
+    schema = json_schema()
+    text = ""
+    for title, what in (("Requests", "request"), ("Events", "event")):
+        text += f"\n## {title}\n\n| type | fields | meaning |\n|---|---|---|\n"
+        for reference in schema["properties"][what]["anyOf"]:
+            text += _message_row(schema["$defs"][reference["$ref"].rpartition("/")[2]], schema["$defs"])
+    return text + "\nFields with `?` may be missing: they are then empty, false or 0, or as the meaning says.\n\n"
+
+
+def _message_row(message: dict[str, Any], definitions: dict[str, Any]) -> str:
+    required = message["required"]
+    fields = [
+        f"`{name}{'' if name in required else '?'}`{_shape(field, definitions)}"
+        for name, field in message["properties"].items()
+        if name != "type"
+    ]
+    [kind] = message["properties"]["type"]["enum"]
+    meaning = message["description"].replace("``", "`")
+    return f"| `{kind}` | {', '.join(fields)} | {meaning} |\n"
+
+
+def _shape(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Return what a field is, if that is more than a text."""
+    if "enum" in field:
+        return f" ({', '.join(field['enum'])})"
+    items = field.get("items", {})
+    if "$ref" in items:
+        names = definitions[items["$ref"].rpartition("/")[2]]["properties"]
+        return f" (list of {', '.join(names)})"
+    kinds = [each["type"] for each in field.get("anyOf", [field]) if each["type"] not in ("string", "null")]
+    return f" ({kinds[0]})" if kinds else ""
+
+
+def schema() -> str:
+    """Return the JSON Schema of the messages over WebSocket."""
+    return json.dumps(json_schema(), indent=1, sort_keys=True) + "\n"
+
+
 #: The generated parts of each page, in their order.
-PAGES = {"flags.md": (services, flags), "metrics.md": (metrics,)}
+PAGES = {"flags.md": (services, flags), "metrics.md": (metrics,), "chat-over-websocket.md": (messages,)}
+
+#: The files that are generated as a whole.
+FILES = {"chat-schema.json": schema}
 
 
 def page(name: str) -> str:
@@ -93,3 +139,5 @@ def page(name: str) -> str:
 if __name__ == "__main__":
     for name in PAGES:
         (REFERENCE / name).write_text(page(name))
+    for name, made in FILES.items():
+        (REFERENCE / name).write_text(made())

@@ -27,7 +27,7 @@ FOLDERS = {
     "netsvc": {".py", ".typed", ".html", ".css", ".js", ".svg"},
     "bench": {".py", ".c", ".h", ".go"},
     "deploy": {".cfg", ".service", ".socket"},
-    "docs": {".md", ".py", ".svg"},
+    "docs": {".json", ".md", ".py", ".svg"},
     "examples": {".py", ".tac"},
     "hostile": {".py"},
     "tests": {".py"},

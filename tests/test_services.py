@@ -75,9 +75,13 @@ def test_each_service_is_a_scope_a_listener_and_a_label(network: Network, row: S
     assert registry.get_sample_value("netsvc_refused_total", {"service": name, "cause": "not_allowed"}) == 1
 
 
-@pytest.mark.parametrize("page", ["flags.md", "metrics.md"])
+@pytest.mark.parametrize("page", ["flags.md", "metrics.md", "chat-over-websocket.md"])
 def test_the_generated_page_is_up_to_date(generator: ModuleType, page: str) -> None:
     assert (REFERENCE / page).read_text() == generator.page(page), "run python docs/generate.py"
+
+
+def test_the_json_schema_of_the_messages_is_up_to_date(generator: ModuleType) -> None:
+    assert (REFERENCE / "chat-schema.json").read_text() == generator.schema(), "run python docs/generate.py"
 
 
 def test_default_text_is_set_if_the_default_is_none_or_empty() -> None:

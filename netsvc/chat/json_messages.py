@@ -130,7 +130,7 @@ class MembersRequest(_Request, frozen=True, tag="members"):
 
 
 class HistoryRequest(_Request, frozen=True, tag="history"):
-    """Ask for the last entries of a room; with ``before``, those before that offset."""
+    """Ask for the last ``count`` entries of a room, 50 by default, at most 100; with ``before``, of those before it."""
 
     room: Name
     count: Annotated[int, Meta(ge=1, le=HISTORY_MAX_COUNT)] = 50
