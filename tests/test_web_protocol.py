@@ -471,6 +471,22 @@ def test_a_closed_connection_of_a_proxy_no_longer_counts_for_its_client(clock: C
     assert Browser(factory, PROXY).get(x_forwarded_for="198.51.100.1").status == 200
 
 
+def test_two_clients_of_one_ipv6_network_may_use_one_connection_in_turn(clock: Clock) -> None:
+    factory = limited(clock, max_per_host=1)
+    browser = Browser(factory, PROXY)
+    assert browser.get(x_forwarded_for="2001:db8::1").status == 200
+    assert browser.get(x_forwarded_for="2001:db8::2").status == 200
+
+
+def test_a_connection_of_a_proxy_has_its_place_on_a_full_server(clock: Clock) -> None:
+    factory = limited(clock, maximum=2)
+    first, second = Browser(factory, PROXY), Browser(factory, PROXY)
+    assert first.get(x_forwarded_for="198.51.100.1").status == 200
+    assert second.get(x_forwarded_for="198.51.100.2").status == 200
+    assert second.get(x_forwarded_for="198.51.100.3").status == 200
+    assert answer(refused(factory, "198.51.100.4")).status == 503
+
+
 def test_a_header_from_a_peer_that_is_no_proxy_is_ignored(clock: Clock) -> None:
     factory = limited(clock, max_per_host=1, networks=NetworkRules(deny=["198.51.100.66"]))
     browser = Browser(factory)

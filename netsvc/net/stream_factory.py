@@ -86,11 +86,12 @@ class StreamFactory(_Factory):
         if host == connection.host:
             return None
         terms = self.terms
+        # It has its place already, so it is not counted while that is checked.
+        terms.admission.connections.connection_closed(connection)
         cause = terms.admission.check(host, terms.monotonic(), terms.counters.service)
         if cause is None:
-            terms.admission.connections.connection_closed(connection)
             connection.host = host
-            terms.admission.connections.connection_opened(connection)
+        terms.admission.connections.connection_opened(connection)
         return cause
 
     def refusal_notice(self, cause: Cause) -> bytes:
