@@ -511,6 +511,16 @@ def test_members_behind_a_proxy_have_the_address_of_the_client(clock: Clock) -> 
     assert factory.hub.members_of_host("198.51.100.1") == 0
 
 
+def test_the_log_names_the_client_that_is_refused(clock: Clock) -> None:
+    factory = limited(clock, networks=NetworkRules(deny=["198.51.100.66"]))
+    browser = Browser(factory, PROXY)
+    browser.get(x_forwarded_for="198.51.100.1")
+    with capturedLogs() as events:
+        browser.get(x_forwarded_for="198.51.100.66")
+    [line] = [formatEvent(event) for event in events]
+    assert line == "refused 198.51.100.66 (through 10.0.0.1:40000): the address is not allowed"
+
+
 def test_a_service_may_log_its_connections(clock: Clock) -> None:
     service = Terms.on(clock, service="web", limits=StreamLimits(), admission=Admission(), log_connections=True)
     factory = WebChatFactory(service)

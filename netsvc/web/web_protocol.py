@@ -134,8 +134,7 @@ class WebProtocol(MessageProtocol[WebMessage]):
     @property
     def peer(self) -> str:
         """The peer's address; behind a reverse proxy, that of the client."""
-        named = self.host if self.factory.web.names_client(getattr(self.transport.getPeer(), "host", None)) else None
-        return super().peer if named is None else f"{named} (through {super().peer})"
+        return self._peer_for(self.host)
 
     @property
     def checks_idle(self) -> bool:
@@ -193,7 +192,6 @@ class WebProtocol(MessageProtocol[WebMessage]):
         web = self.factory.web
         refusal = self._refusal(request)
         if refusal is not None:
-            self.terms.counters.refuse(refusal, self.peer)
             self._respond(refusal_response(refusal))
         elif request.path != web.site.path + web.socket:
             self._respond(web.site.answer(request))
@@ -205,15 +203,25 @@ class WebProtocol(MessageProtocol[WebMessage]):
     def _refusal(self, request: HttpRequest) -> Cause | None:
         """Count a request through a reverse proxy for the client. Return why it is refused, if it is."""
         web = self.factory.web
-        if web.proxies is not None and web.names_client(getattr(self.transport.getPeer(), "host", None)):
+        if web.proxies is not None and self._is_through_proxy():
             host = forwarded_host(request.header("x-forwarded-for"), web.proxies)
             refusal = self.factory.recount(self, host)
             if refusal is not None:
+                self.terms.counters.refuse(refusal, self._peer_for(host))
                 return refusal
         is_socket = request.path == web.site.path + web.socket
         if is_socket and not is_allowed_origin(request.header("origin"), request.header("host"), web.origins):
+            self.terms.counters.refuse(Cause.ORIGIN, self.peer)
             return Cause.ORIGIN
         return None
+
+    def _is_through_proxy(self) -> bool:
+        return self.factory.web.names_client(getattr(self.transport.getPeer(), "host", None))
+
+    def _peer_for(self, host: str | None) -> str:
+        """Return the peer's address; behind a reverse proxy, with that of a client."""
+        peer = super().peer
+        return peer if host is None or not self._is_through_proxy() else f"{host} (through {peer})"
 
     def _respond(self, response: HttpResponse) -> None:
         assert isinstance(self.framing, HttpRequests)
