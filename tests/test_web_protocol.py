@@ -207,6 +207,33 @@ def test_a_head_that_trickles_in_does_not_keep_a_connection_open(clock: Clock, f
     assert factory.terms.counters.disconnected == {Cause.REQUEST_TIMEOUT: 1}
 
 
+@pytest.mark.parametrize("idle_timeout", [0.0, 600.0])
+def test_a_websocket_without_a_session_is_closed_at_the_deadline_and_not_before(
+    clock: Clock, idle_timeout: float
+) -> None:
+    factory = WebChatFactory(terms(clock, idle_timeout=idle_timeout))
+    browser = opened(factory)
+    clock.pump([1.0] * 9)
+    assert browser.frames() == []
+    clock.pump([1.0] * 3)
+    assert browser.closed() == Frame(CLOSE, b"\x03\xf0no session was begun in time")
+    assert factory.terms.counters.disconnected == {Cause.REQUEST_TIMEOUT: 1}
+
+
+@pytest.mark.parametrize(
+    "sent", [frame(PING), frame(PONG), frame(TEXT, b'{"type":"ping"}'), frame(TEXT, b"{}"), frame(TEXT, fin=False)]
+)
+def test_what_begins_no_session_does_not_extend_its_deadline(
+    clock: Clock, factory: WebChatFactory, sent: bytes
+) -> None:
+    browser = opened(factory)
+    for _ in range(24):
+        browser.send(sent)
+        sent = frame(CONTINUATION, fin=False) if sent[0] == TEXT else sent
+        clock.advance(0.5)
+    assert browser.closed().close_code == 1008
+
+
 def test_a_member_is_pinged_even_without_an_idle_timeout_and_its_answer_keeps_it(clock: Clock) -> None:
     factory = WebChatFactory(terms(clock, idle_timeout=0))
     browser = begun(factory)

@@ -73,6 +73,7 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
 
     factory: WebChatFactory
     entry_format: JsonFormat = JSON_FORMAT
+    _upgraded_at = 0.0
 
     def __init__(self) -> None:
         WebProtocol.__init__(self)
@@ -98,11 +99,15 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
 
     # Called by the base class
 
-    def idle(self, seconds: float) -> None:
-        if self.is_upgraded and not self.is_member and seconds >= REQUEST_TIMEOUT:
+    def upgraded(self) -> None:
+        self._upgraded_at = self.terms.monotonic()
+
+    def check_idle(self, now: float) -> bool:
+        is_waiting = self.is_upgraded and not self.is_member and self.accepts_input
+        if is_waiting and now - self._upgraded_at >= REQUEST_TIMEOUT:  # whatever else the peer has sent
             self.close(POLICY, "no session was begun in time", Cause.REQUEST_TIMEOUT)
-        else:
-            super().idle(seconds)
+            return True
+        return super().check_idle(now)
 
     def pong_received(self) -> None:
         self.is_alive()

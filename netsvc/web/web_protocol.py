@@ -141,10 +141,11 @@ class WebProtocol(MessageProtocol[WebMessage]):
         return True
 
     def idle(self, seconds: float) -> None:
-        if self.is_upgraded:
+        if not self.is_upgraded:
+            if seconds >= REQUEST_TIMEOUT:
+                self.finish(Cause.REQUEST_TIMEOUT)
+        elif self.terms.limits.idle_timeout:
             super().idle(seconds)
-        elif seconds >= REQUEST_TIMEOUT:
-            self.finish(Cause.REQUEST_TIMEOUT)
 
     def message_received(self, message: WebMessage) -> None:
         match message:
