@@ -273,6 +273,24 @@ def test_whatever_a_member_sends_is_a_sign_of_life(clock: Clock, factory: WebCha
     assert browser.frames()[-1] == Frame(PING, b"")
 
 
+def test_a_member_that_only_answers_pings_is_warned_and_closed_at_the_idle_timeout(clock: Clock) -> None:
+    factory = WebChatFactory(terms(clock, idle_timeout=600.0))
+    browser = begun(factory)
+    texts = []
+    while not browser.transport.write_closed and clock.seconds() < 1_000:
+        clock.advance(1.0)
+        received = browser.frames()
+        texts += [each.payload for each in received if each.opcode != PING]
+        if Frame(PING, b"") in received:
+            browser.send(frame(PONG), {"type": "ping"})
+            browser.frames()
+    assert 600 <= clock.seconds() <= 603
+    warning, bye, closing = texts
+    assert b"still there?" in warning
+    assert bye == b'{"type":"notice","text":"you said nothing for too long; bye"}'
+    assert closing == b"\x03\xe9idle for too long"
+
+
 def test_a_message_that_is_never_complete_ends_the_connection(clock: Clock, factory: WebChatFactory) -> None:
     browser = begun(factory)
     browser.send(frame(TEXT, b"{", fin=False))

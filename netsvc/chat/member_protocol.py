@@ -92,10 +92,13 @@ class MemberProtocol(MessageProtocol[M]):
         if self._pace is not None:
             self._pace.spoke(self.terms.monotonic(), cost * self.factory.cost(self.host))
 
-    def is_alive(self) -> None:
-        """The peer gave a sign of life that is no message."""
+    def is_alive(self, cost: float) -> None:
+        """The member gave a sign of life, and said nothing.
+
+        :param cost: how many lines that counts as.
+        """
         if self._pace is not None:
-            self._pace.is_alive(self.terms.monotonic())
+            self._pace.is_alive(self.terms.monotonic(), cost * self.factory.cost(self.host))
 
     def announce_arrival(self) -> None:
         """Tell the rooms that the member has arrived, unless they were told."""

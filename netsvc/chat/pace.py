@@ -87,8 +87,12 @@ class MemberPace:
         self._spoke = self._active_at = now
         self._warned = self._probed = False
 
-    def is_alive(self, now: float) -> None:
-        """The member gave a sign of life that is no line, such as the answer to a probe."""
+    def is_alive(self, now: float, cost: float = 0.0) -> None:
+        """The member gave a sign of life that is no line, such as the answer to a probe.
+
+        :param cost: how many lines it counts as for the rate.
+        """
+        self._bucket.take(now, cost)
         self._active_at = now
         self._probed = False
 

@@ -61,7 +61,7 @@ SOCKET = "ws"
 #: How many lines a frame counts as that completes no message. A page sends none, and a browser few.
 FRAME_COST = 0.25
 
-#: How many lines a request counts as that nobody else is told of.
+#: How many lines a ping counts as.
 PING_COST = 0.25
 
 
@@ -109,11 +109,8 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
             return True
         return super().check_idle(now)
 
-    def pong_received(self) -> None:
-        self.is_alive()
-
     def frame_received(self) -> None:
-        self.charge(FRAME_COST)
+        self.is_alive(FRAME_COST)
 
     def text_received(self, text: str) -> None:
         message_id = ""
@@ -122,8 +119,11 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
             message_id = getattr(request, "id", "")
             if not self.is_member:
                 self._begin(request)
+            elif isinstance(request, PingRequest):
+                self.is_alive(PING_COST)
+                self.send(message_frame(PongEvent()))
             else:
-                self.charge(PING_COST if isinstance(request, PingRequest) else 1.0)
+                self.charge()
                 self._request(request)
         except (MessageError, InvalidNameError) as e:
             self.charge()
@@ -149,7 +149,7 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
 
     def _request(self, request: JsonRequest) -> None:  # noqa: PLR0912  one branch for each request
         hub, names = self.factory.hub, self.factory.hub.names
-        if not isinstance(request, NickRequest | JoinRequest | PartRequest | PingRequest):
+        if not isinstance(request, NickRequest | JoinRequest | PartRequest):
             self.announce_arrival()
         match request:
             case SayRequest(room, text, action, message_id):
@@ -180,9 +180,6 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
                 self._search(names.room(room), _visible(words))
             case EraseRequest(room, offset, message_id):
                 hub.erase(self, names.room(room), offset, message_id)
-            case PingRequest():
-                self.is_alive()
-                self.send(message_frame(PongEvent()))
             case QuitRequest():
                 hub.leave(self)  # its nick is free at once
                 self.finish()

@@ -86,8 +86,8 @@ class WebOwner(ConnectionOwner, Interface):
 class WebProtocol(MessageProtocol[WebMessage]):
     """A connection that serves the files of a page, until it is upgraded to a WebSocket.
 
-    A subclass overrides :meth:`text_received`, and where it needs them :meth:`upgraded`, :meth:`frame_received` and
-    :meth:`pong_received`. It sends whole frames, and closes with :meth:`close`.
+    A subclass overrides :meth:`text_received`, and where it needs them :meth:`upgraded` and :meth:`frame_received`. It
+    sends whole frames, and closes with :meth:`close`.
 
     The connection is read, bounded and closed as every other one of netsvc. ``twisted.web`` would keep what a peer does
     not read without a bound, and its WebSocket takes any origin, has neither a bound on messages nor a ping, and
@@ -115,9 +115,6 @@ class WebProtocol(MessageProtocol[WebMessage]):
 
     def frame_received(self) -> None:
         """The peer sent a frame that completes no message."""
-
-    def pong_received(self) -> None:
-        """The peer gave a sign of life."""
 
     # Called by a subclass
 
@@ -161,10 +158,7 @@ class WebProtocol(MessageProtocol[WebMessage]):
             case PingReceived(payload):
                 self.frame_received()
                 self.send(pong_frame(payload))
-            case PongReceived():
-                self.frame_received()
-                self.pong_received()
-            case Fragment():
+            case PongReceived() | Fragment():
                 self.frame_received()
             case CloseReceived(code, _):
                 self.close(code)
