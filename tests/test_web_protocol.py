@@ -207,6 +207,19 @@ def test_a_head_that_trickles_in_does_not_keep_a_connection_open(clock: Clock, f
     assert factory.terms.counters.disconnected == {Cause.REQUEST_TIMEOUT: 1}
 
 
+def test_a_connection_on_which_nothing_is_asked_any_more_is_closed_as_idle(
+    clock: Clock, factory: WebChatFactory
+) -> None:
+    browser = Browser(factory)
+    for _ in range(4):
+        browser.get()
+        clock.pump([1.0] * 9)
+    assert not browser.transport.write_closed
+    clock.pump([1.0] * 3)
+    assert browser.transport.write_closed
+    assert factory.terms.counters.disconnected == {Cause.IDLE_TIMEOUT: 1}
+
+
 @pytest.mark.parametrize("idle_timeout", [0.0, 600.0])
 def test_a_websocket_without_a_session_is_closed_at_the_deadline_and_not_before(
     clock: Clock, idle_timeout: float

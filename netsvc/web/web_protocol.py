@@ -140,7 +140,7 @@ class WebProtocol(MessageProtocol[WebMessage]):
     def idle(self, seconds: float) -> None:
         if not self.is_upgraded:
             if seconds >= REQUEST_TIMEOUT:
-                self.finish(Cause.REQUEST_TIMEOUT)
+                self.finish(Cause.REQUEST_TIMEOUT if self.framing.has_partial() else Cause.IDLE_TIMEOUT)
         elif self.terms.limits.idle_timeout:
             super().idle(seconds)
 
