@@ -44,7 +44,15 @@ def test_the_answer_to_a_probe_keeps_a_member_that_only_reads() -> None:
     assert member.check(PROBE_TIME) is Action.PROBE
     member.is_alive(PROBE_TIME + 1)
     assert member.check(PROBE_TIME + DEAD_TIME - 1) is Action.PROBE
-    assert member.check(PROBE_TIME + DEAD_TIME + 1) is Action.GIVE_UP
+    member.is_alive(PROBE_TIME + DEAD_TIME)
+    assert member.check(PROBE_TIME + DEAD_TIME + 1) is Action.NOTHING
+
+
+def test_a_member_that_was_not_read_from_is_asked_before_it_is_given_up() -> None:
+    member = pace(has_keepalive=False)
+    assert member.check(10 * DEAD_TIME) is Action.PROBE
+    assert member.check(11 * DEAD_TIME - PROBE_TIME - 1) is Action.NOTHING
+    assert member.check(11 * DEAD_TIME - PROBE_TIME) is Action.GIVE_UP
 
 
 def test_a_member_starts_with_one_line_and_gains_its_rate() -> None:

@@ -62,7 +62,7 @@ class MemberPace:
         asked for a sign of life.
     """
 
-    __slots__ = ("_active_at", "_bucket", "_has_keepalive", "_idle_timeout", "_probed", "_spoke", "_warned")
+    __slots__ = ("_active_at", "_bucket", "_has_keepalive", "_idle_timeout", "_probed_at", "_spoke", "_warned")
 
     def __init__(self, rate: float, burst: int, idle_timeout: float, now: float, *, has_keepalive: bool) -> None:
         # It starts with one token. Otherwise a peer that reconnects again and again could say more than one that stays.
@@ -72,7 +72,7 @@ class MemberPace:
         self._spoke = now
         self._active_at = now
         self._warned = False
-        self._probed = False
+        self._probed_at: float | None = None  # None if it has given a sign of life since
 
     def wait(self, now: float) -> float:
         """Return the seconds until the next line may be processed; 0 for now."""
@@ -85,7 +85,8 @@ class MemberPace:
         """
         self._bucket.take(now, cost)
         self._spoke = self._active_at = now
-        self._warned = self._probed = False
+        self._warned = False
+        self._probed_at = None
 
     def is_alive(self, now: float, cost: float = 0.0) -> None:
         """The member gave a sign of life that is no line, such as the answer to a probe.
@@ -94,7 +95,7 @@ class MemberPace:
         """
         self._bucket.take(now, cost)
         self._active_at = now
-        self._probed = False
+        self._probed_at = None
 
     def seconds_left(self, now: float) -> float:
         """Return the seconds until the member is disconnected because it says nothing."""
@@ -103,12 +104,13 @@ class MemberPace:
     def check(self, now: float) -> Action:
         """Return what to do about the member now. Each action is returned once."""
         if not self._has_keepalive:
-            silent = now - self._active_at
-            if silent >= DEAD_TIME:
+            # It is silent as well while it is not read from. So the time to answer begins with the question.
+            if self._probed_at is None:
+                if now - self._active_at >= PROBE_TIME:
+                    self._probed_at = now
+                    return Action.PROBE
+            elif now - self._probed_at >= DEAD_TIME - PROBE_TIME:
                 return Action.GIVE_UP
-            if silent >= PROBE_TIME and not self._probed:
-                self._probed = True
-                return Action.PROBE
         if self._idle_timeout:
             left = self.seconds_left(now)
             if left <= 0:
