@@ -229,6 +229,30 @@ def test_text_that_is_no_message_is_refused(text: str) -> None:
     assert [event["cause"] for event in browser.events()] == ["invalid_message"]
 
 
+number_of_any_size = st.integers() | st.integers(0, 2000).map(lambda digits: 10**digits)
+
+
+@given(number_of_any_size, number_of_any_size)
+def test_no_number_of_a_hostile_server_raises_an_exception(offset: int, time: int) -> None:
+    messages = [
+        {"type": "entry", "room": "#dev", "offset": offset, "time": time, "kind": "said"},
+        {"type": "topic", "room": "#dev", "time": time},
+        {"type": "resumed", "room": "#dev", "verdict": "lost", "lost": offset},
+        {
+            "type": "entries",
+            "room": "#dev",
+            "review": "history",
+            "entries": [{"offset": offset, "time": time, "kind": "said"}],
+        },
+    ]
+    for message in messages:
+        try:
+            decoded = EVENTS.decode(json.dumps(message))
+        except msgspec.MsgspecError:
+            continue
+        decode_event(decoded, {})
+
+
 texts = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
 
 

@@ -186,7 +186,7 @@ class _Event(Struct, frozen=True, omit_defaults=True, tag_field="type"):
 
 
 Kind: TypeAlias = Literal["said", "action", "joined", "left", "renamed", "topic", "notice", "erased"]
-Milliseconds = Annotated[int, Meta(description="Milliseconds since 1970-01-01 UTC.")]
+Milliseconds = Annotated[int, Meta(ge=0, le=10**15, description="Milliseconds since 1970-01-01 UTC.")]
 
 
 class WelcomeEvent(_Event, frozen=True, tag="welcome"):
