@@ -179,11 +179,12 @@ def test_a_server_that_breaks_the_protocol_is_disconnected(data: bytes) -> None:
 def test_messages_that_are_no_events_are_counted_and_ignored() -> None:
     server = Server()
     server.accept()
-    for text in ("{}", "[]", "nonsense", '{"type":"later","x":1}', '{"type":"nick","nick":7}', "\x00"):
+    nested = '{"type":"pong","x":' + "[" * 8_000 + "]" * 8_000 + "}"
+    for text in ("{}", "[]", "nonsense", '{"type":"later","x":1}', '{"type":"nick","nick":7}', "\x00", nested):
         server.connection.dataReceived(text_frame(text))
     server.connection.dataReceived(b"\x82\x01x")  # binary
     assert server.events == []
-    assert server.connection.ignored == 7
+    assert server.connection.ignored == 8
 
 
 def test_no_text_of_a_server_controls_a_terminal() -> None:

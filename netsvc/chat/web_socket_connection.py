@@ -180,7 +180,7 @@ class WebSocketChatConnection(ClientConnection):
     def _message_received(self, text: str) -> None:
         try:
             message = EVENTS.decode(text)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):  # the latter if it is nested deeply
             self.ignored += 1
             return
         epochs = {room: position.epoch for room, position in self._ends.items()}
