@@ -63,3 +63,12 @@ def test_a_member_starts_with_one_line_and_gains_its_rate() -> None:
     assert member.wait(0.21) == 0.0
     member.spoke(10.0, cost=5.0)
     assert member.wait(10.0) == 0.0
+
+
+def test_what_a_member_says_counts_even_if_it_has_no_line_left() -> None:
+    member = pace()
+    member.spoke(0.0)
+    member.spoke(0.0, cost=4.0)
+    assert 0.99 < member.wait(0.0) < 1.01
+    member.is_alive(0.0, cost=5.0)
+    assert 1.99 < member.wait(0.0) < 2.01

@@ -83,7 +83,7 @@ class MemberPace:
 
         :param cost: how many lines it counts as.
         """
-        self._bucket.take(now, cost)
+        self._bucket.charge(now, cost)
         self._spoke = self._active_at = now
         self._warned = False
         self._probed_at = None
@@ -93,7 +93,7 @@ class MemberPace:
 
         :param cost: how many lines it counts as for the rate.
         """
-        self._bucket.take(now, cost)
+        self._bucket.charge(now, cost)
         self._active_at = now
         self._probed_at = None
 

@@ -61,6 +61,12 @@ class TokenBucket:
         self._tokens -= cost
         return True
 
+    def charge(self, now: float, cost: float) -> None:
+        """Take tokens, whether or not there are enough. The bucket may go below 0."""
+        if self._rate:
+            self._fill(now)
+            self._tokens -= cost
+
     def spend(self, now: float, cost: float) -> None:
         """Take tokens, whether or not there are enough. The bucket goes no further below 0 than one second fills."""
         if self._rate:
