@@ -516,8 +516,22 @@ def test_wrong_usage_prints_one_line_and_exits_with_status_64(
     [
         ("", "the command is missing; choose talk, timestamp, send, receive or lookup; see netsvc --help"),
         ("talk 0", "0: port 0 cannot be connected to; choose 1 to 65535; see netsvc talk --help"),
-        ("talk 1 2", "give exactly one [HOST:]PORT; see netsvc talk --help"),
-        ("talk --framing words 1", "--framing words: unknown framing; choose line or raw; see netsvc talk --help"),
+        (
+            "nosuch",
+            "nosuch: there is no such command; choose talk, timestamp, send, receive or lookup; see netsvc --help",
+        ),
+        ("talk", "[HOST:]PORT is missing; see netsvc talk --help"),
+        ("talk 1 2", "unexpected argument 2; see netsvc talk --help"),
+        ("talk --framing words 1", "--framing: 'words' is not one of 'line', 'raw'; see netsvc talk --help"),
+        (
+            "send host:1 hello --udq",
+            "--udq: there is no such option; write --udp, or -- before text that begins with a dash; "
+            "see netsvc send --help",
+        ),
+        (
+            "timestamp 520 -x",
+            "-x: there is no such option; write -- before text that begins with a dash; see netsvc timestamp --help",
+        ),
         (
             "talk --tls --listen 1",
             "--tls cannot be combined with --listen; leave out one of them; see netsvc talk --help",

@@ -38,10 +38,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import netsvc
-from netsvc.cli.main import ClientOptions
+from netsvc.cli.main import COMMANDS
 from netsvc.server.tap import Options as ServerOptions
 from tests.programs import SECONDS, serving, started
 from tests.redis_server import RedisServer
@@ -329,14 +330,14 @@ def netsvc_flags(words: list[str]) -> Iterator[tuple[str, set[str]]]:
         return
     at = names.index("netsvc")
     rest = words[at + 1 :]
-    options: ServerOptions | ClientOptions = ServerOptions()
+    options = ServerOptions()
+    known = set(options.synonyms) | {"help", "version"}
     if not {"twist", "twistd", "twisted", "docker"} & set(names[:at]):
         if at and not set(names[:at]) & {"sudo", "-m"}:  # a word like any other: "useradd --system netsvc"
             return
-        rows: Any = ClientOptions.subCommands
-        subcommands = {name: kind for name, _, kind, _ in rows}
-        options = subcommands[rest[0]]() if rest and rest[0] in subcommands else ClientOptions()
-    known = set(options.synonyms) | {"help", "version"}
+        command = COMMANDS.commands.get(rest[0], COMMANDS) if rest else COMMANDS
+        flags = [name for parameter in command.params for name in parameter.opts if isinstance(parameter, click.Option)]
+        known = {flag.lstrip("-") for flag in flags} | {"help", "h"}
     for word in rest:
         if word == "--":
             return

@@ -1,19 +1,17 @@
-"""The base class of the subcommands: options that can run, and that fail with one line."""
+"""The base class of the subcommands, and what they say when they fail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
+from click import UsageError
 from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
-from twisted.python.usage import Options, UsageError
 from zope.interface import implementer
 
-from netsvc import __version__
 from netsvc.errors import NetsvcError
 from netsvc.net.host_names import resolve
 from netsvc.net.reactors import Clock, Reactor, cancel
@@ -30,17 +28,8 @@ class CommandError(NetsvcError):
     """The network or the peer failed: exit status 1. The text is one line, or empty if the error was printed before."""
 
 
-class VersionedOptions(Options):
-    """Options whose version is netsvc's, not Twisted's."""
-
-    def opt_version(self) -> NoReturn:
-        """Print the version and exit."""
-        print(f"netsvc {__version__}")
-        raise SystemExit(0)
-
-
-class Command(VersionedOptions):
-    """The options of a subcommand, and the subcommand itself."""
+class Command:
+    """A subcommand, with the values of its parameters."""
 
     async def run(self, reactor: Reactor) -> None:
         """Run the subcommand. If it returns, it has succeeded.
@@ -76,17 +65,6 @@ class Command(VersionedOptions):
             return text
         addresses = await resolve(reactor, where.host)
         return str(HostPort(addresses[0], where.port))
-
-    def positive_number(self, flag: str, kind: Callable[[str], Any]) -> Any:
-        """Return the value of ``flag`` as an int or a float above 0."""
-        try:
-            value = kind(self[flag])
-        except ValueError:
-            value = 0
-        if not 0 < value < float("inf"):
-            number = "a whole number" if kind is int else "a number"
-            raise UsageError(f"--{flag} {self[flag]}: not {number} above 0; choose one, such as --{flag} 3")
-        return value
 
 
 def explain(cause: BaseException, where: HostPort) -> str:

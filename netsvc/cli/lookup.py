@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import click
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
@@ -16,32 +19,27 @@ from netsvc.cli.name_service import (
     ports_of,
     services_of,
 )
+from netsvc.cli.parameters import CONTEXT_SETTINGS
 from netsvc.net.reactors import Reactor
 from netsvc.wire.address import is_ip
 from netsvc.wire.text import clean
 
 
+@dataclass
 class Lookup(Command):
-    """Look up names, addresses, services and ports in both directions. Without an argument, describe this host."""
+    """What to look up. Without a subject, this host is described."""
 
-    synopsis = "[NAME|ADDRESS|SERVICE|PORT]..."
-    longdesc = (
-        "Look up the addresses of a name, the names of an address, the ports of a service and the services of a port. "
-        "Without an argument, print the name and the addresses of this host."
-    )
-
-    def parseArgs(self, *subjects: str) -> None:
-        self["subjects"] = subjects
+    subjects: tuple[str, ...]
 
     async def run(self, reactor: Reactor) -> None:
-        if not self["subjects"]:
+        if not self.subjects:
             print(f"host name: {clean(host_name())}")
             for address in host_addresses():
                 print(f"address: {address} ({address_kind(address)})", flush=True)
             return
         threads = IReactorThreads(reactor)
         all_found = True
-        for subject in self["subjects"]:
+        for subject in self.subjects:
             found = await deferToThreadPool(threads, threads.getThreadPool(), look_up, subject)
             for line in found:
                 print(clean(f"{subject}: {line}"), flush=True)
@@ -63,3 +61,16 @@ def look_up(subject: str) -> list[str]:
         *(f"port {port}" for port in ports_of(subject)),
         *(f"address {address} ({address_kind(address)})" for address in addresses_of(subject)),
     ]
+
+
+COMMAND = click.Command(
+    "lookup",
+    callback=Lookup,
+    context_settings=CONTEXT_SETTINGS,
+    short_help="Look up names, addresses, services and ports.",
+    help=(
+        "Look up the addresses of a name, the names of an address, the ports of a service and the services of a port. "
+        "Without an argument, print the name and the addresses of this host."
+    ),
+    params=[click.Argument(["subjects"], metavar="[NAME|ADDRESS|SERVICE|PORT]...", nargs=-1)],
+)

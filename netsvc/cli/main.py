@@ -7,14 +7,16 @@ import signal
 from collections.abc import Sequence
 from typing import NoReturn
 
+import click
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.task import react
-from twisted.python.usage import UsageError
 
+from netsvc import __version__
 from netsvc.cli import lookup, receive, send, talk, timestamp
-from netsvc.cli.command import Command, CommandError, VersionedOptions
+from netsvc.cli.command import Command, CommandError
 from netsvc.cli.console import notice
+from netsvc.cli.parameters import CONTEXT_SETTINGS, command_names, usage_error_text
 from netsvc.net.reactors import Reactor
 
 FAILED = 1
@@ -22,41 +24,61 @@ USAGE = 64  # EX_USAGE in sysexits.h
 INTERRUPTED = 128 + signal.SIGINT
 
 
-class ClientOptions(VersionedOptions):
+class _Commands(click.Group):
     """The subcommands."""
 
-    synopsis = "Usage: netsvc"
-    longdesc = (
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"{args[0]}: there is no such command; choose {command_names(self)}")
+        return super().resolve_command(ctx, args)
+
+
+COMMANDS = _Commands(
+    "netsvc",
+    commands=[talk.COMMAND, timestamp.COMMAND, send.COMMAND, receive.COMMAND, lookup.COMMAND],
+    context_settings=CONTEXT_SETTINGS,
+    no_args_is_help=False,
+    help=(
         "Data goes to standard output, everything else to standard error. Exit status: 0 for success, 1 if the network "
         "or the peer failed, 64 for wrong usage, 130 after Ctrl-C. For the servers, see twist netsvc --help."
-    )
-    subCommands = [  # noqa: RUF012  Twisted's own convention
-        ["talk", None, talk.Talk, "Talk with a peer, as the client or as the server."],
-        ["timestamp", None, timestamp.Timestamp, "Ask a timestamp server for the time."],
-        ["send", None, send.Send, "Send text or standard input to a peer."],
-        ["receive", None, receive.Receive, "Print the messages that arrive at a port."],
-        ["lookup", None, lookup.Lookup, "Look up names, addresses, services and ports."],
-    ]
+    ),
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=lambda ctx, _param, value: _print_version(ctx) if value else None,
+            help="Print the version and exit.",
+        )
+    ],
+)
 
-    def postOptions(self) -> None:
-        if self.subCommand is None:
-            raise UsageError("the command is missing; choose talk, timestamp, send, receive or lookup")
+
+def _print_version(ctx: click.Context) -> None:
+    click.echo(f"netsvc {__version__}")
+    ctx.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line ``argv``, by default that of the process."""
     _open_missing_descriptors()
-    options = ClientOptions()
     try:
-        options.parseOptions(argv)
+        command = COMMANDS.main(argv, prog_name="netsvc", standalone_mode=False)
+        if not isinstance(command, Command):  # the help was printed, or the version
+            raise SystemExit(command)
         from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
 
-        react(_run, [options.subOptions], reactor)
-    except UsageError as e:
-        command = f" {options.subCommand}" if options.subCommand else ""
-        notice(f"{e}; see netsvc{command} --help")
+        react(_run, [command], reactor)
+    except click.UsageError as e:
+        notice(usage_error_text(e))
         raise SystemExit(USAGE) from None
-    except KeyboardInterrupt:  # before the reactor runs
+    except OSError as e:  # the help was to be printed
+        notice(f"standard output: {(e.strerror or str(e)).lower()}")
+        raise SystemExit(FAILED) from None
+    except (KeyboardInterrupt, click.Abort):  # before the reactor runs
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -103,8 +125,8 @@ async def _run(reactor: Reactor, command: Command) -> None:
         raise SystemExit(FAILED) from None
     except BrokenPipeError:  # standard output was closed by its reader
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except UsageError as e:
-        notice(str(e))
+    except click.UsageError as e:  # that was found while it ran
+        notice(e.message)
         raise SystemExit(USAGE) from None
     except CancelledError:
         raise SystemExit(status) from None

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import click
+from click import UsageError
 from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.python.usage import UsageError
 from zope.interface import implementer
 
 from netsvc.cli.command import Command, CommandError, PausableSource, explain
 from netsvc.cli.console import Console, notice, standard_streams
+from netsvc.cli.parameters import CONTEXT_SETTINGS, PositiveNumber, peer_argument, udp_option
 from netsvc.errors import ConfigError, ListenError
 from netsvc.net.datagram_protocol import DatagramService
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
@@ -27,42 +30,22 @@ from netsvc.wire.framing import LineFraming, messages_in
 RECEIVE_LINE_MAX = 1_048_576
 
 
+@dataclass
 class Receive(Command):
-    """Print the messages that arrive at [HOST:]PORT, and their senders to standard error. Answer nothing."""
+    """Where to receive, and when to end."""
 
-    synopsis = "[options] [HOST:]PORT"
-    longdesc = (
-        "Print the messages that arrive at [HOST:]PORT, and their senders to standard error. "
-        "PORT alone listens on every address of this host. The command ends after --count messages, at a --bye word, "
-        "or at Ctrl-C."
-    )
-    optFlags = [["udp", "u", "Receive datagrams instead of lines on streams."]]  # noqa: RUF012  Twisted's convention
-    optParameters = [["count", None, None, "End after this number of messages."]]  # noqa: RUF012
-
-    def __init__(self) -> None:
-        super().__init__()
-        self["bye"] = []
-
-    def opt_bye(self, word: str) -> None:
-        """End when any sender sends this word, in upper or lower case. May be repeated."""
-        self["bye"].append(word.casefold())
-
-    def parseArgs(self, where: str = "", *rest: str) -> None:
-        if not where or rest:
-            raise UsageError("give exactly one [HOST:]PORT")
-        self["where"] = where
-
-    def postOptions(self) -> None:
-        if self["count"] is not None:
-            self["count"] = self.positive_number("count", int)
+    where: str
+    udp: bool
+    count: int | None
+    bye: tuple[str, ...]
 
     async def run(self, reactor: Reactor) -> None:
-        self._messages_left = self["count"]
+        self._messages_left = self.count
         self._done: Deferred[None] = Deferred()
         self._console = Console(lambda _: None, lambda: None)
         self._last_sender = ""
         try:
-            where = await self.listening_string(reactor, self["where"])
+            where = await self.listening_string(reactor, self.where)
             source, listener = self._open_source(reactor, where)
             async with standard_streams(reactor, self._console):
                 self._console.pause_input()
@@ -76,10 +59,10 @@ class Receive(Command):
         except ListenError as e:
             raise CommandError(str(e)) from None
         except (OSError, error.DNSLookupError) as e:
-            raise CommandError(explain(e, parse_address(self["where"]))) from None
+            raise CommandError(explain(e, parse_address(self.where))) from None
 
     def _open_source(self, reactor: Reactor, where: str) -> tuple[_DatagramReceiver | _StreamReceiver, Listener]:
-        if self["udp"]:
+        if self.udp:
             datagrams = _DatagramReceiver(reactor, self._message_received)
             return datagrams, datagram_listener(reactor, "", where, lambda: datagrams)
         streams = _StreamReceiver(self._message_received)
@@ -95,7 +78,7 @@ class Receive(Command):
         self._console.print_text(text)
         if self._messages_left is not None:
             self._messages_left -= 1
-        if self._messages_left == 0 or text.strip().casefold() in self["bye"]:
+        if self._messages_left == 0 or text.strip().casefold() in map(str.casefold, self.bye):
             self._end()
 
     def _end(self) -> None:
@@ -169,3 +152,27 @@ class _LineReceiver(Protocol):
 
     def _report_dropped_line(self, reason: str) -> None:
         notice(f"from {self._sender}: {reason}; the line was dropped")
+
+
+COMMAND = click.Command(
+    "receive",
+    callback=Receive,
+    context_settings=CONTEXT_SETTINGS,
+    short_help="Print the messages that arrive at a port.",
+    help=(
+        "Print the messages that arrive at [HOST:]PORT, and their senders to standard error. Answer nothing. "
+        "PORT alone listens on every address of this host. The command ends after --count messages, at a --bye word, "
+        "or at Ctrl-C."
+    ),
+    params=[
+        peer_argument(),
+        udp_option("Receive datagrams instead of lines on streams."),
+        click.Option(["--count"], type=PositiveNumber(int), metavar="N", help="End after this number of messages."),
+        click.Option(
+            ["--bye"],
+            multiple=True,
+            metavar="WORD",
+            help="End when any sender sends this word, in upper or lower case. May be repeated.",
+        ),
+    ],
+)

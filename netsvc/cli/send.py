@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import click
 from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.python.usage import UsageError
 from zope.interface import implementer
 
 from netsvc.cli.command import CONNECT_TIMEOUT, Command, CommandError, PausableSource, explain, sleep
 from netsvc.cli.console import Console, excerpt, notice, standard_streams
+from netsvc.cli.parameters import CONTEXT_SETTINGS, text_argument, udp_option
 from netsvc.net.datagram_protocol import ConnectedDatagramProtocol, listen_for
 from netsvc.net.host_names import resolve
 from netsvc.net.reactors import Clock, Reactor, cancel
 from netsvc.net.socket_errors import pending_error
-from netsvc.wire.address import HostPort
 from netsvc.wire.framing import PieceFraming
 
 #: Seconds to wait for the peer to end its side of the stream.
@@ -29,38 +30,31 @@ PEER_END_TIMEOUT = 5.0
 REFUSAL_TIMEOUT = 0.2
 
 
+@dataclass
 class Send(Command):
-    """Send TEXT, or standard input, to HOST:PORT. Answers are not printed."""
+    """The address of a peer, and what to send."""
 
-    synopsis = "[options] HOST:PORT [TEXT...]"
-    longdesc = (
-        "Send TEXT, or standard input, to HOST:PORT. Answers are not printed. "
-        "A stream carries the bytes of TEXT or of standard input unchanged. With --udp, TEXT is one datagram; "
-        "without TEXT, each line of standard input is one. The arrival of a datagram is not confirmed."
-    )
-    optFlags = [["udp", "u", "Send datagrams instead of a stream."]]  # noqa: RUF012  Twisted's own convention
-    where: HostPort
+    where: str
+    text: bytes | None
+    udp: bool
 
-    def parseArgs(self, where: str = "", *text: str) -> None:
-        if not where:
-            raise UsageError("HOST:PORT is missing; give the address of the peer")
-        self.where = self.peer_address(where)
-        self["text"] = " ".join(text).encode("utf-8", "surrogateescape") if text else None
+    def __post_init__(self) -> None:
+        self._peer = self.peer_address(self.where)
 
     async def run(self, reactor: Reactor) -> None:
         try:
-            if self["udp"]:
+            if self.udp:
                 await self._send_datagrams(reactor)
             else:
                 await self._send_stream(reactor)
         except Exception as e:
-            raise CommandError(explain(e, self.where)) from None
+            raise CommandError(explain(e, self._peer)) from None
 
     async def _send_stream(self, reactor: Reactor) -> None:
-        endpoint = HostnameEndpoint(reactor, self.where.host or "", self.where.port, timeout=CONNECT_TIMEOUT)
+        endpoint = HostnameEndpoint(reactor, self._peer.host or "", self._peer.port, timeout=CONNECT_TIMEOUT)
         stream = await connectProtocol(endpoint, _OutgoingStream(reactor))
-        if self["text"] is not None:
-            stream.transport.write(self["text"])
+        if self.text is not None:
+            stream.transport.write(self.text)
             stream.end()
             await self._wait_for_end(reactor, stream)
             return
@@ -78,11 +72,11 @@ class Send(Command):
             cancel(deadline)
 
     async def _send_datagrams(self, reactor: Reactor) -> None:
-        address = (await resolve(reactor, self.where.host or ""))[0]
-        datagrams = _OutgoingDatagrams(address, self.where.port)
+        address = (await resolve(reactor, self._peer.host or ""))[0]
+        datagrams = _OutgoingDatagrams(address, self._peer.port)
         listen_for(reactor, datagrams, address)
-        if self["text"] is not None:
-            datagrams.send(self["text"])
+        if self.text is not None:
+            datagrams.send(self.text)
         else:
             input_ended: Deferred[None] = Deferred()
             console = Console(datagrams.send, lambda: input_ended.callback(None))
@@ -168,3 +162,21 @@ class _OutgoingDatagrams(ConnectedDatagramProtocol):
 
     def closed(self, reason: Exception) -> None:
         self.failure = reason
+
+
+COMMAND = click.Command(
+    "send",
+    callback=Send,
+    context_settings=CONTEXT_SETTINGS,
+    short_help="Send text or standard input to a peer.",
+    help=(
+        "Send TEXT, or standard input, to HOST:PORT. Answers are not printed. "
+        "A stream carries the bytes of TEXT or of standard input unchanged. With --udp, TEXT is one datagram; "
+        "without TEXT, each line of standard input is one. The arrival of a datagram is not confirmed."
+    ),
+    params=[
+        click.Argument(["where"], metavar="HOST:PORT"),
+        text_argument(),
+        udp_option("Send datagrams instead of a stream."),
+    ],
+)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
+from click import UsageError
 from OpenSSL import crypto
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust, trustRootFromCertificates
-from twisted.python.usage import UsageError
 
 from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, PausableSource, explain
 from netsvc.cli.console import Console, excerpt, is_terminal, notice, standard_streams
+from netsvc.cli.parameters import CONTEXT_SETTINGS, peer_argument, udp_option
 from netsvc.errors import ConfigError, ListenError
 from netsvc.net.datagram_protocol import listen_for
 from netsvc.net.host_names import resolve
@@ -25,63 +28,32 @@ from netsvc.talk.stream_conversation import Conversation, TLSConversation
 from netsvc.wire.address import HostPort, format_peer
 
 
+@dataclass
 class Talk(Command):
-    """Talk with the program that listens at [HOST:]PORT, or listen there for one client."""
+    """A conversation: its address, and the values of the options."""
 
-    synopsis = "[options] [HOST:]PORT"
-    longdesc = (
-        "Talk with the program that listens at [HOST:]PORT; with --listen, listen there for one client. "
-        "The end of standard input ends the sending, not the receiving. A bye word that is typed or received, in upper "
-        "or lower case, ends both. Without --framing, messages are lines until the other side sends a message without "
-        "a line end."
-    )
-    optFlags = [  # noqa: RUF012  Twisted's own convention
-        ["udp", "u", "Send each message as a datagram instead of using a stream."],
-        [
-            "listen",
-            "l",
-            "Listen for one client instead of connecting. PORT alone listens on every address of this host.",
-        ],
-        ["tls", None, "Connect with TLS, and verify the server's certificate and its name."],
-    ]
-    optParameters = [  # noqa: RUF012
-        ["ca", None, None, "With --tls: trust the authority in this PEM file instead of those of the system."],
-    ]
-    where: HostPort
-    _conversation: Conversation | DatagramConversation
+    where: str
+    udp: bool
+    listen: bool
+    tls: bool
+    ca: str | None
+    framing: str | None
+    bye: tuple[str, ...]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self["bye"] = []
-        self["framing"] = None
+    _conversation: Conversation | DatagramConversation = field(init=False)
 
-    def opt_framing(self, framing: str) -> None:
-        """line: each line is a message. raw: the bytes that arrive together are a message, and no line end is sent."""
-        if framing not in ("line", "raw"):
-            raise UsageError(f"--framing {framing}: unknown framing; choose line or raw")
-        self["framing"] = framing
-
-    def opt_bye(self, word: str) -> None:
-        """End the conversation when either side sends this word. May be repeated. [default: bye]"""
-        self["bye"].append(word)
-
-    def parseArgs(self, where: str = "", *rest: str) -> None:
-        if not where or rest:
-            raise UsageError("give exactly one [HOST:]PORT")
-        self["where"] = where
-
-    def postOptions(self) -> None:
-        self["bye"] = self["bye"] or ["bye"]
-        if self["tls"] and (self["udp"] or self["listen"]):
+    def __post_init__(self) -> None:
+        self.bye = self.bye or ("bye",)
+        if self.tls and (self.udp or self.listen):
             raise UsageError(
-                f"--tls cannot be combined with {'--udp' if self['udp'] else '--listen'}; leave out one of them"
+                f"--tls cannot be combined with {'--udp' if self.udp else '--listen'}; leave out one of them"
             )
-        if self["ca"] and not self["tls"]:
+        if self.ca and not self.tls:
             raise UsageError("--ca has no effect without --tls; add --tls")
-        if self["udp"] and self["framing"]:
+        if self.udp and self.framing:
             raise UsageError("--framing cannot be combined with --udp, because a datagram is a message; leave out one")
         # With --listen the listener parses the address, because it accepts other forms too.
-        self.where = HostPort(self["where"], 0) if self["listen"] else self.peer_address(self["where"], DEFAULT_HOST)
+        self._peer = HostPort(self.where, 0) if self.listen else self.peer_address(self.where, DEFAULT_HOST)
 
     async def run(self, reactor: Reactor) -> None:
         self._lines_after_end = self._lines_not_sent = 0
@@ -98,7 +70,7 @@ class Talk(Command):
         except ListenError as e:
             raise CommandError(str(e)) from None
         except Exception as e:
-            raise CommandError(explain(e, self.where)) from None
+            raise CommandError(explain(e, self._peer)) from None
         finally:
             if self._lines_after_end:
                 lines = "1 line was" if self._lines_after_end == 1 else f"{self._lines_after_end:,} lines were"
@@ -120,19 +92,19 @@ class Talk(Command):
             notice(f"not sent: {excerpt(line)}: {e}")
 
     async def _begin(self, reactor: Reactor, console: Console) -> Conversation | DatagramConversation:
-        if self["udp"]:
+        if self.udp:
             return await self._begin_datagrams(reactor, console)
-        kind = TLSConversation if self["tls"] else Conversation
+        kind = TLSConversation if self.tls else Conversation
         conversation = kind(
             reactor,
             console.print_text,
             notice,
-            framing=self["framing"],
-            bye=self["bye"],
+            framing=self.framing,
+            bye=self.bye,
             peer_ended_input=self._peer_ended_input,
         )
-        if self["listen"]:
-            where = await self.listening_string(reactor, self["where"])
+        if self.listen:
+            where = await self.listening_string(reactor, self.where)
             listener = stream_listener(reactor, "", where, _OneConnectionFactory(conversation))
             listener.startService()
             notice(f"waiting on {listener.where()}")
@@ -148,40 +120,40 @@ class Talk(Command):
         return conversation
 
     async def _begin_datagrams(self, reactor: Reactor, console: Console) -> DatagramConversation:
-        if self["listen"]:
-            conversation = DatagramConversation(reactor, console.print_text, notice, bye=self["bye"])
+        if self.listen:
+            conversation = DatagramConversation(reactor, console.print_text, notice, bye=self.bye)
             console.register_producer(PausableSource(conversation))
-            where = await self.listening_string(reactor, self["where"])
+            where = await self.listening_string(reactor, self.where)
             listener = datagram_listener(reactor, "", where, lambda: conversation)
             listener.startService()
             notice(f"waiting on {listener.where()}")
             return conversation
-        address = (await resolve(reactor, self.where.host or ""))[0]
+        address = (await resolve(reactor, self._peer.host or ""))[0]
         conversation = DatagramConversation(
-            reactor, console.print_text, notice, peer=(address, self.where.port), bye=self["bye"]
+            reactor, console.print_text, notice, peer=(address, self._peer.port), bye=self.bye
         )
         listen_for(reactor, conversation, address)
         console.register_producer(PausableSource(conversation))
         return conversation
 
     def _endpoint(self, reactor: Reactor) -> IStreamClientEndpoint:
-        host = self.where.host or ""
-        endpoint = HostnameEndpoint(reactor, host, self.where.port, timeout=CONNECT_TIMEOUT)
-        if not self["tls"]:
+        host = self._peer.host or ""
+        endpoint = HostnameEndpoint(reactor, host, self._peer.port, timeout=CONNECT_TIMEOUT)
+        if not self.tls:
             return endpoint
         return wrapClientTLS(optionsForClientTLS(host, trustRoot=self._authority() or platformTrust()), endpoint)
 
     def _authority(self) -> Any:
-        if not self["ca"]:
+        if not self.ca:
             return None
         try:
-            pem = Path(self["ca"]).read_bytes()
+            pem = Path(self.ca).read_bytes()
             return trustRootFromCertificates([Certificate.loadPEM(pem)])
         except OSError as e:
             problem = (e.strerror or str(e)).lower()
-            raise UsageError(f"--ca {self['ca']}: {problem}; name a PEM file that can be read") from None
+            raise UsageError(f"--ca {self.ca}: {problem}; name a PEM file that can be read") from None
         except crypto.Error:
-            raise UsageError(f"--ca {self['ca']}: the file contains no PEM certificate; name one that does") from None
+            raise UsageError(f"--ca {self.ca}: the file contains no PEM certificate; name one that does") from None
 
     def _peer_ended_input(self) -> None:
         if is_terminal():
@@ -200,3 +172,48 @@ class _OneConnectionFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Conversation | None:
         conversation, self._conversation = self._conversation, None
         return conversation
+
+
+COMMAND = click.Command(
+    "talk",
+    callback=Talk,
+    context_settings=CONTEXT_SETTINGS,
+    short_help="Talk with a peer, as the client or as the server.",
+    help=(
+        "Talk with the program that listens at [HOST:]PORT; with --listen, listen there for one client. "
+        "The end of standard input ends the sending, not the receiving. A bye word that is typed or received, in upper "
+        "or lower case, ends both. Without --framing, messages are lines until the other side sends a message without "
+        "a line end."
+    ),
+    params=[
+        peer_argument(),
+        udp_option("Send each message as a datagram instead of using a stream."),
+        click.Option(
+            ["-l", "--listen"],
+            is_flag=True,
+            help="Listen for one client instead of connecting. PORT alone listens on every address of this host.",
+        ),
+        click.Option(
+            ["--tls"], is_flag=True, help="Connect with TLS, and verify the server's certificate and its name."
+        ),
+        click.Option(
+            ["--ca"],
+            metavar="FILE",
+            help="With --tls: trust the authority in this PEM file instead of those of the system.",
+        ),
+        click.Option(
+            ["--framing"],
+            type=click.Choice(["line", "raw"]),
+            help=(
+                "line: each line is a message. raw: the bytes that arrive together are a message, and no line end is "
+                "sent."
+            ),
+        ),
+        click.Option(
+            ["--bye"],
+            multiple=True,
+            metavar="WORD",
+            help="End the conversation when either side sends this word. May be repeated. [default: bye]",
+        ),
+    ],
+)

@@ -1,0 +1,82 @@
+"""The parameters that several subcommands have, their types, and the errors about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from netsvc.wire.text import clean
+
+
+class PositiveNumber(click.ParamType[Any]):
+    """A number above 0.
+
+    :param kind: ``int`` or ``float``.
+    """
+
+    def __init__(self, kind: Callable[[Any], float]) -> None:
+        self.name = "number"
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = self._kind(value)
+        except ValueError:
+            number = 0
+        if not 0 < number < float("inf"):
+            what = "a whole number" if self._kind is int else "a number"
+            flag = param.opts[-1] if param is not None else ""
+            self.fail(f"{flag} {value}: not {what} above 0; choose one, such as {flag} 3", param, ctx)
+        return number
+
+
+#: What a user may ask of every subcommand.
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def peer_argument() -> click.Argument:
+    """Return the argument that names a peer."""
+    return click.Argument(["where"], metavar="[HOST:]PORT")
+
+
+def text_argument() -> click.Argument:
+    """Return the argument that is text to send. It is None without one."""
+    return click.Argument(["text"], metavar="[TEXT]...", nargs=-1, callback=_joined)
+
+
+def _joined(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]) -> bytes | None:
+    return " ".join(words).encode("utf-8", "surrogateescape") if words else None
+
+
+def udp_option(meaning: str) -> click.Option:
+    """Return the option ``--udp``."""
+    return click.Option(["-u", "--udp"], is_flag=True, help=meaning)
+
+
+def usage_error_text(error: click.UsageError) -> str:
+    """Return one line about wrong usage, with the remedy."""
+    path = error.ctx.command_path if error.ctx is not None else "netsvc"
+    return clean(f"{_problem(error)}; see {path} --help")
+
+
+def command_names(command: click.Command) -> str:
+    """Return the names of the subcommands, as one may choose from them."""
+    *names, last = command.commands if isinstance(command, click.Group) else [command.name or ""]
+    return f"{', '.join(names)} or {last}"
+
+
+def _problem(error: click.UsageError) -> str:
+    match error:
+        case click.NoSuchOption(option_name=name, possibilities=similar):
+            meant = f"write {' or '.join(similar)}, or " if similar else "write "
+            return f"{name}: there is no such option; {meant}-- before text that begins with a dash"
+        case click.MissingParameter(param=param) if param is not None:
+            return f"{param.metavar or param.opts[0]} is missing"
+        case _ if error.message == "Missing command." and error.ctx is not None:
+            return f"the command is missing; choose {command_names(error.ctx.command)}"
+        case click.BadParameter(param=click.Option() as option) if option.opts[-1] not in error.message:
+            return f"{option.opts[-1]}: {error.message.rstrip('.')}"
+    message = error.message.rstrip(".")
+    return message.replace("Got unexpected extra argument", "unexpected argument").replace("(", "").replace(")", "")
