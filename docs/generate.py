@@ -19,6 +19,7 @@ from netsvc.server.metrics import (
     LOG_LINES,
     OF_NETWORKS,
     OF_STORE,
+    STORE_NODES,
     STORE_OLDEST,
     STORE_UP,
     STORE_WAITING,
@@ -71,7 +72,7 @@ def metrics() -> str:
     rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in TOTALS]
     rows += [f"| `{name}_total{{service,cause}}` | counter | {meaning} |\n" for name, meaning, _ in BY_CAUSE]
     rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in OF_STORE]
-    gauges = (STORE_UP, STORE_WAITING, STORE_OLDEST)
+    gauges = (STORE_UP, STORE_WAITING, STORE_OLDEST, STORE_NODES)
     rows += [f"| `{name}{{service}}` | gauge | {meaning} |\n" for name, meaning in gauges]
     rows.append("| `{}_total` | counter | {} |\n".format(*LOG_LINES))
     rows.append("| `{}` | gauge | {} |\n".format(*CERTIFICATE))

@@ -296,7 +296,9 @@ def test_the_end_of_the_certificate_is_a_metric(pages: Pages) -> None:
 
 def test_a_store_that_is_shared_has_metrics(pages: Pages) -> None:
     assert "netsvc_store" not in pages.get("/metrics")[1]
-    pages.tcp.store = StoreCounters(lambda: (3, 1.5))
+    pages.tcp.store = StoreCounters()
+    pages.tcp.store.waiting = lambda: (3, 1.5)
+    pages.tcp.store.nodes = lambda: ("7716487e53b8", 2)
     pages.tcp.store.is_connected = True
     pages.tcp.store.appends, pages.tcp.store.append_seconds = 4, 0.5
     pages.tcp.store.connections, pages.tcp.store.refused = 5, 6
@@ -304,7 +306,14 @@ def test_a_store_that_is_shared_has_metrics(pages: Pages) -> None:
     metrics = metrics_of(pages.get("/metrics")[1])
     of_store = {name.removeprefix("netsvc_store_"): value for name, value in metrics.items() if "netsvc_store" in name}
     assert {name.partition("{")[0]: value for name, value in of_store.items()} == {
-        **{"up": 1, "waiting": 3, "oldest_wait_seconds": 1.5, "appends_total": 4, "append_seconds_total": 0.5},
+        **{
+            "up": 1,
+            "nodes": 2,
+            "waiting": 3,
+            "oldest_wait_seconds": 1.5,
+            "appends_total": 4,
+            "append_seconds_total": 0.5,
+        },
         **{"connections_total": 5, "refused_total": 6, "gaps_total": 7, "filled_entries_total": 8, "new_logs_total": 9},
     }
     assert "appends: 4, mean 125.0 ms, 6 refused; waiting: 3, the oldest for 1.5 s" in pages.tcp.summary()

@@ -124,6 +124,19 @@ def test_a_node_that_stops_gives_up_its_lease(one: OneNode) -> None:
     assert score == b"0"
 
 
+def test_a_node_knows_how_many_nodes_are_alive_until_redis_is_away(one: OneNode) -> None:
+    assert one.node.alive == 0
+    node = one.open()
+    assert node.alive == 1
+    other, user = node_on(one.network.host("other")), User()
+    other.open(user)
+    one.network.advance(2.0)
+    assert node.alive == other.alive == 2
+    one.network.link("other", "redis").partition()
+    one.network.advance(LEASE + 2.0)
+    assert (node.alive, other.alive) == (1, 0)
+
+
 def test_dead_nodes_are_told_only_after_a_whole_lease_of_renewals(one: OneNode) -> None:
     one.redis.data.execute([b"ZADD", b"netsvc:nodes", b"1", b"dead"])
     one.open()

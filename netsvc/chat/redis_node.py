@@ -130,6 +130,7 @@ class RedisNode:
     :param name: of the Redis, for the log.
     :param new_id: returns another id at each call. An id must never be used twice, by whichever process.
     :ivar id: identifies the node. It changes when the lease is lost.
+    :ivar alive: how many nodes had a lease at the last renewal, this one included; 0 if it is unknown.
     """
 
     log = Logger()
@@ -150,6 +151,7 @@ class RedisNode:
         self._name = name
         self._new_id = new_id
         self.id = new_id()
+        self.alive = 0
         self._has_connected = False
         self._commands = new_client(self._up, self._down, None)
         self._messages = new_client(self._messages_up, self._messages_down, self._message)
@@ -328,6 +330,7 @@ class RedisNode:
 
     def _stop_serving(self, reason: str) -> None:
         self._reason = reason
+        self.alive = 0
         if self._has_connected:
             self._has_connected = False
             for user in list(self._users):
@@ -367,7 +370,8 @@ class RedisNode:
             self._refused(reply)
             return
         assert isinstance(reply, list)
-        has_lease, had_lease, expired = reply
+        has_lease, had_lease, expired, alive = reply
+        assert isinstance(alive, int)
         if not has_lease:
             self._stop_serving(CUT_OFF)
             self.id = self._new_id()
@@ -379,6 +383,7 @@ class RedisNode:
             self._steady_since = now
         self._renewed_at = now
         self._lease_until = sent_at + LEASE
+        self.alive = alive
         is_new, self._has_begun = not self._has_begun, True
         if not self._has_connected:
             self._has_connected = True

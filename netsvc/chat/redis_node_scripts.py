@@ -12,16 +12,18 @@ from netsvc.redis.redis_script import RedisScript
 WITHOUT_MEMORY = "#!lua flags=allow-oom\n"
 
 #: Begins or renews a lease. KEYS: leases, dead nodes. ARGV: node, milliseconds. Returns whether the node has a lease;
-#: whether it had one before, which is not so if Redis has lost its data; and some nodes whose leases have ended. A
-#: lease that has ended can be renewed while no other node has begun to remove the members of the node.
+#: whether it had one before, which is not so if Redis has lost its data; some nodes whose leases have ended; and how
+#: many leases last. A lease that has ended can be renewed while no other node has begun to remove the members of the
+#: node.
 RENEW = RedisScript(
     WITHOUT_MEMORY
     + NOW
     + """
-if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return {0, 0, {}} end
+if redis.call('ZSCORE', KEYS[2], ARGV[1]) then return {0, 0, {}, 0} end
 local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local time = now()
 redis.call('ZADD', KEYS[1], time + ARGV[2], ARGV[1])
-return {1, before and 1 or 0, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. time, 'LIMIT', 0, 10)}
+local ended = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. time, 'LIMIT', 0, 10)
+return {1, before and 1 or 0, ended, #redis.call('ZRANGEBYSCORE', KEYS[1], time, '+inf')}
 """
 )

@@ -99,6 +99,7 @@ class RedisStore:
         self._new_epoch = new_epoch
         self._counters = StoreCounters() if counters is None else counters
         self._counters.waiting = self._waiting
+        self._counters.nodes = lambda: (node.id, node.alive)
         self._logs: dict[str, RedisLog] = {}
         self._is_open = False
         self._deliver: Deliver | None = None

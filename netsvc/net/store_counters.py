@@ -8,7 +8,8 @@ from collections.abc import Callable
 class StoreCounters:
     """Counts what happens between a node and the store that it shares with others.
 
-    :param waiting: returns how many lines have no outcome yet, and for how many seconds the oldest has waited.
+    :ivar waiting: returns how many lines have no outcome yet, and for how many seconds the oldest has waited.
+    :ivar nodes: returns the ID of this node, and how many nodes are alive; 0 if that is unknown. None without nodes.
     :ivar is_connected: whether the store can be used.
     :ivar connections: how often a connection was made.
     :ivar appends: lines that the store has answered.
@@ -19,8 +20,9 @@ class StoreCounters:
     :ivar new_logs: how often a log was begun anew, or was set back.
     """
 
-    def __init__(self, waiting: Callable[[], tuple[int, float]] = lambda: (0, 0.0)) -> None:
-        self.waiting = waiting
+    def __init__(self) -> None:
+        self.waiting: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
+        self.nodes: Callable[[], tuple[str, int]] | None = None
         self.is_connected = False
         self.connections = self.appends = self.refused = self.gaps = self.filled = self.new_logs = 0
         self.append_seconds = 0.0

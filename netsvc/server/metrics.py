@@ -52,6 +52,7 @@ OF_STORE = (
 )
 STORE_UP = ("netsvc_store_up", "Whether the store can be used.")
 STORE_WAITING = ("netsvc_store_waiting", "Lines that have no outcome yet.")
+STORE_NODES = ("netsvc_store_nodes", "Nodes that share the store and are alive. 0 if the store cannot be used.")
 STORE_OLDEST = ("netsvc_store_oldest_wait_seconds", "For how long the oldest of them has waited.")
 CONNECTIONS = ("netsvc_connections", "Open connections.")
 OF_NETWORKS = ("netsvc_top_network_connections", "Open connections of the five networks that have the most.")
@@ -153,7 +154,10 @@ class ServiceCollector(Collector):
             yield family
         for service, store in stores:
             waiting, oldest = store.waiting()
-            for metric, value in ((STORE_UP, store.is_connected), (STORE_WAITING, waiting), (STORE_OLDEST, oldest)):
+            gauges = [(STORE_UP, store.is_connected), (STORE_WAITING, waiting), (STORE_OLDEST, oldest)]
+            if store.nodes is not None:
+                gauges.append((STORE_NODES, store.nodes()[1]))
+            for metric, value in gauges:
                 gauge = GaugeMetricFamily(*metric, labels=["service"])
                 gauge.add_metric([service], float(value))
                 yield gauge
