@@ -29,6 +29,7 @@ from netsvc.chat.sqlite_store import SqliteStore
 from netsvc.chat.sqlite_writer import CHANGES_PER_SWEEP
 from netsvc.chat.store import LogState, NewLog, Outcome, Retried, Store, StoreError
 from netsvc.net.blocking import RunBlocking, blocking_runner
+from netsvc.net.store_counters import StoreCounters
 from netsvc.testing import Network
 from tests.chat_kills import kill_and_check
 from tests.redis_nodes import SimulatedRedisHost, store_on
@@ -937,6 +938,27 @@ def test_a_killed_process_loses_and_doubles_nothing_that_was_acknowledged(path: 
     found = kill_and_check(Path(path), kills=2)
     assert found.acknowledged
     assert found.is_good, found
+
+
+def test_the_time_until_lines_are_in_the_file_is_counted(path: str) -> None:
+    clock, held, counters = Clock(), Held(), StoreCounters("sqlite")
+    kept = sqlite_store(path, held, monotonic=clock.seconds, counters=counters)
+    assert (counters.is_connected, counters.connections) == (True, 1)
+    kept.subscribe()
+    kept.send("a")
+    clock.advance(2.0)
+    kept.send("b")
+    clock.advance(0.5)
+    assert counters.waiting() == (2, 2.5)
+    held.run()()
+    assert (counters.appends, counters.append_seconds, counters.waiting()) == (1, 2.5, (1, 0.5))
+    held.run()()
+    assert (counters.appends, counters.append_seconds, counters.waiting()) == (2, 3.0, (0, 0.0))
+    writing_of(kept.store).execute("PRAGMA max_page_count = 1")
+    kept.append("x" * 100_000)
+    assert (counters.appends, counters.refused, counters.waiting()) == (2, 1, (0, 0.0))
+    kept.wait(kept.store.close())
+    assert not counters.is_connected
 
 
 # Failures

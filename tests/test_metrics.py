@@ -296,7 +296,7 @@ def test_the_end_of_the_certificate_is_a_metric(pages: Pages) -> None:
 
 def test_a_store_that_is_shared_has_metrics(pages: Pages) -> None:
     assert "netsvc_store" not in pages.get("/metrics")[1]
-    pages.tcp.store = StoreCounters()
+    pages.tcp.store = StoreCounters("redis")
     pages.tcp.store.waiting = lambda: (3, 1.5)
     pages.tcp.store.nodes = lambda: ("7716487e53b8", 2)
     pages.tcp.store.is_connected = True

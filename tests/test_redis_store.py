@@ -34,7 +34,7 @@ class Node:
         self.delivered: list[tuple[int, str]] = []
         self.begun_anew: list[NewLog] = []
         self.outcomes: dict[str, list[Outcome]] = {}
-        self.counters = StoreCounters()
+        self.counters = StoreCounters("redis")
         self.late = 0.0
         reactor: Any = host.reactor
         self.node = node_on(host)

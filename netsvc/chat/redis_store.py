@@ -97,7 +97,7 @@ class RedisStore:
         self._reader = RedisReader(node, wall, age_max)
         self._entries_max = entries_max
         self._new_epoch = new_epoch
-        self._counters = StoreCounters() if counters is None else counters
+        self._counters = StoreCounters("redis") if counters is None else counters
         self._counters.waiting = self._waiting
         self._counters.nodes = lambda: (node.id, node.alive)
         self._logs: dict[str, RedisLog] = {}

@@ -28,6 +28,7 @@ from netsvc.chat.sqlite_search import LogSearch
 from netsvc.chat.sqlite_writer import INDEXED_AT_ONCE, Erasure, LogWriter, StoredState, Written
 from netsvc.chat.store import Appended, BegunAnew, Deliver, LogState, Retried, StoreError
 from netsvc.net.blocking import RunBlocking
+from netsvc.net.store_counters import StoreCounters
 
 T = TypeVar("T")
 
@@ -44,8 +45,17 @@ class _Subscription:
     is_live: bool = False
 
 
-#: A change, and whom to tell what became of it.
-_Change = tuple[Draft | Erasure, Appended | Deferred[None]]
+@dataclass(slots=True, eq=False)
+class _Change:
+    """Something to write.
+
+    :ivar answer: told what became of it.
+    :ivar since: the monotonic time at which it was given to the store.
+    """
+
+    change: Draft | Erasure
+    answer: Appended | Deferred[None]
+    since: float
 
 
 @dataclass(slots=True)
@@ -83,7 +93,8 @@ class SqliteStore:
     :param age_max: seconds for which an entry is kept; 0 for no limit.
     :param indexed_at_once: appended entries after which the index of words is brought up to date. Search looks at the
         others one by one.
-    :param monotonic: returns the seconds of a clock, in any thread; for the time that a search takes.
+    :param monotonic: returns the seconds of a clock, in any thread; for the time that a search or a write takes.
+    :param counters: where the store counts.
     """
 
     log = Logger()
@@ -98,6 +109,7 @@ class SqliteStore:
         age_max: float = HISTORY_AGE,
         indexed_at_once: int = INDEXED_AT_ONCE,
         monotonic: Callable[[], float] = time.monotonic,
+        counters: StoreCounters | None = None,
     ) -> None:
         self._path = path
         self._run_blocking = run_blocking
@@ -111,6 +123,9 @@ class SqliteStore:
         self._subscriptions: dict[str, _Subscription] = {}
         self._new_subscriptions: list[_Subscription] = []
         self._changes: deque[_Change] = deque()
+        self._being_written: list[_Change] = []
+        self._counters = StoreCounters("sqlite") if counters is None else counters
+        self._counters.waiting = self._waiting
         self._is_writing = False
         self._idle: Deferred[None] | None = None
         self._read_lock = DeferredLock()
@@ -123,10 +138,13 @@ class SqliteStore:
             raise StoreError(str(e)) from e
         self._opened = _Opened(file, self._entries_max, self._indexed_at_once)
         self._deliver = deliver
+        self._counters.is_connected = True
+        self._counters.connections += 1
         self._begin_writing(self._opened)
 
     def close(self) -> Deferred[None]:
         opened, self._opened = self._opened, None
+        self._counters.is_connected = False
         self._deliver = None
         self._subscriptions.clear()
         return succeed(None) if opened is None else Deferred.fromCoroutine(self._close(opened))
@@ -159,7 +177,7 @@ class SqliteStore:
         if self._opened is None:
             appended(_closed())
             return
-        self._changes.append((draft, appended))
+        self._changes.append(_Change(draft, appended, self._monotonic()))
         self._begin_writing(self._opened)
 
     def read(self, room: str, after: int, limit: int) -> Deferred[Sequence[Entry]]:
@@ -178,7 +196,7 @@ class SqliteStore:
         if self._opened is None:
             return fail(_closed())
         erased: Deferred[None] = Deferred()
-        self._changes.append((Erasure(room, offset), erased))
+        self._changes.append(_Change(Erasure(room, offset), erased, self._monotonic()))
         self._begin_writing(self._opened)
         return erased
 
@@ -200,6 +218,11 @@ class SqliteStore:
                 raise _closed()
         return search.found
 
+    def _waiting(self) -> tuple[int, float]:
+        """Return how many lines have no outcome yet, and for how many seconds the oldest has waited."""
+        since = [each.since for each in (*self._being_written, *self._changes) if isinstance(each.change, Draft)]
+        return len(since), self._monotonic() - since[0] if since else 0.0
+
     def _oldest(self) -> float:
         """Return the time before which entries are too old."""
         return self._wall() - self._age_max if self._age_max else -math.inf
@@ -215,9 +238,10 @@ class SqliteStore:
         while self._changes or self._new_subscriptions or (opened.writer.has_remains and not is_stuck):
             subscriptions, self._new_subscriptions = self._new_subscriptions, []
             changes = [self._changes.popleft() for _ in range(min(CHANGES_AT_ONCE, len(self._changes)))]
+            self._being_written = changes
             rooms = [subscription.room for subscription in subscriptions]
             # The thread gets copies, because both change meanwhile.
-            arguments = (rooms, [change for change, _ in changes], self._oldest(), self._subscriptions.copy())
+            arguments = (rooms, [each.change for each in changes], self._oldest(), self._subscriptions.copy())
             try:
                 done: _Done = await self._run_blocking(_work, opened.writer, *arguments)
             except Exception:
@@ -225,6 +249,7 @@ class SqliteStore:
                 error = StoreError("the store failed")
                 done = _Done([error] * len(rooms), error)
             is_stuck = done.is_stuck
+            self._being_written = []
             self._answer_subscriptions(subscriptions, done.states)
             self._answer_changes(changes, done.written)
         self._is_writing = False
@@ -244,16 +269,21 @@ class SqliteStore:
 
     def _answer_changes(self, changes: list[_Change], written: list[Written | None] | StoreError) -> None:
         results = [written] * len(changes) if isinstance(written, StoreError) else written
-        for (_, answer), result in zip(changes, results, strict=True):
+        now = self._monotonic()
+        for each, result in zip(changes, results, strict=True):
+            answer = each.answer
             if isinstance(answer, Deferred):
                 if isinstance(result, StoreError):
                     answer.errback(result)
                 else:
                     answer.callback(None)
             elif isinstance(result, Written):
+                self._counters.appends += 1
+                self._counters.append_seconds += now - each.since
                 self._answer_append(answer, result)
             else:
                 assert result is not None
+                self._counters.refused += 1
                 self._call(answer, result)
 
     def _answer_append(self, appended: Appended, written: Written) -> None:

@@ -1,4 +1,4 @@
-"""Counters of a store on another host."""
+"""Counters of a store that does not answer at once: a file, or one on another host."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 
 class StoreCounters:
-    """Counts what happens between a node and the store that it shares with others.
+    """Counts what happens between the chat and its store.
 
+    :param kind: ``sqlite`` or ``redis``.
     :ivar waiting: returns how many lines have no outcome yet, and for how many seconds the oldest has waited.
     :ivar nodes: returns the ID of this node, and how many nodes are alive; 0 if that is unknown. None without nodes.
     :ivar is_connected: whether the store can be used.
-    :ivar connections: how often a connection was made.
+    :ivar connections: how often a connection was made, or the file was opened.
     :ivar appends: lines that the store has answered.
     :ivar append_seconds: how long these answers took, in all.
     :ivar refused: lines that the store has refused.
@@ -20,7 +21,8 @@ class StoreCounters:
     :ivar new_logs: how often a log was begun anew, or was set back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self.waiting: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
         self.nodes: Callable[[], tuple[str, int]] | None = None
         self.is_connected = False

@@ -39,10 +39,10 @@ BY_CAUSE = (
     ("netsvc_unsent", "Datagrams that the system did not send, by error.", "unsent"),
     ("netsvc_unreceived", "How often the system failed to return a datagram, by error.", "unreceived"),
 )
-#: The metrics of a store that several nodes share: name, meaning, and attribute of
+#: The metrics of a store that does not answer at once: name, meaning, and attribute of
 #: :class:`~netsvc.net.store_counters.StoreCounters`.
 OF_STORE = (
-    ("netsvc_store_connections", "Connections to the store that were made.", "connections"),
+    ("netsvc_store_connections", "How often the store was connected, or its file opened.", "connections"),
     ("netsvc_store_appends", "Lines that the store has answered.", "appends"),
     ("netsvc_store_append_seconds", "How long these answers took, in all.", "append_seconds"),
     ("netsvc_store_refused", "Lines that the store has refused.", "refused"),

@@ -38,7 +38,7 @@ def redis_chat(
     new_client = client_maker(terms.clock, endpoint, credentials, address.database)
     node = RedisNode(terms.clock, terms.monotonic, new_client, scripts, name=address.name)
     bounds: dict[str, Any] = {"entries_max": config.chat_history_max, "age_max": config.chat_history_age}
-    terms.counters.store = StoreCounters()
+    terms.counters.store = StoreCounters("redis")
     store = RedisStore(node, terms.clock, terms.wall, counters=terms.counters.store, **bounds)
     return store, RedisDirectory(node, terms.clock, terms.wall, names, **bounds)
 

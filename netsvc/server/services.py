@@ -24,6 +24,7 @@ from netsvc.errors import ConfigError
 from netsvc.limits.datagram_guard import DatagramGuard
 from netsvc.limits.token_bucket import SourceBuckets
 from netsvc.net.datagram_protocol import DatagramService
+from netsvc.net.store_counters import StoreCounters
 from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.terms import Terms
 from netsvc.server.config import Config
@@ -112,7 +113,9 @@ def _store(terms: Terms, config: Config, names: Names) -> tuple[Store, Directory
     path = config.chat_store_path
     if path is None:
         return MemoryStore(terms.wall, terms.clock, **bounds), None
-    return SqliteStore(path, terms.run_blocking, terms.wall, monotonic=terms.monotonic, **bounds), None
+    counters = terms.counters.store = StoreCounters("sqlite")
+    store = SqliteStore(path, terms.run_blocking, terms.wall, monotonic=terms.monotonic, counters=counters, **bounds)
+    return store, None
 
 
 def _names(config: Config) -> Names:
