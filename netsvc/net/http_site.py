@@ -26,9 +26,10 @@ from netsvc.wire.address import format_host, format_peer
 REQUEST_TIMEOUT = 10.0
 HEAD_TIMEOUT = 2.0
 
-#: The maximum number of concurrent connections, in all and of one host.
+#: The maximum number of concurrent connections, in all and of one host. A host may have several pages open besides a
+#: scrape. All of them may connect at the same moment, after the server was busy.
 MAX_CLIENTS = 16
-MAX_PER_HOST = 4
+MAX_PER_HOST = 8
 
 
 class BoundedSite(WrappingFactory):
