@@ -13,18 +13,16 @@ from netsvc.chat.json_messages import json_schema
 from netsvc.errors import flag_of
 from netsvc.server.config import DEFAULTS, SETTINGS, Setting
 from netsvc.server.metrics import (
-    BY_CAUSE,
     CERTIFICATE,
     CONNECTIONS,
     LOG_LINES,
     OF_NETWORKS,
-    OF_STORE,
     STORE_NODES,
     STORE_OLDEST,
     STORE_UP,
     STORE_WAITING,
-    TOTALS,
 )
+from netsvc.server.reported_server import BY_CAUSE, OF_STORE, TOTALS
 from netsvc.server.services import SERVICES
 
 REFERENCE = Path(__file__).parent / "reference"

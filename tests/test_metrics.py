@@ -1,74 +1,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory
-from twisted.internet.task import Clock
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from netsvc.echo.server import EchoFactory
 from netsvc.limits.cause import Cause
-from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.limits.networks import NetworkRules
-from netsvc.net.counters import Counters
 from netsvc.net.http_site import HEAD_TIMEOUT, MAX_CLIENTS, MAX_PER_HOST, REQUEST_TIMEOUT
 from netsvc.net.store_counters import StoreCounters
-from netsvc.server.metrics import metrics_site
 from tests.connections import connect, terms
+from tests.reported_pages import Pages
 
 #: A request whose body never ends.
 UNFINISHED = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
-
-PEER = IPv4Address("TCP", "192.0.2.1", 40_000)
-
-
-class Pages:
-    """The metrics site of one service, "tcp", and requests to it."""
-
-    def __init__(self, names: Sequence[str] = (), networks: NetworkRules | None = None) -> None:
-        self.clock = Clock()
-        self.tcp = Counters(self.clock.seconds, "tcp")
-        self.counters = [self.tcp]
-        self.certificate_expires: float | None = None
-        self.dropped_log_lines = 0
-        self.connections = ConnectionCounter()
-        self.ready = True
-        self.own_counters = Counters(self.clock.seconds, "metrics")
-        self.site: IProtocolFactory = metrics_site(self, self.clock, self.own_counters, networks, names)
-
-    def is_ready(self) -> bool:
-        return self.ready
-
-    def connect(self, host: str = "192.0.2.1") -> tuple[Any, StringTransport] | None:
-        protocol = self.site.buildProtocol(IPv4Address("TCP", host, 40_000))
-        if protocol is None:
-            return None
-        transport = StringTransport()
-        protocol.makeConnection(transport)
-        return protocol, transport
-
-    def request(self, data: bytes) -> bytes:
-        """Send a request. Returns the whole answer, with its head."""
-        protocol = self.site.buildProtocol(PEER)
-        assert protocol is not None
-        transport = StringTransport()
-        protocol.makeConnection(transport)
-        protocol.dataReceived(data)
-        answer: bytes = transport.value()
-        return answer
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Get a page. Returns its status and body."""
-        head, _, body = self.request(f"GET {path} HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
-        return int(head.split()[1]), body.decode()
 
 
 @pytest.fixture
@@ -134,7 +87,7 @@ def test_the_health_and_readiness_pages_report_the_state(pages: Pages) -> None:
 
 
 def test_the_root_names_the_pages_and_anything_else_is_not_found(pages: Pages) -> None:
-    assert pages.get("/") == (200, "/metrics\n/healthz\n/readyz\n")
+    assert pages.get("/") == (200, "/status\n/status.json\n/metrics\n/healthz\n/readyz\n")
     assert pages.get("/etc/passwd")[0] == 404
 
 

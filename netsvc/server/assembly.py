@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 
+from netsvc.chat.hub import ChatHub
 from netsvc.errors import ConfigError, NetsvcError
 from netsvc.limits.admission import Admission
 from netsvc.limits.connection_counter import TOP_NETWORKS, ConnectionCounter
@@ -63,6 +64,7 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
             terms = _terms(reactor, config, row, connections, message_share)
             service.counters.append(terms.counters)
             _add(service, ports, config, row, where, row.build(terms, config, shared))
+    service.chat = shared.chat
     if config.metrics is not None:
         service.pages = _pages(reactor, config, config.metrics, service)
     return service
@@ -189,6 +191,7 @@ class NetsvcService(MultiService):
     :param connections: of all services.
     :param tls: the certificate of the stream services.
     :ivar counters: of each service.
+    :ivar chat: the chat; None without one.
     :ivar log_relay: passes the log on; None if it is written directly.
     :ivar pages: the listener of the metrics. It starts first and stops last, so that it can report both.
     """
@@ -200,6 +203,7 @@ class NetsvcService(MultiService):
         self.connections = connections
         self.tls = tls
         self.counters: list[Counters] = []
+        self.chat: ChatHub | None = None
         self.pages: Listener | None = None
         self.log_relay: LogRelay | None = None
 

@@ -203,8 +203,8 @@ class Config:
         "text",
         "PORT",
         "Services",
-        "Serve /metrics (Prometheus), /healthz and /readyz on this port of 127.0.0.1, or on this ADDRESS:PORT. Needs "
-        "the extra 'metrics'.",
+        "Serve /status (a page for people), /metrics (Prometheus), /healthz and /readyz on this port of 127.0.0.1, or "
+        "on this ADDRESS:PORT. Needs the extra 'metrics'.",
         default_text="off",
     )
     metrics_host: Sequence[str] = _setting(

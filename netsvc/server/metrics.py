@@ -6,8 +6,7 @@ registry.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Collection, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,73 +15,23 @@ from prometheus_client.registry import Collector
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.server import Request
 
-from netsvc.limits.connection_counter import TOP_NETWORKS, ConnectionCounter
+from netsvc.limits.connection_counter import TOP_NETWORKS
 from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import BoundedSite, ReadablePage, TextPage
 from netsvc.net.reactors import Clock
+from netsvc.server.reported_server import BY_CAUSE, OF_STORE, TOTALS, ReportedServer
+from netsvc.server.status_page import status_pages
 
-#: The metrics of each service: name, meaning, and attribute of :class:`~netsvc.net.counters.Counters`.
-TOTALS = (
-    ("netsvc_connections_opened", "Connections that were accepted.", "opened"),
-    ("netsvc_received_bytes", "Bytes that were read from peers.", "received_bytes"),
-    ("netsvc_sent_bytes", "Bytes that were sent to peers or are queued for them.", "sent_bytes"),
-    ("netsvc_dropped_bytes", "Bytes that were queued for a peer when its connection was aborted.", "dropped_bytes"),
-    ("netsvc_dropped_lines", "Lines that were read and not processed before their connection ended.", "dropped_lines"),
-    ("netsvc_dropped_datagrams", "Datagrams that the system dropped because its buffer was full.", "dropped_datagrams"),
-    ("netsvc_replies", "Replies, echoed pieces and chat lines, one for each receiving peer.", "replies"),
-    ("netsvc_stalls", "How often more than 64 KiB were queued for a peer.", "stalls"),
-)
-BY_CAUSE = (
-    ("netsvc_refused", "Connections, datagrams, lines and names that were refused, by cause.", "refused"),
-    ("netsvc_disconnected", "Connections that were ended because of the peer, by cause.", "disconnected"),
-    ("netsvc_unsent", "Datagrams that the system did not send, by error.", "unsent"),
-    ("netsvc_unreceived", "How often the system failed to return a datagram, by error.", "unreceived"),
-)
-#: The metrics of a store that does not answer at once: name, meaning, and attribute of
-#: :class:`~netsvc.net.store_counters.StoreCounters`.
-OF_STORE = (
-    ("netsvc_store_connections", "How often the store was connected, or its file opened.", "connections"),
-    ("netsvc_store_appends", "Lines that the store has answered.", "appends"),
-    ("netsvc_store_append_seconds", "How long these answers took, in all.", "append_seconds"),
-    ("netsvc_store_refused", "Lines that the store has refused.", "refused"),
-    ("netsvc_store_gaps", "How often messages of the store were missing.", "gaps"),
-    ("netsvc_store_filled_entries", "Entries that were read because their messages were missing.", "filled"),
-    ("netsvc_store_new_logs", "How often a log was begun anew, or has lost its last entries.", "new_logs"),
-)
+#: Other metrics: name and meaning.
 STORE_UP = ("netsvc_store_up", "Whether the store can be used.")
 STORE_WAITING = ("netsvc_store_waiting", "Lines that have no outcome yet.")
-STORE_NODES = ("netsvc_store_nodes", "Nodes that share the store and are alive. 0 if the store cannot be used.")
 STORE_OLDEST = ("netsvc_store_oldest_wait_seconds", "For how long the oldest of them has waited.")
+STORE_NODES = ("netsvc_store_nodes", "Nodes that share the store and are alive. 0 if the store cannot be used.")
 CONNECTIONS = ("netsvc_connections", "Open connections.")
 OF_NETWORKS = ("netsvc_top_network_connections", "Open connections of the five networks that have the most.")
-
-
 LOG_LINES = ("netsvc_dropped_log_lines", "Lines of the log that were dropped because it was not read.")
 CERTIFICATE = ("netsvc_certificate_expiry_seconds", "When the certificate in use expires, in seconds since the epoch.")
-
-
-class ReportedServer(Protocol):
-    """A server, as the pages report it."""
-
-    @property
-    def counters(self) -> Sequence[Counters]:
-        """The counters of each service."""
-
-    @property
-    def connections(self) -> ConnectionCounter:
-        """The connections of all services."""
-
-    @property
-    def certificate_expires(self) -> float | None:
-        """When the certificate in use expires, in seconds since the epoch; None without TLS."""
-
-    @property
-    def dropped_log_lines(self) -> int:
-        """How many lines of the log were dropped because it was not read."""
-
-    def is_ready(self) -> bool:
-        """Whether the services accept new peers."""
 
 
 def metrics_site(
@@ -92,7 +41,9 @@ def metrics_site(
     networks: NetworkRules | None = None,
     names: Collection[str] = (),
 ) -> IProtocolFactory:
-    """Return a site with ``/metrics``, ``/healthz`` (200 while the reactor runs) and ``/readyz`` (200 or 503).
+    """Return a site with ``/status``, ``/status.json``, ``/metrics``, ``/healthz`` and ``/readyz``.
+
+    ``/healthz`` answers 200 while the reactor runs, and ``/readyz`` 200 or 503.
 
     :param server: the server to report.
     :param clock: a reactor, or a ``Clock`` in a test.
@@ -103,8 +54,10 @@ def metrics_site(
     registry = CollectorRegistry()
     registry.register(ServiceCollector(server))
     ProcessCollector(registry=registry)
-    root = TextPage(lambda: (200, "/metrics\n/healthz\n/readyz\n"))
+    root = TextPage(lambda: (200, "/status\n/status.json\n/metrics\n/healthz\n/readyz\n"))
     root.putChild(b"", root)
+    for path, page in status_pages(server, clock):
+        root.putChild(path, page)
     root.putChild(b"metrics", _MetricsPage(registry))
     root.putChild(b"healthz", TextPage(lambda: (200, "ok\n")))
     root.putChild(b"readyz", TextPage(lambda: (200, "ready\n") if server.is_ready() else (503, "not ready\n")))

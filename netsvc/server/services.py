@@ -32,17 +32,20 @@ from netsvc.timestamp.server import TimestampProtocol
 
 
 class SharedParts:
-    """Parts that several services of one server share. The first one that needs a part makes it."""
+    """Parts that several services of one server share. The first one that needs a part makes it.
+
+    :ivar chat: the chat of all front ends; None if there is none yet.
+    """
 
     def __init__(self) -> None:
-        self._hub: ChatHub | None = None
+        self.chat: ChatHub | None = None
 
     def hub(self, terms: Terms, config: Config) -> ChatHub:
         """Return the chat of all front ends."""
-        if self._hub is None:
+        if self.chat is None:
             names = _names(config)
             store, directory = _store(terms, config, names)
-            self._hub = ChatHub(
+            self.chat = ChatHub(
                 terms,
                 store,
                 names,
@@ -52,7 +55,7 @@ class SharedParts:
                 rooms_per_host=config.chat_rooms_per_host,
                 replay=config.chat_replay,
             )
-        return self._hub
+        return self.chat
 
 
 @dataclass(frozen=True, kw_only=True)
