@@ -1,13 +1,15 @@
-"""The status page: its report and its files."""
+"""The status page: its report, its files, and the page itself in a browser."""
 
 from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -17,14 +19,21 @@ from twisted.internet.protocol import Protocol
 import netsvc
 from netsvc import Config, EchoFactory, netsvc_service
 from netsvc.limits.cause import Cause
+from netsvc.net.counters import Counters
 from netsvc.net.store_counters import StoreCounters
 from netsvc.server.status_report import ROOMS_MAX, status_report
 from netsvc.testing import Host, Network
+from tests.browser import browser_page, violations
 from tests.connections import connect, terms
+from tests.programs import SECONDS, Program, serving
 from tests.redis_nodes import REDIS, SimulatedRedisHost
 from tests.reported_pages import Pages
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 PAGE = ["/status", "/status.css", "/status.js", "/status.json"]
+ANY_PORT = "127.0.0.1:0"
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference" / "status-json.md"
 
 #: Names that would be elements, scripts or another order of letters if they were more than text.
@@ -324,3 +333,227 @@ def test_the_headers_allow_a_browser_little(pages: Pages, method: str, path: str
 def test_there_is_nothing_below_the_page(pages: Pages, path: str) -> None:
     assert pages.get(f"{path}/") == (404, "not found\n")
     assert pages.get(f"{path}/status.json") == (404, "not found\n")
+
+
+# The page in a browser
+
+
+@contextmanager
+def watched(page: Page) -> Iterator[tuple[Program, list[int]]]:
+    """Run a server with the page open. Yield it with the ports of the pages, the echo and the chat."""
+    flags = ("--tcp", ANY_PORT, "--chat", ANY_PORT, "--metrics", ANY_PORT, "--drain-timeout", "0.5")
+    with serving(*flags) as (server, ports):
+        page.goto(f"http://127.0.0.1:{ports[0]}/status")
+        yield server, ports
+
+
+def wait_for(page: Page, selector: str, text: str | re.Pattern[str]) -> None:
+    """Wait until an element has this text."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(selector)).to_have_text(text, timeout=1_000 * SECONDS)
+
+
+def wait_for_change(page: Page, selector: str) -> None:
+    """Wait until an element has another text than now."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(selector)).not_to_have_text(page.locator(selector).inner_text(), timeout=1_000 * SECONDS)
+
+
+def answer_with(page: Page, reports: list[Any]) -> None:
+    """Answer the next requests of the page for reports with these. Without one, a request fails."""
+    page.route("**/status.json", lambda route: route.fulfill(json=reports.pop(0)) if reports else route.abort())
+
+
+@pytest.mark.browser
+def test_the_page_shows_what_changes_and_names_the_lines_that_it_knows(tmp_path: Path) -> None:
+    problems: list[str] = []
+    with ExitStack() as stack:
+        page = stack.enter_context(browser_page(tmp_path))
+        page.on("console", lambda message: problems.append(message.text))
+        _, (_, tcp, chat) = stack.enter_context(watched(page))
+        wait_for(page, "#state", "Connected")
+        wait_for(page, "#open span", "0")
+        wait_for(page, "#no-causes", "None since the start of the server.")
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", tcp), SECONDS)) for _ in range(3)]
+        member = stack.enter_context(socket.create_connection(("127.0.0.1", chat), SECONDS))
+        member.sendall(b"/join <tea>\n/join tea\nhello\n")
+        wait_for(page, "#open span", "4")
+        wait_for(page, "#service-rows tr:first-child td:nth-child(2)", "3")
+        wait_for(page, "#cause-rows tr:first-child", re.compile("^invalid_message.*the line is not a valid message$"))
+        wait_for(page, "#room-rows tr", "#tea1")
+        wait_for(page, "#nodes", "one process")
+        before = page.locator("#received span").inner_text()
+        assert before.endswith("B/s")
+        while page.locator("#received span").inner_text() in ("0 B/s", before):
+            clients[0].sendall(bytes(1_000))
+            clients[0].recv(1_000)
+    assert problems == []
+
+
+@pytest.mark.browser
+def test_the_page_says_for_how_long_it_is_not_connected_and_goes_on_by_itself(tmp_path: Path) -> None:
+    with browser_page(tmp_path) as page, watched(page) as (server, _):
+        wait_for(page, "#state", "Connected")
+        page.context.set_offline(True)
+        wait_for(page, ".state", re.compile(r"^\s*Not connected, last update \d s ago\s*$"))
+        assert page.title().startswith("not connected")
+        page.context.set_offline(False)
+        wait_for(page, ".state", re.compile(r"^\s*Connected\s*$"))
+        assert not page.title().startswith("not connected")
+        server.stop()
+        wait_for(page, ".state", re.compile(r"^\s*Not connected, last update [1-9] s ago\s*$"))
+        wait_for(page, "#version", netsvc.__version__)
+
+
+@pytest.mark.browser
+def test_a_page_whose_requests_are_not_answered_says_so_and_counts_the_seconds(tmp_path: Path) -> None:
+    with browser_page(tmp_path) as page, watched(page):
+        wait_for(page, "#state", "Connected")
+        note_ages(page)
+        page.route("**/status.json", hold)
+        page.wait_for_selector("[data-counts=seconds]", timeout=1_000 * SECONDS)
+        wait_for(page, "#state", "Not connected")
+
+
+@pytest.mark.browser
+def test_one_failed_request_does_not_yet_mean_that_the_server_is_away(tmp_path: Path) -> None:
+    with browser_page(tmp_path) as page, watched(page):
+        wait_for(page, "#state", "Connected")
+        note_ages(page)
+        page.context.set_offline(True)
+        wait_for(page, "#state", "Not connected")
+        assert page.evaluate("ages[0]") >= 2
+
+
+def hold(route: object) -> None:
+    """Never answer a request."""
+
+
+def note_ages(page: Page) -> None:
+    """Note the seconds since the last update that the page says, in ``ages``, and whether three follow each other."""
+    page.evaluate(
+        """() => {
+            window.ages = [];
+            const note = ([{ target }]) => {
+                window.ages.push(Number(target.textContent.match(/\\d+/)));
+                const [first, second, third] = window.ages.slice(-3);
+                if (second === first + 1 && third === first + 2) document.body.dataset.counts = "seconds";
+            };
+            new MutationObserver(note).observe(document.getElementById("age"), { childList: true });
+        }"""
+    )
+
+
+@pytest.mark.browser
+def test_rates_are_differences_of_reports_by_the_time_of_the_server(tmp_path: Path, pages: Pages) -> None:
+    counters, other = pages.tcp, Counters(pages.clock.seconds, "metrics")
+    pages.counters.append(other)
+    reports = [status_report(busy(pages), time=0.0, started=0.0, uptime=10.0)]
+    with browser_page(tmp_path) as page, watched(page):
+        answer_with(page, reports)
+        page.reload()
+        wait_for(page, "#open span", "3")
+        assert page.locator("#opened span").inner_text() == "–"
+        counters.opened, counters.received_bytes, counters.replies = 10, 4_100, 12
+        counters.refused[Cause.SERVER_FULL] += 8
+        other.opened = 50
+        assert counters.store is not None
+        counters.store.appends, counters.store.append_seconds = 8, 0.6
+        reports.append(status_report(pages, time=4.0, started=0.0, uptime=14.0))
+        wait_for(page, "#opened span", "1.3/s")
+        assert page.locator("#received span").inner_text() == "1.0 kB/s"
+        assert page.locator("#replies span").inner_text() == "0.3/s"
+        assert page.locator("#refused span").inner_text() == "2.0/s"
+        assert page.locator("#disconnected span").inner_text() == "0/s"
+        assert page.locator("#latency span").inner_text() == "25.0 ms"
+        full = page.locator("#cause-rows tr").first
+        assert full.inner_text().split() == ["server_full", "tcp", "Refused", "9", "2.0/s", "server", "full"]
+        reports.append(status_report(pages, time=15.0, started=1.0, uptime=14.5))  # after a restart
+        wait_for(page, "#opened span", "–")
+
+
+@pytest.mark.browser
+def test_names_are_shown_as_text_only(tmp_path: Path, pages: Pages) -> None:
+    busy(pages).chat = FakeChat(dict.fromkeys(HOSTILE, 1))
+    report = report_of(pages)
+    report["networks"] = [{"network": HOSTILE[0], "connections": 1}]
+    report["services"][0]["service"] = HOSTILE[1]
+    report["services"][0]["refused"] = {HOSTILE[1]: 1}
+    report["causes"] = {HOSTILE[1]: HOSTILE[0]}
+    dialogs: list[str] = []
+    with browser_page(tmp_path) as page, watched(page):
+        page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+        answer_with(page, [report])
+        page.reload()
+        wait_for(page, "#network-rows th", HOSTILE[0])
+        assert sorted(page.locator("#room-rows th").all_text_contents()) == sorted(HOSTILE)
+        assert page.locator("#service-rows th").text_content() == HOSTILE[1]
+        assert HOSTILE[0] in page.locator("#cause-rows td").all_text_contents()
+        assert page.locator("main img, main script, main b").count() == 0
+    assert dialogs == []
+
+
+@pytest.mark.browser
+def test_a_refresh_rewrites_neither_rows_nor_what_is_read_aloud(tmp_path: Path) -> None:
+    with browser_page(tmp_path) as page, watched(page):
+        wait_for(page, "#uptime", re.compile("[1-9] s"))
+        page.evaluate(
+            """() => {
+                window.announced = 0;
+                document.querySelector("#service-rows tr").isKept = true;
+                const observer = new MutationObserver(() => { window.announced += 1; });
+                for (const live of document.querySelectorAll("[aria-live], [role=status], [role=alert]"))
+                    observer.observe(live, { childList: true, characterData: true, subtree: true });
+            }"""
+        )
+        for _ in range(2):
+            wait_for_change(page, "#service-rows tr:last-child td:nth-child(3)")
+        assert page.evaluate("window.announced") == 0
+        assert page.evaluate("document.querySelector('#service-rows tr').isKept")
+
+
+@pytest.mark.browser
+def test_a_page_that_nobody_sees_asks_every_30_seconds_and_at_once_when_it_is_seen(tmp_path: Path) -> None:
+    requests: list[str] = []
+    with browser_page(tmp_path) as page:
+        page.clock.install()
+        page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => !window.isSeen })")
+        page.on("request", lambda request: requests.append(request.url.rpartition("/")[2]))
+        with watched(page):
+            wait_for(page, "#state", "Connected")
+            page.clock.run_for(20_000)
+            assert requests.count("status.json") == 1
+            with page.expect_request("**/status.json"):
+                page.clock.run_for(10_000)
+            wait_for(page, "#state", "Connected")
+            with page.expect_request("**/status.json"):
+                page.evaluate("window.isSeen = true; document.dispatchEvent(new Event('visibilitychange'))")
+
+
+@pytest.mark.browser
+def test_the_page_is_accessible_and_fits_in_light_and_dark_on_a_phone_and_on_a_wall(
+    tmp_path: Path, pages: Pages
+) -> None:
+    busy(pages).chat = FakeChat({f"#room-{number}": number for number in range(100)})
+    reports = [status_report(pages, time=second, started=0.0, uptime=second) for second in range(100)]
+    with browser_page(tmp_path) as page, watched(page):
+        answer_with(page, reports)
+        page.reload()
+        wait_for(page, "#room-caption", "The 50 largest of 100 rooms with members of this node")
+        wait_for(page, "#refused span", "0/s")
+        check_appearances(page)
+        reports.clear()
+        wait_for(page, "#state", "Not connected")
+        check_appearances(page)
+
+
+def check_appearances(page: Page) -> None:
+    """Check that the page is accessible and is not wider than the screen."""
+    for width in (360, 1_920):
+        page.set_viewport_size({"width": width, "height": 800})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert violations(page) == ""
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
