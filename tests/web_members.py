@@ -6,10 +6,13 @@ import json
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 
+from netsvc.chat.hub import ChatHub
 from netsvc.chat.web_member import WebChatFactory, WebMember
-from tests.connections import TCPTransport, attach, lose, taken
-from tests.web_clients import CLOSE, TEXT, Answer, Frame, answer, answers, frame, frames, request, upgrade
+from tests.connections import TCPTransport, attach, lose, taken, terms
+from tests.web_clients import CLOSE, TEXT, Answer, Frame, answer, frame, frames, request, upgrade
 
 Message = dict[str, Any]
 
@@ -68,12 +71,9 @@ class Browser:
         assert self.transport.write_closed or self.transport.disconnecting
         return last
 
-    def lose(self, reason: type[Exception] | None = None) -> None:
+    def lose(self, reason: type[Exception] = ConnectionDone) -> None:
         """Lose the connection."""
-        if reason is None:
-            lose(self.protocol)
-        else:
-            lose(self.protocol, reason)
+        lose(self.protocol, reason)
 
 
 def opened(factory: WebChatFactory, host: str = "192.0.2.1") -> Browser:
@@ -94,4 +94,40 @@ def begun(factory: WebChatFactory, nick: str = "", host: str = "192.0.2.1") -> B
     return browser
 
 
-__all__ = ["Browser", "Message", "answers", "begun", "opened"]
+def new_factory(clock: Clock, hub: ChatHub | None = None, **limits: float) -> WebChatFactory:
+    """Return a front end without a limit of the rate."""
+    service = terms(clock, **limits)
+    return WebChatFactory(service, ChatHub(service, total=0) if hub is None else hub, rate=0)
+
+
+def say(text: str = "hello", room: str = "#lobby", **more: object) -> Message:
+    return {"type": "say", "room": room, "text": text, **more}
+
+
+def join(room: str, **more: object) -> Message:
+    return {"type": "join", "room": room, **more}
+
+
+def people(factory: WebChatFactory, *nicks: str, room: str = "#lobby") -> list[Browser]:
+    """Return members of a room, and what they were told of each other is forgotten."""
+    members = [begun(factory, nick) for nick in nicks]
+    for member in members:
+        if room != "#lobby":
+            member.send(join(room))
+    for member in members:
+        member.events()
+    return members
+
+
+def asked(member: Browser, *requests: Message | str) -> list[Message]:
+    """Return what a member is told when it sends requests."""
+    member.events()
+    member.send(*requests)
+    return member.events()
+
+
+def refusal(member: Browser, request: Message | str) -> Message:
+    """Return the only event that a request leads to, a refusal."""
+    [event] = asked(member, request)
+    assert event["type"] == "refused"
+    return event
