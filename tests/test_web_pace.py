@@ -136,11 +136,13 @@ def count_in_ten_seconds(clock: Clock, ann: Browser, sent: bytes) -> int:
     [
         (frame(TEXT, json.dumps(say()).encode()), 50),
         (frame(TEXT, b"{}"), 50),  # refused
+        (frame(TEXT, json.dumps(say(" ")).encode()), 50),  # refused as well, by what it means
         (frame(TEXT, json.dumps(join("#lobby")).encode()), 50),
         (frame(TEXT, b'{"type":"rooms"}'), 50),
         (frame(TEXT, b'{"type":"ping"}'), 200),
         (frame(PING), 200),
         (frame(TEXT, b'{"type":"search","room":"#lobby","words":"x"}'), 10),
+        (frame(TEXT, b'{"type":"search","room":"#lobby","words":"a b c d e f g h i"}'), 50),
     ],
 )
 def test_everything_that_a_member_sends_counts_as_lines(clock: Clock, sent: bytes, count: int) -> None:

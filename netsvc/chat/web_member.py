@@ -113,10 +113,13 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
         self.is_alive(FRAME_COST)
 
     def text_received(self, text: str) -> None:
-        message_id = ""
         try:
             request = _decoded(text)
-            message_id = getattr(request, "id", "")
+        except MessageError as e:
+            self.charge()
+            self._refuse(str(e), "")
+            return
+        try:
             if not self.is_member:
                 self._begin(request)
             elif isinstance(request, PingRequest):
@@ -126,11 +129,13 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
                 self.charge()
                 self._request(request)
         except (MessageError, InvalidNameError) as e:
-            self.charge()
-            self.terms.counters.refuse(Cause.INVALID_MESSAGE, self.peer)
-            self.tell(Refused(Cause.INVALID_MESSAGE, str(e), message_id))
+            self._refuse(str(e), getattr(request, "id", ""))
 
     # Internal
+
+    def _refuse(self, reason: str, message_id: str) -> None:
+        self.terms.counters.refuse(Cause.INVALID_MESSAGE, self.peer)
+        self.tell(Refused(Cause.INVALID_MESSAGE, reason, message_id))
 
     def _begin(self, request: JsonRequest) -> None:
         hub = self.factory.hub
