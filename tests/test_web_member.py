@@ -307,6 +307,9 @@ def test_a_member_that_leaves_a_room_is_told_and_hears_nothing_more_of_it(factor
         ({"type": "erase", "room": "#lobby"}, "not_erasable"),
         (say(" "), "invalid_message"),
         (say("x", "a b"), "invalid_message"),
+        (say("x", "r" * 65), "invalid_message"),
+        (say("x", action=1), "invalid_message"),
+        ({"type": "dance"}, "invalid_message"),
     ],
 )
 def test_a_refusal_names_its_cause_and_the_id_of_the_request(

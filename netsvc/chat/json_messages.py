@@ -372,6 +372,14 @@ JsonEvent: TypeAlias = (
     | PongEvent
 )
 
+
+class Identified(Struct, frozen=True):
+    """What is read of a message that is not valid."""
+
+    id: Id = ""
+
+
+IDENTIFIED = msgspec.json.Decoder(Identified)
 REQUESTS: msgspec.json.Decoder[JsonRequest] = msgspec.json.Decoder(JsonRequest)
 EVENTS: msgspec.json.Decoder[JsonEvent] = msgspec.json.Decoder(JsonEvent)
 ENCODER = msgspec.json.Encoder()

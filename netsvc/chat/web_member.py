@@ -12,6 +12,7 @@ from netsvc.chat.entries import EntryKind, Position
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.json_events import JSON_FORMAT, JsonFormat, message_frame
 from netsvc.chat.json_messages import (
+    IDENTIFIED,
     REQUESTS,
     SUBPROTOCOL,
     TEXT_MAX,
@@ -117,7 +118,7 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
             request = _decoded(text)
         except MessageError as e:
             self.charge()
-            self._refuse(str(e), "")
+            self._refuse(str(e), _id_of(text))
             return
         try:
             if not self.is_member:
@@ -243,6 +244,14 @@ def _decoded(text: str) -> JsonRequest:
         return REQUESTS.decode(text)
     except msgspec.MsgspecError as e:
         raise MessageError(f"the message is not valid: {e}") from None
+
+
+def _id_of(text: str) -> str:
+    """Return the ID in a message that is not valid; empty if there is none that can be read."""
+    try:
+        return IDENTIFIED.decode(text).id
+    except (msgspec.MsgspecError, RecursionError):
+        return ""
 
 
 def _line(text: str) -> str:
