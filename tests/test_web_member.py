@@ -274,6 +274,9 @@ def test_a_member_may_leave_all_other_rooms_for_one(factory: WebChatFactory) -> 
         ("#dev", "left", "moved to #tea"),
     }
     assert refusal(ann, say("x", "#dev", id="m1"))["cause"] == "not_in_room"
+    assert ann.protocol.is_in_room
+    ann.send({"type": "part", "room": "#tea"})
+    assert not ann.protocol.is_in_room
 
 
 def test_a_member_that_leaves_a_room_is_told_and_hears_nothing_more_of_it(factory: WebChatFactory) -> None:

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import msgspec
 
-from netsvc.chat.chat_events import Event, Refused, RoomEntered, RoomLeft
+from netsvc.chat.chat_events import Event, Refused
 from netsvc.chat.entries import EntryKind, Position
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.json_events import JSON_FORMAT, JsonFormat, message_frame
@@ -67,32 +67,21 @@ PING_COST = 0.25
 
 
 class WebMember(MemberProtocol[WebMessage], WebProtocol):
-    """The connection of a browser: it serves the page, or is a member of the chat.
-
-    :ivar rooms: the rooms in which the member is.
-    """
+    """The connection of a browser: it serves the page, or is a member of the chat."""
 
     factory: WebChatFactory
     entry_format: JsonFormat = JSON_FORMAT
     _upgraded_at = 0.0
 
-    def __init__(self) -> None:
-        WebProtocol.__init__(self)
-        self.rooms: set[str] = set()
-
     @property
     def is_in_room(self) -> bool:
-        return bool(self.rooms)
+        return self in self.factory.hub and bool(self.factory.hub.rooms_of(self))
 
     @property
     def keeps_nick(self) -> bool:
         return True
 
     def tell(self, event: Event) -> None:
-        if isinstance(event, RoomEntered):
-            self.rooms.add(event.room)
-        elif isinstance(event, RoomLeft):
-            self.rooms.discard(event.room)
         self.send(self.entry_format.event(event))
 
     def probe(self) -> None:
