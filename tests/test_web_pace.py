@@ -12,12 +12,14 @@ from netsvc.chat.hub import ChatHub
 from netsvc.chat.lines import ChatFactory, ChatProtocol
 from netsvc.chat.pace import PROBE_TIME
 from netsvc.chat.web_member import WebChatFactory
+from netsvc.limits.admission import Admission
 from netsvc.limits.cause import Cause
+from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.net.drain import CHECK_INTERVAL, SILENCE
 from netsvc.net.send_queue import OVER_LIMIT_SECONDS
 from tests.chat_members import SlowStore
 from tests.connections import TCPTransport, connect, lose, taken, terms
-from tests.web_clients import CLOSE, PING, PONG, TEXT, Frame, frame
+from tests.web_clients import CLOSE, PING, PONG, TEXT, Frame, close, frame
 from tests.web_members import Browser, Message, begun, join, new_factory, opened, people, say
 
 BEGIN: Message = {"type": "begin"}
@@ -129,6 +131,30 @@ def count_in_ten_seconds(clock: Clock, ann: Browser, sent: bytes) -> int:
     ann.frames()
     clock.pump([0.1] * 100)
     return len([each for each in ann.frames() if b"notice" not in each.payload and each.opcode != PING])
+
+
+@pytest.mark.parametrize("ends", [close(1001), b""])
+def test_lines_that_were_read_are_said_at_the_usual_rate_after_the_end_of_a_connection(
+    clock: Clock, ends: bytes
+) -> None:
+    factory, ann, bob = limited(clock)
+    ann.send(b"".join(frame(TEXT, json.dumps(say(str(number))).encode()) for number in range(30)) + ends)
+    ann.lose(ConnectionLost)
+    assert len(bob.events()) == 10
+    clock.pump([0.1] * 50)
+    told = bob.events()
+    assert [event["text"] for event in told] == [*(str(number) for number in range(10, 30)), "left"]
+    assert factory.connections == {bob.protocol}
+    assert factory.terms.counters.dropped_lines == 0
+
+
+def test_lines_of_a_displaced_member_that_wait_are_counted(clock: Clock) -> None:
+    factory = WebChatFactory(terms(clock, Admission(ConnectionCounter(2), connect_rate=0)), burst=1)
+    ann, _ = begun(factory, "ann"), begun(factory, "bob")
+    ann.send(frame(TEXT, json.dumps(say()).encode()) * 50)
+    Browser(factory, "198.51.100.1")
+    assert ann.transport.disconnecting
+    assert factory.terms.counters.dropped_lines > 40
 
 
 @pytest.mark.parametrize(

@@ -558,9 +558,10 @@ def test_a_request_of_the_proxy_itself_counts_for_no_host(clock: Clock) -> None:
     assert [Browser(factory, PROXY).get().status for _ in range(3)] == [200] * 3
 
 
-def test_members_behind_a_proxy_have_the_address_of_the_client(clock: Clock) -> None:
+@pytest.mark.parametrize("proxy", [PROXY, f"::ffff:{PROXY}"])
+def test_members_behind_a_proxy_have_the_address_of_the_client(clock: Clock, proxy: str) -> None:
     factory = limited(clock)
-    browser = Browser(factory, PROXY)
+    browser = Browser(factory, proxy)
     assert browser.upgrade(x_forwarded_for="198.51.100.1").status == 101
     browser.send(BEGIN)
     assert browser.protocol.peer == "198.51.100.1 (through 10.0.0.1:40000)"
