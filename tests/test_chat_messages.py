@@ -216,6 +216,7 @@ def test_a_session_is_continued_in_a_bounded_number_of_rooms() -> None:
         positions = [{"room": f"#r{number}", "epoch": "0", "offset": 0} for number in range(count)]
         return {"type": "resume", "token": "0" * 32, "nick": "ann", "positions": positions}
 
+    assert POSITIONS_MAX == 64
     assert is_decoded(resume(POSITIONS_MAX))
     assert not is_decoded(resume(POSITIONS_MAX + 1))
 

@@ -219,6 +219,7 @@ def with_head_of(size: int) -> bytes:
 
 @given(st.lists(st.integers(0, 20_000), max_size=5))
 def test_a_head_of_16_kib_is_accepted_and_a_longer_one_is_refused_however_it_arrives(places: list[int]) -> None:
+    assert HEAD_MAX == 16_384
     messages, _, _ = served(split(with_head_of(HEAD_MAX), places))
     assert [type(message) for message in messages] == [HttpRequest]
     messages, sent, _ = served(split(with_head_of(HEAD_MAX + 1), places))

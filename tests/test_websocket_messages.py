@@ -229,7 +229,12 @@ def test_another_bound_may_be_given() -> None:
     assert messages.next_message() == Violation(1009, "at most 10 bytes")
 
 
-def test_fragments_without_content_take_no_memory() -> None:
+def test_a_fragment_that_makes_a_message_too_long_is_refused_by_its_header() -> None:
+    stream = frame(TEXT, b"x" * 10_000, fin=False) + frame(CONTINUATION, length=6_385)
+    assert received([stream]) == [Fragment(), TOO_BIG]
+
+
+def test_fragments_may_be_empty() -> None:
     messages = WebSocketMessages()
     messages.receive(frame(TEXT, b"x", fin=False))
     assert messages.next_message() == Fragment()
