@@ -373,13 +373,13 @@ JsonEvent: TypeAlias = (
 )
 
 
-class Identified(Struct, frozen=True):
+class _Identified(Struct, frozen=True):
     """What is read of a message that is not valid."""
 
     id: Id = ""
 
 
-IDENTIFIED = msgspec.json.Decoder(Identified)
+IDENTIFIED = msgspec.json.Decoder(_Identified)
 REQUESTS: msgspec.json.Decoder[JsonRequest] = msgspec.json.Decoder(JsonRequest)
 EVENTS: msgspec.json.Decoder[JsonEvent] = msgspec.json.Decoder(JsonEvent)
 ENCODER = msgspec.json.Encoder()
