@@ -86,8 +86,8 @@ class WebOwner(ConnectionOwner, Interface):
 class WebProtocol(MessageProtocol[WebMessage]):
     """A connection that serves the files of a page, until it is upgraded to a WebSocket.
 
-    A subclass overrides :meth:`text_received`, and where it needs them :meth:`upgraded` and :meth:`frame_received`. It
-    sends whole frames, and closes with :meth:`close`.
+    A subclass overrides :meth:`text_received`, and where it needs them :meth:`upgraded`, :meth:`binary_received` and
+    :meth:`frame_received`. It sends whole frames, and closes with :meth:`close`.
 
     The connection is read, bounded and closed as every other one of netsvc. ``twisted.web`` would keep what a peer does
     not read without a bound, and its WebSocket takes any origin, has neither a bound on messages nor a ping, and
@@ -112,6 +112,10 @@ class WebProtocol(MessageProtocol[WebMessage]):
     def text_received(self, text: str) -> None:
         """Process a message."""
         raise NotImplementedError
+
+    def binary_received(self, data: bytes) -> None:
+        """Process a message of bytes. By default, it is refused."""
+        self.close(UNSUPPORTED, "messages are text")
 
     def frame_received(self) -> None:
         """The peer sent a frame that completes no message."""
@@ -153,8 +157,8 @@ class WebProtocol(MessageProtocol[WebMessage]):
             case InvalidRequest(status, text):
                 self.terms.counters.refuse(Cause.INVALID_REQUEST, self.peer)
                 self._respond(text_response(status, text))
-            case Binary():
-                self.close(UNSUPPORTED, "messages are text")
+            case Binary(data):
+                self.binary_received(data)
             case PingReceived(payload):
                 self.frame_received()
                 self.send(pong_frame(payload))
