@@ -59,6 +59,9 @@ from netsvc.wire.text import clean, is_blank
 #: The name of the WebSocket, beside the page.
 SOCKET = "ws"
 
+#: Characters of the longest error of msgspec that a peer is told.
+ERROR_MAX = 200
+
 #: How many lines a frame counts as that completes no message. A page sends none, and a browser few.
 FRAME_COST = 0.25
 
@@ -104,7 +107,7 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
 
     def text_received(self, text: str) -> None:
         try:
-            request = _decoded(text)
+            request = decode_message(text)
         except MessageError as e:
             self.charge()
             self._refuse(str(e), _id_of(text))
@@ -228,11 +231,17 @@ class WebChatFactory(MemberFactory):
         return refusal_bytes(cause)
 
 
-def _decoded(text: str) -> JsonRequest:
+def decode_message(text: str) -> JsonRequest:
+    """Return the request in a message.
+
+    :raises MessageError: and nothing else, whatever the text.
+    """
     try:
         return REQUESTS.decode(text)
     except msgspec.MsgspecError as e:
-        raise MessageError(f"the message is not valid: {e}") from None
+        raise MessageError(f"the message is not valid: {str(e)[:ERROR_MAX]}") from None  # it quotes the peer
+    except RecursionError:  # msgspec reads a member that is not known before it refuses it
+        raise MessageError("the message is not valid: it is nested too deeply") from None
 
 
 def _id_of(text: str) -> str:
