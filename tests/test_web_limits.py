@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -10,8 +12,9 @@ from twisted.internet.task import Clock
 
 from netsvc.chat.web_member import WebChatFactory
 from netsvc.net.stream_protocol import StreamProtocol
+from netsvc.web.websocket_messages import MESSAGE_MAX, Fragment, Text, WebSocketMessages
 from tests.connections import TCPTransport, connect, taken, terms
-from tests.web_clients import TEXT, Frame, frame, frames, upgrade
+from tests.web_clients import CONTINUATION, TEXT, Frame, frame, frames, upgrade
 
 
 class Peer:
@@ -67,3 +70,47 @@ def test_a_message_that_is_nested_deeply_is_refused_like_every_other(message: by
 def test_a_refusal_quotes_little_of_the_message() -> None:
     [refusal] = member(Clock()).ask(b'{"type":"ping","' + b"k" * 16_000 + b'":1}')
     assert len(json.dumps(refusal)) < 400
+
+
+def test_frames_that_wait_are_counted_once() -> None:
+    messages = WebSocketMessages()
+    messages.receive(frame(TEXT, fin=False) + frame(CONTINUATION, fin=False) * 10_000)
+    began = time.thread_time()
+    for waiting in range(10_000, 9_000, -1):
+        assert messages.next_message() == Fragment()
+        assert messages.waiting() == waiting
+    assert time.thread_time() - began < 1  # it was 5
+
+
+def test_frames_that_wait_are_counted_right_when_more_arrive() -> None:
+    messages = WebSocketMessages()
+    piece = frame(TEXT, b"a")
+    messages.receive(piece * 3 + piece[:4])
+    assert messages.waiting() == 3
+    assert messages.next_message() == Text("a")
+    messages.receive(piece[4:] + piece)
+    assert messages.waiting() == 4
+    for waiting in (3, 2, 1, 0):
+        assert messages.next_message() == Text("a")
+        assert messages.waiting() == waiting
+    messages.receive(piece)
+    assert messages.next_message() == Text("a")
+    assert messages.waiting() == 0
+
+
+@pytest.mark.parametrize("character", ["x", "\u0101", "\U0001f600"])
+def test_a_message_in_fragments_of_one_character_takes_as_much_memory_as_others(character: str) -> None:
+    messages, data = WebSocketMessages(), character.encode()
+    count = MESSAGE_MAX // len(data)
+    first, other = frame(TEXT, data, fin=False), frame(CONTINUATION, data, fin=False)
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            messages.receive(other if number else first)
+            assert messages.next_message() == Fragment()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 150_000
+    messages.receive(frame(CONTINUATION))
+    assert messages.next_message() == Text(character * count)

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, Pong, TextMessage
+from wsproto.events import CloseConnection, Event, Message, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason, FrameProtocol
 
 #: Bytes of the longest message, by default.
 MESSAGE_MAX = 16_384
+
+#: Number of fragments after which those of a message are joined. 5,461 fragments of one character would take 690 KB.
+_JOIN_INTERVAL = 512
 
 #: Bytes of the longest payload of a control frame.
 _CONTROL_MAX = 125
@@ -95,6 +98,8 @@ class WebSocketMessages:
         self._message_max = message_max
         self._buffer = bytearray()
         self._start = 0  # of the first frame that was not read yet
+        self._waiting = 0  # complete frames from there on, as far as they were counted
+        self._counted = 0  # the end of those
         self._parts: list[str | bytes] = []  # of the message that is not complete
         self._size = 0  # of them, in bytes
         self._is_over = False
@@ -102,6 +107,7 @@ class WebSocketMessages:
     def receive(self, data: bytes) -> None:
         """Accept the bytes that one read returned."""
         del self._buffer[: self._start]
+        self._counted -= self._start
         self._start = 0
         if not self._is_over:
             self._buffer += data
@@ -121,18 +127,23 @@ class WebSocketMessages:
             return None
         frame = bytes(self._buffer[self._start : end])
         self._start = end
+        if self._waiting:
+            self._waiting -= 1
+        else:
+            self._counted = end
         self._connection.receive_data(frame)
         return self._message(next(self._connection.events()))
 
     def waiting(self) -> int:
         """Return how many complete frames were not returned yet."""
-        count, start = 0, self._start
-        while not self._is_over and (size := _frame_size(self._buffer, start)) is not None:
-            start += sum(size)
-            if start > len(self._buffer):
+        # Each frame is counted once: a read may have 10,000, and each of them may have to wait for its turn.
+        while (size := _frame_size(self._buffer, self._counted)) is not None:
+            end = self._counted + sum(size)
+            if end > len(self._buffer):
                 break
-            count += 1
-        return count
+            self._counted = end
+            self._waiting += 1
+        return self._waiting
 
     def has_partial(self) -> bool:
         """Whether a message has begun and has not ended."""
@@ -167,11 +178,11 @@ class WebSocketMessages:
         if data or not self._parts:
             self._parts.append(data)
         if not event.message_finished:
+            if len(self._parts) == _JOIN_INTERVAL:
+                self._parts = [_joined(self._parts)]
             return Fragment()
-        parts, self._parts, self._size = self._parts, [], 0
-        if isinstance(event, BytesMessage):
-            return Binary(b"".join(part for part in parts if isinstance(part, bytes)))
-        return Text("".join(part for part in parts if isinstance(part, str)))
+        whole, self._parts, self._size = _joined(self._parts), [], 0
+        return Text(whole) if isinstance(whole, str) else Binary(whole)
 
     def _too_big(self) -> Violation:
         self._finish()
@@ -181,7 +192,14 @@ class WebSocketMessages:
         self._is_over = True
         self._buffer.clear()
         self._parts.clear()
-        self._start = 0
+        self._start = self._waiting = self._counted = 0
+
+
+def _joined(parts: list[str | bytes]) -> str | bytes:
+    """Return the content of the fragments of a message. All of them are text, or none."""
+    if isinstance(parts[0], str):
+        return "".join(part for part in parts if isinstance(part, str))
+    return b"".join(part for part in parts if isinstance(part, bytes))
 
 
 def _frame_size(buffer: bytearray, start: int) -> tuple[int, int] | None:
