@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from netsvc.chat.web_member import WebChatFactory
 from netsvc.net.stream_protocol import StreamProtocol
+from netsvc.web.http_requests import LINES_MAX, HttpRequest, HttpRequests, InvalidRequest
 from netsvc.web.websocket_messages import MESSAGE_MAX, Fragment, Text, WebSocketMessages
 from tests.connections import TCPTransport, connect, taken, terms
 from tests.web_clients import CONTINUATION, TEXT, Frame, frame, frames, upgrade
@@ -114,3 +115,33 @@ def test_a_message_in_fragments_of_one_character_takes_as_much_memory_as_others(
     assert peak < 150_000
     messages.receive(frame(CONTINUATION))
     assert messages.next_message() == Text(character * count)
+
+
+def with_lines(count: int) -> bytes:
+    """Return a request whose head has so many lines."""
+    return b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:b\r\n" * (count - 3) + b"\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_the_head_of_a_request_has_at_most_100_lines(size: int) -> None:
+    def first(stream: bytes) -> HttpRequest | InvalidRequest | None:
+        requests = HttpRequests()
+        for start in range(0, len(stream), size):
+            requests.receive(stream[start : start + size])
+            if (message := requests.next_message()) is not None:
+                return message
+        return None
+
+    assert isinstance(first(with_lines(LINES_MAX)), HttpRequest)
+    assert first(with_lines(LINES_MAX + 1)) == InvalidRequest(431, "the head of the request is too long")
+
+
+def test_a_head_that_trickles_is_searched_once() -> None:
+    requests = HttpRequests()
+    requests.receive(b"GET / HTTP/1.1\r\n")
+    began = time.thread_time()
+    for _ in range(16_000):
+        requests.receive(b"a")
+        assert requests.next_message() is None
+        assert requests.waiting() == 0
+    assert time.thread_time() - began < 0.5

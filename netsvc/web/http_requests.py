@@ -17,8 +17,14 @@ from wsproto.utilities import RemoteProtocolError
 #: Bytes of the longest head of a request. A browser sends the cookies of all sites on the same host.
 HEAD_MAX = 16_384
 
+#: Lines of the longest head. A browser sends 20.
+LINES_MAX = 100
+
 #: The state in which the client waits for the answer to its request to upgrade.
 _MIGHT_SWITCH = h11.MIGHT_SWITCH_PROTOCOL  # type: ignore[attr-defined]  # public in its documentation
+
+#: The first byte of a request is a letter.
+_FIRST_BYTE_MIN = 0x21
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
@@ -74,49 +80,58 @@ class HttpResponse:
 
 
 class HttpRequests:
-    """Finds the requests in the stream of a client. After each, :meth:`respond` before the next one is read."""
+    """Finds the requests in the stream of a client. After each, :meth:`respond` before the next one is read.
+
+    A head is given to h11 when it is complete and known to be short. h11 itself accepts a head of any size if it
+    arrives in one piece, and takes 3.4 ms for one of 16 KiB that has 3,000 lines.
+    """
 
     def __init__(self) -> None:
-        self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
+        self._connection = h11.Connection(h11.SERVER)
+        self._buffer = bytearray()
+        self._searched = 0  # where the search for the end of the head goes on
         self._request: h11.Request | None = None
         self._is_over = False
 
     def receive(self, data: bytes) -> None:
         """Accept the bytes that one read returned."""
         if not self._is_over:
-            self._connection.receive_data(data)
+            self._buffer += data
 
     def next_message(self) -> HttpRequest | InvalidRequest | None:
         """Return the next request; None if more bytes must arrive first, or the one before is not answered."""
-        while not self._is_over:
-            unread = len(self._unread)
-            try:
-                event = self._connection.next_event()
-            except h11.RemoteProtocolError as e:
-                # The error quotes the peer, so it is not passed on.
-                if e.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-                    return self._too_long()
-                return self._invalid(e.error_status_hint, "this is no HTTP/1.1 request")
-            match event:
-                case h11.Request():
-                    self._request = event
-                    if unread - len(self._unread) > HEAD_MAX:  # h11 bounds only what it waits for the end of
-                        return self._too_long()
-                    if _has_body(event):
-                        return self._invalid(413, "no request has a body here")
-                case h11.EndOfMessage() if self._request is not None:
-                    return self._complete(self._request)
-                case _:  # more bytes must arrive, or the answer must be sent
-                    return None
-        return None
+        if self._is_over or self._request is not None:
+            return None
+        if self._buffer and self._buffer[0] < _FIRST_BYTE_MIN:  # such as TLS, whose head would not end
+            return self._malformed()
+        size = self._head_size()
+        if size is None:
+            return self._too_long() if len(self._buffer) > HEAD_MAX else None
+        head = bytes(self._buffer[:size])
+        if size > HEAD_MAX or head.count(b"\n") > LINES_MAX:
+            return self._too_long()
+        del self._buffer[:size]
+        self._searched = 0
+        connection = self._connection
+        connection.receive_data(head)
+        try:
+            request = connection.next_event()
+            assert isinstance(request, h11.Request)
+            self._request = request
+            if _has_body(request):
+                return self._invalid(413, "no request has a body here")
+            connection.next_event()  # the end of the message
+        except h11.RemoteProtocolError as e:
+            return self._malformed(e.error_status_hint)
+        return self._complete(request)
 
     def waiting(self) -> int:
         """Return 1 if there is a request that was not returned yet."""
-        return int(not self._is_over and _END_OF_HEAD.search(self._unread) is not None)
+        return int(self._head_size() is not None)
 
     def has_partial(self) -> bool:
         """Whether a request has begun and has not ended."""
-        return not self._is_over and bool(self._unread)
+        return bool(self._buffer)
 
     def end(self) -> HttpRequest | InvalidRequest | None:
         """Return None: the end of the stream completes no request."""
@@ -146,7 +161,7 @@ class HttpRequests:
         if stays_open:
             connection.start_next_cycle()
         else:
-            self._is_over = True
+            self._end()
         return sent, stays_open
 
     def upgrade(self, request: HttpRequest, subprotocol: str) -> tuple[bytes, bytes] | InvalidRequest:
@@ -173,12 +188,17 @@ class HttpRequests:
         if offered and subprotocol not in offered:
             return InvalidRequest(400, f"the subprotocol is {subprotocol}")
         answer = handshake.send(AcceptConnection(subprotocol=subprotocol if offered else None))
-        self._is_over = True
-        return answer, self._unread
+        rest = bytes(self._buffer)
+        self._end()
+        return answer, rest
 
-    @property
-    def _unread(self) -> bytes:
-        return self._connection.trailing_data[0]
+    def _head_size(self) -> int | None:
+        """Return the bytes of the head at the start of the buffer; None if it is not complete."""
+        end = _END_OF_HEAD.search(self._buffer, self._searched)
+        if end is None:
+            self._searched = max(0, len(self._buffer) - 2)
+            return None
+        return end.end()
 
     def _complete(self, request: h11.Request) -> HttpRequest:
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
@@ -189,9 +209,19 @@ class HttpRequests:
     def _too_long(self) -> InvalidRequest:
         return self._invalid(431, "the head of the request is too long")
 
+    def _malformed(self, status: int = 400) -> InvalidRequest:
+        # The error of h11 quotes the peer, so it is not passed on.
+        return self._invalid(status, "this is no HTTP/1.1 request")
+
     def _invalid(self, status: int, text: str) -> InvalidRequest:
-        self._is_over = True
+        self._end()
         return InvalidRequest(status, text)
+
+    def _end(self) -> None:
+        """Read nothing more."""
+        self._is_over = True
+        self._buffer.clear()
+        self._searched = 0
 
 
 def _has_body(request: h11.Request) -> bool:
