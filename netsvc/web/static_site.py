@@ -41,6 +41,9 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 
+#: Values of a list in a header that are read. A browser sends four codings, and one tag.
+_VALUES_MAX = 16
+
 #: The page itself.
 INDEX = "index.html"
 
@@ -79,7 +82,7 @@ class StaticSite:
         if file is None:
             return text_response(404, "there is no such page")
         headers = [*SECURITY_HEADERS, *file.headers, ("etag", file.tag), ("vary", "accept-encoding")]
-        if file.tag in (tag.strip().removeprefix("W/") for tag in request.header("if-none-match").split(",")):
+        if file.tag in (tag.strip().removeprefix("W/") for tag in _values(request.header("if-none-match"))):
             return HttpResponse(304, headers)
         if accepts_gzip(request.header("accept-encoding")):
             return HttpResponse(200, [*headers, ("content-encoding", "gzip")], file.compressed)
@@ -101,7 +104,7 @@ def text_response(status: int, text: str, headers: Headers = ()) -> HttpResponse
 
 def accepts_gzip(header: str) -> bool:
     """Whether an ``Accept-Encoding`` header allows gzip (RFC 9110, section 12.5.3)."""
-    parts = (part.replace(" ", "").lower().partition(";q=") for part in header.split(","))
+    parts = (part.replace(" ", "").lower().partition(";q=") for part in _values(header))
     qualities = {coding: quality for coding, _, quality in parts}
     named = next((coding for coding in ("gzip", "x-gzip", "*") if coding in qualities), None)
     return named is not None and not re.fullmatch(r"0(\.0*)?", qualities[named])
@@ -112,6 +115,11 @@ def files_in(folder: Traversable) -> dict[str, bytes]:
     return {
         file.name: file.read_bytes() for file in folder.iterdir() if any(file.name.endswith(kind) for kind in _TYPES)
     }
+
+
+def _values(header: str) -> list[str]:
+    """Return the first values of a list in a header. It may have 16,000."""
+    return header.split(",", _VALUES_MAX)[:_VALUES_MAX]
 
 
 def _file(name: str, body: bytes) -> _File:
