@@ -23,6 +23,9 @@ MESSAGE_MAX = 16_384
 #: Number of fragments after which those of a message are joined. 5,461 fragments of one character would take 690 KB.
 _JOIN_INTERVAL = 512
 
+#: Frames that wait and are counted.
+_WAITING_MAX = 256
+
 #: Bytes of the longest payload of a control frame.
 _CONTROL_MAX = 125
 
@@ -135,9 +138,9 @@ class WebSocketMessages:
         return self._message(next(self._connection.events()))
 
     def waiting(self) -> int:
-        """Return how many complete frames were not returned yet."""
-        # Each frame is counted once: a read may have 10,000, and each of them may have to wait for its turn.
-        while (size := _frame_size(self._buffer, self._counted)) is not None:
+        """Return how many complete frames were not returned yet, or 256 if there are more."""
+        # A read may have 10,000 frames, and each of them may have to wait for its turn. To count all takes 5 ms.
+        while self._waiting < _WAITING_MAX and (size := _frame_size(self._buffer, self._counted)) is not None:
             end = self._counted + sum(size)
             if end > len(self._buffer):
                 break
