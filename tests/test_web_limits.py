@@ -8,15 +8,18 @@ import tracemalloc
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
 from netsvc.chat.web_member import WebChatFactory
+from netsvc.limits.admission import Admission
+from netsvc.limits.cause import Cause
 from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.web.http_requests import LINES_MAX, HttpRequest, HttpRequests, InvalidRequest
 from netsvc.web.static_site import StaticSite, accepts_gzip
 from netsvc.web.websocket_messages import MESSAGE_MAX, Fragment, Text, WebSocketMessages
 from tests.connections import TCPTransport, connect, taken, terms
-from tests.web_clients import CONTINUATION, TEXT, Frame, frame, frames, upgrade
+from tests.web_clients import CONTINUATION, PING, PONG, TEXT, Frame, answers, frame, frames, request, upgrade
 
 
 class Peer:
@@ -161,3 +164,70 @@ def test_a_list_of_16000_values_in_a_header_costs_no_more_than_a_short_one(heade
 def test_the_first_values_of_a_list_count() -> None:
     assert accepts_gzip("a," * 15 + "gzip")
     assert not accepts_gzip("a," * 16 + "gzip")
+
+
+def limited(clock: Clock, connect_rate: float) -> WebChatFactory:
+    """Return a factory with a limit on the rate of connections, of which ten seconds' worth are allowed at once."""
+    return WebChatFactory(terms(clock, Admission(connect_rate=connect_rate)))
+
+
+def statuses(factory: WebChatFactory, stream: bytes, host: str = "192.0.2.1") -> list[int]:
+    """Return the statuses of the answers to what is sent on a new connection."""
+    protocol, transport = connect(factory, host)
+    protocol.dataReceived(stream)
+    return [each.status for each in answers(taken(transport))]
+
+
+def test_each_further_request_of_a_connection_counts_as_a_connection() -> None:
+    clock = Clock()
+    factory = limited(clock, connect_rate=0.5)
+    assert statuses(factory, request() * 3) == [200, 200, 200]
+    assert statuses(factory, request() * 5) == [200, 200, 429]
+    assert factory.terms.counters.refused[Cause.REQUEST_RATE] == 1
+    assert factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)) is not None  # which tells the peer
+    assert statuses(factory, request(), "198.51.100.1") == [200]
+    clock.advance(10)
+    assert statuses(factory, request() * 4) == [200, 200, 200, 200]
+
+
+def test_a_connection_whose_host_asks_too_much_is_closed() -> None:
+    factory = limited(Clock(), connect_rate=0.1)
+    protocol, transport = connect(factory)
+    protocol.dataReceived(request() * 2)
+    assert [each.headers.get("connection") for each in answers(taken(transport))] == [None, "close"]
+    assert transport.write_closed
+
+
+@pytest.mark.parametrize("sent", [frame(PING), frame(TEXT, fin=False), frame(TEXT, b'{"type":"ping"}')])
+def test_what_a_peer_without_a_session_sends_counts_as_connections(sent: bytes) -> None:
+    peer = Peer(limited(Clock(), connect_rate=0.5))
+    assert all(each.opcode in (PONG, TEXT) for each in peer.send(sent))
+    last = peer.send(frame(PING) * 5)[-1]
+    assert (last.close_code, last.payload[2:]) == (1008, b"too many requests per second from one host or network")
+
+
+def test_what_a_member_sends_waits_and_does_not_count_as_connections() -> None:
+    clock = Clock()
+    peer = Peer(limited(clock, connect_rate=0.2), b'{"type":"begin"}')
+
+    def pongs(sent: bytes) -> int:
+        return sum(each.opcode == PONG for each in peer.send(sent))
+
+    at_once = pongs(frame(PING) * 8)
+    assert at_once < 8
+    clock.advance(2)
+    assert at_once + pongs(b"") == 8
+
+
+def test_most_of_500_connections_that_send_many_requests_get_one_answer_in_an_iteration() -> None:
+    factory = WebChatFactory(terms(Clock()))
+    opened = [connect(factory) for _ in range(500)]
+    for protocol, _ in opened:
+        protocol.dataReceived(request("/x") * 20)
+    assert 500 <= sum(len(answers(taken(transport))) for _, transport in opened) < 700
+
+
+def test_one_request_with_a_long_head_is_answered_in_an_iteration() -> None:
+    protocol, transport = connect(WebChatFactory(terms(Clock())))
+    protocol.dataReceived(request(cookie="c" * 15_000) * 4)
+    assert len(answers(taken(transport))) == 1

@@ -103,9 +103,12 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
         return super().check_idle(now)
 
     def frame_received(self) -> None:
-        self.is_alive(FRAME_COST)
+        if self._is_within_rate():
+            self.is_alive(FRAME_COST)
 
     def text_received(self, text: str) -> None:
+        if not self._is_within_rate():
+            return
         try:
             request = decode_message(text)
         except MessageError as e:
@@ -129,6 +132,13 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
     def _refuse(self, reason: str, message_id: str) -> None:
         self.terms.counters.refuse(Cause.INVALID_MESSAGE, self.peer)
         self.tell(Refused(Cause.INVALID_MESSAGE, reason, message_id))
+
+    def _is_within_rate(self) -> bool:
+        """Count what a peer sends that is no member, whose messages do not wait. Close if its host sends too much."""
+        if self.is_member or self.count_request():
+            return True
+        self.close(POLICY, Cause.REQUEST_RATE.sentence)
+        return False
 
     def _begin(self, request: JsonRequest) -> None:
         hub = self.factory.hub

@@ -66,8 +66,16 @@ class Admission:
         cause = self.connections.check(host)
         if cause is not None:
             return cause
-        if host is not None:
-            of_host = prefixes(host)
-            if not all(rate.take(prefix, now) for rate, prefix in zip(self._rates[len(of_host)], of_host, strict=True)):
-                return Cause.CONNECT_RATE
+        if not self.check_rate(host, now):
+            return Cause.CONNECT_RATE
         return None if self.connections.make_room(host, service) else Cause.SERVER_FULL
+
+    def check_rate(self, host: str | None, now: float) -> bool:
+        """Count a connection, or what counts as one. Return whether the rates allow it at ``now`` (seconds).
+
+        :param host: an IP address; None for a peer without one, which has no rate.
+        """
+        if host is None:
+            return True
+        of_host = prefixes(host)
+        return all(rate.take(prefix, now) for rate, prefix in zip(self._rates[len(of_host)], of_host, strict=True))

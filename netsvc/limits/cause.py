@@ -46,6 +46,7 @@ class Cause(Enum):
     STORE_FAILED = "store_failed", "the store of the chat failed"
     HOST_NAME = "host_name", "the Host header names another server"
     ORIGIN = "origin", "pages of this origin may not open a WebSocket here"
+    REQUEST_RATE = "request_rate", "too many requests per second from one host or network"
     INVALID_REQUEST = "invalid_request", "the HTTP request is not valid"
     WEBSOCKET_VIOLATION = "websocket_violation", "the peer broke the WebSocket protocol"
 

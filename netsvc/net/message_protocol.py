@@ -26,6 +26,9 @@ class MessageProtocol(StreamProtocol, Generic[M]):
 
     bytes_are_activity = False  # but messages are: single bytes that trickle in do not keep a connection open
 
+    #: As how many messages the last one counts for the bound per reactor iteration.
+    message_weight = 1
+
     _next_batch: IDelayedCall | None = None
     _busy = False  # whether the next batch is due in the next iteration
     _messages_paused = False
@@ -154,7 +157,8 @@ class MessageProtocol(StreamProtocol, Generic[M]):
     def _process(self) -> None:
         """Process messages until none is left, the peer must read first, or this iteration's bound is reached."""
         draining = self.factory.draining
-        for _ in range(self.terms.message_share.messages()):
+        left = self.terms.message_share.messages()
+        while left > 0:
             if self._messages_paused or self.output_blocked or not self.accepts_input:
                 return
             wait = 0.0 if draining else self.pace()
@@ -165,6 +169,7 @@ class MessageProtocol(StreamProtocol, Generic[M]):
             if not self._process_one():
                 self._all_processed()
                 return
+            left -= self.message_weight
         self._schedule(0)
 
     def _all_processed(self) -> None:
