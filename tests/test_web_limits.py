@@ -14,11 +14,12 @@ from twisted.internet.task import Clock
 from netsvc.chat.web_member import WebChatFactory
 from netsvc.limits.admission import Admission
 from netsvc.limits.cause import Cause
+from netsvc.net.connection_state import ConnectionState
 from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.web.http_requests import LINES_MAX, HttpRequest, HttpRequests, InvalidRequest
 from netsvc.web.static_site import StaticSite, accepts_gzip
 from netsvc.web.websocket_messages import MESSAGE_MAX, Fragment, Text, WebSocketMessages
-from tests.connections import TCPTransport, connect, taken, terms
+from tests.connections import TCPTransport, connect, lose, taken, terms
 from tests.web_clients import CONTINUATION, PING, PONG, TEXT, Frame, answers, frame, frames, request, upgrade
 
 
@@ -231,3 +232,11 @@ def test_one_request_with_a_long_head_is_answered_in_an_iteration() -> None:
     protocol, transport = connect(WebChatFactory(terms(Clock())))
     protocol.dataReceived(request(cookie="c" * 15_000) * 4)
     assert len(answers(taken(transport))) == 1
+
+
+def test_a_connection_that_is_lost_does_not_answer_the_requests_that_wait() -> None:
+    protocol, _ = connect(WebChatFactory(terms(Clock())))
+    protocol.dataReceived(request() * 20)
+    assert protocol.has_unprocessed_input
+    lose(protocol)
+    assert protocol.state is ConnectionState.CLOSED

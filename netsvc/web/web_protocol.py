@@ -185,6 +185,12 @@ class WebProtocol(MessageProtocol[WebMessage]):
                 self.terms.counters.refuse(Cause.WEBSOCKET_VIOLATION, self.peer)
                 self.close(code, reason)
 
+    def lost(self) -> None:
+        if self.is_upgraded:
+            super().lost()
+        else:
+            self.finish()  # nobody would read the answers
+
     def displaced(self) -> None:
         """A browser reads no line of text. The closing frame says it."""
 
