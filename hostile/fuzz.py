@@ -15,15 +15,23 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from hostile.finding import Finding
+from netsvc.chat.json_messages import ENCODER, REQUESTS
 from netsvc.chat.program_lines import ProgramLineDecoder
 from netsvc.chat.request_lines import MessageError, decode_request, split_message_id
 from netsvc.chat.unicode_names import UnicodeNames
+from netsvc.chat.web_member import decode_message
+from netsvc.limits.networks import NetworkRules
+from netsvc.limits.prefixes import prefixes
 from netsvc.timestamp.format import (
     TimestampFormatError,
     TimestampFormatter,
     is_timestamp_reply,
     parse_timestamp_reply,
 )
+from netsvc.web.http_requests import HttpRequest, HttpRequests, HttpResponse
+from netsvc.web.request_origin import forwarded_host, is_allowed_origin
+from netsvc.web.static_site import accepts_gzip
+from netsvc.web.websocket_messages import CloseReceived, Violation, WebSocketMessages
 from netsvc.wire.framing import FramingError, LineFraming, RawFraming
 from netsvc.wire.proxy_header import ProxyHeaderError, ProxyHeaderParser
 from netsvc.wire.text import clean, is_blank, split_incomplete
@@ -32,6 +40,7 @@ Parser = Callable[[bytes], object]
 
 LONGEST = 0.050
 _UNICODE = UnicodeNames()
+_PROXIES = NetworkRules(["192.0.2.0/24", "::1"])
 
 
 def _lines(data: bytes) -> None:
@@ -98,6 +107,85 @@ def _text(data: bytes) -> None:
     is_blank(text)
 
 
+def _split(data: bytes) -> list[bytes]:
+    """Split an input. The bytes of the input determine where."""
+    pieces = []
+    while data:
+        size = 1 + data[0] % 32 * 8
+        pieces.append(data[:size])
+        data = data[size:]
+    return pieces
+
+
+def _http(data: bytes) -> None:
+    """Read requests and answer them. The result may not depend on how the stream is split."""
+    data = data[:65_536]
+    assert _answers([data]) == _answers(_split(data))
+
+
+def _answers(pieces: list[bytes]) -> list[object]:
+    """Return what is read and what is answered."""
+    requests, found, stays_open = HttpRequests(), list[object](), True
+    for piece in pieces:
+        requests.receive(piece)
+        while stays_open and (message := requests.next_message()) is not None:
+            found.append(message)
+            if isinstance(message, HttpRequest) and message.wants_upgrade:
+                switched = requests.upgrade(message, "chat")
+                if isinstance(switched, tuple):
+                    return [*found, switched[0]]
+                found.append(switched)
+            answer, stays_open = requests.respond(HttpResponse(200, [("x", "y")], b"z"))
+            found.append(answer)
+        requests.has_partial()
+        requests.waiting()
+    return found
+
+
+def _websocket(data: bytes) -> None:
+    """Read messages. The result may not depend on how the stream is split."""
+    data = data[:4_000]
+    assert _messages([data]) == _messages(_split(data))
+
+
+def _messages(pieces: list[bytes]) -> list[object]:
+    messages, found = WebSocketMessages(message_max=2_000), list[object]()
+    for piece in pieces:
+        messages.receive(piece)
+        waiting, before = messages.waiting(), len(found)
+        while (message := messages.next_message()) is not None:
+            found.append(message)
+        # What follows the end of the stream is not read.
+        is_over = isinstance(found[-1] if found else None, CloseReceived | Violation)
+        assert is_over or waiting == min(256, len(found) - before)
+        assert not messages.waiting()
+        messages.has_partial()
+    return found
+
+
+def _json(data: bytes) -> None:
+    with suppress(MessageError):
+        request = decode_message(data.decode("utf-8", "replace"))
+        assert REQUESTS.decode(ENCODER.encode(request)) == request
+
+
+def _forwarded(data: bytes) -> None:
+    host = forwarded_host(data.decode("latin-1"), _PROXIES)
+    if host is not None:
+        prefixes(host)
+        assert set(host) <= set("0123456789abcdef:."), host
+
+
+def _origin(data: bytes) -> None:
+    origin, _, host = data.decode("latin-1").partition(" ")
+    is_allowed_origin(origin, host, ())
+    is_allowed_origin(origin, host, ["https://chat.example.org"])
+
+
+def _encoding(data: bytes) -> None:
+    accepts_gzip(data.decode("latin-1"))
+
+
 PARSERS: dict[str, Parser] = {
     "lines": _lines,
     "pieces": _pieces,
@@ -107,9 +195,15 @@ PARSERS: dict[str, Parser] = {
     "stamp": _stamp,
     "proxy": _proxy,
     "text": _text,
+    "http": _http,
+    "websocket": _websocket,
+    "json": _json,
+    "forwarded": _forwarded,
+    "origin": _origin,
+    "encoding": _encoding,
 }
 
-#: Words that the parsers know. Inputs are made of these and of random bytes.
+#: Words that most parsers know. Inputs are made of these and of random bytes.
 _WORDS = (
     *(
         b"/nick ",
@@ -155,11 +249,51 @@ _WORDS = (
     ),
 )
 
+_HTTP_WORDS = (
+    *(b"GET /ws HTTP/1.1\r\n", b"HEAD / HTTP/1.0\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    *(b"Host: a\r\n", b"\r\n", b"\r\n\r\n", b"\n", b": ", b"a: b\r\n", b" c\r\n", b"Connection: close\r\n"),
+    *(b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n0\r\n", b"Expect: 100-continue\r\n"),
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    *(b"Cookie: " + b"c" * 9_000 + b"\r\n", b"a:b\r\n" * 90),
+    *(b"Sec-WebSocket-Protocol: chat\r\n", b"Sec-WebSocket-Extensions: permessage-deflate; a\r\n"),
+)
 
-def random_input(chance: random.Random) -> bytes:
-    """Return one input."""
+# They are masked with zeros.
+_FRAMES = (
+    *(b"\x81\x83\0\0\0\0abc", b"\x01\x82\0\0\0\0\xc3\xa9", b"\x02\x80\0\0\0\0"),
+    *(b"\x00\x80\0\0\0\0", b"\x80\x81\0\0\0\0\xc3", b"\x80\x80\0\0\0\0"),
+    *(b"\x89\x81\0\0\0\0x", b"\x8a\x80\0\0\0\0", b"\x88\x82\0\0\0\0\x03\xe8", b"\x89\x81"),
+    *(b"\x81\xfe\0\x7e\0\0\0\0" + b"x" * 126, b"\x01\xfe\x03\x20\0\0\0\0" + b"x" * 800),
+    b"\x81\xff\x40\0\0\0\0\0\0\0",
+)
+
+_JSON_WORDS = (
+    *(b'{"type":"', b"say", b"resume", b'","room":"a"', b',"text":"', b'"}', b'{"type":"say","room":"a","text":"'),
+    *(b'{"type":"ping"}', b'{"type":"join","room":"', b'{"a":', b"[" * 1_100, b"{", b"}", b"]", b'"', b",", b":"),
+    *(b"\\ud83d\\ude00", b"\\ud800", b"\\u0000", b"\\", b"1e9", b"-0", b"9" * 20, b"null", b"true", b"\xff", b" "),
+    b'{"type":"history","room":"a","before":',
+)
+
+_HEADER_WORDS = (
+    *(b",", b", ", b"192.0.2.1", b"::ffff:198.51.100.1", b"[::1]:80", b"[", b"]", b"fe80::1%", b":", b"65536"),
+    *(b"https://", b"http:", b"//", b"chat.example.org", b":443", b" ", b"@", b"?", b"\xe9", b"xn--", b"null"),
+    *(b"gzip", b"*", b";q=0", b"; q=", b".", b"0"),
+)
+
+#: The words that a parser knows, if they are others.
+_OTHER_WORDS = {
+    "http": _HTTP_WORDS,
+    "websocket": _FRAMES,
+    "json": _JSON_WORDS,
+    **dict.fromkeys(["forwarded", "origin", "encoding"], _HEADER_WORDS),
+}
+
+
+def random_input(chance: random.Random, known: Sequence[bytes] = _WORDS) -> bytes:
+    """Return one input, made of words that the parser knows and of random bytes."""
     words = [
-        chance.choice(_WORDS) if chance.random() < 0.7 else chance.randbytes(chance.randrange(8))
+        chance.choice(known) if chance.random() < 0.7 else chance.randbytes(chance.randrange(8))
         for _ in range(chance.randrange(12))
     ]
     data = b"".join(words) * (chance.randrange(1, 300) if chance.random() < 0.02 else 1)
@@ -176,9 +310,9 @@ def fuzz(name: str, inputs: int, seed: int) -> Finding:
     :raises Exception: that of the parser, if it is not its own; the input is printed.
     """
     chance = random.Random(seed)
-    parser, worst = PARSERS[name], 0.0
+    parser, known, worst = PARSERS[name], _OTHER_WORDS.get(name, _WORDS), 0.0
     for _ in range(inputs):
-        data = random_input(chance)
+        data = random_input(chance, known)
         began = time.thread_time()  # without the time of other processes
         try:
             parser(data)
