@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="append",
         type=_service,
         metavar="SERVICE=PORT",
-        help="attack a port of this host on which tcp (an echo), chat or udp is served already; may be repeated",
+        help="attack a port of this host on which tcp (an echo), chat, web or udp is served already; may be repeated",
     )
     parser.add_argument(
         "--pid", type=int, default=0, help="with --at: the process whose memory and open files are measured"
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _service(text: str) -> tuple[str, int]:
     service, _, port = text.partition("=")
     if service not in SERVICE_NAMES or not port.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not tcp=PORT, chat=PORT or udp=PORT")
+        raise argparse.ArgumentTypeError(f"{text!r} is not tcp=PORT, chat=PORT, web=PORT or udp=PORT")
     return service, int(port)
 
 

@@ -345,7 +345,7 @@ def _ask(port: int, every: float, asked: Connection) -> None:
 
 
 class Honest:
-    """The round trips of an honest client of an echo port.
+    """The round trips of an honest client.
 
     :ivar trips: in seconds, the shortest first.
     """
@@ -358,22 +358,31 @@ class Honest:
 
 
 @contextmanager
-def honest_client(port: int, every: float = 0.005) -> Iterator[Honest]:
-    """Let a client in a process of its own send requests to an echo port, for the length of a block."""
-    honest = Honest()
+def honest(ask: Callable[..., None], *args: object) -> Iterator[Honest]:
+    """Let a client in a process of its own ask a service again and again, for the length of a block.
+
+    :param ask: called with ``args`` and a connection. It sends None when it begins. When it receives something, it
+        sends how long each answer took, in seconds, the shortest first.
+    """
+    client = Honest()
     ours, its = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=_ask, args=(port, every, its), daemon=True)
+    process = multiprocessing.Process(target=ask, args=(*args, its), daemon=True)
     process.start()
     try:
         ours.recv()
-        yield honest
+        yield client
         ours.send(None)
         if not ours.poll(PATIENCE):
             raise SystemExit("hostile: the honest client got no answer")
-        honest.trips = ours.recv()
+        client.trips = ours.recv()
     finally:
         process.kill()
         process.join()
+
+
+def honest_client(port: int, every: float = 0.005) -> AbstractContextManager[Honest]:
+    """Let a client in a process of its own send requests to an echo port, for the length of a block."""
+    return honest(_ask, port, every)
 
 
 @contextmanager
