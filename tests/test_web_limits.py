@@ -240,3 +240,24 @@ def test_a_connection_that_is_lost_does_not_answer_the_requests_that_wait() -> N
     assert protocol.has_unprocessed_input
     lose(protocol)
     assert protocol.state is ConnectionState.CLOSED
+
+
+def test_a_message_in_fragments_must_end_30_seconds_after_the_first_one() -> None:
+    clock = Clock()
+    peer = member(clock)
+    assert peer.send(frame(TEXT, b"a", fin=False)) == []
+    for _ in range(29):
+        clock.advance(1)
+        assert peer.send(frame(CONTINUATION, fin=False) + frame(PING))[-1] == Frame(PONG, b"")
+    clock.advance(2)
+    [last] = peer.send(b"")
+    assert (last.close_code, last.payload[2:]) == (1008, b"line not ended in time")
+
+
+def test_each_message_in_fragments_has_its_own_30_seconds() -> None:
+    clock = Clock()
+    peer = member(clock)
+    for _ in range(5):
+        peer.send(frame(TEXT, b'{"type":', fin=False))
+        clock.advance(20)
+        assert peer.send(frame(CONTINUATION, b'"ping"}'))[-1].payload == b'{"type":"pong"}'

@@ -108,6 +108,7 @@ class WebProtocol(MessageProtocol[WebMessage]):
     _is_first = True  # whether no request was answered yet
     _close_code: int | None = NORMAL  # None if the closing frame was sent
     _close_reason = ""
+    _fragments_since: float | None = None  # when the first fragment of the message arrived; None without one
 
     def __init__(self) -> None:
         super().__init__(HttpRequests())
@@ -163,9 +164,19 @@ class WebProtocol(MessageProtocol[WebMessage]):
         elif self.terms.limits.idle_timeout:
             super().idle(seconds)
 
+    def check_idle(self, now: float) -> bool:
+        limit, since = self.terms.limits.line_timeout, self._fragments_since
+        is_late = since is not None and 0 < limit <= now - since
+        if is_late and self.accepts_input and not self.has_unprocessed_input:
+            # Each fragment is activity. It does not extend the bound.
+            self.finish(Cause.LINE_TIMEOUT)
+            return True
+        return super().check_idle(now)
+
     def message_received(self, message: WebMessage) -> None:
         match message:
             case Text(text):
+                self._fragments_since = None
                 self.text_received(text)
             case HttpRequest():
                 self._answer(message)
@@ -173,11 +184,16 @@ class WebProtocol(MessageProtocol[WebMessage]):
                 self.terms.counters.refuse(Cause.INVALID_REQUEST, self.peer)
                 self._respond(text_response(status, text))
             case Binary(data):
+                self._fragments_since = None
                 self.binary_received(data)
             case PingReceived(payload):
                 self.frame_received()
                 self.send(pong_frame(payload))
-            case PongReceived() | Fragment():
+            case Fragment():
+                if self._fragments_since is None:
+                    self._fragments_since = self.terms.monotonic()
+                self.frame_received()
+            case PongReceived():
                 self.frame_received()
             case CloseReceived(code, _):
                 self.close(code)
