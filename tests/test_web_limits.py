@@ -8,7 +8,6 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
 from netsvc.chat.web_member import WebChatFactory
@@ -176,34 +175,42 @@ def statuses(factory: WebChatFactory, stream: bytes, host: str = "192.0.2.1") ->
     """Return the statuses of the answers to what is sent on a new connection."""
     protocol, transport = connect(factory, host)
     protocol.dataReceived(stream)
+    assert isinstance(factory.terms.clock, Clock)
+    factory.terms.clock.advance(0)
     return [each.status for each in answers(taken(transport))]
 
 
-def test_each_further_request_of_a_connection_counts_as_a_connection() -> None:
+def test_a_host_may_send_as_many_further_requests_as_it_may_open_connections() -> None:
     clock = Clock()
-    factory = limited(clock, connect_rate=0.5)
-    assert statuses(factory, request() * 3) == [200, 200, 200]
-    assert statuses(factory, request() * 5) == [200, 200, 429]
+    factory = limited(clock, connect_rate=6)
+    assert statuses(factory, request() * 31) == [200] * 31
+    assert statuses(factory, request() * 40) == [200] * 31 + [429]
     assert factory.terms.counters.refused[Cause.REQUEST_RATE] == 1
-    assert factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)) is not None  # which tells the peer
-    assert statuses(factory, request(), "198.51.100.1") == [200]
-    clock.advance(10)
-    assert statuses(factory, request() * 4) == [200, 200, 200, 200]
+    assert statuses(factory, request()) == [200]  # the first one counts with its connection
+    assert statuses(factory, request() * 2, "198.51.100.1") == [200, 200]
+    clock.advance(1)
+    assert statuses(factory, request() * 9) == [200] * 7 + [429]
+
+
+def test_a_page_of_some_files_is_served_even_at_a_low_rate() -> None:
+    assert statuses(limited(Clock(), connect_rate=0.1), request() * 60) == [200] * 51 + [429]
 
 
 def test_a_connection_whose_host_asks_too_much_is_closed() -> None:
-    factory = limited(Clock(), connect_rate=0.1)
-    protocol, transport = connect(factory)
-    protocol.dataReceived(request() * 2)
-    assert [each.headers.get("connection") for each in answers(taken(transport))] == [None, "close"]
+    clock = Clock()
+    protocol, transport = connect(limited(clock, connect_rate=0.1))
+    protocol.dataReceived(request() * 60)
+    clock.advance(0)
+    *_, last = answers(taken(transport))
+    assert last.headers["connection"] == "close"
     assert transport.write_closed
 
 
 @pytest.mark.parametrize("sent", [frame(PING), frame(TEXT, fin=False), frame(TEXT, b'{"type":"ping"}')])
-def test_what_a_peer_without_a_session_sends_counts_as_connections(sent: bytes) -> None:
-    peer = Peer(limited(Clock(), connect_rate=0.5))
-    assert all(each.opcode in (PONG, TEXT) for each in peer.send(sent))
-    last = peer.send(frame(PING) * 5)[-1]
+def test_what_a_peer_without_a_session_sends_counts_as_requests(sent: bytes) -> None:
+    peer = Peer(limited(Clock(), connect_rate=0.1))
+    assert all(each.opcode in (PONG, TEXT) for each in peer.send(sent + frame(PING) * 40))
+    last = peer.send(frame(PING) * 20)[-1]
     assert (last.close_code, last.payload[2:]) == (1008, b"too many requests per second from one host or network")
 
 

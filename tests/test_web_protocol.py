@@ -498,7 +498,7 @@ def test_the_rate_of_new_connections_applies_to_clients_behind_a_proxy(clock: Cl
 
 
 def test_requests_of_one_client_on_one_connection_count_once(clock: Clock) -> None:
-    factory = limited(clock, max_per_host=1, connect_rate=0.5)  # five connections or requests at once
+    factory = limited(clock, max_per_host=1, connect_rate=0.1)
     browser = Browser(factory, PROXY)
     assert [browser.get(x_forwarded_for="198.51.100.1").status for _ in range(5)] == [200] * 5
 

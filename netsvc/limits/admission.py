@@ -18,6 +18,9 @@ HANDSHAKE_RATE = 500.0
 #: A host that was silent may open the connections of this many seconds at once.
 BURST_SECONDS = 10
 
+#: Further requests of one host at once, at least. A page has a dozen files.
+REQUEST_BURST_MIN = 50
+
 #: The rate of a network is this many times that of a host; the rate of an IPv6 /56 is half of that.
 NETWORK_FACTOR = 4
 
@@ -42,11 +45,9 @@ class Admission:
         self._networks = NetworkRules() if networks is None else networks
         check_number("connect_rate", connect_rate, whole=False)
         # No total and no random leak: unlike that of a datagram, the address of a connection cannot be forged.
-        host, of_56, network = (
-            BucketTable(factor * connect_rate, factor * connect_rate * BURST_SECONDS)
-            for factor in (1, NETWORK_FACTOR / 2, NETWORK_FACTOR)
-        )
-        self._rates = {2: (host, network), 3: (host, of_56, network)}  # by the number of prefixes
+        burst = connect_rate * BURST_SECONDS
+        self._connections_of = _Rates(connect_rate, burst)
+        self._requests_of = _Rates(connect_rate, max(burst, REQUEST_BURST_MIN))
 
     @classmethod
     def unlimited(cls) -> Admission:
@@ -66,16 +67,36 @@ class Admission:
         cause = self.connections.check(host)
         if cause is not None:
             return cause
-        if not self.check_rate(host, now):
+        if not self._connections_of.take(host, now):
             return Cause.CONNECT_RATE
         return None if self.connections.make_room(host, service) else Cause.SERVER_FULL
 
-    def check_rate(self, host: str | None, now: float) -> bool:
-        """Count a connection, or what counts as one. Return whether the rates allow it at ``now`` (seconds).
+    def check_request(self, host: str | None, now: float) -> bool:
+        """Count a further request on a connection. Return whether the rate allows it at ``now`` (seconds).
+
+        A host may send as many per second as it may open connections.
 
         :param host: an IP address; None for a peer without one, which has no rate.
         """
+        return self._requests_of.take(host, now)
+
+
+class _Rates:
+    """The rates of hosts and networks.
+
+    :param rate: events per second of one host; 0 for no limit.
+    :param burst: events of one host at once.
+    """
+
+    def __init__(self, rate: float, burst: float) -> None:
+        host, of_56, network = (
+            BucketTable(factor * rate, factor * burst) for factor in (1, NETWORK_FACTOR / 2, NETWORK_FACTOR)
+        )
+        self._tables = {2: (host, network), 3: (host, of_56, network)}  # by the number of prefixes
+
+    def take(self, host: str | None, now: float) -> bool:
+        """Count an event of a host. Return whether its rates allow it."""
         if host is None:
             return True
         of_host = prefixes(host)
-        return all(rate.take(prefix, now) for rate, prefix in zip(self._rates[len(of_host)], of_host, strict=True))
+        return all(table.take(prefix, now) for table, prefix in zip(self._tables[len(of_host)], of_host, strict=True))

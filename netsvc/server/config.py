@@ -292,7 +292,7 @@ class Config:
         "N",
         "Connection limits",
         "New connections per second of one host, with a burst of ten times this number. A network may open four times "
-        f"as many. On --web, each further request on a connection counts as one. {_NO_LIMIT}",
+        f"as many. On --web, a host may send as many further requests on its connections. {_NO_LIMIT}",
     )
     handshake_rate: float = _setting(
         HANDSHAKE_RATE,

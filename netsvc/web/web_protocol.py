@@ -132,8 +132,8 @@ class WebProtocol(MessageProtocol[WebMessage]):
     # Called by a subclass
 
     def count_request(self) -> bool:
-        """Count a request for the rate of new connections of its host. Return whether that allows it."""
-        allowed = self.terms.admission.check_rate(self.host, self.terms.monotonic())
+        """Count a request, or what costs as much. Return whether the rate of its host allows it."""
+        allowed = self.terms.admission.check_request(self.host, self.terms.monotonic())
         if not allowed:
             self.terms.counters.refuse(Cause.REQUEST_RATE, self.peer)
         return allowed
