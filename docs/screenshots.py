@@ -1,7 +1,7 @@
-"""Makes the pictures of the chat in a browser: ``python -m docs.screenshots``. It needs Chromium and the extra ``test``.
+"""Makes the pictures of the chat in a browser: ``python -m docs.screenshots``. It needs Chromium and the extra `test`.
 
-It runs a server, lets members talk with netcat's lines, and opens the page three times: on a desktop, on a phone, and
-on a dark desktop. The pictures are in ``docs/images``.
+For each picture it runs a server, lets members talk with netcat's lines, and opens the page: on a desktop, on a phone,
+and on a dark desktop. The pictures are in ``docs/images``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ ELSEWHERE = [("dara", "the build is green 🎉"), ("elif", "anna: the release is
 def main() -> None:
     """Make the pictures."""
     FOLDER.mkdir(exist_ok=True)
-    with serving("--chat", "127.0.0.1:0", "--web", "127.0.0.1:0", "--chat-rate", "0") as (_, (port, web)):
-        with ExitStack() as stack:
+    for name, options in PICTURES.items():
+        server = serving("--chat", "127.0.0.1:0", "--web", "127.0.0.1:0", "--chat-rate", "0")
+        with server as (_, (port, web)), ExitStack() as stack:
             nicks = list(dict.fromkeys(nick for nick, _ in TALK))
             members = {nick: stack.enter_context(_member(port, nick)) for nick in nicks}
             watcher = stack.enter_context(_member(port, "watcher"))
@@ -49,8 +50,7 @@ def main() -> None:
                 members[nick].sendall(f"{text}\n".encode())
                 _read(watcher, text.rpartition("/me ")[2].rpartition("/topic ")[2])
             watcher.sendall(b"/quit\n")
-            for name, options in PICTURES.items():
-                _take(name, f"http://127.0.0.1:{web}/", options, members)
+            _take(name, f"http://127.0.0.1:{web}/", options, members)
 
 
 def _member(port: int, nick: str) -> socket.socket:
@@ -82,9 +82,6 @@ def _take(name: str, url: str, options: dict[str, Any], members: dict[str, socke
         page.get_by_text("on it, give me ten minutes").first.wait_for()
         page.wait_for_timeout(1_500)
         page.screenshot(path=FOLDER / f"{name}.png")
-        box.fill("/quit")
-        page.keyboard.press("Enter")
-        page.get_by_role("status", name="Connection").get_by_text("Left").wait_for()
 
 
 if __name__ == "__main__":
