@@ -17,7 +17,7 @@ import { COMMANDS } from "./commands.js";
  * @property {string[]} rooms
  */
 
-const OPTIONS_MAX = 8;
+const OPTIONS_MAX = 14;
 
 /**
  * Returns the completions of the text before the cursor; null if there are none.

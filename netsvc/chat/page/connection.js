@@ -1,6 +1,6 @@
 /** A WebSocket that connects again after a loss, and notices when the other side no longer answers. */
 
-import { SUBPROTOCOL } from "./protocol.js";
+import { SUBPROTOCOL, asSentence } from "./protocol.js";
 
 /**
  * How far the connection is.
@@ -158,8 +158,7 @@ export class Connection {
   /** @param {CloseEvent} event */
   #closeReason(event) {
     if (event.code === 1006 && this.state === Link.CONNECTING) return "The page cannot connect to the server.";
-    const reason = CLOSE_REASONS[event.code] ?? "The connection was lost.";
-    return event.reason ? `${reason.slice(0, -1)}: ${event.reason}.` : reason;
+    return event.reason ? asSentence(event.reason) : CLOSE_REASONS[event.code] ?? "The connection was lost.";
   }
 
   #close() {

@@ -245,16 +245,20 @@ export class HelpDialog {
   }
 }
 
+/**
+ * @typedef {object} Question
+ * @property {string} title
+ * @property {string} text
+ * @property {string} action what the button says
+ */
+
 /** Asks whether something is to be done. */
 export class ConfirmDialog {
   constructor() {
     this.dialog = new Dialog("confirm-dialog", () => true);
   }
 
-  /**
-   * @param {{title: string, text: string, action: string}} question
-   * @returns {Promise<boolean>}
-   */
+  /** @param {Question} question @returns {Promise<boolean>} */
   ask({ title, text, action }) {
     byId("confirm-title").textContent = title;
     byId("confirm-text").replaceChildren(textElement(text, null));

@@ -50,7 +50,7 @@ export class LogView {
     this.list = new VirtualList(scroller, {
       rows: () => this.#rows(),
       appearance: (row, previous) => appearanceOf(row, previous, this.conversation?.firstUnread ?? null),
-      build: (row, _, appearance) => buildRow(row, appearance, session.mention, actions),
+      build: (row, _, appearance) => buildRow(row, appearance, this.conversation?.isPrivate ? null : session.mention, actions),
       estimate: ({ text, nick }, width) => {
         const lines = Math.ceil((text.length + 1) / Math.max(10, (width - 90) / CHARACTER_WIDTH));
         return lines * LINE_HEIGHT + (nick ? HEAD_HEIGHT : 0);

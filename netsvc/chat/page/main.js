@@ -6,19 +6,18 @@
 
 import { Announcer } from "./announcer.js";
 import { Attention, notify } from "./attention.js";
-import { CommandError, parseCommand } from "./commands.js";
+import { CommandRunner } from "./command_runner.js";
+import { CommandError } from "./commands.js";
 import { Composer } from "./composer.js";
 import { ConnectionBar } from "./connection_bar.js";
-import { Membership, Room } from "./conversation.js";
+import { Room } from "./conversation.js";
 import { ConversationList } from "./conversation_list.js";
-import { ConfirmDialog, HelpDialog, JoinDialog, NickDialog, SearchDialog, SettingsDialog, TopicDialog, nickProblem } from "./dialogs.js";
+import { ConfirmDialog, HelpDialog, JoinDialog, NickDialog, SearchDialog, SettingsDialog, TopicDialog } from "./dialogs.js";
 import { byId, element, oncePerFrame } from "./dom.js";
 import { Drawers } from "./drawers.js";
 import { LogView } from "./log_view.js";
 import { MemberList } from "./member_list.js";
 import { nickElement, textElement } from "./message_row.js";
-import { PENDING_MAX } from "./pending_lines.js";
-import { TEXT_MAX, byteLength } from "./protocol.js";
 import { Phase, Session } from "./session.js";
 import { Settings } from "./settings.js";
 import { Storage } from "./storage.js";
@@ -27,10 +26,6 @@ import { dayOf } from "./times.js";
 
 /** @typedef {import("./conversation.js").AnyConversation} AnyConversation */
 /** @typedef {import("./message_log.js").Row} Row */
-
-/** Lines above which the user is asked before they are sent, and how many the server takes in a second. */
-const ASKED_LINES = 5;
-const LINES_PER_SECOND = 5;
 
 /** Milliseconds in which changes of the title and the icon are collected. */
 const ATTENTION_DELAY = 250;
@@ -76,6 +71,7 @@ class Page {
       },
       moved: () => this.#logMoved(),
     });
+    this.runner = new CommandRunner(session, this);
     this.composer = new Composer({
       submit: (text) => this.#submit(text),
       names: () => this.#names(),
@@ -117,12 +113,12 @@ class Page {
 
   #listen() {
     const { session } = this;
-    byId("open-join").addEventListener("click", () => this.joinDialog.show());
+    byId("open-join").addEventListener("click", () => this.openJoin());
     byId("open-nick").addEventListener("click", () => this.nickDialog.show(session.nick, "", false));
     byId("open-settings").addEventListener("click", () => this.settingsDialog.show());
-    byId("open-help").addEventListener("click", () => this.helpDialog.show());
+    byId("open-help").addEventListener("click", () => this.openHelp());
     byId("open-topic").addEventListener("click", () => this.current instanceof Room && this.topicDialog.show(this.current));
-    byId("open-search").addEventListener("click", () => this.#openSearch(""));
+    byId("open-search").addEventListener("click", () => this.openSearch(""));
     byId("open-rooms").addEventListener("click", () => this.drawers.toggle("rooms"));
     byId("open-members").addEventListener("click", () => {
       if (!this.drawers.toggle("members")) this.settings.set({ showsMembers: !this.settings.values.showsMembers });
@@ -241,10 +237,10 @@ class Page {
         this.current.removeMark();
       }
       this.current = conversation;
-      this.composer.showProblem("");
-      this.composer.text = conversation?.draft ?? "";
       this.tabStorage.set("current", conversation?.key ?? "");
       this.#drawRoom();
+      this.composer.showProblem("");
+      this.composer.text = conversation?.draft ?? "";
       this.log.show(conversation);
       this.drawList();
     }
@@ -274,8 +270,8 @@ class Page {
     if (jump.textContent !== label) jump.textContent = label;
   }
 
-  /** @param {string} words */
-  #openSearch(words) {
+  /** @param {string} words to search for at once */
+  openSearch(words) {
     if (!(this.current instanceof Room)) return;
     this.searchDialog.show(this.current.name, words);
     if (words) this.session.search(this.current, words);
@@ -285,153 +281,37 @@ class Page {
   async #erase(room, row) {
     if (!(room instanceof Room)) return;
     const question = { title: "Erase this message?", text: row.text, action: "Erase" };
-    if (await this.confirmDialog.ask(question)) this.session.erase(room, row);
+    if (await this.confirm(question)) this.session.erase(room, row);
   }
 
-  // What is typed
+  // What is typed (command_runner.js, Desk)
+
+  toEnd() {
+    this.log.toEnd();
+  }
+
+  openJoin() {
+    this.joinDialog.show();
+  }
+
+  openHelp() {
+    this.helpDialog.show();
+  }
+
+  /** @param {import("./dialogs.js").Question} question @returns {Promise<boolean>} */
+  confirm(question) {
+    return this.confirmDialog.ask(question);
+  }
 
   /** @param {string} text @returns {Promise<boolean>} whether it is sent */
   async #submit(text) {
     try {
-      const lines = splitLines(text);
-      if (lines.length > 1) return await this.#sayLines(lines);
-      if (lines.length === 1) this.#command(lines[0]);
-      return true;
+      return await this.runner.run(text);
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       this.composer.showProblem(error.message);
       return false;
     }
-  }
-
-  /** @param {string[]} lines @returns {Promise<boolean>} whether they are sent */
-  async #sayLines(lines) {
-    const conversation = this.#writable();
-    if (lines.length > ASKED_LINES) {
-      const seconds = Math.ceil(lines.length / LINES_PER_SECOND);
-      const time = seconds > 90 ? `${Math.ceil(seconds / 60)} minutes` : `${seconds} seconds`;
-      const question = {
-        title: `Send ${lines.length} messages?`,
-        text: `Each line becomes a message. Sending them takes about ${time}.`,
-        action: `Send ${lines.length} messages`,
-      };
-      if (!(await this.confirmDialog.ask(question))) return false;
-    }
-    this.#say(conversation, lines);
-    return true;
-  }
-
-  /** @param {AnyConversation} conversation @param {string[]} texts */
-  #say(conversation, texts, action = false) {
-    if (this.session.pending.waiting + texts.length > PENDING_MAX) {
-      throw new CommandError(`At most ${PENDING_MAX.toLocaleString("en")} messages can wait. Nothing was sent.`);
-    }
-    this.session.say(conversation, texts, action);
-    this.log.toEnd();
-  }
-
-  /** @returns {AnyConversation} the current conversation, if something can be said there */
-  #writable() {
-    const { current, session } = this;
-    if (session.phase === Phase.LEFT) throw new CommandError("You left the chat. Join again first.");
-    if (session.phase === Phase.ELSEWHERE) throw new CommandError("The chat is open in another tab. Use it here first.");
-    if (current === null) throw new CommandError("You are in no room. /join ROOM joins one.");
-    if (current instanceof Room && current.membership === Membership.OUT) {
-      throw new CommandError(`You are not in ${current.name}. /join ${current.name} joins it.`);
-    }
-    return current;
-  }
-
-  /** @returns {Room} */
-  #room() {
-    const current = this.#writable();
-    if (current.isPrivate) throw new CommandError("This command works in rooms only.");
-    return current;
-  }
-
-  /** @param {string} line @throws {CommandError} */
-  #command(line) {
-    const { session } = this;
-    const { name, first, rest } = parseCommand(line);
-    switch (name) {
-      case "say":
-        return this.#say(this.#writable(), [rest]);
-      case "me":
-        return this.#say(this.#room(), [rest], true);
-      case "msg":
-        return this.#whisper(first, rest);
-      case "nick":
-        return this.#rename(first);
-      case "join":
-        return session.join(first);
-      case "leave":
-        return session.leave(first ? this.#joined(first) : this.#writable());
-      case "rooms":
-        return this.joinDialog.show();
-      case "who":
-        return session.listMembers(this.#room(), true);
-      case "topic":
-        return this.#topic(rest);
-      case "history":
-        return this.#loadHistory(Number(first || 20));
-      case "search":
-        this.#room();
-        return this.#openSearch(rest);
-      case "erase":
-        return this.#eraseLast();
-      case "away":
-        return session.setAway(rest);
-      case "help":
-        return this.helpDialog.show();
-      case "quit":
-        return session.quit();
-    }
-  }
-
-  /** @param {string} nick @param {string} text */
-  #whisper(nick, text) {
-    const problem = nickProblem(nick);
-    if (problem) throw new CommandError(problem);
-    const conversation = this.session.openPrivate(nick);
-    if (text) this.#say(conversation, [text]);
-  }
-
-  /** @param {string} nick */
-  #rename(nick) {
-    const problem = nickProblem(nick);
-    if (problem) throw new CommandError(problem);
-    this.session.rename(nick);
-    if (!this.session.isOnline) this.informed(`You will be ${nick} when you are connected.`);
-  }
-
-  /** @param {string} name */
-  #joined(name) {
-    const key = name.startsWith("#") || name.startsWith("@") ? name.toLowerCase() : `#${name.toLowerCase()}`;
-    const conversation = this.session.conversations.get(key);
-    if (conversation === undefined) throw new CommandError(`You are not in ${name}.`);
-    return conversation;
-  }
-
-  /** @param {string} text */
-  #topic(text) {
-    const room = this.#room();
-    if (text) this.session.setTopic(room, text === "-" ? "" : text);
-    else this.informed(room.topic.text ? `The topic is: ${room.topic.text}` : "This room has no topic.");
-  }
-
-  /** @param {number} count */
-  #loadHistory(count) {
-    const room = this.#room();
-    const gap = room.log.rows.find((row) => row.kind === "gap");
-    if (gap === undefined) throw new CommandError("There are no older messages.");
-    if (this.session.load(room, gap, { count })) this.log.changed(room);
-  }
-
-  #eraseLast() {
-    const room = this.#room();
-    const row = room.log.lastOwn();
-    if (row === undefined) throw new CommandError("There is no message of yours to erase.");
-    this.session.erase(room, row);
   }
 
   /** @returns {import("./completion.js").Names} */
@@ -478,6 +358,7 @@ class Page {
     else topic.replaceChildren(room === null ? "" : "No topic");
     topic.classList.toggle("none", !room?.topic.text);
     for (const id of ["open-topic", "open-search", "open-members"]) byId(id).hidden = room === null;
+    this.drawers.showMembers(room !== null && this.settings.values.showsMembers);
     this.members.show(room, session.nick);
     if (room !== null && this.drawers.areMembersVisible) session.listMembers(room);
     byId("messages").hidden = current === null;
@@ -492,14 +373,13 @@ class Page {
     const empty = byId("empty");
     empty.hidden = this.current !== null || this.session.phase === Phase.IDLE;
     if (empty.hidden || empty.firstChild) return;
-    const join = element("button", { type: "button", class: "primary", onclick: () => this.joinDialog.show() }, "Join a room");
+    const join = element("button", { type: "button", class: "primary", onclick: () => this.openJoin() }, "Join a room");
     empty.append(element("p", {}, "You are in no room."), join);
   }
 
   #applySettings() {
-    const { theme, showsPresence, showsMembers } = this.settings.values;
+    const { theme, showsPresence } = this.settings.values;
     document.documentElement.dataset.theme = theme;
-    this.drawers.showMembers(showsMembers);
     if (this.log.showsPresence !== showsPresence) {
       this.log.showsPresence = showsPresence;
       this.log.renew();
@@ -547,24 +427,6 @@ class Page {
     if (this.current !== null) this.current.draft = this.composer.text;
     this.session.save();
   }
-}
-
-/**
- * Splits a text into the lines that are sent. Empty lines are none.
- *
- * @param {string} text
- * @returns {string[]}
- * @throws {CommandError} if one is too long
- */
-function splitLines(text) {
-  const lines = text.split(/[\n\r\u2028\u2029]/u).map((line) => line.trimEnd()).filter(Boolean);
-  for (const line of lines) {
-    const over = byteLength(line) - TEXT_MAX;
-    if (over <= 0) continue;
-    const which = lines.length > 1 ? `The line that begins with “${line.slice(0, 20)}”` : "The message";
-    throw new CommandError(`${which} is ${over} bytes too long. Nothing was sent.`);
-  }
-  return lines;
 }
 
 void new Page().start();

@@ -160,7 +160,7 @@ function messageElement(row, isHead, mention, actions) {
   }
   const message = element("div", { class: "message" }, timeElement(row), body);
   message.classList.toggle("head", isHead || isAction === true);
-  message.classList.toggle("mention", row.isMention);
+  message.classList.toggle("mention", !row.own && mention !== null && mention.test(row.text));
   if (row.line !== undefined) addLineState(message, body, row.line, actions);
   else if (actions.mayErase(row)) {
     message.append(element("button", { class: "small", type: "button", onclick: () => actions.erase(row) }, "Erase"));

@@ -43,7 +43,7 @@ export const NAME_MAX = 24;
 export const ROOMS_MAX = 64;
 
 /** Old entries in one answer. */
-export const HISTORY_MAX = 200;
+export const HISTORY_MAX = 100;
 
 /** What was received is not an event of the protocol. */
 export class ProtocolError extends Error {}
@@ -176,4 +176,10 @@ export function byteLength(line) {
  */
 export function roomName(typed) {
   return `#${typed.replace(/^#/, "").toLowerCase()}`;
+}
+
+/** @param {string} text of the server, which begins with a small letter @returns {string} */
+export function asSentence(text) {
+  const sentence = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
 }

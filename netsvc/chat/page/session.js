@@ -9,7 +9,7 @@ import { Membership, PrivateConversation, Room, privateKey } from "./conversatio
 import { PRESENCE_KINDS, newRow } from "./message_log.js";
 import { mentionPattern } from "./message_text.js";
 import { LineState, PendingLines } from "./pending_lines.js";
-import { HISTORY_MAX, ProtocolError, ROOMS_MAX, decodeEvent, encodeRequest, roomName } from "./protocol.js";
+import { HISTORY_MAX, ProtocolError, ROOMS_MAX, asSentence, decodeEvent, encodeRequest, roomName } from "./protocol.js";
 
 /**
  * @typedef {import("./conversation.js").AnyConversation} AnyConversation
@@ -978,10 +978,4 @@ export class Session {
     this.view.informed(`The session could not be continued, and a new one begins. The server says: ${sentence}`);
     this.connection.restart();
   }
-}
-
-/** @param {string} text of the server @returns {string} */
-function asSentence(text) {
-  const sentence = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
 }

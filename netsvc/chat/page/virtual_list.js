@@ -115,15 +115,14 @@ export class VirtualList {
       this.layout += 1;
     }
     this.rows = this.rendering.rows();
-    let top = 0;
     for (let pass = 0; pass < PASSES_MAX; pass += 1) {
       this.#sum();
-      top = this.#wantedTop(height);
+      const top = this.#wantedTop(height);
       this.#place(this.#indexAt(top - OVERSCAN), this.#indexAt(top + height + OVERSCAN));
       if (!this.#measure()) break;
     }
     this.#sum();
-    top = this.#wantedTop(height);
+    const top = this.#wantedTop(height);
     if (Math.abs(scroller.scrollTop - top) >= 1) scroller.scrollTop = top;
     this.scrollTop = scroller.scrollTop;
     this.#reportGaps(height);
