@@ -1,218 +1,180 @@
 /** The dialogs of the page. Each is a `<dialog>` of index.html. */
 
-import { allowNotifications, notificationProblem } from "./attention.js";
 import { COMMANDS } from "./commands.js";
-import { byId, element } from "./dom.js";
-import { nickElement, textElement } from "./message_row.js";
-import { NAME_MAX, TEXT_MAX, byteLength } from "./protocol.js";
-import { clockTime, dayName } from "./times.js";
+import { button, byId, clock, dayName, element, grouped, nickElement, setText, textElement } from "./elements.js";
+import { notificationProblem } from "./frame.js";
+import { NAME_MAX, TEXT_MAX, byteLength, nickProblem } from "./protocol.js";
 
-/** A dialog with one form. It closes by Escape, by its buttons, and when `submit` returns true. */
+/** It closes by Escape, by its buttons, on the backdrop, and when `submit` returns true. */
 class Dialog {
   /** @param {string} id @param {() => boolean} submit */
-  constructor(id, submit) {
+  constructor(id, submit = () => true) {
     /** @type {HTMLDialogElement} */
     this.dialog = byId(id);
+    this.input = /** @type {HTMLInputElement} */ (this.dialog.querySelector("input"));
     this.problem = this.dialog.querySelector(".problem");
-    this.dialog.querySelector("form")?.addEventListener("submit", (event) => {
+    this.dialog.addEventListener("submit", (event) => {
       event.preventDefault();
       if (submit()) this.dialog.close("done");
     });
-    for (const button of this.dialog.querySelectorAll("[data-close]")) {
-      button.addEventListener("click", () => this.dialog.close(""));
-    }
-    this.dialog.addEventListener("click", (event) => {
-      if (event.target === this.dialog) this.dialog.close(""); // on the backdrop
+    this.dialog.addEventListener("click", ({ target }) => {
+      const isCancel = target instanceof HTMLElement && "close" in target.dataset;
+      if (isCancel || target === this.dialog) this.dialog.close("");
     });
   }
 
-  show() {
+  show(problem = "") {
+    this.showProblem(problem);
     this.dialog.returnValue = "";
     if (!this.dialog.open) this.dialog.showModal();
   }
 
+  /** @param {string} text @param {string} problem */
+  showWith(text, problem = "") {
+    this.input.value = text;
+    this.show(problem);
+    this.input.select();
+  }
+
+  get text() {
+    return this.input.value.trim();
+  }
+
   /** @param {string} problem */
   showProblem(problem) {
-    if (this.problem) this.problem.textContent = problem;
+    if (this.problem) setText(this.problem, problem);
+    return problem === "";
   }
 }
 
-/** Asks for the nick. */
-export class NickDialog {
-  /** @param {{choose: (nick: string) => void, dismissed: () => void}} handlers */
-  constructor({ choose, dismissed }) {
-    /** @type {HTMLInputElement} */
-    this.input = byId("nick");
-    this.dialog = new Dialog("nick-dialog", () => {
-      const nick = this.input.value.trim();
-      const problem = nickProblem(nick);
-      this.dialog.showProblem(problem);
-      if (!problem) choose(nick);
-      return !problem;
+export class NickDialog extends Dialog {
+  /** @param {(nick: string) => void} choose @param {() => void} dismissed */
+  constructor(choose, dismissed) {
+    super("nick-dialog", () => {
+      const isNick = this.showProblem(nickProblem(this.text));
+      if (isNick) choose(this.text);
+      return isNick;
     });
-    this.dialog.dialog.addEventListener("close", () => {
-      if (this.dialog.dialog.returnValue !== "done") dismissed();
-    });
+    this.dialog.addEventListener("close", () => this.dialog.returnValue || dismissed());
   }
 
-  /** @param {string} nick @param {string} problem why the server refused it @param {boolean} isFirst */
-  show(nick, problem, isFirst) {
-    byId("nick-title").textContent = isFirst ? "Join the chat" : "Change your nick";
-    byId("nick-submit").textContent = isFirst ? "Join" : "Change";
-    byId("nick-cancel").textContent = isFirst ? "Join as a guest" : "Cancel";
-    this.input.value = nick;
-    this.dialog.showProblem(problem);
-    this.dialog.show();
-    this.input.select();
+  /** @param {string} nick @param {string} problem @param {boolean} isFirst */
+  ask(nick, problem, isFirst) {
+    setText(byId("nick-title"), isFirst ? "Join the chat" : "Change your nick");
+    setText(byId("nick-submit"), isFirst ? "Join" : "Change");
+    setText(byId("nick-cancel"), isFirst ? "Join as a guest" : "Cancel");
+    this.showWith(nick, problem);
   }
 }
 
-/** @param {string} nick @returns {string} why it cannot be a nick; the server decides the rest */
-export function nickProblem(nick) {
-  if (nick === "") return "Type a nick.";
-  if (/\s/u.test(nick)) return "A nick has no spaces.";
-  return byteLength(nick) > NAME_MAX ? `A nick has at most ${NAME_MAX} bytes.` : "";
-}
-
-/** Asks for a room to join, and lists those that exist. */
-export class JoinDialog {
-  /** @param {{join: (room: string) => void, list: () => void}} handlers */
-  constructor({ join, list }) {
-    this.join = join;
-    this.list = list;
-    /** @type {HTMLInputElement} */
-    this.input = byId("join-name");
-    this.found = byId("found-rooms");
-    this.dialog = new Dialog("join-dialog", () => {
-      const name = this.input.value.trim().replace(/^#/, "");
-      const problem = name === "" ? "Type the name of a room." : byteLength(name) > NAME_MAX ? `A name has at most ${NAME_MAX} bytes.` : "";
-      this.dialog.showProblem(problem);
+export class JoinDialog extends Dialog {
+  /** @param {(room: string) => void} join */
+  constructor(join) {
+    super("join-dialog", () => {
+      const name = this.text.replace(/^#/, "");
+      const isLong = byteLength(name) > NAME_MAX;
+      const problem = isLong ? `A name has at most ${NAME_MAX} bytes.` : name ? "" : "Type the name of a room.";
       if (!problem) join(name);
-      return !problem;
+      return this.showProblem(problem);
     });
+    this.join = join;
   }
 
-  show() {
-    this.input.value = "";
-    this.dialog.showProblem("");
-    this.found.replaceChildren();
-    this.dialog.show();
-    this.list();
-  }
-
-  /** @param {import("./protocol.js").RoomList} list */
+  /** @param {RoomList} list */
   showRooms({ count, rooms }) {
-    this.found.replaceChildren(
-      ...rooms.map(({ room, members }) => {
-        const join = () => {
-          this.dialog.dialog.close("");
-          this.join(room);
-        };
-        const size = element("span", { class: "detail" }, members === 1 ? "1 member" : `${members} members`);
-        return element("li", {}, element("button", { type: "button", onclick: join }, element("bdi", {}, room), " ", size));
-      }),
-    );
-    if (count > rooms.length) this.found.append(element("li", {}, `and ${count - rooms.length} more`));
+    const items = rooms.map(({ room, members }) => {
+      const size = element("span", { class: "detail" }, members === 1 ? "1 member" : `${grouped(members)} members`);
+      const join = () => {
+        this.dialog.close();
+        this.join(room);
+      };
+      return element("li", {}, button(join, {}, element("bdi", {}, room), " ", size));
+    });
+    const rest = count - rooms.length;
+    if (rest > 0) items.push(element("li", {}, `and ${grouped(rest)} more`));
+    byId("found-rooms").replaceChildren(...items);
   }
 }
 
-/** Searches a room. */
-export class SearchDialog {
-  /** @param {{search: (words: string) => void, open: (offset: number) => void}} handlers */
-  constructor({ search, open }) {
-    this.open = open;
-    /** @type {HTMLInputElement} */
-    this.input = byId("search-words");
-    this.found = byId("search-results");
-    this.dialog = new Dialog("search-dialog", () => {
-      if (this.input.value.trim()) {
-        this.dialog.showProblem("Searching…");
-        search(this.input.value.trim());
-      }
+export class SearchDialog extends Dialog {
+  /** @param {(words: string) => void} search @param {(offset: number) => void} open */
+  constructor(search, open) {
+    super("search-dialog", () => {
+      if (this.text) this.search();
       return false;
     });
-  }
-
-  /** @param {string} room @param {string} words to search for at once */
-  show(room, words) {
-    byId("search-title").textContent = `Search ${room}`;
-    this.input.value = words;
-    this.dialog.showProblem(words ? "Searching…" : "");
-    this.found.replaceChildren();
-    this.dialog.show();
-    this.input.select();
-  }
-
-  /** @param {import("./protocol.js").Entry[]} entries @param {string} problem */
-  showFound(entries, problem) {
-    const number = entries.length === 1 ? "1 message found." : `${entries.length} messages found, the latest first.`;
-    this.dialog.showProblem(problem || (entries.length === 0 ? "Nothing was found." : number));
-    this.found.replaceChildren(...[...entries].reverse().map((entry) => this.#result(entry)));
-  }
-
-  /** @param {import("./protocol.js").Entry} entry */
-  #result({ time, nick, text, offset }) {
-    const show = () => {
-      this.dialog.dialog.close("");
-      this.open(offset);
+    this.search = () => {
+      this.showProblem("Searching…");
+      search(this.text);
     };
-    const when = element("span", { class: "detail" }, `${dayName(time)}, ${clockTime(time)}`);
-    const shown = element("span", { class: "text", dir: "auto" }, text);
-    return element("li", {}, element("button", { type: "button", onclick: show }, nickElement(nick), " ", when, shown));
+    this.open = open;
+  }
+
+  /** @param {string} room @param {string} words */
+  ask(room, words) {
+    setText(byId("search-title"), `Search ${room}`);
+    byId("found").replaceChildren();
+    this.showWith(words);
+    if (words) this.search();
+  }
+
+  /** @param {Entry[]} entries @param {string} problem */
+  showFound(entries, problem) {
+    const many = entries.length > 0 ? `${entries.length} messages found, the latest first.` : "Nothing was found.";
+    this.showProblem(problem || (entries.length === 1 ? "1 message found." : many));
+    const items = entries.toReversed().map(({ time, nick, text, offset }) => {
+      const when = element("span", { class: "detail" }, ` ${dayName(time)}, ${clock.format(time)}`);
+      const open = () => {
+        this.dialog.close();
+        this.open(offset);
+      };
+      const shown = element("span", { class: "text", dir: "auto" }, text);
+      return element("li", {}, button(open, {}, nickElement(nick), when, shown));
+    });
+    byId("found").replaceChildren(...items);
   }
 }
 
-/** Edits the topic of a room. */
-export class TopicDialog {
+export class TopicDialog extends Dialog {
   /** @param {(topic: string) => void} set */
   constructor(set) {
-    /** @type {HTMLInputElement} */
-    this.input = byId("topic");
-    this.dialog = new Dialog("topic-dialog", () => {
-      const topic = this.input.value.trim();
-      const over = byteLength(topic) - TEXT_MAX;
-      this.dialog.showProblem(over > 0 ? `The topic is ${over} bytes too long.` : "");
-      if (over <= 0) set(topic);
-      return over <= 0;
+    super("topic-dialog", () => {
+      const over = byteLength(this.text) - TEXT_MAX;
+      if (over <= 0) set(this.text);
+      return this.showProblem(over > 0 ? `The topic is ${over} bytes too long.` : "");
     });
   }
 
-  /** @param {import("./conversation.js").Room} room */
-  show(room) {
-    const { text, nick, time } = room.topic;
-    byId("topic-title").textContent = `Topic of ${room.name}`;
-    byId("topic-by").textContent = text && nick && time ? `Set by ${nick}, ${dayName(time)}, ${clockTime(time)}.` : "";
-    this.input.value = text;
-    this.dialog.showProblem("");
-    this.dialog.show();
-    this.input.select();
+  /** @param {Room} room */
+  ask({ name, topic: { text, nick, time } }) {
+    setText(byId("topic-title"), `Topic of ${name}`);
+    setText(byId("topic-by"), text && nick ? `Set by ${nick}, ${dayName(time)}, ${clock.format(time)}.` : "");
+    this.showWith(text);
   }
 }
 
-/** Shows and changes the settings. */
-export class SettingsDialog {
-  /** @param {import("./settings.js").Settings} settings */
+export class SettingsDialog extends Dialog {
+  /** @param {Settings} settings */
   constructor(settings) {
+    super("settings-dialog");
     this.settings = settings;
-    this.dialog = new Dialog("settings-dialog", () => true);
     /** @type {HTMLSelectElement} */
     this.theme = byId("theme");
     /** @type {HTMLInputElement} */
     this.presence = byId("shows-presence");
     /** @type {HTMLInputElement} */
     this.notifies = byId("notifies");
-    this.theme.addEventListener("change", () => settings.set({ theme: this.theme.value }));
-    this.presence.addEventListener("change", () => settings.set({ showsPresence: this.presence.checked }));
-    this.notifies.addEventListener("change", async () => {
-      const notifies = this.notifies.checked && (await allowNotifications());
-      settings.set({ notifies });
+    this.dialog.addEventListener("change", async () => {
+      const { theme, presence, notifies } = this;
+      const isAllowed = notifies.checked && (await Notification.requestPermission()) === "granted";
+      settings.set({ theme: theme.value, showsPresence: presence.checked, notifies: isAllowed });
       this.#update();
     });
   }
 
   show() {
     this.#update();
-    this.dialog.show();
+    super.show();
   }
 
   #update() {
@@ -220,53 +182,36 @@ export class SettingsDialog {
     const { theme, showsPresence, notifies } = this.settings.values;
     this.theme.value = theme;
     this.presence.checked = showsPresence;
-    this.notifies.checked = notifies && problem === "";
+    this.notifies.checked = notifies && !problem;
     this.notifies.disabled = problem !== "";
-    byId("notifies-problem").textContent = problem;
+    setText(byId("notifies-problem"), problem);
   }
 }
 
-/** Shows the commands and keys. */
-export class HelpDialog {
+export class HelpDialog extends Dialog {
   constructor() {
-    this.dialog = new Dialog("help-dialog", () => true);
-    byId("commands").append(
-      ...COMMANDS.flatMap(({ name, usage, help }) => [
-        element("dt", {}, element("code", {}, `/${name} ${usage}`.trimEnd())),
-        element("dd", {}, help),
-      ]),
-      element("dt", {}, element("code", {}, "//TEXT")),
-      element("dd", {}, "Say a text that begins with /"),
-    );
-  }
-
-  show() {
-    this.dialog.show();
+    super("help-dialog");
+    const escape = { name: "/TEXT", usage: "", help: "Say a text that begins with /" };
+    for (const { name, usage, help } of [...COMMANDS, escape]) {
+      const command = element("code", {}, `/${name} ${usage}`.trimEnd());
+      byId("commands").append(element("dt", {}, command), element("dd", {}, help));
+    }
   }
 }
 
-/**
- * @typedef {object} Question
- * @property {string} title
- * @property {string} text
- * @property {string} action what the button says
- */
-
-/** Asks whether something is to be done. */
-export class ConfirmDialog {
+export class ConfirmDialog extends Dialog {
   constructor() {
-    this.dialog = new Dialog("confirm-dialog", () => true);
+    super("confirm-dialog");
   }
 
-  /** @param {Question} question @returns {Promise<boolean>} */
+  /** @param {Confirmation} question @returns {Promise<boolean>} */
   ask({ title, text, action }) {
-    byId("confirm-title").textContent = title;
-    byId("confirm-text").replaceChildren(textElement(text, null));
-    byId("confirm-submit").textContent = action;
-    this.dialog.show();
-    const { dialog } = this.dialog;
+    setText(byId("confirm-title"), title);
+    byId("confirm-text").replaceChildren(textElement(text));
+    setText(byId("confirm-submit"), action);
+    this.show();
     return new Promise((resolve) => {
-      dialog.addEventListener("close", () => resolve(dialog.returnValue === "done"), { once: true });
+      this.dialog.addEventListener("close", () => resolve(this.dialog.returnValue === "done"), { once: true });
     });
   }
 }

@@ -1,154 +1,91 @@
-/**
- * The member's session: what it is in, what it has received, and what it still has to send.
- *
- * After a loss, the session is resumed: each entry is received once and in order, and each line is appended once.
- */
+/** The member's session. After a loss, it is resumed: no entry is missing or doubled, and each line is appended once. */
 
 import { Connection, Link } from "./connection.js";
-import { Membership, PrivateConversation, Room, privateKey } from "./conversation.js";
-import { PRESENCE_KINDS, newRow } from "./message_log.js";
-import { mentionPattern } from "./message_text.js";
-import { LineState, PendingLines } from "./pending_lines.js";
+import { LineState, Membership, PRESENCE_KINDS, PendingLines, PrivateConversation, Room, newRow, privateKey } from "./conversation.js";
+import { grouped, mentionPattern } from "./elements.js";
 import { HISTORY_MAX, ProtocolError, ROOMS_MAX, asSentence, decodeEvent, encodeRequest, roomName } from "./protocol.js";
 
-/**
- * @typedef {import("./conversation.js").AnyConversation} AnyConversation
- * @typedef {import("./message_log.js").Row} Row
- * @typedef {import("./protocol.js").Entry} Entry
- * @typedef {import("./protocol.js").ChatEvent} ChatEvent
- */
+const { IN, JOINING, OUT, RESUMING } = Membership;
 
-/**
- * How far the session is.
- *
- * @enum {string}
- */
+/** @enum {string} How far the session is. */
 export const Phase = {
-  /** It has not begun: the nick is not chosen. */
   IDLE: "idle",
   CONNECTING: "connecting",
-  /** A new session was asked for. */
   BEGINNING: "beginning",
-  /** The server was asked to continue the session. */
   RESUMING: "resuming",
   ONLINE: "online",
-  /** The connection was lost and is tried again. */
   WAITING: "waiting",
-  /** Another tab has the session. */
   ELSEWHERE: "elsewhere",
-  /** The member has left for good. */
   LEFT: "left",
 };
 
 /** What may follow what. */
-/** @type {Record<Phase, Phase[]>} */
 const FOLLOWING = {
   [Phase.IDLE]: [Phase.CONNECTING, Phase.ELSEWHERE, Phase.LEFT],
   [Phase.CONNECTING]: [Phase.BEGINNING, Phase.RESUMING, Phase.WAITING, Phase.ELSEWHERE, Phase.LEFT],
-  [Phase.BEGINNING]: [Phase.ONLINE, Phase.CONNECTING, Phase.WAITING, Phase.LEFT],
+  [Phase.BEGINNING]: [Phase.ONLINE, Phase.WAITING, Phase.LEFT],
   [Phase.RESUMING]: [Phase.ONLINE, Phase.CONNECTING, Phase.WAITING, Phase.ELSEWHERE, Phase.LEFT],
-  [Phase.ONLINE]: [Phase.CONNECTING, Phase.WAITING, Phase.ELSEWHERE, Phase.LEFT],
+  [Phase.ONLINE]: [Phase.WAITING, Phase.ELSEWHERE, Phase.LEFT],
   [Phase.WAITING]: [Phase.CONNECTING, Phase.ELSEWHERE, Phase.LEFT],
   [Phase.ELSEWHERE]: [Phase.CONNECTING, Phase.LEFT],
   [Phase.LEFT]: [Phase.CONNECTING],
 };
 
-/** The room in which every session begins. */
 const LOBBY = "#lobby";
 
-/** Lines that are sent and not acknowledged at the same time. The server is so asked other things soon. */
+const GUEST = /^guest-\d+$/;
+
+/** More lines would delay other requests. */
 const IN_FLIGHT_MAX = 8;
 
-/** Messages of a room that are kept: of the one that is read, and of others. */
 const KEPT_READ = 20_000;
 const KEPT_OTHER = 2_000;
 
-/** Old messages that are asked for at once. */
 const HISTORY_STEP = 60;
 
-/** Members from which on the server sums up joins and leaves, so that the page asks who is there. */
+/** Above this number of members, the server sums up joins and leaves. */
 const CROWD = 50;
 
-/** Private conversations that are kept, and messages of each. */
 const PRIVATE_MAX = 40;
 const PRIVATE_ROWS_MAX = 200;
 
-/** Milliseconds after which a change of the positions is stored. */
 const SAVE_DELAY = 1_000;
-
-/** The nick of a member that has chosen none. */
-const GUEST = /^guest-\d+$/;
 
 /** Refusals of a room, which may come before the session is resumed. */
 const ROOM_CAUSES = new Set(["too_many_rooms", "invite_only"]);
 
-/**
- * What the session tells the page.
- *
- * @typedef {object} View
- * @property {() => void} statusChanged the phase, the nick, or who is away
- * @property {() => void} listChanged the conversations, or what is unread in them
- * @property {(conversation: AnyConversation) => void} logChanged rows or pending lines
- * @property {(room: Room) => void} roomChanged its topic, its members, or whether the member is in it
- * @property {(conversation: AnyConversation) => void} opened it is to be shown
- * @property {(conversation: AnyConversation, row: Row) => void} received a message of another member
- * @property {(conversation: AnyConversation) => boolean} isShown
- * @property {(conversation: AnyConversation) => boolean} isReading whether somebody sees its last message
- * @property {(text: string) => void} informed a sentence that belongs to no conversation
- * @property {(problem: string, nick: string) => void} nickRefused
- * @property {(list: import("./protocol.js").RoomList) => void} roomsListed
- * @property {(room: Room, entries: Entry[], problem: string) => void} found
- */
-
-/**
- * A request whose answer, or refusal, names no ID. They are answered in order.
- *
- * @typedef {object} Question
- * @property {"history" | "search"} review
- * @property {Room} room
- * @property {Row} [gap]
- * @property {number} before
- * @property {number} count
- */
+const OFFLINE = "You are offline. Try again when you are connected.";
 
 export class Session {
-  /**
-   * @param {string} url
-   * @param {View} view
-   * @param {import("./storage.js").Storage} tabStorage what this tab keeps across a reload
-   * @param {import("./storage.js").Storage} userStorage what all tabs share
-   */
-  constructor(url, view, tabStorage, userStorage) {
+  /** @param {string} url @param {View} view @param {Store} tabStore of this tab @param {Store} userStore of all tabs */
+  constructor(url, view, tabStore, userStore) {
     this.view = view;
-    this.tabStorage = tabStorage;
-    this.userStorage = userStorage;
-    /** @type {Phase} */
+    this.tabStore = tabStore;
+    this.userStore = userStore;
     this.phase = Phase.IDLE;
     this.nick = "";
-    this.wantedNick = userStorage.get("nick", "");
-    /** Whether it was chosen while there was no connection. */
+    this.wantedNick = userStore.get("nick", "");
     this.hasNewNick = false;
     this.away = "";
-    /** Names the session for other tabs. It is not secret, as the token is. */
+    /** For other tabs. Unlike the token, it is not secret. */
     this.name = "";
     this.token = "";
     /** @type {Map<string, AnyConversation>} by key */
     this.conversations = new Map();
-    this.pending = new PendingLines(tabStorage);
+    this.pending = new PendingLines(tabStore);
     /** @type {RegExp | null} */
     this.mention = null;
-    /** @type {Map<string, Room>} rooms that the server was asked to join, by the IDs of the requests */
+    /** @type {Map<string, Room>} by the IDs of the requests */
     this.joins = new Map();
-    /** @type {Map<string, {what: string, conversation: AnyConversation | null}>} other requests, by ID */
-    this.requests = new Map();
+    /** @type {Map<string, (problem: string, cause: string) => void>} what to do if a request is refused */
+    this.refusals = new Map();
     /** @type {Question[]} */
     this.questions = [];
-    /** @type {Set<Room>} rooms whose members are to be shown as a sentence */
-    this.whoAsked = new Set();
     this.awaitsLobby = false;
     this.awaitsEndOfResume = false;
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    /** @type {number | undefined} */
     this.saveTimer = undefined;
+    this.handlers = this.#eventHandlers();
     this.connection = new Connection(url, {
       opened: () => this.#opened(),
       received: (frame) => this.#received(frame),
@@ -159,19 +96,14 @@ export class Session {
     this.#restore();
   }
 
-  // The state of the session
-
-  /** @returns {boolean} */
   get isOnline() {
     return this.phase === Phase.ONLINE;
   }
 
-  /** @returns {Room[]} */
   get rooms() {
-    return /** @type {Room[]} */ ([...this.conversations.values()].filter((each) => !each.isPrivate));
+    return [...this.conversations.values()].filter((each) => each instanceof Room);
   }
 
-  /** Connects. A session that this tab had before is resumed. */
   start() {
     this.connection.start();
   }
@@ -183,14 +115,13 @@ export class Session {
     this.#lost();
   }
 
-  /** Begins a session of its own: another tab goes on with the present one. */
+  /** Another tab goes on with the present session. */
   beginAnew() {
     this.#forgetSession();
     this.pending.clear();
     this.start();
   }
 
-  /** Leaves for good. */
   quit() {
     if (this.isOnline) this.#send({ type: "quit" });
     this.#enter(Phase.LEFT);
@@ -203,13 +134,7 @@ export class Session {
 
   // What the user does
 
-  /**
-   * Says lines in a room, or sends them to a member. They are sent when that is possible.
-   *
-   * @param {AnyConversation} conversation
-   * @param {string[]} texts
-   * @param {boolean} action
-   */
+  /** @param {AnyConversation} conversation @param {string[]} texts */
   say(conversation, texts, action = false) {
     this.pending.add(conversation, texts, action);
     conversation.removeMark();
@@ -217,87 +142,82 @@ export class Session {
     this.view.logChanged(conversation);
   }
 
-  /** Forgets a line that was not sent. @param {string} id */
+  /** @param {string} id */
   dismiss(id) {
-    const line = this.pending.take(id);
-    const conversation = line && this.conversations.get(line.key);
-    if (conversation) this.view.logChanged(conversation);
+    this.#lineChanged(this.pending.take(id));
   }
 
   /** @param {string} nick */
   rename(nick) {
     this.wantedNick = nick;
-    this.userStorage.set("nick", nick);
+    this.userStore.set("nick", nick);
     this.hasNewNick = !this.isOnline;
-    if (this.isOnline && nick !== this.nick) this.#request("nick", null, { nick });
+    if (this.isOnline && nick !== this.nick) {
+      this.#request({ type: "nick", nick }, (problem) => this.#nickRefused(problem));
+    }
   }
 
-  /** @param {string} name of a room, as it was typed */
+  /** @param {string} name */
   join(name) {
-    const known = this.conversations.get(roomName(name));
-    if (known instanceof Room && known.membership !== Membership.OUT) {
+    const known = this.#room(roomName(name));
+    if (known && known.membership !== OUT) {
       this.view.opened(known);
-      return;
-    }
-    if (this.rooms.length >= ROOMS_MAX) {
+    } else if (this.rooms.length >= ROOMS_MAX) {
       this.view.informed(`You can be in at most ${ROOMS_MAX} rooms.`);
-      return;
+    } else {
+      const room = known ?? this.#addRoom(roomName(name));
+      room.membership = JOINING;
+      if (this.isOnline) this.#join(room);
+      this.#listChanged();
+      this.view.opened(room);
     }
-    const room = known instanceof Room ? known : this.#addRoom(roomName(name));
-    room.membership = Membership.JOINING;
-    if (this.isOnline) this.#join(room);
-    this.#listChanged();
-    this.view.opened(room);
   }
 
-  /** Leaves a room, or closes a private conversation. @param {AnyConversation} conversation */
+  /** @param {AnyConversation} conversation */
   leave(conversation) {
-    if (conversation instanceof Room && this.isOnline && conversation.membership !== Membership.OUT) {
-      this.#request("part", conversation, { room: conversation.name });
+    const { key, name } = conversation;
+    if (conversation instanceof Room && this.isOnline && conversation.membership !== OUT) {
+      this.#request({ type: "part", room: name }, () => {});
     }
-    const unsent = this.pending.of(conversation.key);
+    const unsent = this.pending.of(key);
     for (const { id } of unsent) this.pending.take(id);
-    this.conversations.delete(conversation.key);
+    this.conversations.delete(key);
     this.#listChanged();
     this.saveSoon();
     if (unsent.length > 0) {
-      const lines = unsent.map(({ text }) => text).join(" / ");
-      this.view.informed(`You left ${conversation.name}. Not acknowledged were: ${lines}`);
+      this.view.informed(`You left ${name}. Not acknowledged were: ${unsent.map(({ text }) => text).join(" / ")}`);
     }
   }
 
-  /** Opens a private conversation. @param {string} nick @returns {PrivateConversation} */
+  /** @param {string} nick */
   openPrivate(nick) {
     const conversation = this.#privateWith(nick);
     this.view.opened(conversation);
     return conversation;
   }
 
-  /** @param {Room} room @param {string} text empty to remove the topic */
+  /** @param {Room} room @param {string} text */
   setTopic(room, text) {
-    if (this.#mustBeOnline()) this.#request("topic", room, { room: room.name, text });
+    this.#ask({ type: "topic", room: room.name, text }, room);
   }
 
-  /** @param {string} text empty for back */
+  /** @param {string} text */
   setAway(text) {
-    if (this.#mustBeOnline()) this.#send({ type: "away", text });
+    this.#ask({ type: "away", text });
   }
 
   /** @param {Room} room @param {Row} row */
-  erase(room, row) {
-    if (this.#mustBeOnline()) this.#request("erase", room, { room: room.name, offset: row.offset });
+  erase(room, { offset }) {
+    this.#ask({ type: "erase", room: room.name, offset }, room);
   }
 
   listRooms() {
-    if (this.#mustBeOnline()) this.#send({ type: "rooms" });
+    this.#ask({ type: "rooms" });
   }
 
-  /** Asks who is in a room, if that is not known, or to show it as a sentence. @param {Room} room */
-  listMembers(room, asSentence = false) {
-    if (asSentence && !this.#mustBeOnline()) return;
-    const isWanted = asSentence || room.areMembersStale;
-    if (!isWanted || !this.isOnline || room.membership !== Membership.IN) return;
-    if (asSentence) this.whoAsked.add(room);
+  /** Asks who is in a room, if that is not known. @param {Room} room */
+  listMembers(room) {
+    if (!room.areMembersStale || room.membership !== IN || !this.isOnline) return;
     room.areMembersStale = false;
     this.#send({ type: "members", room: room.name });
   }
@@ -305,7 +225,7 @@ export class Session {
   /** @param {Room} room @param {string} words */
   search(room, words) {
     if (!this.isOnline) {
-      this.view.found(room, [], "You are offline. Try again when you are connected.");
+      this.view.found(room, [], OFFLINE);
       return;
     }
     this.questions.push({ review: "search", room, before: 0, count: 0 });
@@ -313,21 +233,19 @@ export class Session {
   }
 
   /**
-   * Loads older messages into a gap.
+   * Loads messages into a gap: those around an offset, or at its beginning or end. Returns whether it asks for them.
    *
    * @param {Room} room
-   * @param {Row} row the gap
-   * @param {{forward?: boolean, around?: number, count?: number}} [options] forward: those after the gap's beginning;
-   *   around: those around an offset
-   * @returns {boolean} whether they were asked for
+   * @param {Row} row
+   * @param {{isForward?: boolean, around?: number, count?: number}} [options]
    */
-  load(room, row, { forward = false, around = 0, count = HISTORY_STEP } = {}) {
-    const gap = row.gap;
-    if (gap === undefined || gap.isLoading || !this.isOnline || room.membership !== Membership.IN) return false;
+  load(room, row, { isForward = false, around = 0, count = HISTORY_STEP } = {}) {
+    const { gap } = row;
+    if (!gap || gap.isLoading || !this.isOnline || room.membership !== IN) return false;
     count = Math.min(count, HISTORY_MAX);
     let { before } = gap;
     if (around > 0) before = Math.min(before, around + Math.ceil(count / 2));
-    else if (forward && gap.after > 0) before = Math.min(before, gap.after + 1 + count);
+    else if (isForward && gap.after > 0) before = Math.min(before, gap.after + 1 + count);
     gap.isLoading = true;
     gap.problem = "";
     row.version += 1;
@@ -336,70 +254,67 @@ export class Session {
     return true;
   }
 
-  /** Notes that somebody has seen the last message. @param {AnyConversation} conversation */
+  /** @param {AnyConversation} conversation */
   markRead(conversation) {
     if (conversation.unread === 0) return;
-    conversation.markRead();
+    conversation.unread = conversation.mentions = 0;
     this.view.listChanged();
   }
 
   // What is stored
 
-  /** Stores the session soon. */
   saveSoon() {
     this.saveTimer ??= setTimeout(() => this.save(), SAVE_DELAY);
   }
 
-  /** Stores the session, so that a reload continues it. */
   save() {
     clearTimeout(this.saveTimer);
     this.saveTimer = undefined;
     const rooms = this.rooms.map(({ name, epoch, offset, topic, unread, mentions, draft }) => {
       return { name, epoch, offset, topic, unread, mentions, draft };
     });
-    const privates = [...this.conversations.values()]
-      .filter((each) => each.isPrivate)
-      .slice(-PRIVATE_MAX)
-      .map(({ name, unread, draft, log }) => {
-        const rows = log.rows.slice(-PRIVATE_ROWS_MAX);
-        return { name, unread, draft, rows: rows.map(({ kind, time, nick, text, own }) => [kind, time, nick, text, own]) };
-      });
+    const privates = [...this.conversations.values()].filter((each) => each.isPrivate).slice(-PRIVATE_MAX);
     const session = this.token ? { name: this.name, token: this.token, nick: this.nick } : {};
-    this.tabStorage.set("session", { ...session, rooms, privates });
+    this.tabStore.set("session", {
+      ...session,
+      rooms,
+      privates: privates.map(({ name, unread, draft, log }) => {
+        const rows = log.rows.slice(-PRIVATE_ROWS_MAX);
+        return { name, unread, draft, rows: rows.map(({ kind, time, nick, text, own }) => ({ kind, time, nick, text, own })) };
+      }),
+    });
   }
 
   #restore() {
-    const stored = /** @type {any} */ (this.tabStorage.get("session", {}));
+    const stored = /** @type {any} */ (this.tabStore.get("session", {}));
     this.token = stored.token ?? "";
     this.name = stored.name ?? "";
     this.#setNick(stored.nick ?? "");
-    const rooms = stored.rooms ?? this.userStorage.get("rooms", [""]).filter(Boolean).map((name) => ({ name }));
+    const rooms = stored.rooms ?? this.userStore.get("rooms", [""]).filter(Boolean).map((name) => ({ name }));
     for (const { name, ...values } of rooms) {
-      const room = this.#addRoom(name);
-      Object.assign(room, values);
+      const room = Object.assign(this.#addRoom(name), values);
       if (!this.token) room.epoch = "";
-      if (room.epoch) {
-        room.membership = Membership.RESUMING;
-        room.log.appendGap(0, room.offset + 1);
-      }
+      if (!room.epoch) continue;
+      room.membership = RESUMING;
+      room.log.appendGap(0, room.offset + 1);
     }
     for (const { name, rows, ...values } of stored.privates ?? []) {
-      const conversation = this.#addPrivate(name);
-      Object.assign(conversation, values);
+      const conversation = Object.assign(this.#addPrivate(name), values);
       conversation.mentions = conversation.unread;
-      conversation.log.rows = rows.map((/** @type {any} */ [kind, time, nick, text, own]) =>
-        newRow(kind, { time, nick, text, own }),
-      );
+      for (const { kind, ...row } of rows) conversation.log.rows.push(newRow(kind, row));
     }
   }
 
   #forgetSession() {
-    this.token = this.name = "";
-    this.away = "";
-    for (const room of this.rooms) {
-      if (room.membership !== Membership.OUT) room.membership = Membership.JOINING;
-    }
+    this.token = this.name = this.away = "";
+    this.#willJoin();
     this.save();
+  }
+
+  #willJoin() {
+    for (const room of this.rooms) {
+      if (room.membership !== OUT) room.membership = JOINING;
+    }
   }
 
   // The connection
@@ -422,14 +337,12 @@ export class Session {
   #opened() {
     if (!this.token) {
       this.awaitsLobby = true;
-      for (const room of this.rooms) {
-        if (room.membership !== Membership.OUT) room.membership = Membership.JOINING;
-      }
+      this.#willJoin();
       this.#enter(Phase.BEGINNING);
       this.#send({ type: "begin" });
       return;
     }
-    const resuming = this.rooms.filter((room) => room.epoch && room.membership === Membership.RESUMING);
+    const resuming = this.rooms.filter((room) => room.membership === RESUMING);
     const positions = resuming.map(({ name, epoch, offset }) => ({ room: name, epoch, offset }));
     this.#enter(Phase.RESUMING);
     this.#send({ type: "resume", token: this.token, nick: this.nick, positions });
@@ -437,53 +350,45 @@ export class Session {
 
   #lost() {
     this.joins.clear();
-    this.requests.clear();
-    this.whoAsked.clear();
+    this.refusals.clear();
     this.awaitsEndOfResume = this.awaitsLobby = false;
     for (const { gap } of this.questions.splice(0)) this.#loadFailed(gap, "");
     this.pending.connectionLost();
     for (const room of this.rooms) {
       room.announced = null;
-      if (room.membership === Membership.IN) room.membership = Membership.RESUMING;
-      room.areMembersStale = true;
+      if (room.membership === IN) room.membership = RESUMING;
     }
     this.#allLogsChanged();
     this.saveSoon();
   }
 
-  /** @param {import("./protocol.js").Request} request */
+  /** @param {ChatRequest} request */
   #send(request) {
     this.connection.send(encodeRequest(request));
   }
 
-  /**
-   * Sends a request whose refusal is shown.
-   *
-   * @param {string} type
-   * @param {AnyConversation | null} conversation
-   * @param {Record<string, unknown>} members
-   */
-  #request(type, conversation, members) {
+  /** @param {ChatRequest} request @param {(problem: string, cause: string) => void} refused */
+  #request(request, refused) {
     const id = this.pending.newId();
-    this.requests.set(id, { what: type, conversation });
-    this.#send({ type, ...members, id });
+    this.refusals.set(id, refused);
+    this.#send({ ...request, id });
+    return id;
   }
 
-  #mustBeOnline() {
-    if (!this.isOnline) this.view.informed("You are offline. Try again when you are connected.");
-    return this.isOnline;
+  /** @param {ChatRequest} request @param {Room} [room] where a refusal is shown */
+  #ask(request, room) {
+    if (!this.isOnline) this.view.informed(OFFLINE);
+    else if (room) this.#request(request, (problem) => this.#inform(room, problem));
+    else this.#send(request);
   }
 
-  /** Sends the lines that can be sent. */
   #flush() {
     if (!this.isOnline) return;
-    const lines = this.pending.takeNext(IN_FLIGHT_MAX - this.pending.inFlight, (key) => {
-      const conversation = this.conversations.get(key);
-      return conversation?.isPrivate || conversation?.membership === Membership.IN;
+    const lines = this.pending.takeNext(IN_FLIGHT_MAX, ({ key, isPrivate }) => {
+      return isPrivate || this.#room(key)?.membership === IN;
     });
-    for (const { id, key, text, action } of lines) {
-      const conversation = this.conversations.get(key);
-      if (conversation?.isPrivate) this.#send({ type: "whisper", nick: conversation.name, text, id });
+    for (const { id, key, text, action, isPrivate } of lines) {
+      if (isPrivate) this.#send({ type: "whisper", nick: this.conversations.get(key)?.name, text, id });
       else this.#send({ type: "say", room: key, text, action, id });
     }
   }
@@ -494,58 +399,145 @@ export class Session {
   #received(frame) {
     try {
       const event = decodeEvent(frame);
-      if (event !== null) this.#event(event);
+      if (event !== null) /** @type {(event: ChatEvent) => void} */ (this.handlers[event.type])(event);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.connection.drop(`The server sent something that this page cannot read (${error.message}).`);
     }
   }
 
-  /** @param {ChatEvent} event */
-  #event(event) {
-    switch (event.type) {
-      case "entry":
-        return this.#entry(event);
-      case "welcome":
-      case "nick":
-        return this.#nickSet(event.nick);
-      case "session":
-        return this.#sessionBegan(event.token);
-      case "room":
-        return this.#roomEntered(event);
-      case "left":
-        return this.#roomLeft(event.room);
-      case "resumed":
-        return this.#resumed(event);
-      case "entries":
-        return this.#entries(event);
-      case "whisper":
-        return this.#whispered(event);
-      case "refused":
-        return this.#refused(event);
-      case "not-confirmed":
-        return this.#lineChanged(this.pending.update(event.id, LineState.UNCONFIRMED));
-      case "confirmed":
-        return this.#acknowledged(event.id);
-      case "topic":
-        return this.#topicShown(event);
-      case "away":
-        this.away = event.text;
-        this.view.informed(event.text ? `You are away: ${event.text}` : "You are back.");
-        return this.view.statusChanged();
-      case "recipient-away":
-        return this.#recipientAway(event);
-      case "members":
-        return this.#membersListed(event);
-      case "rooms":
-        return this.view.roomsListed(event);
-      case "replaced":
-        return this.yield();
-      case "notice":
-        return this.view.informed(event.text);
-      case "pong":
-        return this.#resumeEnded();
-    }
+  /** @returns {EventHandlers} */
+  #eventHandlers() {
+    return {
+      entry: (event) => {
+        if (event.own && event.id) this.#acknowledged(event.id);
+        const room = this.#room(event.room);
+        if (room?.membership !== IN || event.offset <= room.offset) return; // received before
+        if (event.offset > room.offset + 1) {
+          this.connection.drop("A message was missing.");
+          return;
+        }
+        room.offset = event.offset;
+        this.#apply(room, event);
+        room.log.trim(this.view.isShown(room) ? KEPT_READ : KEPT_OTHER);
+        this.view.logChanged(room);
+        this.saveSoon();
+      },
+      welcome: ({ nick }) => this.#nickSet(nick),
+      nick: ({ nick }) => this.#nickSet(nick),
+      session: ({ token }) => this.#sessionBegan(token),
+      room: (event) => {
+        const room = this.#enteredRoom(event.room);
+        if (room === null) {
+          this.#send({ type: "part", room: event.room });
+          return;
+        }
+        room.setMembers(event.members, event.count, this.nick);
+        if (room.membership === RESUMING || room.membership === IN) {
+          room.announced = event; // the verdict follows
+        } else {
+          room.topic = { text: "", nick: "", time: 0 };
+          this.#arrive(room, event);
+        }
+        this.#listChanged();
+        this.view.roomChanged(room);
+      },
+      left: ({ room: name }) => {
+        const room = this.#room(name);
+        if (room && room.membership !== JOINING) this.#isOut(room, "You are no longer in this room.");
+      },
+      resumed: ({ room: name, verdict, lost }) => {
+        const room = this.#room(name);
+        if (!room) return;
+        if (verdict === "unknown" && room.announced) {
+          const { epoch, offset } = room.announced;
+          this.#beginLog(room);
+          room.log.appendGap(0, offset + 1);
+          this.#isIn(room, epoch, offset);
+          return;
+        }
+        if (verdict === "lost") {
+          const messages = lost === 1 ? "1 message is" : `${grouped(lost)} messages are`;
+          room.log.inform(`${messages} lost: the server no longer keeps older ones.`);
+        }
+        room.areMembersStale = true; // what follows may contain joins and leaves from before the list was made
+        this.#isIn(room, room.epoch, room.offset + lost);
+      },
+      entries: ({ room: name, review, entries }) => {
+        const index = this.questions.findIndex((each) => each.review === review && each.room.name === name);
+        const question = index < 0 ? undefined : this.questions.splice(index, 1)[0];
+        const room = this.#room(name);
+        if (room && review === "search") this.view.found(room, entries, "");
+        const row = review === "replay" ? room?.log.lastGap() : question?.gap;
+        if (!room || !row?.gap) return;
+        const isAll = question !== undefined && entries.length < question.count;
+        if (entries.length === 0 && !isAll) return;
+        room.log.fill(row, entries, question?.before ?? row.gap.before, isAll, (entry) => {
+          const own = entry.nick === this.nick;
+          return { own, isMention: !own && this.#isMention(entry) };
+        });
+        this.view.logChanged(room);
+      },
+      whisper: ({ sender, recipient, text, id }) => {
+        const own = sender === this.nick;
+        if (own && id) this.#acknowledged(id);
+        const conversation = this.#privateWith(own ? recipient : sender);
+        const row = newRow("said", { nick: sender, text, own, isMention: !own });
+        conversation.log.rows.push(row);
+        conversation.log.trim(KEPT_OTHER);
+        if (!own) this.#messageReceived(conversation, row);
+        this.view.logChanged(conversation);
+        this.saveSoon();
+      },
+      refused: ({ cause, text, id }) => {
+        const problem = asSentence(text, this.wantedNick);
+        const refused = this.refusals.get(id);
+        const question = id ? undefined : this.questions.shift();
+        if (this.phase === Phase.RESUMING && !ROOM_CAUSES.has(cause)) {
+          this.#resumeRefused(cause, problem);
+        } else if (refused) {
+          this.refusals.delete(id);
+          refused(problem, cause);
+        } else if (id && this.pending.lines.has(id)) {
+          this.#lineChanged(this.pending.update(id, LineState.REFUSED, problem));
+          this.#flush();
+        } else if (question) {
+          const { review, room, gap } = question;
+          if (review === "search") this.view.found(room, [], problem);
+          this.#loadFailed(gap, problem);
+          this.view.logChanged(room);
+        } else {
+          this.view.informed(problem);
+        }
+      },
+      "not-confirmed": ({ id }) => this.#lineChanged(this.pending.update(id, LineState.UNCONFIRMED)),
+      confirmed: ({ id }) => this.#acknowledged(id),
+      topic: ({ room: name, ...topic }) => {
+        const room = this.#room(name);
+        if (!room) return;
+        room.topic = topic;
+        this.view.roomChanged(room);
+      },
+      away: ({ text }) => {
+        this.away = text;
+        this.view.informed(text ? `You are away: ${text}` : "You are back.");
+        this.view.statusChanged();
+      },
+      "recipient-away": ({ nick, text }) => this.#inform(this.#privateWith(nick), `${nick} is away: ${text}`),
+      members: ({ room: name, nicks, count }) => {
+        const room = this.#room(name);
+        room?.setMembers(nicks, count, this.nick);
+        if (room) this.view.roomChanged(room);
+      },
+      rooms: (list) => this.view.roomsListed(list),
+      replaced: () => this.yield(),
+      notice: ({ text }) => this.view.informed(asSentence(text)),
+      pong: () => {
+        if (!this.awaitsEndOfResume) return;
+        this.awaitsEndOfResume = false;
+        this.#joinAll(RESUMING); // those that the server could not resume
+      },
+    };
   }
 
   // The session begins
@@ -575,25 +567,19 @@ export class Session {
     if (isNew) {
       this.token = token;
       this.name = this.pending.newId();
-      if (this.wantedNick && this.wantedNick !== this.nick) this.rename(this.wantedNick);
+      if (this.wantedNick) this.rename(this.wantedNick);
     } else {
       this.awaitsEndOfResume = true;
       if (this.hasNewNick) this.rename(this.wantedNick);
       this.#send({ type: "ping" }); // answered when all rooms are resumed
     }
-    this.#joinAll(Membership.JOINING);
+    this.#joinAll(JOINING);
     this.save();
     this.view.statusChanged(); // now with the name of the session
     this.#flush();
   }
 
-  #resumeEnded() {
-    if (!this.awaitsEndOfResume) return;
-    this.awaitsEndOfResume = false;
-    this.#joinAll(Membership.RESUMING); // those that the server could not resume
-  }
-
-  /** @param {Membership} membership of the rooms to join */
+  /** @param {Membership} membership */
   #joinAll(membership) {
     for (const room of this.rooms) {
       const comesByItself = this.awaitsLobby && room.name === LOBBY;
@@ -603,13 +589,31 @@ export class Session {
 
   /** @param {Room} room */
   #join(room) {
-    const id = this.pending.newId();
-    room.membership = Membership.JOINING;
+    room.membership = JOINING;
+    const id = this.#request({ type: "join", room: room.name }, (problem, cause) => {
+      this.joins.delete(id);
+      this.#joinRefused(room, problem, cause);
+    });
     this.joins.set(id, room);
-    this.#send({ type: "join", room: room.name, id });
+  }
+
+  /** @param {string} problem */
+  #nickRefused(problem) {
+    const refused = this.wantedNick;
+    if (!GUEST.test(this.nick)) {
+      this.wantedNick = this.nick;
+      this.userStore.set("nick", this.nick);
+    }
+    this.view.nickRefused(problem, refused);
   }
 
   // Rooms
+
+  /** @param {string} name */
+  #room(name) {
+    const room = this.conversations.get(name);
+    return room instanceof Room ? room : null;
+  }
 
   /** @param {string} name */
   #addRoom(name) {
@@ -619,54 +623,32 @@ export class Session {
   }
 
   #listChanged() {
-    this.userStorage.set("rooms", this.rooms.map((room) => room.name));
+    this.userStore.set("rooms", this.rooms.map((room) => room.name));
     this.view.listChanged();
   }
 
   /**
-   * Returns the room that the server means. It may call a room by another name than the one that was asked for.
+   * Returns the room that the server means, perhaps by another name than was asked for; null for an unwanted lobby.
    *
    * @param {string} name
-   * @returns {Room | null} null for a lobby that is not wanted
    */
   #enteredRoom(name) {
-    const known = this.conversations.get(name);
-    const join = [...this.joins].find(([, { key }]) => key === name);
+    const known = this.#room(name);
     const wasLobby = this.awaitsLobby;
     this.awaitsLobby = false;
-    if (join) this.joins.delete(join[0]);
-    if (known instanceof Room) return known;
-    if (wasLobby) return this.rooms.length > 0 ? null : this.#addRoom(name);
-    const [id, room] = this.joins.entries().next().value ?? ["", this.#addRoom(name)];
-    this.joins.delete(id);
-    if (room.name !== name) {
-      this.conversations.delete(room.key);
-      this.pending.rekey(room.key, name);
-      room.key = room.name = name;
-      this.conversations.set(name, room);
-    }
+    const joins = [...this.joins];
+    const [id, room] = joins.find(([, { key }]) => key === name) ?? (known || wasLobby ? [] : joins[0]) ?? [];
+    if (id) this.joins.delete(id);
+    if (known) return known;
+    if (!room) return wasLobby && this.rooms.length > 0 ? null : this.#addRoom(name);
+    this.conversations.delete(room.key);
+    this.pending.rekey(room.key, name);
+    room.key = room.name = name;
+    this.conversations.set(name, room);
     return room;
   }
 
-  /** @param {import("./protocol.js").RoomEntered} event */
-  #roomEntered(event) {
-    const room = this.#enteredRoom(event.room);
-    if (room === null) {
-      this.#send({ type: "part", room: event.room });
-      return;
-    }
-    room.setMembers(event.members, event.count, this.nick);
-    room.topic = room.membership === Membership.JOINING ? { text: "", nick: "", time: 0 } : room.topic;
-    if (room.membership === Membership.RESUMING || room.membership === Membership.IN) {
-      room.announced = event; // the verdict follows
-    } else {
-      this.#arrive(room, event);
-    }
-    this.#listChanged();
-    this.view.roomChanged(room);
-  }
-
-  /** The member is in a room without a verdict. @param {Room} room @param {import("./protocol.js").RoomEntered} event */
+  /** The member is in a room without a verdict. @param {Room} room @param {RoomEntered} event */
   #arrive(room, { epoch, offset }) {
     if (room.epoch === epoch && offset >= room.offset) {
       room.log.appendGap(room.offset, offset + 1); // it was in the room in an earlier session
@@ -679,7 +661,7 @@ export class Session {
 
   /** @param {Room} room @param {string} epoch @param {number} offset */
   #isIn(room, epoch, offset) {
-    Object.assign(room, { epoch, offset, membership: Membership.IN, announced: null });
+    Object.assign(room, { epoch, offset, membership: IN, announced: null });
     this.saveSoon();
     this.#flush();
     this.view.logChanged(room);
@@ -687,114 +669,63 @@ export class Session {
   }
 
   /** @param {Room} room */
-  #beginLog(room) {
-    room.log.startSegment();
-    room.log.inform("The log of this room was begun anew. It is unknown what is missing.");
-  }
-
-  /** @param {import("./protocol.js").Resumed} event */
-  #resumed({ room: name, verdict, lost }) {
-    const room = this.conversations.get(name);
-    if (!(room instanceof Room)) return;
-    const { announced } = room;
-    if (verdict === "unknown" && announced !== null) {
-      this.#beginLog(room);
-      room.log.appendGap(0, announced.offset + 1);
-      this.#isIn(room, announced.epoch, announced.offset);
-      return;
-    }
-    if (verdict === "lost") {
-      const messages = lost === 1 ? "1 message is" : `${lost.toLocaleString("en")} messages are`;
-      room.log.inform(`${messages} lost: the server no longer keeps older ones.`);
-    }
-    room.areMembersStale = true; // what follows may contain joins and leaves from before the list was made
-    this.#isIn(room, room.epoch, room.offset + lost);
-  }
-
-  /** @param {string} name */
-  #roomLeft(name) {
-    const room = this.conversations.get(name);
-    if (!(room instanceof Room) || room.membership === Membership.JOINING) return;
-    this.#isOut(room, "You are no longer in this room.");
+  #beginLog({ log }) {
+    log.startSegment();
+    log.inform("The log of this room was begun anew. It is unknown what is missing.");
   }
 
   /** @param {Room} room @param {string} reason */
   #isOut(room, reason) {
-    room.membership = Membership.OUT;
-    room.log.inform(reason);
+    room.membership = OUT;
     this.pending.refuseAll(room.key, reason);
-    this.view.logChanged(room);
+    this.#inform(room, reason);
     this.view.roomChanged(room);
     this.view.listChanged();
   }
 
-  /** @param {import("./protocol.js").TopicShown} event */
-  #topicShown({ room: name, text, nick, time }) {
-    const room = this.conversations.get(name);
-    if (!(room instanceof Room)) return;
-    room.topic = { text, nick, time };
-    this.view.roomChanged(room);
-  }
-
-  /** @param {import("./protocol.js").MemberList} event */
-  #membersListed({ room: name, count, nicks }) {
-    const room = this.conversations.get(name);
-    if (!(room instanceof Room)) return;
-    room.setMembers(nicks, count, this.nick);
-    this.view.roomChanged(room);
-    if (this.whoAsked.delete(room)) {
-      const more = count > nicks.length ? ` and ${(count - nicks.length).toLocaleString("en")} more` : "";
-      room.log.inform(`${count.toLocaleString("en")} in ${room.name}: ${nicks.join(", ")}${more}`);
-      this.view.logChanged(room);
+  /** @param {Room} room @param {string} problem @param {string} cause */
+  #joinRefused(room, problem, cause) {
+    if (room.membership !== JOINING) return;
+    const isOtherName = cause === "already_in_room";
+    if ((!isOtherName && room.log.rows.length > 0) || this.pending.of(room.key).length > 0) {
+      this.#isOut(room, problem);
+      return;
     }
+    this.conversations.delete(room.key);
+    this.#listChanged();
+    this.view.informed(problem);
   }
 
   // Entries
 
-  /** @param {import("./protocol.js").RoomEntry} event */
-  #entry(event) {
-    if (event.own && event.id) this.#acknowledged(event.id);
-    const room = this.conversations.get(event.room);
-    if (!(room instanceof Room) || room.membership !== Membership.IN) return;
-    if (event.offset <= room.offset) return; // received before
-    if (event.offset > room.offset + 1) {
-      this.connection.drop("A message was missing.");
-      return;
-    }
-    room.offset = event.offset;
-    this.#apply(room, event);
-    room.log.trim(this.view.isShown(room) ? KEPT_READ : KEPT_OTHER);
-    this.view.logChanged(room);
-    this.saveSoon();
-  }
-
-  /** @param {Room} room @param {import("./protocol.js").RoomEntry} event */
+  /** @param {Room} room @param {RoomEntry} event */
   #apply(room, event) {
-    const row = room.log.append(event, { own: event.own, isMention: !event.own && this.#isMention(event) });
-    if (event.kind === "erased") room.log.erase(Number(event.text));
-    else if (event.kind === "topic") room.topic = { text: event.text, nick: event.nick, time: event.time };
-    else if (event.kind === "notice") room.areMembersStale = room.count > CROWD;
-    else if (PRESENCE_KINDS.has(event.kind)) this.#presence(room, event);
-    if (event.kind === "topic" || event.kind === "notice") this.view.roomChanged(room);
-    if (row !== null && !event.own && (event.kind === "said" || event.kind === "action")) {
-      this.#messageReceived(room, row);
+    const { kind, nick, text, time, own } = event;
+    const row = room.log.append(event, { own, isMention: !own && this.#isMention(event) });
+    if (kind === "said" || kind === "action") {
+      if (row && !own) this.#messageReceived(room, row);
+    } else if (kind === "erased") {
+      room.log.erase(Number(text));
+    } else {
+      if (kind === "topic") room.topic = { text, nick, time };
+      else if (kind === "notice") room.areMembersStale = room.count > CROWD;
+      else if (PRESENCE_KINDS.has(kind)) room.applyPresence(event, this.nick);
+      if (kind === "renamed") this.#partnerRenamed(nick, text);
+      this.view.roomChanged(room);
     }
   }
 
-  /** @param {Room} room @param {import("./protocol.js").RoomEntry} event */
-  #presence(room, event) {
-    room.applyPresence(event, this.nick);
-    this.view.roomChanged(room);
-    const conversation = event.kind === "renamed" && this.conversations.get(privateKey(event.nick));
-    if (!conversation || this.conversations.has(privateKey(event.text))) return;
+  /** @param {string} from @param {string} to */
+  #partnerRenamed(from, to) {
+    const conversation = this.conversations.get(privateKey(from));
+    if (!conversation || this.conversations.has(privateKey(to))) return;
     this.conversations.delete(conversation.key);
-    this.pending.rekey(conversation.key, privateKey(event.text));
-    conversation.key = privateKey(event.text);
-    conversation.name = event.text;
-    conversation.log.inform(`${event.nick} is now ${event.text}.`);
+    this.pending.rekey(conversation.key, privateKey(to));
+    conversation.key = privateKey(to);
+    conversation.name = to;
     this.conversations.set(conversation.key, conversation);
+    this.#inform(conversation, `${from} is now ${to}.`);
     this.view.listChanged();
-    this.view.logChanged(conversation);
   }
 
   /** @param {AnyConversation} conversation @param {Row} row */
@@ -811,31 +742,9 @@ export class Session {
     return (kind === "said" || kind === "action") && this.mention !== null && this.mention.test(text);
   }
 
-  /** @param {import("./protocol.js").Entries} event */
-  #entries({ room: name, review, entries }) {
-    const room = this.conversations.get(name);
-    const index = this.questions.findIndex((each) => each.review === review && each.room.name === name);
-    const [question] = index < 0 ? [] : this.questions.splice(index, 1);
-    if (!(room instanceof Room)) return;
-    if (review === "search") {
-      this.view.found(room, entries, "");
-      return;
-    }
-    const gap = review === "replay" ? room.log.lastGap() : question?.gap;
-    if (!gap?.gap) return;
-    const before = question?.before ?? gap.gap.before;
-    const isAll = question !== undefined && entries.length < question.count;
-    if (entries.length === 0 && !isAll) return;
-    room.log.fill(gap, entries, before, isAll, (entry) => {
-      const own = entry.nick === this.nick;
-      return { own, isMention: !own && this.#isMention(entry) };
-    });
-    this.view.logChanged(room);
-  }
-
   /** @param {Row | undefined} row @param {string} problem */
   #loadFailed(row, problem) {
-    if (row?.gap === undefined) return;
+    if (!row?.gap) return;
     row.gap.isLoading = false;
     row.gap.problem = problem;
     row.version += 1;
@@ -843,7 +752,7 @@ export class Session {
 
   // Private messages
 
-  /** @param {string} nick @returns {PrivateConversation} */
+  /** @param {string} nick */
   #privateWith(nick) {
     const known = this.conversations.get(privateKey(nick));
     if (known instanceof PrivateConversation) return known;
@@ -859,37 +768,17 @@ export class Session {
     return conversation;
   }
 
-  /** @param {import("./protocol.js").Whisper} event */
-  #whispered({ sender, recipient, text, id }) {
-    const own = sender === this.nick;
-    if (own && id) this.#acknowledged(id);
-    const conversation = this.#privateWith(own ? recipient : sender);
-    const row = newRow("said", { nick: sender, text, own, isMention: !own });
-    conversation.log.rows.push(row);
-    conversation.log.trim(KEPT_OTHER);
-    if (!own) this.#messageReceived(conversation, row);
-    this.view.logChanged(conversation);
-    this.saveSoon();
-  }
-
-  /** @param {import("./protocol.js").RecipientAway} event */
-  #recipientAway({ nick, text }) {
-    const conversation = this.#privateWith(nick);
-    conversation.log.inform(`${nick} is away: ${text}`);
-    this.view.logChanged(conversation);
-  }
-
   // Lines of the user, and refusals
 
   /** @param {string} id */
   #acknowledged(id) {
-    this.requests.delete(id);
+    this.refusals.delete(id);
     const line = this.pending.take(id);
     this.#lineChanged(line);
-    if (line !== undefined) this.#flush();
+    if (line) this.#flush();
   }
 
-  /** @param {import("./pending_lines.js").Line | undefined} line */
+  /** @param {Line | undefined} line */
   #lineChanged(line) {
     const conversation = line && this.conversations.get(line.key);
     if (conversation) this.view.logChanged(conversation);
@@ -899,83 +788,21 @@ export class Session {
     for (const conversation of this.conversations.values()) this.view.logChanged(conversation);
   }
 
-  /** @param {import("./protocol.js").Refused} refused */
-  #refused(refused) {
-    const { cause, text, id } = refused;
-    const sentence = asSentence(text);
-    const joining = this.joins.get(id);
-    const request = this.requests.get(id);
-    if (this.phase === Phase.RESUMING && !ROOM_CAUSES.has(cause)) {
-      this.#resumeRefused(cause, sentence);
-    } else if (joining !== undefined) {
-      this.joins.delete(id);
-      this.#joinRefused(joining, cause, sentence);
-    } else if (id && this.pending.update(id, LineState.REFUSED, sentence)) {
-      this.#lineChanged(this.pending.lines.get(id));
-      this.#flush();
-    } else if (request !== undefined) {
-      this.requests.delete(id);
-      if (request.what === "nick") this.#nickRefused(sentence);
-      else if (request.what !== "part") this.#inform(request.conversation, sentence);
-    } else if (this.questions.length > 0 && !id) {
-      this.#questionRefused(/** @type {Question} */ (this.questions.shift()), sentence);
-    } else {
-      this.view.informed(sentence);
-    }
-  }
-
-  /** @param {string} sentence */
-  #nickRefused(sentence) {
-    const refused = this.wantedNick;
-    if (!GUEST.test(this.nick)) {
-      this.wantedNick = this.nick;
-      this.userStorage.set("nick", this.nick);
-    }
-    this.view.nickRefused(sentence, refused);
-  }
-
-  /** @param {AnyConversation | null} conversation @param {string} text */
+  /** @param {AnyConversation} conversation @param {string} text */
   #inform(conversation, text) {
-    if (conversation === null) {
-      this.view.informed(text);
-      return;
-    }
     conversation.log.inform(text);
     this.view.logChanged(conversation);
   }
 
-  /** @param {Question} question @param {string} sentence */
-  #questionRefused({ review, room, gap }, sentence) {
-    if (review === "search") this.view.found(room, [], sentence);
-    this.#loadFailed(gap, sentence);
-    this.view.logChanged(room);
-  }
-
-  /** @param {Room} room @param {string} cause @param {string} sentence */
-  #joinRefused(room, cause, sentence) {
-    if (room.membership !== Membership.JOINING) return;
-    if (cause === "already_in_room" || room.log.rows.length === 0) {
-      // It is another name of a room in the list, or the member never was in it.
-      this.pending.refuseAll(room.key, sentence);
-      if (this.pending.of(room.key).length === 0) {
-        this.conversations.delete(room.key);
-        this.#listChanged();
-        this.view.informed(sentence);
-        return;
-      }
-    }
-    this.#isOut(room, sentence);
-  }
-
-  /** @param {string} cause @param {string} sentence */
-  #resumeRefused(cause, sentence) {
+  /** @param {string} cause @param {string} problem */
+  #resumeRefused(cause, problem) {
     if (cause === "store_failed") {
-      this.connection.drop(sentence);
+      this.connection.drop(problem);
       return;
     }
     this.pending.sessionEnded("");
     this.#forgetSession();
-    this.view.informed(`The session could not be continued, and a new one begins. The server says: ${sentence}`);
+    this.view.informed(`The session could not be continued, and a new one begins. The server says: ${problem}`);
     this.connection.restart();
   }
 }

@@ -1,13 +1,13 @@
-/** What the browser keeps for the page. If it keeps nothing, as in some private windows, the page keeps it in memory. */
+/** What the browser keeps for the page, and which tab uses it. */
 
-/** A part of the browser's storage that belongs to this chat. Another chat of the same origin has another path. */
-export class Storage {
-  /** @param {() => globalThis.Storage} area returns `localStorage` or `sessionStorage`, which may throw */
+/** A storage of the browser, or memory if that is disabled or full. */
+export class Store {
+  /** @param {() => Storage} area */
   constructor(area) {
     this.prefix = `netsvc-chat ${new URL(document.baseURI).pathname} `;
     /** @type {Map<string, string>} */
     this.memory = new Map();
-    /** @type {globalThis.Storage | null} */
+    /** @type {Storage | null} */
     this.area = null;
     try {
       this.area = area();
@@ -16,15 +16,11 @@ export class Storage {
     }
   }
 
-  /**
-   * @template T
-   * @param {string} name
-   * @param {T} fallback if nothing is kept, or something of another type
-   * @returns {T}
-   */
+  /** @template T @param {string} name @param {T} fallback @returns {T} */
   get(name, fallback) {
+    const text = this.memory.get(name) ?? this.area?.getItem(this.prefix + name) ?? "null";
     try {
-      const value = JSON.parse(this.memory.get(name) ?? this.area?.getItem(this.prefix + name) ?? "null");
+      const value = JSON.parse(text);
       const isSame = typeof value === typeof fallback && Array.isArray(value) === Array.isArray(fallback);
       return value !== null && isSame ? value : fallback;
     } catch {
@@ -35,22 +31,63 @@ export class Storage {
   /** @param {string} name @param {unknown} value */
   set(name, value) {
     const text = JSON.stringify(value);
+    this.memory.set(name, text);
     try {
-      if (this.area === null) throw new Error("disabled");
-      this.area.setItem(this.prefix + name, text);
-      this.memory.delete(name);
+      this.area?.setItem(this.prefix + name, text);
+      if (this.area) this.memory.delete(name);
     } catch {
-      this.memory.set(name, text); // disabled or full
+      // It is full.
     }
+  }
+}
+
+/** What the user has set. All tabs share it. */
+export class Settings {
+  /** @param {Store} store @param {() => void} changed */
+  constructor(store, changed) {
+    this.store = store;
+    this.changed = changed;
+    const defaults = { theme: "system", showsPresence: true, notifies: false, showsMembers: true };
+    /** @type {SettingsValues} */
+    this.values = { ...defaults, ...store.get("settings", {}) };
+  }
+
+  /** @param {Partial<SettingsValues>} values */
+  set(values) {
+    Object.assign(this.values, values);
+    this.store.set("settings", this.values);
+    this.changed();
+  }
+}
+
+const ANSWER_MS = 250;
+
+/** A duplicated tab begins with a copy of the session storage. */
+export class TabGuard {
+  /** @param {string} channel @param {() => void} taken */
+  constructor(channel, taken) {
+    this.claimed = "";
+    /** @type {((name: string) => void) | null} */
+    this.answered = null;
+    this.channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(channel);
+    this.channel?.addEventListener("message", ({ data }) => {
+      if (this.claimed && data.question === this.claimed) this.channel?.postMessage({ answer: this.claimed });
+      if (this.claimed && data.taken === this.claimed) taken();
+      if (data.answer) this.answered?.(data.answer);
+    });
   }
 
   /** @param {string} name */
-  remove(name) {
-    this.memory.delete(name);
-    try {
-      this.area?.removeItem(this.prefix + name);
-    } catch {
-      // It is disabled.
-    }
+  take(name) {
+    this.channel?.postMessage({ taken: name });
+  }
+
+  /** @param {string} name @returns {Promise<boolean>} */
+  isUsedElsewhere(name) {
+    this.channel?.postMessage({ question: name });
+    return new Promise((resolve) => {
+      setTimeout(() => resolve(false), this.channel ? ANSWER_MS : 0);
+      this.answered = (answer) => answer === name && resolve(true);
+    });
   }
 }
