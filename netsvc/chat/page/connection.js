@@ -90,7 +90,7 @@ export class Connection {
 
   check() {
     if (this.state === Link.WAITING) this.#connect();
-    else if (this.settledAt !== Infinity && !this.askedAt) this.#ask();
+    else if (this.state === Link.OPEN && this.settledAt < Infinity && !this.askedAt) this.#ask();
   }
 
   /** @param {string} frame */

@@ -41,7 +41,7 @@ export class ConversationList {
     setText(label, name);
     setText(badge, count > 999 ? "999+" : count > 0 ? String(count) : "");
     const mentioned = mentions > 0 && !isPrivate ? `, ${mentions} mention you` : "";
-    setText(hidden, unread > 0 ? `, ${unread} unread${mentioned}` : "");
+    setText(hidden, unread > 0 ? `${unread} unread${mentioned}` : "");
     leave.setAttribute("aria-label", `${isPrivate ? "Close" : "Leave"} ${name}`);
     return item;
   }
@@ -82,7 +82,8 @@ export class MembersList {
       const title = `Write to ${nick} privately`;
       return element("li", {}, button(() => this.open(nick), { title }, nickElement(nick)));
     });
-    byId("member-list").replaceChildren(element("li", { class: "self" }, nickElement(own), " (you)"), ...items);
+    const self = element("li", {}, element("span", {}, nickElement(own), " (you)"));
+    byId("member-list").replaceChildren(self, ...items);
   }
 }
 

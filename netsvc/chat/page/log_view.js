@@ -393,7 +393,7 @@ export function presenceText(entries) {
   for (const { kind, nick, text } of entries) {
     const first = changes.get(nick)?.split(" ")[0];
     if (kind !== "renamed") {
-      changes.set(nick, `${first ?? kind} ${kind}`);
+      changes.set(nick, `${first || kind} ${kind}`);
       continue;
     }
     renames.push(`${nick} is now ${text}`);

@@ -168,7 +168,7 @@ class Page {
     const { nick, away, phase, name } = this.session;
     if (nick !== this.shownNick) this.log.renew(); // mentions
     this.shownNick = nick;
-    this.guard.claimed = phase === Phase.ELSEWHERE || phase === Phase.LEFT ? "" : name;
+    this.guard.claimed = [Phase.IDLE, Phase.ELSEWHERE, Phase.LEFT].includes(phase) ? "" : name;
     this.bar.show();
     this.drawRoom();
     const shown = nick || "Choose a nick";
