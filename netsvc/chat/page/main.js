@@ -183,6 +183,11 @@ class Page {
   #open(conversation) {
     this.drawers.close();
     this.#select(conversation);
+    this.#focusMessage();
+  }
+
+  /** On a phone, the focus would open the keyboard. */
+  #focusMessage() {
     if (matchMedia("(pointer: fine)").matches) this.composer.focus();
   }
 
@@ -324,7 +329,9 @@ class Page {
     const topic = room?.topic.text ? textElement(room.topic.text) : room ? "No topic" : "";
     byId("topic-text").replaceChildren(current?.isPrivate ? "Private. This tab alone keeps the messages." : topic);
     for (const id of ["open-topic", "open-search", "open-members"]) byId(id).hidden = !room;
+    const isFirst = current !== null && byId("composer").hidden;
     for (const id of ["messages", "composer"]) byId(id).hidden = !current;
+    if (isFirst && document.activeElement === document.body) this.#focusMessage();
     byId("empty").hidden = current !== null || session.phase === Phase.IDLE;
     drawers.showsMembers = room !== null && this.settings.values.showsMembers;
     drawers.update();
