@@ -35,8 +35,8 @@ const LOBBY = "#lobby";
 
 const GUEST = /^guest-\d+$/;
 
-/** More lines would delay other requests. */
-const IN_FLIGHT_MAX = 8;
+/** The server takes 5 lines a second. More that wait there would delay other requests. */
+const IN_FLIGHT_MAX = 4;
 
 const KEPT_READ = 20_000;
 const KEPT_OTHER = 2_000;
