@@ -327,7 +327,7 @@ class Page {
     const { current, room, session, drawers } = this;
     setText(byId("title"), current?.name ?? "Chat");
     const topic = room?.topic.text ? textElement(room.topic.text) : room ? "No topic" : "";
-    byId("topic-text").replaceChildren(current?.isPrivate ? "Private. This tab alone keeps the messages." : topic);
+    byId("topic-text").replaceChildren(current?.isPrivate ? "Private. Only this tab keeps the messages." : topic);
     for (const id of ["open-topic", "open-search", "open-members"]) byId(id).hidden = !room;
     const isFirst = current !== null && byId("composer").hidden;
     for (const id of ["messages", "composer"]) byId(id).hidden = !current;
