@@ -94,7 +94,7 @@ export class CommandRunner {
     this.commands = this.#commands();
   }
 
-  /** Does what is typed. Returns false if the user does not want it after all. @param {string} text @throws {CommandError} */
+  /** Returns false if the user does not want it after all. @param {string} text @throws {CommandError} */
   async run(text) {
     const lines = splitLines(text);
     if (lines.length > 1) return this.#sayLines(lines);

@@ -31,7 +31,9 @@ export class Composer {
     this.box.addEventListener("input", () => this.#typed());
     for (const event of ["blur", "click"]) this.box.addEventListener(event, () => this.#complete(null));
     // The box keeps the focus.
-    for (const each of [this.popup, byId("send")]) each.addEventListener("mousedown", (event) => event.preventDefault());
+    for (const each of [this.popup, byId("send")]) {
+      each.addEventListener("mousedown", (event) => event.preventDefault());
+    }
   }
 
   get text() {

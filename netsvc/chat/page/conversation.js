@@ -284,7 +284,7 @@ export class PendingLines {
     return this.#all().filter((line) => line.key === key);
   }
 
-  /** Returns the lines that are to be sent now. @param {number} inFlightMax @param {(line: Line) => boolean} isPossible */
+  /** Returns what is to be sent now. @param {number} inFlightMax @param {(line: Line) => boolean} isPossible */
   takeNext(inFlightMax, isPossible) {
     const free = inFlightMax - this.#all().filter(isInFlight).length;
     const waiting = this.#all().filter((line) => line.state === WAITING && isPossible(line));
@@ -312,7 +312,7 @@ export class PendingLines {
     this.#change(this.#all().filter(isInFlight), ({ isPrivate }) => ({ state: isPrivate ? UNKNOWN : WAITING }));
   }
 
-  /** In another session, the server does not recognise lines of this one. @param {string} reason if none is sent any more */
+  /** Another session does not recognise lines of this one. @param {string} reason if none is sent any more */
   sessionEnded(reason) {
     const ended = this.#all().filter((line) => isAlive(line) && (line.wasSent || reason));
     this.#change(ended, ({ wasSent }) => (wasSent ? { state: UNKNOWN } : { state: REFUSED, reason }));

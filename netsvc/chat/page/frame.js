@@ -204,9 +204,12 @@ export class Attention {
 
 /** @param {number} mentions */
 function iconWith(mentions) {
-  const number = `<text x="16" y="23" font-family="sans-serif" font-size="19" font-weight="700" fill="#fff" text-anchor="middle">${Math.min(mentions, 99)}</text>`;
-  const [colour, mark] = mentions > 0 ? ["#c92a3a", number] : ["#2f6fde", '<circle cx="16" cy="16" r="7" fill="#fff"/>'];
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="9" fill="${colour}"/>${mark}</svg>`;
+  const font = 'font-family="sans-serif" font-size="19" font-weight="700" text-anchor="middle"';
+  const number = `<text x="16" y="23" fill="#fff" ${font}>${Math.min(mentions, 99)}</text>`;
+  const dot = '<circle cx="16" cy="16" r="7" fill="#fff"/>';
+  const [colour, mark] = mentions > 0 ? ["#c92a3a", number] : ["#2f6fde", dot];
+  const shape = `<rect width="32" height="32" rx="9" fill="${colour}"/>${mark}`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">${shape}</svg>`;
 }
 
 export function notificationProblem() {

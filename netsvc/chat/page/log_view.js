@@ -333,7 +333,8 @@ export class LogView {
   #said(row, isHead) {
     const { kind, nick, text, own, line } = row;
     const mention = own || this.conversation?.isPrivate ? null : this.session.mention;
-    const shownText = text ? textElement(text, mention) : element("span", { class: "erased" }, "This message was erased.");
+    const erased = () => element("span", { class: "erased" }, "This message was erased.");
+    const shownText = text ? textElement(text, mention) : erased();
     const isAction = kind === "action" || line?.action === true;
     const hidden = element("span", { class: "hidden" }, isHead ? ": " : `${nick}: `);
     const by = isHead ? element("div", { class: "by" }, nickElement(nick), hidden) : hidden;

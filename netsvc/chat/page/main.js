@@ -309,7 +309,8 @@ class Page {
     const others = all.filter((each) => each !== this.current);
     const mentions = others.reduce((sum, each) => sum + each.mentions, 0);
     // Not as text: the name of the button stays the same.
-    byId("open-rooms").dataset.badge = mentions > 0 ? String(mentions) : others.some((each) => each.unread) ? "•" : "";
+    const isUnread = others.some((each) => each.unread);
+    byId("open-rooms").dataset.badge = mentions > 0 ? String(mentions) : isUnread ? "•" : "";
   }
 
   #drawAttention() {

@@ -1,4 +1,4 @@
-/** The member's session. After a loss, it is resumed: no entry is missing or doubled, and each line is appended once. */
+/** The member's session. After a loss, it is resumed: no entry and no line is lost or doubled. */
 
 import { Connection, Link } from "./connection.js";
 import { LineState, Membership, PRESENCE_KINDS, PendingLines, PrivateConversation, Room, newRow, privateKey } from "./conversation.js";
@@ -280,7 +280,8 @@ export class Session {
       rooms,
       privates: privates.map(({ name, unread, draft, log }) => {
         const rows = log.rows.slice(-PRIVATE_ROWS_MAX);
-        return { name, unread, draft, rows: rows.map(({ kind, time, nick, text, own }) => ({ kind, time, nick, text, own })) };
+        const kept = rows.map(({ kind, time, nick, text, own }) => ({ kind, time, nick, text, own }));
+        return { name, unread, draft, rows: kept };
       }),
     });
   }
