@@ -24,10 +24,10 @@ MINUTES = 4 * 60
 
 #: The folders of the sdist, and the endings that their files may have.
 FOLDERS = {
-    "netsvc": {".py", ".typed", ".html", ".css", ".js", ".svg"},
+    "netsvc": {".py", ".typed", ".html", ".css", ".js", ".svg", ".ts", ".md"},
     "bench": {".py", ".c", ".h", ".go"},
     "deploy": {".cfg", ".service", ".socket"},
-    "docs": {".json", ".md", ".py", ".svg"},
+    "docs": {".json", ".md", ".png", ".py", ".svg"},
     "examples": {".py", ".tac"},
     "hostile": {".py"},
     "tests": {".py"},
