@@ -1,8 +1,8 @@
 """Measure the page of the chat in Chromium: ``python -m bench.web_page``. It needs Chromium and the extra ``test``.
 
 It prints the weight of the page as it is transferred, the time until the first message is shown (for a browser that
-keeps nothing, and for one that has the files), how many elements the log has after 10,000 messages were scrolled through,
-and how long the frames are while 100 messages per second arrive.
+keeps nothing, and for one that has the files), how many elements the log has in the document after 10,000 messages, and
+how long the frames are while 100 messages per second arrive.
 """
 
 from __future__ import annotations
