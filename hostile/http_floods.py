@@ -14,6 +14,7 @@ from hostile.web_peers import (
     JSON_PING,
     PING,
     Flood,
+    become_member,
     effects,
     frame,
     honest_member,
@@ -61,6 +62,7 @@ def half_open_upgrades(serving: Serving, seconds: float) -> Iterator[Finding]:
     """300 peers each that send nothing, a head that trickles or half a body, or that upgrade and begin no session."""
     with serving("--web", ANY) as target, many() as opened:
         port, each = target.ports[0], 300
+        become_member(port, 60_000).close()  # by then the server has opened the files that it opens once
         files, before = target.files(), target.memory()
         groups: dict[str, list[socket.socket]] = {}
 

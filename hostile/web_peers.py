@@ -205,7 +205,7 @@ def effects(target: Target, flood: Flood, seconds: float, what: str, *, cpu: flo
         gap = target.busiest_gap()
     yield Finding(f"p99 of an honest answer, {what}", member.at(0.99), 100, "ms")
     # An iteration begins at most 10 ms after the last call of the timer, and ends before the next one.
-    yield Finding(f"longest iteration of the reactor, {what}", gap - 10, 30, "ms")
+    yield Finding(f"most processor time between two calls of a 10 ms timer, {what}", gap, 10 + 30, "ms")
     yield Finding(f"processor time, {what}", 100 * busy, cpu, "%")
     yield Finding(f"more memory, {what}", more / MIB, memory, "MiB")
 

@@ -268,3 +268,8 @@ def test_each_message_in_fragments_has_its_own_30_seconds() -> None:
         peer.send(frame(TEXT, b'{"type":', fin=False))
         clock.advance(20)
         assert peer.send(frame(CONTINUATION, b'"ping"}'))[-1].payload == b'{"type":"pong"}'
+
+
+def test_one_long_message_is_processed_in_an_iteration() -> None:
+    peer = Peer(WebChatFactory(terms(Clock())))
+    assert len(peer.send(frame(TEXT, b" " * 16_384) * 4)) == 1
