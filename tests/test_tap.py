@@ -6,7 +6,8 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import Options as UsageOptions
 
 from netsvc import Config, __version__
-from netsvc.server.tap import Options, StartRefused, makeService, refuse_start
+from netsvc.server.server_process import StartRefused, refuse_start
+from netsvc.server.tap import Options, makeService
 
 
 def parse(*flags: str) -> Config:
