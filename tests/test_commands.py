@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from netsvc import __version__
-from netsvc.cli.main import main
+from netsvc.cli.main import NAMES, main
 from tests.programs import (
     NETSVC,
     SECONDS,
@@ -35,6 +35,8 @@ from tests.programs import (
 )
 
 NOWHERE = "127.0.0.1:0"
+
+CHOICE = f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"
 
 
 @pytest.fixture(scope="module")
@@ -514,12 +516,9 @@ def test_wrong_usage_prints_one_line_and_exits_with_status_64(
 @pytest.mark.parametrize(
     ("command", "error"),
     [
-        ("", "the command is missing; choose talk, timestamp, send, receive or lookup; see netsvc --help"),
+        ("", f"the command is missing; choose {CHOICE}; see netsvc --help"),
         ("talk 0", "0: port 0 cannot be connected to; choose 1 to 65535; see netsvc talk --help"),
-        (
-            "nosuch",
-            "nosuch: there is no such command; choose talk, timestamp, send, receive or lookup; see netsvc --help",
-        ),
+        ("nosuch", f"nosuch: there is no such command; choose {CHOICE}; see netsvc --help"),
         ("talk", "[HOST:]PORT is missing; see netsvc talk --help"),
         ("talk 1 2", "unexpected argument 2; see netsvc talk --help"),
         ("talk --framing words 1", "--framing: 'words' is not one of 'line', 'raw'; see netsvc talk --help"),
@@ -624,7 +623,7 @@ def test_timestamp_and_lookup_end_when_their_output_is_closed(servers: dict[str,
         assert b"Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["talk"], ["timestamp"], ["send"], ["receive"], ["lookup"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in NAMES)])
 def test_help_is_printed_on_request(command: list[str]) -> None:
     done = netsvc(*command, "--help")
     assert (done.returncode, done.stderr) == (0, b"")

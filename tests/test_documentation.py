@@ -335,7 +335,7 @@ def netsvc_flags(words: list[str]) -> Iterator[tuple[str, set[str]]]:
     if not {"twist", "twistd", "twisted", "docker"} & set(names[:at]):
         if at and not set(names[:at]) & {"sudo", "-m"}:  # a word like any other: "useradd --system netsvc"
             return
-        command = COMMANDS.commands.get(rest[0], COMMANDS) if rest else COMMANDS
+        command = (COMMANDS.get_command(click.Context(COMMANDS), rest[0]) if rest else None) or COMMANDS
         flags = [name for parameter in command.params for name in parameter.opts if isinstance(parameter, click.Option)]
         known = {flag.lstrip("-") for flag in flags} | {"help", "h"}
     for word in rest:

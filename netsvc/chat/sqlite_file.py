@@ -46,6 +46,12 @@ CREATE TABLE unfinished (removal INTEGER PRIMARY KEY);
 _INDEX = "CREATE VIRTUAL TABLE word_index USING fts5(words, content='', detail=none, tokenize='ascii')"
 
 
+#: The first bytes of a SQLite file, how many of them are read, and where its application id is.
+_MAGIC = b"SQLite format 3\0"
+_HEAD = 100
+_APPLICATION_AT = 68
+
+
 class LogFileError(NetsvcError):
     """The file cannot be used. The text is ``PATH: reason; remedy``."""
 
@@ -81,8 +87,7 @@ def open_log_file(path: str) -> LogFile:
 
     :raises LogFileError: if it cannot be used.
     """
-    if os.path.isdir(path):
-        raise LogFileError(f"{path}: is a folder; name a file in it")
+    _refuse_folder(path)
     lock = _lock(path)
     try:
         _make_private(path)
@@ -105,6 +110,38 @@ def open_log_file(path: str) -> LogFile:
         os.close(lock)
         raise
     return LogFile(writing, reading, searching, has_index, lock)
+
+
+def check_log_file(path: str) -> None:
+    """Check whether a file could be opened, without making, locking or changing anything.
+
+    :raises LogFileError: if it could not, as far as can be seen from outside.
+    """
+    _refuse_folder(path)
+    folder = os.path.dirname(path) or "."
+    try:
+        os.stat(folder)
+        usable = os.access(folder, os.W_OK | os.X_OK)
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except FileNotFoundError as e:
+        if not os.path.isdir(folder):
+            raise LogFileError(f"{path}: {_problem_of(e)}") from e
+        head = b""
+    except OSError as e:
+        raise LogFileError(f"{path}: {_problem_of(e)}") from e
+    if not usable or (head and not os.access(path, os.W_OK)):
+        raise LogFileError(f"{path}: {_problem_of(OSError(errno.EACCES, ''))}")
+    if head and not head.startswith(_MAGIC):
+        raise LogFileError(f"{path}: is not a database; name another file")
+    application = int.from_bytes(head[_APPLICATION_AT : _APPLICATION_AT + 4], "big")
+    if application not in (0, APPLICATION):  # 0 while the head is in SQLite's log only
+        raise LogFileError(f"{path}: is a database of another program; name another file")
+
+
+def _refuse_folder(path: str) -> None:
+    if os.path.isdir(path):
+        raise LogFileError(f"{path}: is a folder; name a file in it")
 
 
 def reason_of(error: sqlite3.Error) -> str:

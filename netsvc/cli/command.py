@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from click import UsageError
 from OpenSSL import SSL
@@ -65,6 +65,18 @@ class Command:
             return text
         addresses = await resolve(reactor, where.host)
         return str(HostPort(addresses[0], where.port))
+
+
+class ServerCommand:
+    """A subcommand that installs the reactor of its choice and runs it until a signal stops it."""
+
+    def serve(self) -> NoReturn:
+        """Serve, and end the process.
+
+        :raises CommandError: if the system failed.
+        :raises UsageError: if the settings are wrong.
+        """
+        raise NotImplementedError
 
 
 def explain(cause: BaseException, where: HostPort) -> str:

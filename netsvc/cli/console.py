@@ -15,6 +15,7 @@ from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from netsvc.cli.command import CommandError
 from netsvc.net.reactors import Reactor
 from netsvc.wire.framing import Framing, LineFraming, messages_in
 from netsvc.wire.text import clean
@@ -29,6 +30,26 @@ def notice(line: str) -> None:
     os.set_blocking(2, True)  # a terminal shared with standard output is non-blocking, and would drop lines
     print(f"netsvc: {clean(line)}", file=sys.stderr, flush=True)
     os.set_blocking(2, blocking)
+
+
+def print_line(line: str) -> None:
+    """Print one line to standard output, without characters that a terminal would interpret.
+
+    :raises BrokenPipeError: if the reader of standard output has closed it.
+    :raises CommandError: if the line cannot be written for another reason.
+    """
+    try:
+        print(clean(line), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        discard_output()
+        raise CommandError(f"standard output: {(e.strerror or str(e)).lower()}") from None
+
+
+def discard_output() -> None:
+    """Let what is still to be written to standard output be lost. Otherwise Python writes it again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def is_terminal() -> bool:

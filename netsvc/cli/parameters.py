@@ -61,9 +61,9 @@ def usage_error_text(error: click.UsageError) -> str:
     return clean(f"{_problem(error)}; see {path} --help")
 
 
-def command_names(command: click.Command) -> str:
+def command_names(context: click.Context) -> str:
     """Return the names of the subcommands, as one may choose from them."""
-    *names, last = command.commands if isinstance(command, click.Group) else [command.name or ""]
+    *names, last = context.command.list_commands(context) if isinstance(context.command, click.Group) else [""]
     return f"{', '.join(names)} or {last}"
 
 
@@ -72,10 +72,12 @@ def _problem(error: click.UsageError) -> str:
         case click.NoSuchOption(option_name=name, possibilities=similar):
             meant = f"write {' or '.join(similar)}, or " if similar else "write "
             return f"{name}: there is no such option; {meant}-- before text that begins with a dash"
+        case click.BadOptionUsage(option_name=name) if "requires an argument" in error.message:
+            return f"{name}: the value is missing; write it after the option"
         case click.MissingParameter(param=param) if param is not None:
             return f"{param.metavar or param.opts[0]} is missing"
         case _ if error.message == "Missing command." and error.ctx is not None:
-            return f"the command is missing; choose {command_names(error.ctx.command)}"
+            return f"the command is missing; choose {command_names(error.ctx)}"
         case click.BadParameter(param=click.Option() as option) if option.opts[-1] not in error.message:
             return f"{option.opts[-1]}: {error.message.rstrip('.')}"
     message = error.message.rstrip(".")

@@ -54,12 +54,15 @@ def _is_log_output(descriptor: int) -> bool:
 
 
 class ServerProcess(MultiService):
-    """Handles signals and the log, and turns a refusal of the system into one line and the end of the process."""
+    """Handles signals and the log, and turns a refusal of the system into one line and the end of the process.
+
+    :ivar signals: the signals that it handles.
+    """
 
     def __init__(self, reactor: StoppableReactor, signals: Signals, serving: NetsvcService) -> None:
         super().__init__()
         self._reactor = reactor
-        self._signals = signals
+        self.signals = signals
         self._serving = serving
         serving.setServiceParent(self)
 
@@ -73,7 +76,7 @@ class ServerProcess(MultiService):
         # collection would take 25 ms more, and all peers would wait.
         gc.collect()
         gc.freeze()
-        self._reactor.callWhenRunning(self._signals.install)
+        self._reactor.callWhenRunning(self.signals.install)
 
     def stopService(self) -> Deferred[Any]:
         stopped: Deferred[Any] = maybeDeferred(super().stopService)
@@ -90,7 +93,7 @@ class ServerProcess(MultiService):
         self._reactor.addSystemEventTrigger("after", "shutdown", relay.stop)
 
     def _restore_signals(self, result: Any) -> Any:
-        self._signals.restore()
+        self.signals.restore()
         return result
 
     def _start(self, start: Callable[[], None]) -> None:

@@ -37,6 +37,7 @@ class Signals:
     :param reactor: the reactor to stop.
     :param reload: called at SIGHUP, in the reactor's thread.
     :param report: called at SIGUSR1, in the reactor's thread.
+    :ivar interrupted: whether SIGINT has stopped the reactor.
     """
 
     def __init__(self, reactor: StoppableReactor, reload: Callable[[], None], report: Callable[[], None]) -> None:
@@ -44,6 +45,7 @@ class Signals:
         self._calls = {signal.SIGHUP: reload, signal.SIGUSR1: report}
         self._previous: dict[int, Any] = {}
         self._stopping = False
+        self.interrupted = False
 
     def install(self) -> None:
         """Handle the signals from now on. Call it in the main thread once the reactor runs: its start sets its own."""
@@ -67,6 +69,7 @@ class Signals:
 
     def _interrupt(self, number: int, frame: Any) -> None:
         self._end_if_repeated(number)
+        self.interrupted = True
         self._previous[number](number, frame)
 
     def _call(self, number: int, frame: Any) -> None:
