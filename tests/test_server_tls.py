@@ -84,6 +84,15 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
+def test_a_client_that_offers_protocols_by_alpn_is_accepted_without_one(
+    clock: Clock, authority: trustme.CA, path: Path
+) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols(["h2", "http/1.1"])  # as browsers and curl do
+    assert handshake(ServerTLS(clock, str(path)), clock, context)
+
+
 def test_a_client_gets_the_certificate_and_its_echo(clock: Clock, authority: trustme.CA, path: Path) -> None:
     certificate = handshake(ServerTLS(clock, str(path)), clock, trusting(authority))
     assert ("DNS", "localhost") in certificate["subjectAltName"]

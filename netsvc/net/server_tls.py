@@ -141,6 +141,8 @@ class ServerTLS:
             raise CertificateError(
                 self._key, f"the key does not belong to the certificate in {self._certificate}"
             ) from None
+        # A client may offer protocols by ALPN. Twisted's callback chooses an empty name, which OpenSSL 4 refuses.
+        options.getContext().set_alpn_select_callback(lambda _connection, _offered: SSL.NO_OVERLAPPING_PROTOCOLS)
         self.expires = expires
         return options
 
