@@ -44,16 +44,16 @@ def test_the_store_in_redis_is_named_without_asking_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "places"),
+    ("first", "places"),
     [
-        ({"first_free_port": 1024}, ["--tcp 443", "--udp 520", "--chat ssl:444:privateKey=k"]),
-        ({"first_free_port": 444}, ["--tcp 443"]),
-        ({"first_free_port": 0}, []),
+        (1024, ["--tcp 443", "--udp 520", "--chat ssl:444:privateKey=k"]),
+        (444, ["--tcp 443"]),
+        (0, []),
     ],
 )
-def test_it_warns_of_ports_that_need_root(facts: dict[str, int], places: list[str]) -> None:
+def test_it_warns_of_ports_that_need_root(first: int, places: list[str]) -> None:
     config = Config(tcp=["443", "unix:/x", "0"], udp=["520"], chat=["ssl:444:privateKey=k"], daytime=["1300"])
-    warnings = list(warnings_about(config, HostFacts(**facts)))
+    warnings = list(warnings_about(config, HostFacts(first_free_port=first)))
     assert [line.partition(": port")[0] for line in warnings] == places
     assert all("needs root, CAP_NET_BIND_SERVICE" in line for line in warnings)
 

@@ -68,6 +68,16 @@ def ports_of(service: str) -> list[str]:
     return ports
 
 
+def port_of(service: str, transport: str) -> int | None:
+    """Return the port of a service, from the services file of this host; None if it is unknown.
+
+    :param transport: ``tcp`` or ``udp``.
+    """
+    with suppress(OSError, UnicodeError):
+        return socket.getservbyname(service, transport)
+    return None
+
+
 def services_of(port: int) -> list[str]:
     """Return the services of a port, such as ``https/tcp``, from the services file of this host."""
     services = []

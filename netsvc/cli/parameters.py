@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,38 @@ def _joined(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]
 def udp_option(meaning: str) -> click.Option:
     """Return the option ``--udp``."""
     return click.Option(["-u", "--udp"], is_flag=True, help=meaning)
+
+
+def family_options() -> list[click.Parameter]:
+    """Return the options ``-4`` and ``-6``, which are the parameters ``ipv4`` and ``ipv6``."""
+    return [
+        click.Option(["-4", "--ipv4"], is_flag=True, help="Use IPv4 only."),
+        click.Option(["-6", "--ipv6"], is_flag=True, help="Use IPv6 only."),
+    ]
+
+
+def address_family(ipv4: bool, ipv6: bool) -> int:
+    """Return the address family that the user has chosen; 0 for any."""
+    if ipv4 and ipv6:
+        raise click.UsageError("-4 cannot be combined with -6; leave out one of them")
+    return socket.AF_INET if ipv4 else socket.AF_INET6 if ipv6 else 0
+
+
+def wait_option(default: float | None, meaning: str) -> click.Option:
+    """Return the option ``-w``, which is the parameter ``timeout``: seconds without an answer until it is an error."""
+    return click.Option(
+        ["-w", "--timeout"],
+        type=PositiveNumber(float),
+        default=default,
+        show_default=default is not None,
+        metavar="SECONDS",
+        help=meaning,
+    )
+
+
+def json_option() -> click.Option:
+    """Return the option ``--json``, which is the parameter ``as_json``."""
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print each result as a JSON object on one line.")
 
 
 def usage_error_text(error: click.UsageError) -> str:

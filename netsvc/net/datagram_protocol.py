@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,6 +125,9 @@ class ConnectedDatagramProtocol(DatagramProtocol):
 
     def startProtocol(self) -> None:
         self._port = self.transport
+        if "%" in self.peer[0]:
+            # Twisted drops the zone. The system keeps the interface that the socket was connected on before.
+            self._port.getHandle().connect(socket.getaddrinfo(*self.peer, flags=socket.AI_NUMERICHOST)[0][4])
         self._port.connect(*self.peer)
 
     def connectionRefused(self) -> None:

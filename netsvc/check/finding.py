@@ -1,0 +1,134 @@
+"""The result of a check: a verdict, with the times and facts that belong to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from netsvc.check.check_target import CheckTarget
+
+
+class PortVerdict(Enum):
+    """What is known of a port. The value is its name in the output."""
+
+    OPEN = "open"
+    REFUSED = "refused"
+    FILTERED = "filtered"
+    UNREACHABLE = "unreachable"
+    NO_ANSWER = "no answer"  # to a datagram, or to the beginning of TLS on a connection that is open
+    NO_TLS = "no TLS"
+    TLS_FAILED = "TLS failed"
+
+
+#: What an error of the system means. It is in words, and followed by what to do.
+_UNREACHABLE = {
+    errno.ENETUNREACH: "this host has no route there",
+    errno.EHOSTUNREACH: "the host is down, or a router or firewall rejects the packets",
+    errno.EHOSTDOWN: "the host is down",
+    errno.EACCES: "a rule of this host or a firewall on the way forbids it",
+    errno.EPERM: "a firewall of this host forbids it",
+    errno.EADDRNOTAVAIL: "this host has no address of this kind",
+    errno.EAFNOSUPPORT: "this host has no IPv6",
+    errno.EINVAL: "a link-local address needs its interface, as in fe80::1%eth0",
+    errno.ENODEV: "this host has no such interface",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtu:
+    """What is known of the longest packet that the path carries whole, in bytes with its headers.
+
+    :param at_least: the length of a packet that has arrived; None if none is known to have.
+    :param at_most: the limit that the system knows so far, which begins as that of the interface; None if unknown.
+    """
+
+    at_least: int | None = None
+    at_most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCertificate:
+    """The certificate of a server.
+
+    :param names: what it is for.
+    :param issuer: who has signed it.
+    :param begins: when it becomes valid, in seconds since the epoch.
+    :param ends: when it expires.
+    :param problems: why it is not trusted for this host; empty if it is.
+    """
+
+    names: tuple[str, ...]
+    issuer: str
+    begins: float
+    ends: float
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFacts:
+    """A TLS handshake that is complete.
+
+    :param version: such as ``TLSv1.3``.
+    :param alpn: the protocol that the server has chosen; empty if none.
+    :param certificate: of the server; None if it has none.
+    :param alpn_refusal: the alert with which the server refuses a client that offers protocols by ALPN; empty if it
+        does not.
+    """
+
+    version: str
+    alpn: str
+    certificate: PeerCertificate | None
+    alpn_refusal: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What was found out about a target at one address.
+
+    :param reason: why the target is not open; empty if it is.
+    :param connect_seconds: from the first packet to the end of the TCP handshake; None without a connection.
+    :param handshake_seconds: from then to the end of the TLS handshake; None without one.
+    :param answer_seconds: from a datagram to its answer; None without one, or if it is not known which one it answers.
+    :param questions: datagrams that were sent.
+    """
+
+    target: CheckTarget
+    address: str
+    verdict: PortVerdict
+    reason: str = ""
+    connect_seconds: float | None = None
+    handshake_seconds: float | None = None
+    answer_seconds: float | None = None
+    questions: int = 0
+    tls: TlsFacts | None = None
+    path_mtu: PathMtu = field(default_factory=PathMtu)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the target is open."""
+        return self.verdict is PortVerdict.OPEN
+
+
+def verdict_of_error(number: int, seconds: float) -> tuple[PortVerdict, str]:
+    """Return what an error of the system says about a port, and the reason in words.
+
+    :param number: such as ``errno.ECONNREFUSED``.
+    :param seconds: how long an answer was waited for.
+    """
+    if number == errno.ECONNREFUSED:
+        return PortVerdict.REFUSED, "no program listens on the port, or a firewall refuses"
+    if number == errno.ETIMEDOUT:
+        return (
+            PortVerdict.FILTERED,
+            f"no answer within {seconds:g} s; the host is down, or a firewall drops the packets",
+        )
+    words = os.strerror(number).lower()
+    return PortVerdict.UNREACHABLE, f"{words}; {_UNREACHABLE[number]}" if number in _UNREACHABLE else words
+
+
+def used_finding(findings: Sequence[Finding]) -> Finding:
+    """Return the finding at the address that a client would use: the first that is open, or else the first."""
+    return next((finding for finding in findings if finding.is_open), findings[0])
