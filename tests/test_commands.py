@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 import trustme
 
 from netsvc import __version__
-from netsvc.cli.main import NAMES, main
+from netsvc.cli.main import COMMANDS, NAMES, main
 from tests.programs import (
     NETSVC,
     SECONDS,
@@ -632,6 +633,25 @@ def test_help_is_printed_on_request(command: list[str]) -> None:
 
 def test_the_version_is_printed_on_request() -> None:
     assert netsvc("--version").stdout == f"netsvc {__version__}\n".encode()
+
+
+def test_a_short_option_has_one_meaning_in_all_commands_and_is_in_the_table() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "reference" / "clients.md").read_text()
+    rows = re.findall(r"^\| (`-[^|]*) \| (`--[^|]*) \|", page, re.MULTILINE)
+    table = {
+        short: long
+        for shorts, longs in rows
+        for short, long in zip(re.findall(r"`(-\w)", shorts), re.findall(r"`(--[\w-]+)", longs), strict=True)
+    }
+    assert {"-4", "-6", "-h", "-l", "-p", "-s", "-u", "-U", "-v", "-w"} == set(table)
+    context = click.Context(COMMANDS)
+    for name in NAMES:
+        command = COMMANDS.get_command(context, name)
+        assert command is not None
+        for parameter in command.get_params(context):
+            for short in (flag for flag in parameter.opts if re.fullmatch(r"-\w", flag)):
+                assert isinstance(parameter, click.Option)
+                assert table[short] in parameter.opts, f"netsvc {name} {short}"
 
 
 # the server

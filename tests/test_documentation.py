@@ -69,6 +69,11 @@ VARIABLE = [
     (re.compile(r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\]"), "[CTIME]"),
     (re.compile(r"\d+(\.\d+)? ?m?s\b"), "SECONDS"),
     (re.compile(r"(127\.0\.0\.1|localhost|\[::1?\]):\d+"), r"\1:PORT"),
+    # Of netsvc check: ports and the columns behind them, the end of a certificate, and the size of a first packet.
+    (re.compile(r"\b(tcp|tls|udp)/\d+ *"), r"\1/PORT "),
+    (re.compile(r"^ +(certificate|not trusted|also) +", re.MULTILINE), r"\1 "),
+    (re.compile(r"\bends \d{4}-\d\d-\d\d, in \d+ days"), "ends DATE"),
+    (re.compile(r"\bMTU \d+ to\b"), "MTU N to"),
 ]
 
 
