@@ -20,6 +20,7 @@ from netsvc.web.static_site import StaticSite, accepts_gzip
 from netsvc.web.websocket_messages import MESSAGE_MAX, Fragment, Text, WebSocketMessages
 from tests.connections import TCPTransport, connect, lose, taken, terms
 from tests.web_clients import CONTINUATION, PING, PONG, TEXT, Frame, answers, frame, frames, request, upgrade
+from tests.web_members import Browser, opened
 
 
 class Peer:
@@ -273,3 +274,32 @@ def test_each_message_in_fragments_has_its_own_30_seconds() -> None:
 def test_one_long_message_is_processed_in_an_iteration() -> None:
     peer = Peer(WebChatFactory(terms(Clock())))
     assert len(peer.send(frame(TEXT, b" " * 16_384) * 4)) == 1
+
+
+def resume(factory: WebChatFactory, rooms: int) -> Browser:
+    """Return a browser that asked to resume in rooms."""
+    browser = opened(factory)
+    positions = [{"room": f"#r{number}", "epoch": "0", "offset": 0} for number in range(rooms)]
+    browser.send({"type": "resume", "token": "0" * 32, "nick": "ann", "positions": positions})
+    return browser
+
+
+def test_each_room_in_which_a_session_is_resumed_counts_as_a_request() -> None:
+    clock = Clock()
+    factory = limited(clock, connect_rate=5)
+    assert len(resume(factory, 64).told("resumed")) == 64
+    assert resume(factory, 2).closed().close_code == 1008
+    clock.advance(20)
+    assert len(resume(factory, 2).told("resumed")) == 2
+
+
+def test_a_change_of_the_nick_counts_as_a_line_for_each_room() -> None:
+    clock = Clock()
+    factory = limited(clock, connect_rate=0)
+    ann = resume(factory, 11)
+    clock.advance(2)
+    ann.events()
+    ann.send({"type": "nick", "nick": "anna"}, {"type": "ping"})
+    assert ann.told("pong") == []
+    clock.advance(1)
+    assert len(ann.told("pong")) == 1

@@ -133,9 +133,12 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
         self.terms.counters.refuse(Cause.INVALID_MESSAGE, self.peer)
         self.tell(Refused(Cause.INVALID_MESSAGE, reason, message_id))
 
-    def _is_within_rate(self) -> bool:
-        """Count what a peer sends that is no member, whose messages do not wait. Close if its host sends too much."""
-        if self.is_member or self.count_request():
+    def _is_within_rate(self, cost: float = 1.0) -> bool:
+        """Count what a peer sends that is no member, whose messages do not wait. Close if its host sends too much.
+
+        :param cost: how many requests it counts as.
+        """
+        if self.is_member or self.count_request(cost):
             return True
         self.close(POLICY, Cause.REQUEST_RATE.sentence)
         return False
@@ -148,6 +151,9 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
             case ResumeRequest(token, nick, positions, message_id):
                 nick = hub.names.nick(nick)
                 rooms = {hub.names.room(each.room): Position(each.epoch, each.offset) for each in positions}
+                # Each of them may be told that the member joins, and that it leaves.
+                if len(rooms) > 1 and not self._is_within_rate(len(rooms) - 1):
+                    return
                 self.enter_chat(in_lobby=False, has_keepalive=False)
                 hub.resume(self, token, nick, rooms, message_id)
             case PingRequest():
@@ -166,6 +172,7 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
             case WhisperRequest(nick, text, message_id):
                 hub.whisper(self, names.nick(nick), _visible(text), message_id)
             case NickRequest(nick, message_id):
+                self.charge(max(0, len(hub.rooms_of(self)) - 1))  # each of its rooms is told
                 hub.rename(self, names.nick(nick), message_id)
             case JoinRequest(room, only, message_id):
                 left = hub.rooms_of(self) if only else ()

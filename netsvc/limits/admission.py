@@ -71,14 +71,15 @@ class Admission:
             return Cause.CONNECT_RATE
         return None if self.connections.make_room(host, service) else Cause.SERVER_FULL
 
-    def check_request(self, host: str | None, now: float) -> bool:
+    def check_request(self, host: str | None, now: float, cost: float = 1.0) -> bool:
         """Count a further request on a connection. Return whether the rate allows it at ``now`` (seconds).
 
         A host may send as many per second as it may open connections.
 
         :param host: an IP address; None for a peer without one, which has no rate.
+        :param cost: how many requests it counts as.
         """
-        return self._requests_of.take(host, now)
+        return self._requests_of.take(host, now, cost)
 
 
 class _Rates:
@@ -94,9 +95,11 @@ class _Rates:
         )
         self._tables = {2: (host, network), 3: (host, of_56, network)}  # by the number of prefixes
 
-    def take(self, host: str | None, now: float) -> bool:
-        """Count an event of a host. Return whether its rates allow it."""
+    def take(self, host: str | None, now: float, cost: float = 1.0) -> bool:
+        """Count an event of a host, or several. Return whether its rates allow it."""
         if host is None:
             return True
         of_host = prefixes(host)
-        return all(table.take(prefix, now) for table, prefix in zip(self._tables[len(of_host)], of_host, strict=True))
+        return all(
+            table.take(prefix, now, cost) for table, prefix in zip(self._tables[len(of_host)], of_host, strict=True)
+        )

@@ -109,8 +109,11 @@ class BucketTable:
         """Return the number of keys that are kept."""
         return len(self._buckets)
 
-    def take(self, key: Prefix, now: float) -> bool:
-        """Take a token of one key at ``now`` (seconds). Return False if it has none."""
+    def take(self, key: Prefix, now: float, cost: float = 1.0) -> bool:
+        """Take tokens of one key at ``now`` (seconds). Return False if it has not a whole one.
+
+        :param cost: how many tokens to take. The count may go below 0; it then refuses until it has filled up.
+        """
         if not self._rate:
             return True
         buckets = self._buckets
@@ -127,7 +130,7 @@ class BucketTable:
             bucket[1] = now
         if bucket[0] < 1:
             return False
-        bucket[0] -= 1
+        bucket[0] -= cost
         return True
 
 

@@ -132,9 +132,12 @@ class WebProtocol(MessageProtocol[WebMessage]):
 
     # Called by a subclass
 
-    def count_request(self) -> bool:
-        """Count a request, or what costs as much. Return whether the rate of its host allows it."""
-        allowed = self.terms.admission.check_request(self.host, self.terms.monotonic())
+    def count_request(self, cost: float = 1.0) -> bool:
+        """Count a request, or what costs as much. Return whether the rate of its host allows it.
+
+        :param cost: how many requests it counts as.
+        """
+        allowed = self.terms.admission.check_request(self.host, self.terms.monotonic(), cost)
         if not allowed:
             self.terms.counters.refuse(Cause.REQUEST_RATE, self.peer)
         return allowed
