@@ -340,6 +340,15 @@ def test_enter_during_a_composition_sends_nothing(tmp_path: Path) -> None:
         shows(anna, "にほん")
 
 
+def test_half_of_a_surrogate_pair_is_sent_as_a_replacement_character(tmp_path: Path) -> None:
+    with chat(tmp_path) as web:
+        anna = web.open("anna")
+        for number in range(5):  # one more than the page sends before the first is acknowledged
+            anna.get_by_role("textbox", name="Message").evaluate(f"box => {{ box.value = 'half {number} \\ud83d' }}")
+            anna.keyboard.press("Enter")
+        shows(anna, *(f"half {number} \ufffd" for number in range(5)))
+
+
 def test_a_phone_has_drawers_and_nothing_is_wider_than_the_screen(tmp_path: Path) -> None:
     with chat(tmp_path) as web:
         anna = web.open("anna", viewport=PHONE, has_touch=True, is_mobile=True)

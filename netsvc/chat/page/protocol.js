@@ -99,11 +99,16 @@ export function decodeEvent(frame) {
   return Object.hasOwn(EVENTS, type) ? { type, ...record(value, EVENTS[type], type) } : null;
 }
 
-/** Omits false members and empty IDs. @param {ChatRequest} request */
+/**
+ * Omits false members and empty IDs. Half of a surrogate pair becomes U+FFFD: the server would not read the message.
+ *
+ * @param {ChatRequest} request
+ */
 export function encodeRequest(request) {
-  return JSON.stringify(request, (member, value) =>
-    value === false || (member === "id" && value === "") ? undefined : value,
-  );
+  return JSON.stringify(request, (member, value) => {
+    if (value === false || (member === "id" && value === "")) return undefined;
+    return isText(value) ? value.replace(/\p{Surrogate}/gu, "\ufffd") : value;
+  });
 }
 
 const encoder = new TextEncoder();
