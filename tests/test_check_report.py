@@ -51,10 +51,17 @@ OPEN = Finding(
         (errno.ENETUNREACH, PortVerdict.UNREACHABLE, "network is unreachable; this host has no route there"),
         (errno.EPERM, PortVerdict.UNREACHABLE, "operation not permitted; a firewall of this host forbids it"),
         (errno.ENOBUFS, PortVerdict.UNREACHABLE, "no buffer space available"),
+        (0, PortVerdict.UNREACHABLE, "the connection failed, and the system does not say why"),
     ],
 )
 def test_an_error_of_the_system_is_a_verdict_and_words(number: int, verdict: PortVerdict, words: str) -> None:
-    assert verdict_of_error(number, 3.0) == (verdict, words)
+    assert verdict_of_error(number, "192.0.2.1", 3.0) == (verdict, words)
+
+
+def test_a_link_local_address_without_its_interface_gets_the_hint() -> None:
+    hint = "invalid argument; a link-local address needs its interface, as in fe80::1%eth0"
+    assert verdict_of_error(errno.EINVAL, "fe80::1", 3.0) == (PortVerdict.UNREACHABLE, hint)
+    assert "a route of this host discards the packets" in verdict_of_error(errno.EINVAL, "192.0.2.1", 3.0)[1]
 
 
 def test_the_address_that_is_used_is_the_first_that_is_open_or_the_first() -> None:
@@ -70,6 +77,21 @@ def test_a_row_has_the_verdict_the_address_and_the_times() -> None:
         "         also         192.0.2.1: refused (no program listens)",
     ]
     assert list(table.rows(REFUSED, [], NOW)) == ["tcp/443  refused      192.0.2.1   no program listens"]
+
+
+def test_long_rows_are_folded_into_a_terminal() -> None:
+    lines = list(Table(["tls/443"], ["2001:db8::"], 60).rows(OPEN, [REFUSED], NOW))
+    assert lines == [
+        "tls/443  open         2001:db8::  connect 12.3 ms, handshake",
+        "                      25.1 ms, TLS 1.3, ALPN h2, path MTU",
+        "                      1280 to 1500",
+        "         certificate  a.example, b.example; issued by R11",
+        "                      (Let's Encrypt); ends 2026-12-28, in",
+        "                      40 days",
+        "         also         192.0.2.1: refused (no program",
+        "                      listens)",
+    ]
+    assert list(Table(["tls/443"], ["::"], 5).rows(OPEN, [], NOW))  # a terminal that is too narrow
 
 
 def test_a_certificate_that_is_not_trusted_has_a_row_with_the_reasons() -> None:
@@ -111,6 +133,7 @@ def test_a_connection_without_tls_has_its_time_and_the_reason() -> None:
         (PathMtu(at_most=1_500), "path MTU at most 1500"),
         (PathMtu(57, 1_500), "path MTU at most 1500"),  # every path carries 57 bytes
         (PathMtu(1_280, 1_500), "path MTU 1280 to 1500"),
+        (PathMtu(1_500, 1_500), "path MTU 1500"),
         (PathMtu(1_700, 1_500), "path MTU at most 1500"),  # it has shrunk meanwhile
     ],
 )

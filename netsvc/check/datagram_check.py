@@ -31,7 +31,7 @@ async def check_datagrams(reactor: Reactor, target: CheckTarget, address: str, s
     try:
         port = listen_for(reactor, asking, address)
     except error.CannotListenError as e:
-        verdict, reason = verdict_of_error(getattr(e.socketError, "errno", 0) or 0, seconds)
+        verdict, reason = verdict_of_error(getattr(e.socketError, "errno", 0) or 0, address, seconds)
         return Finding(target=target, address=address, verdict=verdict, reason=reason)
     try:
         return await asking.finding
@@ -108,7 +108,7 @@ class _Asking(ConnectedDatagramProtocol):
         )
 
     def _fail(self, number: int) -> None:
-        verdict, reason = verdict_of_error(number, self._seconds)
+        verdict, reason = verdict_of_error(number, self.peer[0], self._seconds)
         self._end(replace(self._unknown, verdict=verdict, reason=reason))
 
     def _end(self, finding: Finding) -> None:

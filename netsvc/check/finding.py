@@ -32,7 +32,7 @@ _UNREACHABLE = {
     errno.EPERM: "a firewall of this host forbids it",
     errno.EADDRNOTAVAIL: "this host has no address of this kind",
     errno.EAFNOSUPPORT: "this host has no IPv6",
-    errno.EINVAL: "a link-local address needs its interface, as in fe80::1%eth0",
+    errno.EINVAL: "a route of this host discards the packets; ip route shows its routes",
     errno.ENODEV: "this host has no such interface",
 }
 
@@ -112,7 +112,11 @@ class Finding:
         return self.verdict is PortVerdict.OPEN
 
 
-def verdict_of_error(number: int, seconds: float) -> tuple[PortVerdict, str]:
+#: The same for an IPv6 address without a zone.
+_NO_ZONE = {errno.EINVAL: "a link-local address needs its interface, as in fe80::1%eth0"}
+
+
+def verdict_of_error(number: int, address: str, seconds: float) -> tuple[PortVerdict, str]:
     """Return what an error of the system says about a port, and the reason in words.
 
     :param number: such as ``errno.ECONNREFUSED``.
@@ -125,8 +129,12 @@ def verdict_of_error(number: int, seconds: float) -> tuple[PortVerdict, str]:
             PortVerdict.FILTERED,
             f"no answer within {seconds:g} s; the host is down, or a firewall drops the packets",
         )
-    words = os.strerror(number).lower()
-    return PortVerdict.UNREACHABLE, f"{words}; {_UNREACHABLE[number]}" if number in _UNREACHABLE else words
+    if not number:
+        return PortVerdict.UNREACHABLE, "the connection failed, and the system does not say why"
+    words, known = os.strerror(number).lower(), _UNREACHABLE
+    if ":" in address and "%" not in address:
+        known = _UNREACHABLE | _NO_ZONE
+    return PortVerdict.UNREACHABLE, f"{words}; {known[number]}" if number in known else words
 
 
 def used_finding(findings: Sequence[Finding]) -> Finding:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from netsvc.check.check_target import CheckTarget
+from netsvc.check.check_target import CheckProtocol, CheckTarget
 from netsvc.check.datagram_check import check_datagrams
 from netsvc.check.finding import Finding
 from netsvc.check.stream_check import check_stream
@@ -56,9 +56,13 @@ class HostCheck:
     async def _start(
         self, targets: Sequence[CheckTarget], contexts: Sequence[SSL.Context], begun: list[list[Deferred[Finding]]]
     ) -> None:
-        """Start one check in each iteration of the reactor: the work for all would delay the answer to the first."""
+        """Start one check in each iteration of the reactor, those with the most work last.
+
+        Otherwise the work for all would delay the answer to the first.
+        """
         clock: Any = self._reactor
-        for target, results in zip(targets, begun, strict=True):
+        work: tuple[CheckProtocol, ...] = ("udp", "tcp", "tls")
+        for target, results in sorted(zip(targets, begun, strict=True), key=lambda pair: work.index(pair[0].protocol)):
             for address, result in zip(self._addresses, results, strict=True):
                 await self._turns.acquire()
                 check = Deferred.fromCoroutine(

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import error
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IAddress, IConnector
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from netsvc.check.check_target import CheckTarget
 from netsvc.check.finding import Finding, PathMtu, PortVerdict, verdict_of_error
 from netsvc.check.tls_attempt import OFFER_REFUSED, TlsAttempt, TlsOutcome
-from netsvc.linux.connected_socket import IP_HEADER, TCP_HEADER, handshake_seconds, known_path_mtu, segment_size
+from netsvc.linux.connected_socket import handshake_seconds, known_path_mtu, longest_packet
 from netsvc.net.deadline import Deadline
 from netsvc.net.reactors import Reactor, monotonic_of
+from netsvc.net.socket_errors import report_connect_error
 
 
 async def check_stream(
@@ -48,14 +49,15 @@ async def _check(
     reactor: Reactor, target: CheckTarget, address: str, seconds: float, attempt: TlsAttempt | None
 ) -> Finding:
     clock = monotonic_of(reactor)
-    endpoint_class = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
-    endpoint = endpoint_class(reactor, address, target.port, timeout=seconds)
     connection = _Connection(clock, attempt)
+    factory = _ConnectionFactory(connection)
     began = clock()
     try:
-        await connectProtocol(endpoint, connection)
+        connector: Any = reactor.connectTCP(address, target.port, factory, timeout=seconds)
+        report_connect_error(connector.transport)
+        await factory.connected
     except (error.ConnectError, OSError) as e:
-        verdict, reason = verdict_of_error(_error_number(e), seconds)
+        verdict, reason = verdict_of_error(_error_number(e), address, seconds)
         return Finding(target=target, address=address, verdict=verdict, reason=reason)
     took = connection.handshake_seconds or connection.connected_at - began
     connected = Finding(target=target, address=address, verdict=PortVerdict.OPEN, connect_seconds=took)
@@ -101,10 +103,31 @@ def _error_number(cause: error.ConnectError | OSError) -> int:
     return cause.osError if isinstance(cause.osError, int) else 0
 
 
+class _ConnectionFactory(ClientFactory[Any]):
+    """Makes one connection.
+
+    :ivar connected: fires with None when it is made; fails if it is not.
+    """
+
+    noisy = False
+
+    def __init__(self, connection: _Connection) -> None:
+        self.connected: Deferred[None] = Deferred()
+        self._connection = connection
+        connection.made = self.connected.callback
+
+    def buildProtocol(self, addr: IAddress | None) -> _Connection:
+        return self._connection
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        self.connected.errback(reason)
+
+
 class _Connection(Protocol):
     """Opens the connection, makes the handshake if there is one, and notes the times.
 
-    :ivar connected_at: when the connection was made.
+    :ivar made: is called with None when the connection is made.
+    :ivar connected_at: when that was.
     :ivar handshake_seconds: how long that took, if the kernel tells.
     :ivar ended: fires with None when the TLS handshake has ended in any way.
     :ivar ended_at: when that was.
@@ -117,6 +140,7 @@ class _Connection(Protocol):
         self.handshake_seconds: float | None = None
         self.ended: Deferred[None] = Deferred()
         self._clock = clock
+        self.made: Callable[[None], object] = lambda _: None
         self._attempt = attempt
         self._handle: Any = None
         self._first_flight = 0
@@ -129,6 +153,7 @@ class _Connection(Protocol):
             hello = self._attempt.begin()
             self._first_flight = len(hello)
             self.transport.write(hello)
+        self.made(None)
 
     def dataReceived(self, data: bytes) -> None:
         if self._attempt is not None:
@@ -163,6 +188,4 @@ class _Connection(Protocol):
         if self._attempt is None or not self._attempt.has_answer:
             return PathMtu(at_most=at_most)
         # The segment with the first flight, or its first part, has arrived whole: TCP lets nothing fragment it.
-        arrived = min(self._first_flight, segment_size(self._handle) or 0)
-        headers = IP_HEADER[self._handle.family] + TCP_HEADER
-        return PathMtu(arrived + headers if arrived else None, at_most)
+        return PathMtu(longest_packet(self._handle, self._first_flight), at_most)

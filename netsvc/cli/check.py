@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +49,8 @@ class Check(Command):
 
     async def run(self, reactor: Reactor) -> None:
         addresses = await self._addresses(reactor)
-        table = Table(self.targets, addresses)
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        table = Table(self.targets, addresses, width)
         every_address = self.ipv4 or self.ipv6
         all_open = True
         check = HostCheck(reactor, self._host, addresses, self.timeout, self.ca or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -16,6 +17,9 @@ EVERY_PATH = 576
 #: Names of a certificate that the table shows.
 NAMES_MAX = 4
 
+#: Columns that the text of a folded row has at least.
+FOLDED_MIN = 30
+
 _VERDICT_WIDTH = max(len(verdict.value) for verdict in PortVerdict)
 
 
@@ -24,11 +28,14 @@ class Table:
 
     :param targets: all targets, as they were typed.
     :param addresses: all addresses.
+    :param width: columns of the terminal, into which long rows are folded; None to fold none.
     """
 
-    def __init__(self, targets: Sequence[str], addresses: Sequence[str]) -> None:
+    def __init__(self, targets: Sequence[str], addresses: Sequence[str], width: int | None = None) -> None:
         self._target_width = max(map(len, targets))
         self._address_width = max(map(len, addresses))
+        self._indent = self._target_width + _VERDICT_WIDTH + 4
+        self._width = None if width is None else max(width, self._indent + FOLDED_MIN)
 
     def rows(self, finding: Finding, others: Sequence[Finding], now: float) -> Iterator[str]:
         """Give the lines of one finding.
@@ -37,18 +44,23 @@ class Table:
         :param now: seconds since the epoch.
         """
         address = finding.address.ljust(self._address_width)
-        yield self._row(finding.target.text, finding.verdict.value, f"{address}  {details(finding)}")
+        yield from self._row(finding.target.text, finding.verdict.value, f"{address}  {details(finding)}")
         if finding.tls is not None and finding.tls.certificate is not None:
             certificate = finding.tls.certificate
-            yield self._row("", "certificate", certificate_text(certificate, now))
+            yield from self._row("", "certificate", certificate_text(certificate, now))
             if certificate.problems:
-                yield self._row("", "not trusted", "; ".join(certificate.problems))
+                yield from self._row("", "not trusted", "; ".join(certificate.problems))
         for other in others:
-            yield self._row("", "also", f"{other.address}: {summary(other)}")
+            yield from self._row("", "also", f"{other.address}: {summary(other)}")
 
-    def _row(self, *cells: str) -> str:
-        target, verdict, text = cells
-        return f"{target:{self._target_width}}  {verdict:{_VERDICT_WIDTH}}  {text}".rstrip()
+    def _row(self, target: str, verdict: str, text: str) -> list[str]:
+        line = f"{target:{self._target_width}}  {verdict:{_VERDICT_WIDTH}}  {text}".rstrip()
+        if self._width is None or len(line) <= self._width:
+            return [line]
+        indent = " " * self._indent
+        return textwrap.wrap(
+            line, self._width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
 
 
 def details(finding: Finding) -> str:
@@ -85,6 +97,8 @@ def mtu_text(mtu: PathMtu) -> str:
         return ""
     if mtu.at_least is None or not EVERY_PATH < mtu.at_least <= mtu.at_most:
         return f"path MTU at most {mtu.at_most}"
+    if mtu.at_least == mtu.at_most:
+        return f"path MTU {mtu.at_most}"
     return f"path MTU {mtu.at_least} to {mtu.at_most}"
 
 

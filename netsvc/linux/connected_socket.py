@@ -23,6 +23,9 @@ _ROUND_TRIP = struct.Struct("@I"), 68
 _SENT_AGAIN = struct.Struct("@I"), 100
 _TCP_INFO_SIZE = 104
 
+#: The member tcpi_options, its bit for timestamps, and the bytes that these take in each segment (RFC 7323).
+_OPTIONS_AT, _HAS_TIMESTAMPS, _TIMESTAMP = 5, 1, 12
+
 
 def handshake_seconds(connected: Any) -> float | None:
     """Return how long the handshake of a TCP connection took, as the kernel has measured it. Call it before any data.
@@ -47,10 +50,13 @@ def known_path_mtu(connected: Any) -> int | None:
     return None
 
 
-def segment_size(connected: Any) -> int | None:
-    """Return the most bytes of payload that a segment of a TCP connection has; None if the system does not tell."""
-    with suppress(OSError):
-        return connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) or None
+def longest_packet(connected: Any, payload: int) -> int | None:
+    """Return the bytes of the longest packet with which a TCP connection sends a payload; None if it is not known."""
+    with suppress(OSError, KeyError, TypeError, IndexError):
+        info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        options = _TIMESTAMP if info[_OPTIONS_AT] & _HAS_TIMESTAMPS else 0
+        segment: int = min(payload, connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+        return segment + IP_HEADER[connected.family] + TCP_HEADER + options
     return None
 
 

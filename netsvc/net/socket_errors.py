@@ -33,3 +33,19 @@ def close_reason(port: Any) -> Exception:
     if pending is None:
         return error.ConnectionDone()
     return error.ConnectionRefusedError() if pending.errno == errno.ECONNREFUSED else pending
+
+
+def report_connect_error(transport: Any) -> None:
+    """Let a TCP transport that is connecting fail with the error that the system holds ready.
+
+    If an ICMP message refuses the connection, EPollReactor closes the socket without asking why.
+
+    :param transport: of Twisted's ``IConnector``.
+    """
+    fail = transport.failIfNotConnected
+
+    def ask_and_fail(reason: error.ConnectError) -> None:
+        pending = None if getattr(reason, "osError", None) else pending_error(transport)
+        fail(reason if pending is None else error.getConnectError((pending.errno, pending.strerror)))
+
+    transport.failIfNotConnected = ask_and_fail
