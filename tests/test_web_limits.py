@@ -284,6 +284,15 @@ def resume(factory: WebChatFactory, rooms: int) -> Browser:
     return browser
 
 
+def test_a_host_may_begin_as_many_sessions_as_with_netcat() -> None:
+    factory = WebChatFactory(terms(Clock(), Admission(connect_rate=20)))
+    browsers = [opened(factory) for _ in range(51)]
+    for browser in browsers:
+        browser.send({"type": "begin"})
+    assert [len(browser.told("session")) for browser in browsers[:-1]] == [1] * 50
+    assert browsers[-1].closed().close_code == 1008
+
+
 def test_each_room_in_which_a_session_is_resumed_counts_as_a_request() -> None:
     clock = Clock()
     factory = limited(clock, connect_rate=5)

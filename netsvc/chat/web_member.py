@@ -62,6 +62,10 @@ SOCKET = "ws"
 #: Characters of the longest error of msgspec that a peer is told.
 ERROR_MAX = 200
 
+#: How many requests a new session counts as, at least. With the default rates, a host may then begin as many as with
+#: netcat. All members of a room are told of each one that joins, and that leaves.
+SESSION_COST = 4
+
 #: How many lines a frame counts as that completes no message. A page sends none, and a browser few.
 FRAME_COST = 0.25
 
@@ -147,15 +151,14 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
         hub = self.factory.hub
         match request:
             case BeginRequest():
-                self.enter_chat(has_keepalive=False)
+                if self._is_within_rate(SESSION_COST - 1):
+                    self.enter_chat(has_keepalive=False)
             case ResumeRequest(token, nick, positions, message_id):
                 nick = hub.names.nick(nick)
                 rooms = {hub.names.room(each.room): Position(each.epoch, each.offset) for each in positions}
-                # Each of them may be told that the member joins, and that it leaves.
-                if len(rooms) > 1 and not self._is_within_rate(len(rooms) - 1):
-                    return
-                self.enter_chat(in_lobby=False, has_keepalive=False)
-                hub.resume(self, token, nick, rooms, message_id)
+                if self._is_within_rate(max(SESSION_COST, len(rooms)) - 1):
+                    self.enter_chat(in_lobby=False, has_keepalive=False)
+                    hub.resume(self, token, nick, rooms, message_id)
             case PingRequest():
                 self.send(message_frame(PongEvent()))
             case _:
