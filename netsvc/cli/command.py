@@ -31,6 +31,9 @@ class CommandError(NetsvcError):
 class Command:
     """A subcommand, with the values of its parameters."""
 
+    def install_reactor(self) -> None:
+        """Install the reactor that the subcommand needs. By default, it is the one of Twisted for this system."""
+
     async def run(self, reactor: Reactor) -> None:
         """Run the subcommand. If it returns, it has succeeded.
 

@@ -21,6 +21,7 @@ def run_command(command: Command | ServerCommand) -> NoReturn:
     """Run a subcommand, and end the process."""
     if isinstance(command, ServerCommand):
         _serve(command)
+    command.install_reactor()
     from twisted.internet import reactor  # noqa: TID251  one of the two places that may name it
 
     react(_run, [command], reactor)

@@ -1,0 +1,189 @@
+"""``netsvc chat``: a member of a chat, at a terminal or in a pipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+from click import UsageError
+from twisted.internet.defer import CancelledError
+
+from netsvc.chat.chat_connection import ChatConnection
+from netsvc.chat.client_connection import ClientConnection, EventReceived, Opening
+from netsvc.chat.names import InvalidNameError
+from netsvc.cli.chat_log import ChatLog
+from netsvc.cli.chat_memory import ChatMemory, Remembered, latest_server, state_directory
+from netsvc.cli.chat_plain import run_plain
+from netsvc.cli.chat_session import ChatSession
+from netsvc.cli.client_endpoint import client_endpoint
+from netsvc.cli.command import DEFAULT_HOST, Command, sleep
+from netsvc.cli.parameters import CONTEXT_SETTINGS
+from netsvc.cli.terminal_commands import SERVER_NAMES
+from netsvc.net.reactors import Reactor
+from netsvc.wire.address import AddressError, HostPort
+
+_WEB_SCHEMES = {"ws": 80, "wss": 443}
+
+
+@dataclass
+class Chat(Command):
+    """A chat: its server, and the values of the options."""
+
+    where: str | None
+    nick: str | None
+    room: str | None
+    tls: bool
+    ca: str | None
+    log: str | None
+    color: str
+    plain: bool
+
+    _server: Remembered = field(init=False)
+    _peer: HostPort = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self.nick = self.nick and SERVER_NAMES.nick(self.nick)
+            self.room = self.room and SERVER_NAMES.room(self.room)
+        except InvalidNameError as e:
+            raise UsageError(str(e)) from None
+        if self.where is None:
+            server = latest_server(state_directory())
+            if server is None:
+                raise UsageError("the server is missing, and none is remembered; write HOST:PORT")
+            self._server = replace(server, tls=self.tls or server.tls, ca=self.ca or server.ca)
+            self._peer = self._peer_of(server.server)
+        else:
+            self._peer = self._peer_of(self.where)
+            is_url = "://" in self.where
+            tls = self.tls or self.where.startswith("wss:")
+            ca = str(Path(self.ca).absolute()) if self.ca else ""
+            self._server = Remembered(self.where if is_url else str(self._peer), tls, ca)
+        if self._server.server.startswith("ws:") and self.tls:
+            raise UsageError("--tls cannot be combined with a ws: URL; write wss:")
+        if self.ca and not self._server.tls:
+            raise UsageError("--ca has no effect without --tls; add --tls")
+
+    def _peer_of(self, server: str) -> HostPort:
+        if "://" not in server:
+            return self.peer_address(server, DEFAULT_HOST)
+        try:
+            url = urlsplit(server)
+            if url.scheme not in _WEB_SCHEMES or not url.hostname or not server.isascii() or url.username:
+                raise ValueError
+            return HostPort(url.hostname, url.port or _WEB_SCHEMES[url.scheme])
+        except (ValueError, AddressError):
+            raise UsageError(f"{server}: this is no URL of a WebSocket; write ws://HOST:PORT/ws") from None
+
+    @property
+    def _has_screen(self) -> bool:
+        is_terminal = os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") not in ("", "dumb")
+        return is_terminal and not self.plain and find_spec("prompt_toolkit") is not None
+
+    def install_reactor(self) -> None:
+        """Install a reactor with an asyncio loop, which prompt_toolkit needs."""
+        if not self._has_screen:
+            return
+        from netsvc.reactor import asyncio, uvloop
+
+        try:
+            (uvloop if find_spec("uvloop") else asyncio).install()
+        except SystemExit:  # not on this system, or not with this Twisted
+            from twisted.internet import asyncioreactor
+
+            asyncioreactor.install()
+
+    async def run(self, reactor: Reactor) -> None:
+        endpoint = client_endpoint(reactor, self._peer, tls=self._server.tls, ca=self._server.ca)
+        connect = self._connect()
+        log = self._open_log()
+        memory = ChatMemory(state_directory(), self._server.server)
+        found = memory.open()
+        remembered = replace(self._server, nick=found.nick, session=found.session)
+        session = remembered.session
+        if session and ((self.nick or session.nick) != session.nick or (self.room or session.room) != session.room):
+            remembered = replace(remembered, session=None)
+        if self.nick:
+            remembered = replace(remembered, nick=self.nick)
+        chat = ChatSession(
+            reactor, endpoint, self._peer, connect, remembered, room=self.room or "", memory=memory, log=log
+        )
+        keep_session = False
+        try:
+            await (self._run_on_screen(chat, reactor) if self._has_screen else self._run_plain(chat, reactor))
+        except CancelledError:  # a signal: a restart resumes
+            keep_session = True
+            raise
+        finally:
+            chat.close(keep_session=keep_session)
+            await sleep(reactor, 0)  # what is written when the member leaves is sent
+
+    def _connect(self) -> Callable[[EventReceived, Opening], ClientConnection]:
+        if "://" not in self._server.server:
+            return ChatConnection
+        try:
+            from netsvc.chat.web_socket_connection import WebSocketChatConnection
+        except ImportError as e:
+            raise UsageError(f"a WebSocket needs {e.name}; install netsvc[web]") from None
+        return partial(WebSocketChatConnection, self._server.server)
+
+    def _open_log(self) -> ChatLog | None:
+        if not self.log:
+            return None
+        try:
+            return ChatLog(Path(self.log))
+        except OSError as e:
+            problem = (e.strerror or str(e)).lower()
+            raise UsageError(f"--log {self.log}: {problem}; name a file that can be written") from None
+
+    async def _run_plain(self, chat: ChatSession, reactor: Reactor) -> None:
+        is_colored = os.isatty(1) and not os.environ.get("NO_COLOR")
+        await run_plain(chat, reactor, color=is_colored if self.color == "auto" else self.color == "always")
+
+    async def _run_on_screen(self, chat: ChatSession, reactor: Reactor) -> None:
+        from netsvc.cli.chat_screen import run_on_screen
+
+        await sleep(reactor, 0)  # until the loop runs
+        await run_on_screen(chat, color=None if self.color == "auto" else self.color == "always")
+
+
+COMMAND = click.Command(
+    "chat",
+    callback=Chat,
+    context_settings=CONTEXT_SETTINGS,
+    short_help="Chat at a terminal or in a pipe.",
+    help=(
+        "Be a member of the chat at [HOST:]PORT, or at the URL of a WebSocket (ws: or wss:); without either, of the "
+        "one that was used last. At a terminal, the screen has a status line and a line editor; Ctrl-D on an empty "
+        "line quits, and /help lists the commands. Otherwise, each line of standard input is said or is a command, and "
+        "the command ends when the server has confirmed the last one. After a loss it connects again, and says whether "
+        "something was missed."
+    ),
+    params=[
+        click.Argument(["where"], metavar="[HOST:]PORT|URL", required=False),
+        click.Option(["--nick"], metavar="NAME", help="The nick. [default: the last one on this server]"),
+        click.Option(["--room"], metavar="ROOM", help="The room to join. [default: #lobby]"),
+        click.Option(
+            ["--tls"], is_flag=True, help="Connect with TLS, and verify the server's certificate and its name."
+        ),
+        click.Option(
+            ["--ca"],
+            metavar="FILE",
+            help="With TLS: trust the authority in this PEM file instead of those of the system.",
+        ),
+        click.Option(["--log"], metavar="FILE", help="Append what is shown to this file, with times."),
+        click.Option(
+            ["--color"],
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            help="Whether to use colors. auto: at a terminal, unless NO_COLOR is set. [default: auto]",
+        ),
+        click.Option(["--plain"], is_flag=True, help="Read and print lines at a terminal, too."),
+    ],
+)
