@@ -126,7 +126,7 @@ class ChatSession:
         self._is_resuming = False
         self._retry_at: float | None = None
         self._failure: Failure | None = None
-        self._last_notice = ""
+        self._first_notices: list[str] = []
         self._last_trouble = ""
         self._interrupted_at = -_INTERRUPT_TIME
         self._quit_asked = False
@@ -451,11 +451,11 @@ class ChatSession:
 
     def _watched_connection(self, received: EventReceived, opening: Opening) -> ClientConnection:
         self._failure = None
-        self._last_notice = ""
+        self._first_notices = []
 
         def watched(event: Event | ReceivedEntry) -> None:
             if isinstance(event, Notice) and not self._client.is_connected:
-                self._last_notice = event.text  # it may be why the server closes the connection
+                self._first_notices.append(event.text)
             received(event)
 
         connection = self._connect(watched, opening)
@@ -475,7 +475,9 @@ class ChatSession:
         if self._failure is not None:
             self._trouble(explain_connection(self._failure, self._where))
         else:
-            self._trouble(f"{self._where}: the server closed the connection: {self._last_notice}".removesuffix(": "))
+            # A server that refuses a connection sends one line, which says why. Its welcome has more.
+            reason = f": {self._first_notices[0]}" if len(self._first_notices) == 1 else ""
+            self._trouble(f"{self._where}: the server closed the connection{reason}")
 
     def _trouble(self, text: str) -> None:
         if not self._was_in_room and not self._is_resuming:

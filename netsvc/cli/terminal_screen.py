@@ -7,6 +7,7 @@ resize leaves nothing of the old status line behind, in tmux as well, and the li
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -157,6 +158,7 @@ class TerminalScreen:
         keys.add("c-d", filter=is_empty)(lambda _: self._user.end_of_input())
         keys.add("c-c", filter=is_empty)(lambda _: self._user.interrupted())
         keys.add("c-c", filter=~is_empty)(lambda _: self._buffer.reset())
+        keys.add("c-i")(lambda _: self._complete())
         keys.add("c-z")(lambda _: self._app.suspend_to_background())
         keys.add("pageup")(lambda _: self._scroll(1))
         keys.add("pagedown")(lambda _: self._scroll(-1))
@@ -168,6 +170,21 @@ class TerminalScreen:
     def _scroll(self, pages: int) -> None:
         rows = max(self._rows.height - 2, 1)  # two rows of the page before stay visible
         self._scrollback.scroll(pages * rows, self._rows.width, self._rows.height)
+
+    def _complete(self) -> None:
+        """Complete the word before the cursor at once; show a menu if there are several ways."""
+        if self._buffer.complete_state is not None:
+            self._buffer.complete_next()
+            return
+        before = self._buffer.document.current_line_before_cursor
+        word = before.rpartition(" ")[2]
+        found = list(self._user.complete(before))
+        common = os.path.commonprefix(found)  # noqa: RUF071  of texts
+        if common and len(common) >= len(word):
+            self._buffer.delete_before_cursor(len(word))
+            self._buffer.insert_text(common)
+        if len(found) > 1 and len(common) <= len(word):
+            self._buffer.start_completion()
 
     # The layout
 
