@@ -303,6 +303,24 @@ def test_a_closed_port_is_one_line_and_status_1(state: Path) -> None:
         assert "connection refused" in terminal.text
 
 
+def test_the_reason_for_which_a_server_refuses_is_printed_and_is_exit_status_1(state: Path) -> None:
+    with serving("--chat", NOWHERE, "--max-connections", "1") as (_, (port,)):
+        with socket.create_connection(("127.0.0.1", port), SECONDS) as first:
+            first.recv(100)
+            done = piped(port, stdin="hello\n", state=state)
+        assert done.returncode == 1
+        assert done.stderr == f"netsvc: 127.0.0.1:{port}: the server closed the connection: server full\n".encode()
+
+
+def test_control_c_ends_the_search_in_what_was_typed(port: int, room: str, state: Path) -> None:
+    with chat_in_terminal(port, "--room", room, state=state) as terminal:
+        terminal.wait_for(CONNECTED)
+        terminal.type("first\r\x12fi")
+        terminal.wait_for("^I-search backward: fi$")
+        terminal.type("\x03")
+        terminal.wait_for(r"connected\n>$")
+
+
 # Losses
 
 

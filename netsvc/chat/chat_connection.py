@@ -7,6 +7,7 @@ from netsvc.chat.program_lines import PREFIX_MAX, ProgramLineDecoder
 from netsvc.chat.request_lines import MessageError, encode_request
 from netsvc.chat.requests import Positions, Request
 from netsvc.wire.framing import LINE_MAX, LineFraming, messages_in
+from netsvc.wire.text import clean
 
 #: The opening that begins a session.
 BEGIN_SESSION: Opening = ((Positions(on=True), ""),)
@@ -55,6 +56,7 @@ class ChatConnection(ClientConnection):
                 event = self._decoder.decode(line)
             except MessageError as e:
                 self._ignore(str(e))
+                self.ignored_text = clean(line.decode("utf-8", "replace"))
             else:
                 if event is not None:
                     self._event_received(event)

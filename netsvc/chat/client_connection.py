@@ -27,6 +27,7 @@ class ClientConnection(Protocol):
 
     :ivar closed: fires with None when the connection is closed in order, and fails with the reason otherwise.
     :ivar ignored: how much from the server was neither an event nor an entry.
+    :ivar ignored_text: the last of it, which may say why the server closes the connection.
     """
 
     transport: Any
@@ -34,6 +35,7 @@ class ClientConnection(Protocol):
     def __init__(self) -> None:
         self.closed: Deferred[None] = Deferred()
         self.ignored = 0
+        self.ignored_text = ""
 
     def connectionMade(self) -> None:
         keep_transport_alive(self.transport)

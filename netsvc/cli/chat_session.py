@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.chat.chat_events import Event, NickSet, Notice, Refused, Replaced, Resumed, RoomEntered, SessionToken
+from netsvc.chat.chat_events import Event, NickSet, Refused, Replaced, Resumed, RoomEntered, SessionToken
 from netsvc.chat.client import ChatClient, ClientEvent, Disconnected, NotSaidError
 from netsvc.chat.client_connection import ClientConnection, EventReceived, Opening
 from netsvc.chat.entries import Entry, EntryKind, Position
@@ -125,8 +125,9 @@ class ChatSession:
         self._was_in_room = False
         self._is_resuming = False
         self._retry_at: float | None = None
+        self._connection: ClientConnection | None = None
         self._failure: Failure | None = None
-        self._first_notices: list[str] = []
+        self._has_answered = False  # the server, on this connection
         self._last_trouble = ""
         self._interrupted_at = -_INTERRUPT_TIME
         self._quit_asked = False
@@ -451,15 +452,15 @@ class ChatSession:
 
     def _watched_connection(self, received: EventReceived, opening: Opening) -> ClientConnection:
         self._failure = None
-        self._first_notices = []
+        self._has_answered = False
 
         def watched(event: Event | ReceivedEntry) -> None:
-            if isinstance(event, Notice) and not self._client.is_connected:
-                self._first_notices.append(event.text)
+            self._has_answered = True
             received(event)
 
         connection = self._connect(watched, opening)
         connection.closed.addErrback(self._note_failure)
+        self._connection = connection
         return connection
 
     def _note_failure(self, failure: Failure) -> Failure:
@@ -473,11 +474,15 @@ class ChatSession:
         self._barrier_is_sent = False
         self.input_wanted(False)
         if self._failure is not None:
-            self._trouble(explain_connection(self._failure, self._where))
+            text = explain_connection(self._failure, self._where)
         else:
-            # A server that refuses a connection sends one line, which says why. Its welcome has more.
-            reason = f": {self._first_notices[0]}" if len(self._first_notices) == 1 else ""
-            self._trouble(f"{self._where}: the server closed the connection{reason}")
+            text = f"{self._where}: the server closed the connection"
+        reason = self._connection.ignored_text if self._connection is not None else ""
+        if reason:
+            text += f": {reason}"  # a server that refuses a connection says why
+        elif not self._has_answered and not self._remembered.tls:
+            text += "; if it expects TLS, add --tls"
+        self._trouble(text)
 
     def _trouble(self, text: str) -> None:
         if not self._was_in_room and not self._is_resuming:

@@ -15,7 +15,7 @@ from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import Input
@@ -155,10 +155,10 @@ class TerminalScreen:
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
         is_empty = Condition(lambda: not self._buffer.text)
-        keys.add("c-d", filter=is_empty)(lambda _: self._user.end_of_input())
-        keys.add("c-c", filter=is_empty)(lambda _: self._user.interrupted())
-        keys.add("c-c", filter=~is_empty)(lambda _: self._buffer.reset())
-        keys.add("c-i")(lambda _: self._complete())
+        keys.add("c-d", filter=is_empty & ~is_searching)(lambda _: self._user.end_of_input())
+        keys.add("c-c", filter=is_empty & ~is_searching)(lambda _: self._user.interrupted())
+        keys.add("c-c", filter=~is_empty & ~is_searching)(lambda _: self._buffer.reset())
+        keys.add("c-i", filter=~is_searching)(lambda _: self._complete())
         keys.add("c-z")(lambda _: self._app.suspend_to_background())
         keys.add("pageup")(lambda _: self._scroll(1))
         keys.add("pagedown")(lambda _: self._scroll(-1))

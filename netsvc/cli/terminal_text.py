@@ -131,7 +131,10 @@ def wrapped(fragments: Iterable[Fragment], columns: int, width: CharacterWidth, 
     while begin < len(cells):
         room = columns - (indent if rows else 0)
         end = _row_end(cells, begin, room)
-        row = _merged(cells[begin:end])
+        shown = end
+        while end < len(cells) and shown > begin and cells[shown - 1].text == " ":
+            shown -= 1
+        row = _merged(cells[begin:shown])
         rows.append([("", " " * indent), *row] if rows and indent else row)
         begin = end
         while begin < len(cells) and cells[begin].text == " ":  # the space at which the row was ended
