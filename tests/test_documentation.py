@@ -301,7 +301,7 @@ def run(command: str, shown: str, block: Block, folder: Path) -> None:
         encoding="utf-8",
         timeout=SECONDS,
         cwd=folder,
-        env=environment(),
+        env={**environment(), "XDG_STATE_HOME": str(folder)},
         check=False,
     )
     assert matches(shown, done.stdout), f"{block}: $ {command}\n{done.stdout}"
