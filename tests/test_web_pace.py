@@ -1,4 +1,4 @@
-"""When members of the web are heard: announcements, their rate, requests that take time, peers that do not read."""
+"""The pace of members of the web: announcements, their rate, requests that take time, peers that do not read."""
 
 from __future__ import annotations
 

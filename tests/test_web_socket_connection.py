@@ -120,10 +120,13 @@ def test_an_answer_in_pieces_and_what_follows_it_is_read(size: int) -> None:
         (b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 9\r\n\r\nslow \x1bit\n", "the server refuses: slow it"),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "the server refuses: HTTP status 403"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "the server refuses: HTTP status 200"),
-        (b"* welcome, you are guest-1\n\r\n\r\n", "the server is none of WebSocket"),
-        (b"x" * 20_000, "the server is none of WebSocket"),
-        (b"HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "the server is none of WebSocket"),
-        (b"\x16\x03\x01\r\n\r\n", "the server is none of WebSocket"),
+        (b"* welcome, you are guest-1\n\r\n\r\n", "the server does not speak WebSocket"),
+        (b"x" * 20_000, "the server does not speak WebSocket"),
+        (
+            b"HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            "the server does not speak WebSocket",
+        ),
+        (b"\x16\x03\x01\r\n\r\n", "the server does not speak WebSocket"),
     ],
 )
 def test_a_server_that_refuses_or_is_another_one_is_told_in_words(answer: bytes, reason: str) -> None:
@@ -140,7 +143,7 @@ def test_a_websocket_of_something_else_is_refused() -> None:
     server = Server()
     server.connection.dataReceived(answer_to(server.handshake, "X-Other: 1"))
     lose(server.connection, ConnectionDone)
-    assert str(server.failure()) == "the server is none of this chat"
+    assert str(server.failure()) == "the WebSocket is not that of a netsvc chat"
 
 
 def test_a_server_that_closes_without_an_answer_is_told_in_words() -> None:

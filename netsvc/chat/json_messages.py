@@ -36,7 +36,7 @@ Token = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$(?!\n)", description="Secret
 
 
 class _Request(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
-    """What a client sends."""
+    """A message of a client."""
 
 
 class RoomPosition(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +52,7 @@ class BeginRequest(_Request, frozen=True, tag="begin"):
 
 
 class ResumeRequest(_Request, frozen=True, tag="resume"):
-    """Continue a session, in the rooms that are named. What was missed there follows."""
+    """Continue a session in the named rooms. The entries that were missed there follow."""
 
     token: Token
     nick: Name
@@ -182,7 +182,7 @@ JsonRequest: TypeAlias = (
 
 
 class _Event(Struct, frozen=True, omit_defaults=True, tag_field="type"):
-    """What the server sends. A client ignores fields, and types, that it does not know."""
+    """A message of the server. A client ignores fields, and types, that it does not know."""
 
 
 Kind: TypeAlias = Literal["said", "action", "joined", "left", "renamed", "topic", "notice", "erased"]
@@ -224,7 +224,7 @@ class LeftEvent(_Event, frozen=True, tag="left"):
 
 
 class ResumedEvent(_Event, frozen=True, tag="resumed"):
-    """What the member gets of what it missed: all, all but ``lost`` entries, or it is unknown."""
+    """How much of the missed entries follows: all, all but ``lost`` of them, or it is unknown."""
 
     room: str
     verdict: Literal["recovered", "lost", "unknown"]
@@ -374,7 +374,7 @@ JsonEvent: TypeAlias = (
 
 
 class _Identified(Struct, frozen=True):
-    """What is read of a message that is not valid."""
+    """The part that is read of a message that is not valid."""
 
     id: Id = ""
 

@@ -19,7 +19,7 @@ class WebSocketChatClient(ChatClient):
     :param endpoint: where the chat is; for ``wss:`` with TLS.
     :param url: of the WebSocket, such as ``ws://chat.example.org:8080/ws``. It names the server to the proxies on the
         way, and to the server.
-    :raises ValueError: if the URL is none of a WebSocket.
+    :raises ValueError: if it is not the URL of a WebSocket.
 
     The other parameters are those of ``ChatClient``.
     """

@@ -59,7 +59,7 @@ class WebSocketChatConnection(ClientConnection):
     :param event_received: called with each event and each entry of the room. No text contains control characters.
     :param opening: what it sends first, with the ID of each request: that it begins a session, or that it resumes.
     :ivar ignored: the number of messages from the server that are no events.
-    :raises ValueError: if the URL is none of a WebSocket.
+    :raises ValueError: if it is not the URL of a WebSocket.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class WebSocketChatConnection(ClientConnection):
         end = self._head.find(b"\r\n\r\n") + 4
         if end < 4:
             if len(self._head) > HEAD_MAX:
-                self._refuse("the server is none of WebSocket")
+                self._refuse("the server does not speak WebSocket")
             return b""
         head, rest = bytes(self._head[:end]), bytes(self._head[end:])
         self._head.clear()
@@ -165,12 +165,12 @@ class WebSocketChatConnection(ClientConnection):
                     self.send(request, message_id)
                 return rest
             case AcceptConnection():
-                self._refuse("the server is none of this chat")
+                self._refuse("the WebSocket is not that of a netsvc chat")
             case RejectConnection(status_code=status):
                 said = rest.decode("utf-8", "replace").partition("\n")[0][:_REFUSAL_MAX]
                 self._refuse(f"the server refuses: {clean(said) or f'HTTP status {status}'}")
             case _:
-                self._refuse("the server is none of WebSocket")
+                self._refuse("the server does not speak WebSocket")
         return b""
 
     def _refuse(self, text: str) -> None:
@@ -207,7 +207,7 @@ class WebSocketChatConnection(ClientConnection):
 def parse_web_socket_url(url: str) -> tuple[str, str]:
     """Return the value of the Host header, and the target of the request.
 
-    :raises ValueError: if the URL is none of a WebSocket.
+    :raises ValueError: if it is not the URL of a WebSocket.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.username or not url.isascii():

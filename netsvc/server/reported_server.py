@@ -1,4 +1,4 @@
-"""What the pages report: the interface of a server, and the tables of its counters."""
+"""The interface of a server to the pages that report it, and the tables of its counters."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ class HttpRequests:
         """
         if request.method != "GET":
             return InvalidRequest(400, "the method for WebSocket is GET")
-        # wsproto would decode the host as an international name, which can take 0.1 s. Nobody asks it for the host.
+        # wsproto would decode the host as an international name, which can take 0.1 s. The result is not used.
         headers = [(name, "localhost" if name == "host" else value) for name, value in request.headers]
         handshake = H11Handshake(ConnectionType.SERVER)
         try:

@@ -59,7 +59,7 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class WebTerms:
-    """What a service in a browser is served on.
+    """The settings of a service in a browser.
 
     :param site: the files of the page.
     :param socket: the name of the WebSocket, beside the page.
