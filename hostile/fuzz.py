@@ -170,10 +170,9 @@ def _json(data: bytes) -> None:
 
 
 def _forwarded(data: bytes) -> None:
-    host = forwarded_host(data.decode("latin-1"), _PROXIES)
-    if host is not None:
-        prefixes(host)
-        assert set(host) <= set("0123456789abcdef:."), host
+    host = forwarded_host(data.decode("latin-1"), _PROXIES, "192.0.2.7")
+    prefixes(host)
+    assert set(host) <= set("0123456789abcdef:."), host
 
 
 def _origin(data: bytes) -> None:

@@ -97,6 +97,7 @@ def test_pages_of_the_given_origins_may_and_no_others() -> None:
 
 
 PROXIES = NetworkRules(["10.0.0.0/8", "2001:db8:1::/48"])
+PROXY = "10.0.0.5"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ PROXIES = NetworkRules(["10.0.0.0/8", "2001:db8:1::/48"])
     ],
 )
 def test_the_client_is_the_last_address_that_is_no_proxy(header: str, host: str) -> None:
-    assert forwarded_host(header, PROXIES) == host
+    assert forwarded_host(header, PROXIES, PROXY) == host
 
 
 @pytest.mark.parametrize(
@@ -133,21 +134,24 @@ def test_the_client_is_the_last_address_that_is_no_proxy(header: str, host: str)
         "１９２.0.2.1",
     ],
 )
-def test_without_an_address_of_the_client_there_is_none(header: str) -> None:
-    assert forwarded_host(header, PROXIES) is None
+def test_without_an_address_of_a_client_a_proxy_counts(header: str) -> None:
+    assert forwarded_host(header, PROXIES, PROXY) in (PROXY, "10.0.0.1", "10.0.0.2")
+
+
+@pytest.mark.parametrize("header", ["10.9.9.9", "10.9.9.9, 10.0.0.1", "10.9.9.9:5, 10.0.0.2, 10.0.0.1"])
+def test_a_client_in_the_network_of_the_proxies_counts_for_itself(header: str) -> None:
+    assert forwarded_host(header, PROXIES, PROXY) == "10.9.9.9"
 
 
 def test_what_the_client_itself_sent_does_not_count() -> None:
     for forged in ("10.0.0.1", "198.51.100.1", "10.0.0.1, 10.0.0.2", "", ",,,", "x" * 1_000):
-        assert forwarded_host(f"{forged}, 192.0.2.1", PROXIES) == "192.0.2.1"
-        assert forwarded_host(f"{forged}, 192.0.2.1, 10.0.0.1", PROXIES) == "192.0.2.1"
+        assert forwarded_host(f"{forged}, 192.0.2.1", PROXIES, PROXY) == "192.0.2.1"
+        assert forwarded_host(f"{forged}, 192.0.2.1, 10.0.0.1", PROXIES, PROXY) == "192.0.2.1"
 
 
 @given(st.text() | st.text(st.sampled_from("0123456789abcdef.:[], %")))
-def test_any_header_names_an_address_or_none(header: str) -> None:
-    host = forwarded_host(header, PROXIES)
-    if host is not None:
-        assert str(ip_address(host)) == host
-        assert host.isascii()
-        assert "%" not in host
-        assert not PROXIES.allows(host)
+def test_whatever_the_header_an_address_counts(header: str) -> None:
+    host = forwarded_host(header, PROXIES, PROXY)
+    assert str(ip_address(host)) == host
+    assert host.isascii()
+    assert "%" not in host

@@ -553,9 +553,9 @@ def test_a_header_from_a_peer_that_is_no_proxy_is_ignored(clock: Clock) -> None:
     assert answer(refused(factory)).status == 429
 
 
-def test_a_request_of_the_proxy_itself_counts_for_no_host(clock: Clock) -> None:
+def test_a_request_of_the_proxy_itself_counts_for_the_proxy(clock: Clock) -> None:
     factory = limited(clock, max_per_host=1)
-    assert [Browser(factory, PROXY).get().status for _ in range(3)] == [200] * 3
+    assert [Browser(factory, PROXY).get().status for _ in range(3)] == [200, 429, 429]
 
 
 @pytest.mark.parametrize("proxy", [PROXY, f"::ffff:{PROXY}"])

@@ -43,17 +43,24 @@ def is_allowed_origin(origin: str, host: str, allowed: Collection[str]) -> bool:
     return (scheme, name, port) == parse_origin(f"{scheme}://{host}")
 
 
-def forwarded_host(header: str, proxies: NetworkRules) -> str | None:
-    """Return the address of the client, as reverse proxies name it in ``X-Forwarded-For``; None if they name none.
+def forwarded_host(header: str, proxies: NetworkRules, proxy: str) -> str:
+    """Return the address of the client, as reverse proxies name it in ``X-Forwarded-For``.
 
-    Each proxy appends the address of its peer. The client itself can put anything before that. So the last address that
-    is no proxy counts.
+    Each proxy appends the address of its peer. The client can put anything before that. So the last address that is no
+    proxy counts. If all are proxies, the client is in their network, and the first one counts. Without an address, the
+    proxy itself asks.
+
+    :param proxy: the address of the peer.
     """
+    client = proxy
     for part in reversed(header.split(",")):
         host = _address(part.strip())
-        if host is None or not proxies.allows(host):
-            return host
-    return None
+        if host is None:
+            break
+        client = host
+        if not proxies.allows(host):
+            break
+    return client
 
 
 def _address(text: str) -> str | None:

@@ -248,7 +248,7 @@ class WebProtocol(MessageProtocol[WebMessage]):
         web = self.factory.web
         counted, self._is_first = (None if self._is_first else self.host), False
         if web.proxies is not None and self._is_through_proxy():
-            host = forwarded_host(request.header("x-forwarded-for"), web.proxies)
+            host = forwarded_host(request.header("x-forwarded-for"), web.proxies, self.transport.getPeer().host)
             refusal = self.factory.recount(self, host)
             if refusal is not None:
                 self.terms.counters.refuse(refusal, self._peer_for(host))
@@ -268,7 +268,8 @@ class WebProtocol(MessageProtocol[WebMessage]):
     def _peer_for(self, host: str | None) -> str:
         """Return the peer's address; behind a reverse proxy, with that of a client."""
         peer = super().peer
-        return peer if host is None or not self._is_through_proxy() else f"{host} (through {peer})"
+        is_named = host not in (None, self.transport.getPeer().host) if self._is_through_proxy() else False
+        return f"{host} (through {peer})" if is_named else peer
 
     def _respond(self, response: HttpResponse, *, close: bool = False) -> None:
         assert isinstance(self.framing, HttpRequests)
