@@ -625,3 +625,15 @@ def test_rooms_have_no_gaps_and_all_that_is_said_is_acknowledged_however_slow_th
         page.read()
         assert not page.pending
         assert sorted(page.ends) == sorted(hub.rooms_of(page.browser.protocol))
+
+
+def test_a_member_is_in_at_most_64_rooms() -> None:
+    clock = Clock()
+    factory = WebChatFactory(terms(clock), rate=0)
+    browser = opened(factory)
+    browser.send({"type": "begin"}, *({"type": "join", "room": f"r{number}"} for number in range(63)))
+    clock.pump([0.0] * 20)
+    assert len(browser.told("room")) == 64
+    browser.send({"type": "join", "room": "one-more", "id": "x"})
+    [refused] = browser.told("refused")
+    assert (refused["text"], refused["id"]) == ("you are in 64 rooms; leave one first", "x")

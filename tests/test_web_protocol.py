@@ -213,7 +213,7 @@ def test_a_connection_on_which_nothing_is_asked_any_more_is_closed_as_idle(
     browser = Browser(factory)
     for _ in range(4):
         browser.get()
-        clock.pump([1.0] * 9)
+        clock.pump([1.0] * 2)
     assert not browser.transport.write_closed
     clock.pump([1.0] * 3)
     assert browser.transport.write_closed

@@ -13,6 +13,7 @@ from netsvc.chat.hub import ChatHub
 from netsvc.chat.json_events import JSON_FORMAT, JsonFormat, message_frame
 from netsvc.chat.json_messages import (
     IDENTIFIED,
+    POSITIONS_MAX,
     REQUESTS,
     SUBPROTOCOL,
     TEXT_MAX,
@@ -179,6 +180,8 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
                 hub.rename(self, names.nick(nick), message_id)
             case JoinRequest(room, only, message_id):
                 left = hub.rooms_of(self) if only else ()
+                if not only and len(hub.rooms_of(self)) >= POSITIONS_MAX:
+                    raise MessageError(f"you are in {POSITIONS_MAX} rooms; leave one first")
                 hub.join(self, names.room(room), leaving=left, message_id=message_id)
             case PartRequest(room, message_id):
                 hub.part(self, names.room(room), message_id=message_id)

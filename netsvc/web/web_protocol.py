@@ -34,6 +34,9 @@ from netsvc.web.websocket_messages import (
 #: Seconds without a complete request after which a connection that is no WebSocket is closed.
 REQUEST_TIMEOUT = 10.0
 
+#: The same after an answer. A browser opens six connections for a page, and many browsers may share an address.
+NEXT_REQUEST_TIMEOUT = 2.0
+
 #: As how many messages a request counts for the bound per reactor iteration. It takes 80 us.
 REQUEST_WEIGHT = 8
 
@@ -163,7 +166,8 @@ class WebProtocol(MessageProtocol[WebMessage]):
 
     def idle(self, seconds: float) -> None:
         if not self.is_upgraded:
-            if seconds >= REQUEST_TIMEOUT:
+            waits_for_next = not self._is_first and not self.framing.has_partial()
+            if seconds >= (NEXT_REQUEST_TIMEOUT if waits_for_next else REQUEST_TIMEOUT):
                 self.finish(Cause.REQUEST_TIMEOUT if self.framing.has_partial() else Cause.IDLE_TIMEOUT)
         elif self.terms.limits.idle_timeout:
             super().idle(seconds)
@@ -258,7 +262,7 @@ class WebProtocol(MessageProtocol[WebMessage]):
             return Cause.REQUEST_RATE
         is_socket = request.path == web.site.path + web.socket
         if is_socket and not is_allowed_origin(request.header("origin"), request.header("host"), web.origins):
-            self.terms.counters.refuse(Cause.ORIGIN, self.peer)
+            self.terms.counters.refuse(Cause.ORIGIN, self.peer, "a proxy must pass on the Host header; --web-origin")
             return Cause.ORIGIN
         return None
 
