@@ -241,6 +241,30 @@ def test_a_paste_is_sent_at_the_pace_of_the_server_and_the_rest_can_be_dropped(
         terminal.wait_for(CONNECTED)
 
 
+def test_quit_asks_first_if_lines_are_not_sent_yet(port: int, room: str, state: Path) -> None:
+    with chat_in_terminal(port, "--room", room, state=state) as terminal:
+        terminal.wait_for(CONNECTED)
+        terminal.paste("".join(f"line {number}\n" for number in range(50)))
+        terminal.wait_for("50 lines: Enter sends")
+        terminal.type("\r")
+        terminal.wait_for(r"\d\d to send")
+        terminal.type("/quit\r")
+        terminal.wait_for("quit again drops them")
+        terminal.type("/quit\r")
+        assert terminal.end() == 0
+
+
+def test_a_line_that_is_too_long_stays_in_the_editor(port: int, room: str, state: Path) -> None:
+    with chat_in_terminal(port, "--room", room, state=state, columns=120) as terminal:
+        terminal.wait_for(CONNECTED)
+        terminal.paste("x" * 1_050)
+        terminal.wait_for("x{40}$")
+        terminal.type("\r")
+        terminal.wait_for(r"too long: 1,\d{3} of at most 1,024 bytes")
+        terminal.type("\x7f" * 60 + " end\r")
+        terminal.wait_for("x end$")
+
+
 def test_no_color_and_color_never_print_no_colors(port: int, room: str, state: Path) -> None:
     for options, no_color in (((), "1"), (("--color", "never"), "")):
         with (

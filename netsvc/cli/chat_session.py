@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from netsvc.chat.chat_connection import request_line
 from netsvc.chat.chat_events import Event, NickSet, Refused, Replaced, Resumed, RoomEntered, SessionToken
 from netsvc.chat.client import ChatClient, ClientEvent, Disconnected, NotSaidError
 from netsvc.chat.client_connection import ClientConnection, EventReceived, Opening
@@ -48,6 +49,9 @@ WAITING_MAX = 10_000
 #: Lines that are sent and not confirmed yet. The server reads as many at once; more would only wait at the server,
 #: where they cannot be dropped any more.
 UNCONFIRMED_MAX = 10
+
+#: As long as the IDs that the client gives to its lines.
+_LONGEST_ID = "x" * 20
 
 #: Seconds after a change until the memory is written.
 _SAVE_DELAY = 1.0
@@ -226,6 +230,8 @@ class ChatSession:
         now = self._reactor.seconds()
         retry_in = None if self._retry_at is None or self._retry_at <= now else self._retry_at - now
         hint = "Ctrl-C again ends" if now - self._interrupted_at < _INTERRUPT_TIME else ""
+        if self._quit_asked and self.unsent:
+            hint = "quit again drops them"
         return chat_status_parts(
             ChatStatus(
                 server=self._remembered.server,
@@ -280,6 +286,7 @@ class ChatSession:
                 case ClientCommand():
                     self._do(request)
                 case Say() | Act() | Join() | Leave():
+                    request_line(request, _LONGEST_ID)  # raises if it is too long
                     return self._add([request])
                 case _:
                     if isinstance(request, Rename):

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 from netsvc.cli.terminal_scrollback import Scrollback
 from netsvc.cli.terminal_status import status_row
 from netsvc.cli.terminal_text import LOOKS, Fragment, Look, StyledLine
+from netsvc.wire.text import is_blank
 
 #: Rows of the line editor at most.
 EDITOR_ROWS_MAX = 6
@@ -209,7 +210,7 @@ class TerminalScreen:
 
     def _status(self, columns: int) -> list[Fragment]:
         parts = self._user.status(self._scrollback.lines_below)
-        lines = self._buffer.text.count("\n") + 1
+        lines = sum(not is_blank(line) for line in self._buffer.text.split("\n"))
         if lines > 1:
             parts = [(0, ("status-problem", f"{lines:,} lines: Enter sends, Ctrl-C drops them")), *parts]
         return status_row(parts, columns, get_cwidth)
