@@ -637,3 +637,8 @@ def test_a_member_is_in_at_most_64_rooms() -> None:
     browser.send({"type": "join", "room": "one-more", "id": "x"})
     [refused] = browser.told("refused")
     assert (refused["text"], refused["id"]) == ("you are in 64 rooms; leave one first", "x")
+
+
+def test_the_page_weighs_at_most_60_kib_as_it_is_transferred() -> None:
+    _, compressed = WebChatFactory(terms(Clock())).web.site.weight
+    assert compressed <= 60 * 1024
