@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import array
 import fcntl
+import json
 import os
 import pty
 import re
@@ -11,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -122,7 +124,8 @@ def test_talk_reports_a_connection_that_was_reset() -> None:
         done = netsvc("talk", port_of(server), stdin=b"hello\n")
     assert done.returncode == 1
     assert notices(done.stderr)[1:] == [
-        f"127.0.0.1:{port_of_text(done.stderr)}: connection lost; the data that was sent last may not have arrived"
+        f"127.0.0.1:{port_of_text(done.stderr)}: connection lost; "
+        "the data that was sent last may not have arrived; if the server expects TLS, add --tls"
     ]
 
 
@@ -361,7 +364,7 @@ def test_timestamp_prints_the_answer_and_the_round_trip_time(servers: dict[str, 
     done = netsvc("timestamp", servers["udp"], "hello", "world")
     assert done.returncode == 0
     assert re.fullmatch(rb"\[\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\] hello world\n", done.stdout)
-    assert re.fullmatch(r"round trip \d+\.\d ms", notices(done.stderr)[0])
+    assert re.fullmatch(r"round trip \d+\.\d{3} ms", notices(done.stderr)[0])
 
 
 def test_timestamp_asks_one_question_for_each_line(servers: dict[str, int]) -> None:
@@ -375,9 +378,83 @@ def test_timestamp_without_an_answer_prints_an_error_and_exits_with_status_1(clo
     assert (done.returncode, done.stdout) == (1, b"")
     assert "connection refused" in notices(done.stderr)[0]
     with listening(socket.SOCK_DGRAM) as silent:
-        done = netsvc("timestamp", "--timeout", "0.05", "--tries", "2", port_of(silent), stdin=b"a\nb\n")
+        done = netsvc("timestamp", "-w", "0.1", "--tries", "2", port_of(silent), stdin=b"a\nb\n")
+        assert done.returncode == 1
+        assert len([line for line in notices(done.stderr) if "no answer" in line]) == 2
+        silent.setblocking(False)
+        assert [silent.recv(10) for _ in range(4)] == [b"a", b"a", b"b", b"b"]
+        with pytest.raises(BlockingIOError):
+            silent.recv(10)
+
+
+def test_the_time_without_an_answer_is_that_of_all_tries_and_addresses() -> None:
+    with listening(socket.SOCK_DGRAM) as silent:
+        began = time.monotonic()
+        done = netsvc("timestamp", "-w", "1.5", "--tries", "3", f"localhost:{port_of(silent)}", "hello")
     assert done.returncode == 1
-    assert len([line for line in notices(done.stderr) if "no answer" in line]) == 2
+    assert 1.5 <= time.monotonic() - began < 3.0
+
+
+def test_the_round_trip_ends_when_the_kernel_received_the_answer_not_when_the_program_read_it() -> None:
+    with listening(socket.SOCK_DGRAM) as server, running(*NETSVC, "timestamp", port_of(server), "hello") as client:
+        _, asker = server.recvfrom(100)
+        client.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, client.process.pid, os.WSTOPPED | os.WNOWAIT)
+        server.sendto(b"[Sat Nov 21 00:33:33 2026] hello", asker)
+        server.settimeout(1.0)
+        with pytest.raises(TimeoutError):  # nothing arrives meanwhile
+            server.recv(100)
+        client.process.send_signal(signal.SIGCONT)
+        assert client.end() == 0
+        match = re.search(r"round trip ([0-9.]+) ms", client.output)
+        assert match
+        assert float(match[1]) < 900
+
+
+def test_a_lost_question_is_asked_again_and_the_round_trip_says_so() -> None:
+    with (
+        listening(socket.SOCK_DGRAM) as server,
+        running(*NETSVC, "timestamp", "-w", "0.6", port_of(server), "hello") as client,
+    ):
+        server.recvfrom(100)
+        _, asker = server.recvfrom(100)
+        server.sendto(b"[Sat Nov 21 00:33:33 2026] hello", asker)
+        assert client.end() == 0
+    assert re.search(r"round trip 2\d\d\.\d{3} ms, from the first of 2 tries\n", client.output)
+
+
+def test_timestamp_says_how_the_round_trip_was_measured_if_it_is_asked_to(servers: dict[str, int]) -> None:
+    done = netsvc("timestamp", servers["udp"], "hello", "-v")
+    asking, round_trip = notices(done.stderr)
+    assert asking == f"asking 127.0.0.1:{servers['udp']}"
+    assert re.fullmatch(
+        r"round trip \d+\.\d{3} ms, from the send (to the receive stamp|until this program).*", round_trip
+    )
+
+
+def test_a_question_leaves_from_the_address_and_the_port_that_are_given() -> None:
+    with listening(socket.SOCK_DGRAM) as server, listening(socket.SOCK_DGRAM) as free:
+        chosen = port_of(free)
+        free.close()
+        arguments = ["-s", "127.0.0.5", "-p", str(chosen), str(port_of(server)), "hello"]
+        with running(*NETSVC, "timestamp", *arguments) as client:
+            _, asker = server.recvfrom(100)
+            assert asker == ("127.0.0.5", chosen)
+            server.sendto(b"[Sat Nov 21 00:33:33 2026] hello", asker)
+            assert client.end() == 0
+
+
+def test_timestamp_asks_one_family_only(servers: dict[str, int]) -> None:
+    assert netsvc("timestamp", "-4", f"localhost:{servers['udp']}", "x").returncode == 0
+    done = netsvc("timestamp", "-6", f"127.0.0.1:{servers['udp']}", "x")
+    assert done.returncode == 1
+    assert notices(done.stderr) == ["127.0.0.1: no IPv6 address, although -4, -6 or the source address asks for one"]
+
+
+def test_timestamp_prints_an_object_for_each_answer(servers: dict[str, int]) -> None:
+    done = netsvc("timestamp", "--json", servers["udp"], stdin=b"a\nb\n")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["a", "b"]
 
 
 def test_timestamp_at_a_terminal_ends_at_an_empty_line(servers: dict[str, int]) -> None:
@@ -467,13 +544,13 @@ def test_lookup_describes_this_host_and_looks_up_in_both_directions() -> None:
     done = netsvc("lookup")
     assert done.returncode == 0
     assert f"host name: {socket.gethostname()}".encode() in done.stdout
-    assert b"address: 127.0.0.1 (loopback)" in done.stdout
+    assert b"address: 127.0.0.1/8 on lo, scope host (loopback)" in done.stdout
     done = netsvc("lookup", "127.0.0.1", "localhost", "192.168.1.1", "nosuch.invalid")
     assert done.returncode == 1
     assert b"127.0.0.1: loopback address" in done.stdout
     assert b"localhost: address 127.0.0.1 (loopback)" in done.stdout
     assert b"192.168.1.1: private address" in done.stdout
-    assert notices(done.stderr) == ["nosuch.invalid: not found"]
+    assert notices(done.stderr) == ["192.168.1.1: no name found", "nosuch.invalid: not found"]
 
 
 @pytest.mark.parametrize(
@@ -497,6 +574,16 @@ def test_lookup_describes_this_host_and_looks_up_in_both_directions() -> None:
         ["timestamp", "--tries", "0", "1"],
         ["timestamp", "--timeout", "nan", "1"],
         ["timestamp", "--timeout", "x", "1"],
+        ["timestamp", "-w", "0", "1"],
+        ["timestamp", "-4", "-6", "1"],
+        ["timestamp", "-4", "-s", "::1", "1"],
+        ["timestamp", "-s", "localhost", "1"],
+        ["timestamp", "-p", "0", "1"],
+        ["timestamp", "-p", "1:1", "1"],
+        ["timestamp", "☃.example:1"],
+        ["lookup", "-4", "-6"],
+        ["lookup", "--name-server", "name", "x"],
+        ["lookup", "--name-server", "127.0.0.1:0", "x"],
         ["send"],
         ["send", "1314", "x"],
         ["receive"],

@@ -68,6 +68,7 @@ VARIABLE = [
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[[^]]*] "), ""),  # of a log line, with its module
     (re.compile(r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\]"), "[CTIME]"),
     (re.compile(r"\d+(\.\d+)? ?m?s\b"), "SECONDS"),
+    (re.compile(r'"(port|round_trip|time)": [^,}]+'), r'"\1": VALUE'),
     (re.compile(r"(127\.0\.0\.1|localhost|\[::1?\]):\d+"), r"\1:PORT"),
     # Of netsvc check: ports and the columns behind them, the end of a certificate, and the size of a first packet.
     (re.compile(r"\b(tcp|tls|udp)/\d+ *"), r"\1/PORT "),

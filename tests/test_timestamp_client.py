@@ -14,9 +14,12 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 
 from netsvc.net.listening import datagram_listener
+from netsvc.net.udp_port import UdpPort
+from netsvc.net.udp_socket import open_udp_socket
 from netsvc.testing import Host, Network
 from netsvc.timestamp.client import TimestampAnswer, TimestampClient, ask_timestamp
 from netsvc.timestamp.format import TimestampFormatter
+from netsvc.timestamp.round_trip import Stopwatch
 from netsvc.timestamp.server import TimestampProtocol
 from tests.connections import terms
 
@@ -200,3 +203,87 @@ def test_the_addresses_of_a_name_are_asked_one_after_another_until_one_answers(
     answer = network.run(ask_timestamp(host.reactor, "both", 5200, b"x", timeout=1, tries=1))
     assert answer.payload == b"x"
     assert network.now >= 1.0
+
+
+def test_the_kernel_of_a_simulated_host_stamps_the_answers(network: Network, server: Host, host: Host) -> None:
+    network.links().set(latency=0.25)
+    serve(server)
+    answer = network.run(ask_timestamp(host.reactor, "server", 5200, b"x"))
+    assert (answer.round_trip, answer.round_trip_source) == (0.5, "kernel")
+
+
+def test_a_port_without_receive_stamps_measures_by_the_clock_of_the_process(
+    network: Network, server: Host, host: Host
+) -> None:
+    serve(server)
+    client, _ = client_of(host)
+    asked = client.ask(b"x")
+    network.settle()
+    asked.addCallback(lambda answer: answer.round_trip_source)
+    assert asked.result == "process"
+
+
+def test_a_question_leaves_from_the_address_and_port_that_were_chosen(network: Network, server: Host) -> None:
+    other = silent(server)
+    host = network.host("multihomed", "10.0.0.5", "10.0.0.6")
+    asked = ask_timestamp(host.reactor, SERVER, 5200, b"x", tries=1, source="10.0.0.6", source_port=4711)
+    with pytest.raises(error.TimeoutError):
+        network.run(asked)
+    assert other.requests == [(b"x", ("10.0.0.6", 4711))]
+
+
+def test_a_source_address_of_another_host_cannot_be_used(network: Network, server: Host, host: Host) -> None:
+    with pytest.raises(error.CannotListenError):
+        network.run(ask_timestamp(host.reactor, SERVER, 5200, b"x", source="10.0.0.99"))
+
+
+class SetClock:
+    """A wall clock that is an hour ahead at some of its readings, by their numbers."""
+
+    def __init__(self, host: Host, ahead: range) -> None:
+        self._host = host
+        self._ahead = ahead
+        self._number = 0
+
+    def __call__(self) -> float:
+        self._number += 1
+        return self._host.reactor.seconds() + (3600 if self._number in self._ahead else 0)
+
+
+def ask_with_a_clock_that_is_set(
+    network: Network, server: Host, host: Host, ahead: range
+) -> tuple[TimestampAnswer, TimestampClient]:
+    """Ask a question whose round trip takes half a second. The wall clock is read at each send and each answer."""
+    network.links().set(latency=0.25)
+    serve(server)
+    stopwatch = Stopwatch(host.reactor.seconds, SetClock(host, ahead))
+    client = TimestampClient(host.reactor, SERVER, 5200, tries=2, stopwatch=stopwatch)
+    port = UdpPort(host.reactor, client, open_udp_socket(host.reactor, "", 0, 1000, metadata=True))
+    port.startListening()
+    answers: list[TimestampAnswer] = []
+    client.ask(b"x").addCallback(answers.append)
+    network.advance(1.0)
+    assert not host.reactor.getDelayedCalls()
+    return answers[0], client
+
+
+def test_a_question_is_asked_again_if_the_clock_was_set_during_the_measurement(
+    network: Network, server: Host, host: Host
+) -> None:
+    answer, client = ask_with_a_clock_that_is_set(network, server, host, range(2, 3))
+    assert (answer.round_trip, answer.round_trip_source) == (0.5, "kernel")
+    assert (answer.tries, answer.void_round_trips) == (2, 1)
+    assert (client.sent, client.lost, client.late, client.duplicates) == (2, 0, 0, 0)
+
+
+def test_the_process_measures_the_round_trip_if_the_clock_was_set_at_each_try(
+    network: Network, server: Host, host: Host
+) -> None:
+    answer, _ = ask_with_a_clock_that_is_set(network, server, host, range(2, 9, 2))
+    assert (answer.round_trip, answer.round_trip_source) == (0.5, "process")
+    assert (answer.tries, answer.void_round_trips) == (2, 2)
+
+
+def test_a_clock_that_is_set_after_the_answer_does_no_harm(network: Network, server: Host, host: Host) -> None:
+    answer, _ = ask_with_a_clock_that_is_set(network, server, host, range(3, 9))
+    assert (answer.round_trip, answer.tries, answer.void_round_trips) == (0.5, 1, 0)

@@ -587,6 +587,45 @@ def test_an_address_of_another_host_is_refused(kind: str, network: Network) -> N
         open_udp_socket(host, "203.0.113.1", 0, 1000)
 
 
+@kinds
+def test_a_connected_socket_receives_from_its_peer_only_and_learns_of_a_refusal(kind: str, network: Network) -> None:
+    host, first, _ = hosts(kind, network)
+    client, server, other = (open_udp_socket(host, first, 0, 1000, metadata=True) for _ in range(3))
+    client.connect(server.getsockname())
+    client.send(b"question")
+    [question] = receive(server, network)
+    assert (question.payload, question.peer) == (b"question", client.getsockname())
+    other.send_batch([Datagram(b"forged", client.getsockname())])
+    server.send_batch([Datagram(b"answer", client.getsockname())])
+    [answer] = receive(client, network)
+    assert answer.payload == b"answer"
+    assert answer.kernel_time is not None
+    server.close()
+    client.send(b"refused")
+    network.settle()
+    with pytest.raises(ConnectionRefusedError):
+        client.send(b"and reported")
+    assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    client.close()
+    other.close()
+
+
+class Refusing(DatagramService):
+    """Cannot start."""
+
+    def startProtocol(self) -> None:
+        raise OSError(errno.ENETUNREACH, "no route")
+
+
+def test_the_socket_of_a_service_that_cannot_start_is_closed() -> None:
+    udp_socket = open_udp_socket(reactor, "127.0.0.1", 0, 1000)
+    port = UdpPort(reactor, Refusing(reactor), udp_socket)
+    with pytest.raises(OSError, match="no route"):
+        port.startListening()
+    assert udp_socket.fileno() == -1
+    assert port not in reactor.getReaders()
+
+
 class EndlessSocket:
     """A socket at which one datagram after the other arrives."""
 

@@ -15,7 +15,6 @@ from twisted.internet.stdio import StandardIO
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsvc.cli.command import CommandError
 from netsvc.net.reactors import Reactor
 from netsvc.wire.framing import Framing, LineFraming, messages_in
 from netsvc.wire.text import clean
@@ -30,21 +29,6 @@ def notice(line: str) -> None:
     os.set_blocking(2, True)  # a terminal shared with standard output is non-blocking, and would drop lines
     print(f"netsvc: {clean(line)}", file=sys.stderr, flush=True)
     os.set_blocking(2, blocking)
-
-
-def print_line(line: str) -> None:
-    """Print one line to standard output, without characters that a terminal would interpret.
-
-    :raises BrokenPipeError: if the reader of standard output has closed it.
-    :raises CommandError: if the line cannot be written for another reason.
-    """
-    try:
-        print(clean(line), flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        discard_output()
-        raise CommandError(f"standard output: {(e.strerror or str(e)).lower()}") from None
 
 
 def discard_output() -> None:

@@ -1,19 +1,18 @@
-"""The name services of this host: its own name and addresses, and look-ups of names, addresses, services and ports.
-
-Every function except :func:`address_kind` asks the system. Those that look up names may block.
-"""
+"""The name services of this host: its own name, and look-ups of names and addresses by the system's resolver."""
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import socket
-import struct
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_SIOCGIFADDR = 0x8915  # netdevice(7)
+from netsvc.wire.zones import zoned_host
+
+_RESOLV_CONF = Path("/etc/resolv.conf")
+
+#: The name server that the system's resolver asks if none is configured: resolv.conf(5).
+_DEFAULT_NAME_SERVER = "127.0.0.1"
 
 
 def address_kind(address: str) -> str:
@@ -36,18 +35,18 @@ def host_name() -> str:
     return socket.gethostname()
 
 
-def host_addresses() -> list[str]:
-    """Return the addresses of the interfaces of this host, IPv4 first."""
-    return list(dict.fromkeys([*_interface_ipv4(), *_interface_ipv6()]))
+def addresses_of(name: str, family: int = 0) -> list[str]:
+    """Return the addresses of ``name``; an empty list if it has none. This blocks until the resolver answers.
 
-
-def addresses_of(name: str) -> list[str]:
-    """Return the addresses of ``name``; an empty list if it has none. This blocks until the resolver answers."""
+    :param family: ``AF_INET`` or ``AF_INET6`` for the addresses of this family only; 0 for all.
+    """
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name, None, family, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    # A link-local address has no meaning without its zone.
+    hosts = [zoned_host(str(address[0]), (*address, 0, 0)[3]) for *_, address in found]
+    return list(dict.fromkeys(hosts))
 
 
 def names_of(address: str) -> list[str]:
@@ -56,16 +55,7 @@ def names_of(address: str) -> list[str]:
         name, aliases, _ = socket.gethostbyaddr(address)
     except (OSError, UnicodeError):
         return []
-    return [name, *aliases]
-
-
-def ports_of(service: str) -> list[str]:
-    """Return the ports of a service, such as ``443/tcp``, from the services file of this host."""
-    ports = []
-    for protocol in ("tcp", "udp"):
-        with suppress(OSError, UnicodeError):
-            ports.append(f"{socket.getservbyname(service, protocol)}/{protocol}")
-    return ports
+    return list(dict.fromkeys([name, *aliases]))
 
 
 def port_of(service: str, transport: str) -> int | None:
@@ -78,26 +68,11 @@ def port_of(service: str, transport: str) -> int | None:
     return None
 
 
-def services_of(port: int) -> list[str]:
-    """Return the services of a port, such as ``https/tcp``, from the services file of this host."""
-    services = []
-    for protocol in ("tcp", "udp"):
-        with suppress(OSError):
-            services.append(f"{socket.getservbyport(port, protocol)}/{protocol}")
-    return services
-
-
-def _interface_ipv4() -> Iterator[str]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            request = struct.pack("256s", name.encode()[:15])
-            with suppress(OSError):  # an interface without an IPv4 address
-                yield socket.inet_ntoa(fcntl.ioctl(probe, _SIOCGIFADDR, request)[20:24])
-
-
-def _interface_ipv6() -> Iterator[str]:
-    with suppress(OSError):  # a host without IPv6, or not Linux
-        for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines():
-            digits, *_, interface = line.split()
-            address = ipaddress.IPv6Address(bytes.fromhex(digits))
-            yield f"{address}%{interface}" if address.is_link_local else str(address)
+def name_servers(resolv_conf: Path = _RESOLV_CONF) -> list[str]:
+    """Return the addresses of the name servers that this host asks."""
+    try:
+        lines = resolv_conf.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    found = [words[1] for words in map(str.split, lines) if len(words) > 1 and words[0] == "nameserver"]
+    return found or [_DEFAULT_NAME_SERVER]

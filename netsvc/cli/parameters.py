@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from netsvc.wire.address import AddressError, HostPort, is_ip, parse_address
 from netsvc.wire.text import clean
 
 
@@ -28,9 +29,41 @@ class PositiveNumber(click.ParamType[Any]):
             number = 0
         if not 0 < number < float("inf"):
             what = "a whole number" if self._kind is int else "a number"
-            flag = param.opts[-1] if param is not None else ""
+            flag = _flag_of(param)
             self.fail(f"{flag} {value}: not {what} above 0; choose one, such as {flag} 3", param, ctx)
         return number
+
+
+class PortNumber(click.ParamType[int]):
+    """A port from 1 to 65,535."""
+
+    name = "port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            port = parse_address(str(value))
+        except AddressError:
+            port = HostPort(None, 0)
+        if port.host is not None or not port.port:
+            self.fail(f"{_flag_of(param)} {value}: not a port; choose 1 to 65535", param, ctx)
+        return port.port
+
+
+class IPAddress(click.ParamType[str]):
+    """An IP address. A link-local one has its zone."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        address = str(value).removeprefix("[").removesuffix("]")
+        if not is_ip(address):
+            lookup = "netsvc lookup lists those of this host"
+            self.fail(f"{_flag_of(param)} {value}: not an IP address; {lookup}", param, ctx)
+        return address
+
+
+def _flag_of(param: click.Parameter | None) -> str:
+    return param.opts[-1] if param is not None else ""
 
 
 #: What a user may ask of every subcommand.
@@ -71,6 +104,16 @@ def address_family(ipv4: bool, ipv6: bool) -> int:
     return socket.AF_INET if ipv4 else socket.AF_INET6 if ipv6 else 0
 
 
+def source_options() -> list[click.Parameter]:
+    """Return the options ``-s`` and ``-p``, which are the parameters ``source`` and ``source_port``."""
+    return [
+        click.Option(
+            ["-s", "--source"], type=IPAddress(), metavar="ADDRESS", help="Send from this IP address of this host."
+        ),
+        click.Option(["-p", "--source-port"], type=PortNumber(), metavar="PORT", help="Send from this port."),
+    ]
+
+
 def wait_option(default: float | None, meaning: str) -> click.Option:
     """Return the option ``-w``, which is the parameter ``timeout``: seconds without an answer until it is an error."""
     return click.Option(
@@ -86,6 +129,11 @@ def wait_option(default: float | None, meaning: str) -> click.Option:
 def json_option() -> click.Option:
     """Return the option ``--json``, which is the parameter ``as_json``."""
     return click.Option(["--json", "as_json"], is_flag=True, help="Print each result as a JSON object on one line.")
+
+
+def verbose_option(meaning: str) -> click.Option:
+    """Return the option ``-v``, which is the parameter ``verbose``."""
+    return click.Option(["-v", "--verbose"], is_flag=True, help=meaning)
 
 
 def usage_error_text(error: click.UsageError) -> str:

@@ -8,12 +8,13 @@ from typing import NoReturn
 
 from click import UsageError
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorPluggableNameResolver
 from twisted.internet.task import react
 
 from netsvc.cli.command import Command, CommandError, ServerCommand
 from netsvc.cli.console import discard_output, notice
 from netsvc.cli.statuses import FAILED, INTERRUPTED, USAGE
+from netsvc.net.name_resolver import NameResolver
 from netsvc.net.reactors import Reactor
 
 
@@ -65,6 +66,8 @@ async def _run(reactor: Reactor, command: Command) -> None:
     # blocked until that handler is replaced.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     reactor.callWhenRunning(handle_sigterm)
+    names = IReactorPluggableNameResolver(reactor)
+    names.installNameResolver(NameResolver(names.nameResolver))
     try:
         running = Deferred.fromCoroutine(command.run(reactor))
         if interruptions:  # before the command waited for anything

@@ -12,6 +12,7 @@ from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.stream_protocol import StreamProtocol
 from netsvc.net.terms import Terms
 from netsvc.wire.framing import Framing, LineFraming, RawFraming
+from netsvc.wire.zones import without_zone
 
 #: The framings by the names that ``--framing`` takes.
 FRAMINGS: dict[str, Callable[[], Framing]] = {"raw": RawFraming, "line": LineFraming}
@@ -41,7 +42,7 @@ class AcknowledgeProtocol(MessageProtocol[bytes]):
     framing: Framing
 
     def message_received(self, message: bytes) -> None:
-        reply = self.factory.reply.render(message, self.peer, self.terms.wall())
+        reply = self.factory.reply.render(message, without_zone(self.peer), self.terms.wall())
         self.send(self.framing.encode(reply))
 
     def message_refused(self, reason: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from twisted.logger import Logger
 from netsvc.net.reactors import Clock, Reactor
 from netsvc.net.socket_errors import close_reason
 from netsvc.wire.datagram import Datagram
+from netsvc.wire.zones import socket_address
 
 #: Datagrams that one port receives per reactor iteration. Twisted's port counts payload bytes instead: a flood of empty
 #: datagrams then delays a 10 ms timer by 357 ms, and one of one-byte datagrams by 1,024 ms.
@@ -125,16 +125,24 @@ class ConnectedDatagramProtocol(DatagramProtocol):
 
     def startProtocol(self) -> None:
         self._port = self.transport
-        if "%" in self.peer[0]:
-            # Twisted drops the zone. The system keeps the interface that the socket was connected on before.
-            self._port.getHandle().connect(socket.getaddrinfo(*self.peer, flags=socket.AI_NUMERICHOST)[0][4])
-        self._port.connect(*self.peer)
+        connect_port(self._port, *self.peer)
 
     def connectionRefused(self) -> None:
         self.closed(error.ConnectionRefusedError())
 
     def stopProtocol(self) -> None:
         self.closed(close_reason(self._port))
+
+
+def connect_port(port: Any, host: str, number: int) -> None:
+    """Connect a UDP port, of Twisted's or of netsvc's own, to an IPv4 or IPv6 address, which may have a zone.
+
+    :raises OSError: if there is no route, or no such zone.
+    """
+    if "%" in host:
+        # Twisted drops the zone. The system keeps the interface that the socket was connected on before.
+        port.socket.connect(socket_address(host, number))
+    port.connect(host, number)
 
 
 def listen_for(reactor: Reactor, protocol: DatagramProtocol, host: str) -> IListeningPort:

@@ -47,6 +47,7 @@ BACKLOG = 1024
 
 _NOT_INHERITED = "systemd passed no such socket"
 _SOCKET_UNIT = "compare ListenDatagram=, ListenStream= and FileDescriptorName= in the socket unit"
+_NO_INTERFACE = ("this host has no such interface", "netsvc lookup lists the interfaces of this host")
 _REMEDIES = {
     errno.EADDRINUSE: (
         "already in use",
@@ -58,6 +59,9 @@ _REMEDIES = {
         "or start as root with twistd --uid, or with CAP_NET_BIND_SERVICE",
     ),
     errno.EADDRNOTAVAIL: ("this host has no such address", "netsvc lookup lists the addresses of this host"),
+    errno.EINVAL: ("invalid argument", "a link-local address needs its interface, as in [fe80::1%eth0]:1314"),
+    errno.ENODEV: _NO_INTERFACE,
+    socket.EAI_NONAME: _NO_INTERFACE,  # of Twisted, for an address with such a zone
 }
 
 #: Kinds of endpoints that pass a connection to the factory itself, not to a wrapper of Twisted's.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.base import ReactorBase
@@ -60,10 +61,21 @@ def monotonic_of(clock: Clock) -> Callable[[], float]:
     Twisted's reactors, and netsvc's, tell the wall time. For them this is ``time.monotonic``. A clock in a test, or a
     reactor of the simulated network, measures durations itself.
     """
-    is_wall = isinstance(clock, ReactorBase) and (
+    return time.monotonic if _tells_wall_time(clock) else clock.seconds
+
+
+def wall_of(clock: Clock) -> Callable[[], float]:
+    """Return a function that tells the seconds since the epoch on the clock by which the kernel stamps datagrams.
+
+    The virtual kernel of a simulated host stamps them by the time of its reactor.
+    """
+    return partial(time.clock_gettime, time.CLOCK_REALTIME) if _tells_wall_time(clock) else clock.seconds
+
+
+def _tells_wall_time(clock: Clock) -> bool:
+    return isinstance(clock, ReactorBase) and (
         type(clock).seconds is ReactorBase.seconds or getattr(clock, "follows_wall_time", False)
     )
-    return time.monotonic if is_wall else clock.seconds
 
 
 def cancel(call: IDelayedCall | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -15,7 +14,8 @@ from zope.interface import implementer
 
 from netsvc.net.datagram_protocol import DATAGRAMS_PER_ITERATION, DatagramService
 from netsvc.net.reactors import Reactor, cancel
-from netsvc.wire.datagram import Datagram, UdpSocket
+from netsvc.wire.datagram import Datagram, SocketAddress, UdpSocket
+from netsvc.wire.zones import socket_address, zoned_host
 
 #: Seconds after a failed receive until the next one.
 RETRY_INTERVAL = 0.1
@@ -70,7 +70,13 @@ class UdpPort:
     # IListeningPort
 
     def startListening(self) -> None:
-        self._service.makeConnection(self)  # type: ignore[arg-type]  # it provides what a DatagramService calls
+        """Start to receive. If the service cannot start, close the socket, and raise the exception of the service."""
+        try:
+            self._service.makeConnection(self)  # type: ignore[arg-type]  # it provides what a DatagramService calls
+        except BaseException:
+            self._stopping = True
+            self.socket.close()
+            raise
         self.startReading()
 
     def stopListening(self) -> Deferred[None]:
@@ -82,21 +88,35 @@ class UdpPort:
         return self._closed
 
     def getHost(self) -> IPv4Address | IPv6Address:
-        host, port = self.socket.getsockname()[:2]
-        return (IPv6Address if ":" in host else IPv4Address)("UDP", host, port)
+        host, port, *flow_and_scope = self.socket.getsockname()
+        if ":" in host:  # as that of Twisted's TCP ports, the host has the zone
+            return IPv6Address("UDP", zoned_host(host, flow_and_scope[1] if flow_and_scope else 0), port)
+        return IPv4Address("UDP", host, port)
 
     # Called by the service
 
-    def write(self, payload: bytes, peer: tuple[str, int]) -> None:
-        """Send one datagram to ``peer``, an IP address and a port.
+    def connect(self, host: str, port: int) -> None:
+        """Receive datagrams from one peer only, an IP address and a port. :meth:`write` sends to it by default.
 
+        :raises OSError: if there is no route to it.
+        """
+        self.socket.connect(socket_address(host, port))
+
+    def write(self, payload: bytes, peer: SocketAddress | None = None) -> None:
+        """Send one datagram.
+
+        :param peer: an IP address and a port, or the peer of a datagram; None for the peer of :meth:`connect`.
         :raises OSError: if the system did not send it.
         """
-        host, port = peer
-        if ":" in self.socket.getsockname()[0] and ":" not in host:
-            host = f"::ffff:{host}"
-        address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][4]
-        for _, error in self.socket.send_batch([Datagram(payload, address)]):
+        if peer is None:
+            self.socket.send(payload)
+            return
+        if len(peer) == 2:
+            host, port = peer
+            if ":" in self.socket.getsockname()[0] and ":" not in host:
+                host = f"::ffff:{host}"
+            peer = socket_address(host, port)
+        for _, error in self.socket.send_batch([Datagram(payload, peer)]):
             raise error
 
     def stopReading(self) -> None:
@@ -173,6 +193,8 @@ class UdpPort:
             return
         self._stopping = True
         self.stopReading()
-        self.socket.close()
-        self._service.doStop()
-        self._closed.callback(None)
+        try:
+            self._service.doStop()  # it may ask for the error of the socket, as at Twisted's ports
+        finally:
+            self.socket.close()
+            self._closed.callback(None)

@@ -18,6 +18,7 @@ from netsvc.linux import mmsg
 from netsvc.linux.mmsg import ControlMessages
 from netsvc.net.udp_batches import BATCH_MAX, MAX_LOCAL_ADDRESSES, DatagramBatches
 from netsvc.wire.datagram import Datagram, SocketAddress, UdpSocket
+from netsvc.wire.zones import socket_address
 
 #: Whether the system tells to which address a datagram was sent, in the way that is implemented here.
 TELLS_LOCAL_ADDRESS = sys.platform == "linux"
@@ -63,7 +64,8 @@ def open_udp_socket(
 ) -> UdpSocket:
     """Open a UDP socket for ``reactor``.
 
-    :param interface: the local IP address; ``0.0.0.0`` or an empty string for all IPv4 addresses, ``::`` for all.
+    :param interface: the local IP address, with its zone if it is a link-local one; ``0.0.0.0`` or an empty string for
+        all IPv4 addresses, ``::`` for all.
     :param port: the port; 0 for a free one.
     :param max_size: bytes of the longest datagram; a longer one is truncated.
     :param metadata: whether each datagram carries its kernel time, TTL and DSCP (Linux).
@@ -82,7 +84,7 @@ def open_udp_socket(
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if interface == "::":  # whatever the system's default is
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        bound.bind(socket.getaddrinfo(interface or "0.0.0.0", port, family, socket.SOCK_DGRAM)[0][4])
+        bound.bind(socket_address(interface or "0.0.0.0", port))
     except OSError as e:
         bound.close()
         raise CannotListenError(interface, port, e) from None
@@ -123,6 +125,12 @@ class KernelUdpSocket:
         if batches:
             source = _pktinfo_6 if self._ipv6 else _pktinfo_4
             self._batches = DatagramBatches(bound, max_size, self._space, self._parse, not metadata, source)
+
+    def connect(self, peer: SocketAddress) -> None:
+        self._socket.connect(peer)
+
+    def send(self, payload: bytes) -> None:
+        self._socket.send(payload)
 
     def receive_batch(self, maximum: int) -> list[Datagram]:
         if maximum == 1:  # Python's own call takes two thirds of the time of one by ctypes
@@ -186,6 +194,9 @@ class KernelUdpSocket:
         except OSError:  # before Linux 4.12
             return 0
         return int(_MEMINFO.unpack(info.ljust(_MEMINFO.size, b"\0"))[_MEMINFO_DROPS])
+
+    def getsockopt(self, level: int, option: int) -> int:
+        return self._socket.getsockopt(level, option)
 
     def fileno(self) -> int:
         return self._socket.fileno()

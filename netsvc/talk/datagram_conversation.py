@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from twisted.internet import error
 from twisted.python.failure import Failure
 
-from netsvc.net.datagram_protocol import DatagramService
+from netsvc.net.datagram_protocol import DatagramService, connect_port
 from netsvc.net.reactors import Clock
 from netsvc.net.socket_errors import close_reason
 from netsvc.talk.base_conversation import PEER_SILENCE, BaseConversation, NotSentError, ignore_notice
 from netsvc.talk.conversation_state import ConversationEvent, ConversationState
-from netsvc.wire.address import format_address
-from netsvc.wire.datagram import Datagram
+from netsvc.wire.address import format_socket_address
+from netsvc.wire.datagram import Datagram, SocketAddress
 
 
 class DatagramConversation(BaseConversation, DatagramService):
@@ -43,8 +43,8 @@ class DatagramConversation(BaseConversation, DatagramService):
         BaseConversation.__init__(self, clock, message_received, notice, bye)
         DatagramService.__init__(self, clock)
         self._is_client = peer is not None
-        self._peer = peer
-        self._last_other_sender: tuple[str, int] | None = None
+        self._peer: SocketAddress | None = peer
+        self._last_other_sender: SocketAddress | None = None
 
     def send(self, message: bytes) -> None:
         """Send one message. If it is a bye word, the conversation ends.
@@ -87,18 +87,17 @@ class DatagramConversation(BaseConversation, DatagramService):
     def startProtocol(self) -> None:
         self._port = self.transport
         if self._is_client and self._peer is not None:
-            self._port.connect(*self._peer)
+            connect_port(self._port, *self._peer)
         self.advance(ConversationEvent.CONNECTED)
 
     def received(self, datagram: Datagram) -> None:
         if self.state is ConversationState.ENDED:
             return
-        host, port = datagram.peer[:2]
-        peer, sender = self._peer, (host, port)
+        peer, sender = self._peer, datagram.peer
         if peer is None:
             self._peer = sender
-            self.notice(f"talking to {format_address(host, port)}")
-        elif (peer[0].partition("%")[0], peer[1]) != sender:
+            self.notice(f"talking to {format_socket_address(sender)}")
+        elif sender != peer and not (self._is_client and sender[:2] == (peer[0].partition("%")[0], peer[1])):
             self._report_other_sender(sender, peer)
             return
         if self._is_client and self.sending_ended:
@@ -117,10 +116,10 @@ class DatagramConversation(BaseConversation, DatagramService):
     def _wait_for_silence(self) -> None:
         self.silence.restart(PEER_SILENCE, self.finish)
 
-    def _report_other_sender(self, stranger: tuple[str, int], peer: tuple[str, int]) -> None:
+    def _report_other_sender(self, stranger: SocketAddress, peer: SocketAddress) -> None:
         if self._last_other_sender != stranger:
             self._last_other_sender = stranger
             self.notice(
-                f"a datagram from {format_address(*stranger)} was ignored, "
-                f"because the conversation is with {format_address(*peer)}"
+                f"a datagram from {format_socket_address(stranger)} was ignored, "
+                f"because the conversation is with {format_socket_address(peer)}"
             )

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from netsvc.net.reactors import Clock
 from netsvc.net.socket_errors import pending_error
+from netsvc.net.tls_records import UnansweredConnectionLostError, UnexpectedTLSError, begins_with_tls
 from netsvc.talk.base_conversation import PEER_SILENCE, BaseConversation, NotSentError, ignore_notice
 from netsvc.talk.conversation_state import ConversationEvent, ConversationState, PeerInput
 from netsvc.talk.learned_framing import LearnedFraming
@@ -48,6 +49,7 @@ class Conversation(BaseConversation, Protocol):
         ends its input too.
     :param close_timeout: seconds from a bye word until the connection is aborted; over TLS also from the end of this
         side's input. 0 for no limit.
+    :cvar uses_tls: whether the stream is encrypted.
     :ivar ready: fires with the conversation when the connection is complete, for TLS after the handshake; fails with
         the reason if it never is.
     :ivar close_timeout: for subclasses: the parameter of that name.
@@ -55,6 +57,7 @@ class Conversation(BaseConversation, Protocol):
     """
 
     transport: Any
+    uses_tls = False
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Conversation(BaseConversation, Protocol):
         self._peer_input = PeerInput.OPEN
         self._producer: IPushProducer | None = None
         self._failure: Exception | None = None
+        self._has_sent = self._peer_has_sent = False
 
     def send(self, message: bytes) -> None:
         """Send one message. If it is a bye word, the conversation ends.
@@ -89,6 +93,7 @@ class Conversation(BaseConversation, Protocol):
         framed = self._framing.encode(message)
         if not framed:
             raise NotSentError("an empty message cannot be sent on a stream without line ends")
+        self._has_sent = True
         self.transport.write(framed)
         if self._peer_input is PeerInput.ENDED:
             self._peer_input = PeerInput.ENDED_BEFORE_LAST_MESSAGE
@@ -128,6 +133,11 @@ class Conversation(BaseConversation, Protocol):
         self.connection_opened()
 
     def dataReceived(self, data: bytes) -> None:
+        if not self._peer_has_sent:
+            self._peer_has_sent = True
+            if not self.uses_tls and begins_with_tls(data):
+                self.fail(UnexpectedTLSError())
+                return
         self._deliver_messages(data)
         if self._learned is not None:
             if self._learned.undecided:
@@ -139,6 +149,8 @@ class Conversation(BaseConversation, Protocol):
         if pending_error(self.transport):
             self.fail(error.ConnectionLost())
             return
+        if self._peer_may_expect_tls and not self.sending_ended:
+            self.notice("the other side sent nothing before it closed the connection; if it expects TLS, add --tls")
         self._peer_input = PeerInput.ENDED
         self._deliver_rest()
         if self.sending_ended:
@@ -159,6 +171,8 @@ class Conversation(BaseConversation, Protocol):
         if self._failure is not None:
             reason = Failure(self._failure)
         succeeded = self.state is ConversationState.DISCONNECTING or reason.check(error.ConnectionDone)
+        if reason.type is error.ConnectionLost and self._peer_may_expect_tls:
+            reason = Failure(UnansweredConnectionLostError())
         if self.ready.called:
             self.finish(None if succeeded else reason)
         else:
@@ -185,6 +199,11 @@ class Conversation(BaseConversation, Protocol):
         self.transport.abortConnection()
 
     # The rest is private
+
+    @property
+    def _peer_may_expect_tls(self) -> bool:
+        """Whether nothing but the end has come in return for what was sent. OpenSSL sends no alert then."""
+        return self._has_sent and not self._peer_has_sent and not self.uses_tls
 
     def _unregister_producer(self) -> None:
         if self._producer is not None:  # a transport does not close before its producer is unregistered
@@ -239,6 +258,8 @@ class TLSConversation(Conversation):
     :param handshake_timeout: seconds after which the connection is aborted if the handshake is not complete; 0 for no
         limit.
     """
+
+    uses_tls = True
 
     def __init__(self, *args: Any, handshake_timeout: float = 10.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

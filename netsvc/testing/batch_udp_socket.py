@@ -54,6 +54,12 @@ class SimulatedUdpSocket:
             self._socket.close()
             raise CannotListenError(interface, port, e) from None
 
+    def connect(self, peer: SocketAddress) -> None:
+        self._socket.connect(peer)
+
+    def send(self, payload: bytes) -> None:
+        self._socket.send(payload)
+
     def receive_batch(self, maximum: int) -> list[Datagram]:
         batch = []
         for _ in range(maximum):
@@ -87,6 +93,9 @@ class SimulatedUdpSocket:
 
     def dropped(self) -> int:
         return self._socket.dropped
+
+    def getsockopt(self, level: int, option: int) -> int:
+        return self._socket.getsockopt(level, option)
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
+from typing import Any
 
 from netsvc.errors import NetsvcError
+from netsvc.wire.zones import zoned_host
 
 _PORT_MAX = 65_535
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]:(.*)", re.DOTALL)
@@ -58,6 +61,11 @@ def is_ip(host: str) -> bool:
     return True
 
 
+def family_of(address: str) -> int:
+    """Return the family of an IP address: ``AF_INET`` or ``AF_INET6``."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def format_host(host: str) -> str:
     """Return ``host``; an IPv4 address inside IPv6 (``::ffff:192.0.2.1``) becomes the IPv4 address."""
     return host.removeprefix("::ffff:") if "." in host else host
@@ -94,4 +102,12 @@ def format_peer(address: object) -> str:
     :param address: the result of a transport's ``getPeer``.
     """
     host, port = getattr(address, "host", None), getattr(address, "port", 0)
-    return "a UNIX socket" if host is None else format_address(host, port)
+    if host is None:
+        return "a UNIX socket"
+    return format_address(zoned_host(host, getattr(address, "scopeID", 0)), port)
+
+
+def format_socket_address(address: tuple[Any, ...]) -> str:
+    """Return an address of Python's sockets, such as the peer of a datagram, as it would be typed."""
+    host, port, *flow_and_scope = address
+    return format_address(zoned_host(host, flow_and_scope[1] if len(flow_and_scope) > 1 else 0), port)

@@ -41,6 +41,18 @@ class Datagram(NamedTuple):
 class UdpSocket(Protocol):
     """A bound UDP socket that does not block."""
 
+    def connect(self, peer: SocketAddress) -> None:
+        """Receive datagrams of ``peer`` only. :meth:`send` sends to it, and its refusals are errors of the socket.
+
+        :raises OSError: if there is no route to it.
+        """
+
+    def send(self, payload: bytes) -> None:
+        """Send one datagram to the peer of :meth:`connect`.
+
+        :raises OSError: if the system did not send it, or to report that an earlier one was refused.
+        """
+
     def receive_batch(self, maximum: int) -> list[Datagram]:
         """Return the datagrams that have arrived, at most ``maximum``; an empty list if there is none.
 
@@ -52,6 +64,9 @@ class UdpSocket(Protocol):
 
     def dropped(self) -> int:
         """Return how many datagrams the system has dropped because its buffer was full; 0 if it does not tell."""
+
+    def getsockopt(self, level: int, option: int) -> int:
+        """Return a number that the system keeps for the socket, such as SO_ERROR."""
 
     def fileno(self) -> int:
         """Return the descriptor to wait for; -1 after :meth:`close`."""
