@@ -58,6 +58,12 @@ class Program:
         self.process.stdin.write(text)
         self.process.stdin.flush()
 
+    def close_input(self) -> None:
+        """Close its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+
     def end(self) -> int:
         """Read the rest of its output and return its exit status."""
         rest, _ = self.process.communicate(timeout=SECONDS)

@@ -39,7 +39,7 @@ def time_server() -> Iterator[int]:
 @pytest.fixture
 def listener() -> Iterator[tuple[Program, int]]:
     """A ``netsvc talk --listen`` to which no client has connected, and its port."""
-    with running(*NETSVC, "talk", "--listen", NOWHERE) as program:
+    with running(*NETSVC, "talk", "--bye", "bye", "--listen", NOWHERE) as program:
         yield program, int(program.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
 
 
@@ -104,7 +104,7 @@ def test_5_netsvc_replaces_the_receiver_that_ends_at_a_word() -> None:
 def test_6_netsvc_replaces_the_senders() -> None:
     with listening(socket.SOCK_DGRAM) as sink:
         assert netsvc("send", "--udp", f"127.0.0.1:{port_of(sink)}", "one").returncode == 0
-        assert netsvc("send", "--udp", f"127.0.0.1:{port_of(sink)}", stdin=b"two\nthree\n").returncode == 0
+        assert netsvc("send", "--udp", "--text", f"127.0.0.1:{port_of(sink)}", stdin=b"two\nthree\n").returncode == 0
         assert [sink.recvfrom(1024)[0] for _ in range(3)] == [b"one", b"two", b"three"]
 
 
@@ -123,7 +123,7 @@ def test_7_a_conversation_with_the_classic_server_ends_with_a_bye_word() -> None
                     connection.sendall(b"go on")
 
         thread = in_thread(serve)
-        with running(*NETSVC, "talk", port_of(server)) as client:
+        with running(*NETSVC, "talk", "--bye", "bye", port_of(server)) as client:
             client.type("hello\n")
             client.wait_for("go on")
             client.type("Bye\n")
@@ -155,14 +155,17 @@ def test_8_another_bye_word_ends_the_conversation() -> None:
 
 
 def test_9_netsvc_replaces_both_sides_of_the_conversation_in_datagrams() -> None:
-    with running(*NETSVC, "talk", "--udp", "--listen", NOWHERE) as program:
+    with running(*NETSVC, "talk", "--udp", "--text", "--listen", NOWHERE) as program:
         port = int(program.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
         with connect(port, socket.SOCK_DGRAM) as client:
             client.send("你好".encode())
             program.wait_for("你好")
             program.type("hi\n")
             assert client.recv(1024) == b"hi"
-    with listening(socket.SOCK_DGRAM) as server, running(*NETSVC, "talk", "--udp", port_of(server)) as program:
+    with (
+        listening(socket.SOCK_DGRAM) as server,
+        running(*NETSVC, "talk", "--udp", "--text", port_of(server)) as program,
+    ):
         program.type("hello\n")
         data, client_address = server.recvfrom(1024)
         assert data == b"hello"
@@ -171,7 +174,7 @@ def test_9_netsvc_replaces_both_sides_of_the_conversation_in_datagrams() -> None
 
 
 def test_10_netsvc_replaces_the_receiver_of_one_datagram() -> None:
-    with running(*NETSVC, "receive", "--udp", "--count", "1", NOWHERE) as receiver:
+    with running(*NETSVC, "receive", "--udp", "--text", "--count", "1", NOWHERE) as receiver:
         port = int(receiver.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1])
         with connect(port, socket.SOCK_DGRAM) as sender:
             sender.send("你好".encode())

@@ -158,7 +158,7 @@ def test_an_alert_of_a_tls_server_gives_the_hint() -> None:
                 connection.recv(100)
 
         in_thread(refuse)
-        done = netsvc("talk", port_of(server), stdin=b"hello\n")
+        done = netsvc("talk", "--text", port_of(server), stdin=b"hello\n")
         assert (done.returncode, done.stdout) == (1, b"")
         [_, line] = done.stderr.decode().splitlines()
         assert line == f"netsvc: 127.0.0.1:{port_of(server)}: the other side speaks TLS; add --tls"
@@ -201,7 +201,7 @@ def test_a_lost_connection_without_an_answer_gives_the_hint_too() -> None:
 
 @needs_openssl
 def test_a_tls_client_of_a_plain_listener_gives_the_hint() -> None:
-    with running(*NETSVC, "talk", "--listen", "127.0.0.1:0") as listener:
+    with running(*NETSVC, "talk", "--text", "--listen", "127.0.0.1:0") as listener:
         port = listener.wait_for(r"waiting on 127\.0\.0\.1:(\d+)")[1]
         with running("openssl", "s_client", "-connect", f"127.0.0.1:{port}"):
             listener.wait_for("the other side speaks TLS; add --tls")

@@ -155,7 +155,7 @@ def test_a_question_may_leave_from_an_address_with_a_zone(link: Link, servers: t
 @pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
 def test_one_program_sends_and_another_receives(link: Link, udp: bool) -> None:
     options = ["--udp"] if udp else []
-    with link.running("receive", *options, "--count", "1", link.at(0)) as receiver:
+    with link.running("receive", *options, "--text", "--count", "1", link.at(0)) as receiver:
         where = link.waiting(receiver)
         assert link.netsvc("send", *options, where, "hello").returncode == 0
         assert receiver.end() == 0
@@ -164,7 +164,7 @@ def test_one_program_sends_and_another_receives(link: Link, udp: bool) -> None:
 
 @pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
 def test_both_sides_of_a_conversation_send(link: Link, udp: bool) -> None:
-    options = ["--udp"] if udp else []
+    options = ["--bye", "bye", *(["--udp"] if udp else [])]
     with link.running("talk", *options, "--listen", link.at(0)) as listener:
         where = link.waiting(listener)
         with link.running("talk", *options, where) as client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from netsvc.cli.chat_session import ChatSession
-from netsvc.cli.console import Console, notice, standard_streams
+from netsvc.cli.console import Console, standard_streams
 from netsvc.cli.terminal_text import StyledLine, sgr
 from netsvc.net.reactors import Reactor
 
@@ -28,13 +28,13 @@ class PlainView:
         if is_own:
             return
         if self._color:
-            self._console.transport.write(f"{sgr(line.fragments)}\n".encode())
+            self._console.write(f"{sgr(line.fragments)}\n".encode())
         else:
             self._console.print_text(line.text)
 
     def report(self, line: StyledLine) -> None:
         """Print a line to standard error."""
-        notice(line.text.removeprefix("* "))
+        self._console.notice(line.text.removeprefix("* "))
 
     def replace(self, key: str, line: StyledLine) -> None:
         """Do nothing: the line is printed."""

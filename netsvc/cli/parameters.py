@@ -70,9 +70,12 @@ def _flag_of(param: click.Parameter | None) -> str:
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-def peer_argument() -> click.Argument:
-    """Return the argument that names a peer."""
-    return click.Argument(["where"], metavar="[HOST:]PORT")
+def peer_argument(metavar: str = "[HOST:]PORT", *, required: bool = True) -> click.Argument:
+    """Return the argument that names a peer.
+
+    :param required: whether it must be there. ``--unix`` takes its place.
+    """
+    return click.Argument(["where"], metavar=metavar, required=required)
 
 
 def text_argument() -> click.Argument:
@@ -87,6 +90,19 @@ def _joined(_ctx: click.Context, _param: click.Parameter, words: tuple[str, ...]
 def udp_option(meaning: str) -> click.Option:
     """Return the option ``--udp``."""
     return click.Option(["-u", "--udp"], is_flag=True, help=meaning)
+
+
+def unix_option(meaning: str) -> click.Option:
+    """Return the option ``-U``, which is the parameter ``unix``: the path of a UNIX socket in place of an address."""
+    return click.Option(["-U", "--unix"], metavar="PATH", help=meaning)
+
+
+def exactness_options() -> list[click.Parameter]:
+    """Return the options ``--text`` and ``--raw``, which are the parameters ``as_text`` and ``raw``."""
+    return [
+        click.Option(["--text", "as_text"], is_flag=True, help="Treat the data as text, whatever carries it."),
+        click.Option(["--raw"], is_flag=True, help="Leave the bytes unchanged, at a terminal too."),
+    ]
 
 
 def family_options() -> list[click.Parameter]:

@@ -1,84 +1,172 @@
-"""``netsvc receive``: print the messages that arrive, and their senders."""
+"""``netsvc receive``: write what arrives, and name the senders."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import click
 from click import UsageError
 from twisted.internet import error
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from netsvc.cli.command import Command, CommandError, PausableSource, explain
-from netsvc.cli.console import Console, notice, standard_streams
-from netsvc.cli.parameters import CONTEXT_SETTINGS, PositiveNumber, peer_argument, udp_option
+from netsvc.cli.console import Console, standard_streams
+from netsvc.cli.parameters import (
+    CONTEXT_SETTINGS,
+    PositiveNumber,
+    exactness_options,
+    peer_argument,
+    udp_option,
+    unix_option,
+)
+from netsvc.cli.received_streams import MAX_CONNECTIONS, MAX_PER_HOST, LineReceiver, ReceivedStreams, WholeReceiver
+from netsvc.cli.stream_peer import unix_path
 from netsvc.errors import ConfigError, ListenError
 from netsvc.net.datagram_protocol import DatagramService
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
 from netsvc.net.reactors import Clock, Reactor
-from netsvc.wire.address import format_address, format_peer, parse_address
+from netsvc.wire.address import format_socket_address, parse_address
 from netsvc.wire.datagram import Datagram
-from netsvc.wire.framing import LineFraming, messages_in
-
-#: Bytes of the longest line of a stream that is printed, with its line end.
-RECEIVE_LINE_MAX = 1_048_576
 
 
 @dataclass
 class Receive(Command):
-    """Where to receive, and when to end."""
+    """Where to receive, where to write, and when to end."""
 
-    where: str
+    where: str | None
+    unix: str | None
     udp: bool
+    output: str | None
+    as_text: bool
+    raw: bool
     count: int | None
+    max_bytes: int | None
+    max_connections: int
+    max_per_host: int
     bye: tuple[str, ...]
 
+    _written: int = field(init=False, default=0)
+    _last_sender: str = field(init=False, default="")
+    _failure: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.raw and (self.as_text or self.bye):
+            raise UsageError(f"--raw cannot be combined with {'--text' if self.as_text else '--bye'}; leave out one")
+        if self.where is not None and self.unix is not None:
+            raise UsageError(f"unexpected argument {self.where}, because --unix names the socket")
+        self._unix = unix_path(self.where, self.unix) if self.unix is not None else None
+        if self._unix is not None and self.udp:
+            raise UsageError("--udp cannot be combined with --unix; leave out one of them")
+        if self._unix is None and self.where is None:
+            raise UsageError("[HOST:]PORT is missing")
+        self._to_terminal = self.output is None and os.isatty(1)
+        self._is_exact = not self.as_text and not self.bye and (self.raw or not self._to_terminal)
+
     async def run(self, reactor: Reactor) -> None:
-        self._messages_left = self.count
+        self._left = self.count
         self._done: Deferred[None] = Deferred()
-        self._console = Console(lambda _: None, lambda: None)
-        self._last_sender = ""
+        self._console = Console(lambda _: None, lambda: None, path=self.output)
+        name = self.where or ""
         try:
-            where = await self.listening_string(reactor, self.where)
+            where = self._unix.description if self._unix else await self.listening_string(reactor, name)
             source, listener = self._open_source(reactor, where)
             async with standard_streams(reactor, self._console):
                 self._console.pause_input()
                 self._console.output_closed.addCallback(lambda _: self._end())
                 self._console.register_producer(PausableSource(source))
+                if not self._to_terminal:
+                    self._console.show_progress(reactor, lambda: self._written)
                 listener.startService()
-                notice(f"waiting on {listener.where()}")
-                await self._done
+                self._console.notice(f"waiting on {listener.where()}")
+                try:
+                    await self._done
+                finally:
+                    listener.stopService()
+                    if isinstance(source, ReceivedStreams):
+                        source.close()
         except ConfigError as e:
             raise UsageError(str(e)) from None
         except ListenError as e:
             raise CommandError(str(e)) from None
         except (OSError, error.DNSLookupError) as e:
-            raise CommandError(explain(e, parse_address(self.where))) from None
+            raise CommandError(explain(e, parse_address(name))) from None
+        if self._failure is not None:
+            raise CommandError(self._failure)
 
-    def _open_source(self, reactor: Reactor, where: str) -> tuple[_DatagramReceiver | _StreamReceiver, Listener]:
+    def _open_source(self, reactor: Reactor, where: str) -> tuple[_DatagramReceiver | ReceivedStreams, Listener]:
         if self.udp:
-            datagrams = _DatagramReceiver(reactor, self._message_received)
+            datagrams = _DatagramReceiver(reactor, self._datagram_received)
             return datagrams, datagram_listener(reactor, "", where, lambda: datagrams)
-        streams = _StreamReceiver(self._message_received)
+        streams = ReceivedStreams(
+            reactor,
+            self,
+            WholeReceiver if self._is_exact else LineReceiver,
+            self.max_connections,
+            self.max_per_host,
+        )
         return streams, stream_listener(reactor, "", where, streams)
 
-    def _message_received(self, message: bytes, sender: str) -> None:
+    # Called by the connections
+
+    def notice(self, line: str) -> None:
+        """Print one line to standard error, behind what was received before."""
+        self._console.notice(line)
+
+    def bytes_received(self, data: bytes, sender: str) -> None:
+        """Write bytes unchanged."""
+        if not self._done.called:
+            self._name_sender(sender)
+            self._write(data)
+
+    def text_received(self, data: bytes, sender: str) -> None:
+        """Write a line of text. It counts as one message."""
         if self._done.called:
             return
+        self._name_sender(sender)
+        text = data.decode("utf-8", "replace")
+        self._write(self._console.text_as_bytes(text))
+        self.message_ended()
+        if text.strip().casefold() in map(str.casefold, self.bye):
+            self._end()
+
+    def message_ended(self) -> None:
+        """Count a datagram, a line or a whole connection."""
+        if self._left is not None and not self._done.called:
+            self._left -= 1
+            if not self._left:
+                self._end()
+
+    def stream_lost(self, sender: str) -> None:
+        """A connection was lost before its end. It counts, and the exit status says so."""
+        if not self._done.called:
+            self._failure = f"from {sender}: connection lost; what was received of it is not whole"
+            if self._left != 1:
+                self.notice(self._failure)
+                self._failure = ""
+            self.message_ended()
+
+    # The rest is private
+
+    def _datagram_received(self, payload: bytes, sender: str) -> None:
+        if not self._is_exact:
+            self.text_received(payload, sender)
+        elif not self._done.called:
+            self.bytes_received(payload, sender)
+            self.message_ended()
+
+    def _name_sender(self, sender: str) -> None:
         if sender != self._last_sender:
             self._last_sender = sender
-            notice(f"from {sender}")
-        text = message.decode("utf-8", "replace")
-        self._console.print_text(text)
-        if self._messages_left is not None:
-            self._messages_left -= 1
-        if self._messages_left == 0 or text.strip().casefold() in map(str.casefold, self.bye):
+            self.notice(f"from {sender}")
+
+    def _write(self, data: bytes) -> None:
+        left = len(data) if self.max_bytes is None else self.max_bytes - self._written
+        self._written += min(left, len(data))
+        self._console.write(data[:left])
+        if left < len(data):
+            self._failure = f"more than {self.max_bytes:,} bytes have arrived; the rest is lost (--max-bytes)"
             self._end()
 
     def _end(self) -> None:
@@ -87,92 +175,64 @@ class Receive(Command):
 
 
 class _DatagramReceiver(DatagramService):
-    def __init__(self, clock: Clock, message_received: Callable[[bytes, str], None]) -> None:
+    def __init__(self, clock: Clock, datagram_received: Callable[[bytes, str], None]) -> None:
         super().__init__(clock)
-        self._message_received = message_received
+        self._datagram_received = datagram_received
 
     def received(self, datagram: Datagram) -> None:
-        host, port = datagram.peer[:2]
-        self._message_received(datagram.payload, format_address(host, port))
-
-
-class _StreamReceiver(Factory):
-    """Makes the connections, and pauses and resumes all of them together."""
-
-    noisy = False
-
-    def __init__(self, message_received: Callable[[bytes, str], None]) -> None:
-        self.message_received = message_received
-        self.connections: set[_LineReceiver] = set()
-        self.paused = False
-
-    def buildProtocol(self, addr: IAddress | None) -> _LineReceiver:
-        return _LineReceiver(self)
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-        for connection in self.connections:
-            connection.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-        for connection in self.connections:
-            connection.transport.resumeProducing()
-
-
-@implementer(IHalfCloseableProtocol)
-class _LineReceiver(Protocol):
-    transport: Any
-
-    def __init__(self, streams: _StreamReceiver) -> None:
-        self._streams = streams
-        self._framing = LineFraming(RECEIVE_LINE_MAX)
-
-    def connectionMade(self) -> None:
-        self._streams.connections.add(self)
-        if self._streams.paused:
-            self.transport.pauseProducing()
-        self._sender = format_peer(self.transport.getPeer())
-
-    def dataReceived(self, data: bytes) -> None:
-        for line in messages_in(self._framing, data, self._report_dropped_line):
-            self._streams.message_received(line, self._sender)
-
-    def readConnectionLost(self) -> None:
-        self.transport.loseConnection()
-
-    def writeConnectionLost(self) -> None:
-        """This side sends no data."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._streams.connections.discard(self)
-        rest = self._framing.end()
-        if rest is not None:
-            self._streams.message_received(rest, self._sender)
-
-    def _report_dropped_line(self, reason: str) -> None:
-        notice(f"from {self._sender}: {reason}; the line was dropped")
+        self._datagram_received(datagram.payload, format_socket_address(datagram.peer))
 
 
 COMMAND = click.Command(
     "receive",
     callback=Receive,
     context_settings=CONTEXT_SETTINGS,
-    short_help="Print the messages that arrive at a port.",
+    short_help="Write what arrives at a port.",
     help=(
-        "Print the messages that arrive at [HOST:]PORT, and their senders to standard error. Answer nothing. "
-        "PORT alone listens on every address of this host. The command ends after --count messages, at a --bye word, "
-        "or at Ctrl-C."
+        "Write what arrives at [HOST:]PORT, and name the senders on standard error. Answer nothing. "
+        "PORT alone listens on every address of this host. To a file or pipe, bytes are written unchanged, one "
+        "connection after the other; to a terminal, lines of text are printed without unsafe characters. "
+        "The command ends after --count messages, at a --bye word, or at Ctrl-C."
     ),
     params=[
-        peer_argument(),
-        udp_option("Receive datagrams instead of lines on streams."),
-        click.Option(["--count"], type=PositiveNumber(int), metavar="N", help="End after this number of messages."),
+        peer_argument(required=False),
+        unix_option("Listen on the UNIX socket at PATH, in place of [HOST:]PORT."),
+        udp_option("Receive datagrams instead of streams."),
+        click.Option(["-o", "--output"], metavar="FILE", help="Write to this file instead of standard output."),
+        *exactness_options(),
+        click.Option(
+            ["--count"],
+            type=PositiveNumber(int),
+            metavar="N",
+            help="End after this number of datagrams, of whole connections, or in text of lines.",
+        ),
+        click.Option(
+            ["--max-bytes"],
+            type=PositiveNumber(int),
+            metavar="N",
+            help="Write at most this number of bytes. If more arrive, that is an error.",
+        ),
+        click.Option(
+            ["--max-connections"],
+            type=PositiveNumber(int),
+            default=MAX_CONNECTIONS,
+            show_default=True,
+            metavar="N",
+            help="Maximum number of concurrent connections.",
+        ),
+        click.Option(
+            ["--max-per-host"],
+            type=PositiveNumber(int),
+            default=MAX_PER_HOST,
+            show_default=True,
+            metavar="N",
+            help="Maximum number of concurrent connections of one host.",
+        ),
         click.Option(
             ["--bye"],
             multiple=True,
             metavar="WORD",
-            help="End when any sender sends this word, in upper or lower case. May be repeated.",
+            help="End when any sender sends this word, in upper or lower case. May be repeated. Implies --text.",
         ),
     ],
 )

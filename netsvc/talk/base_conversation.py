@@ -36,8 +36,10 @@ class BaseConversation:
         print it.
     :param notice: called with one line about any other event that a user should know.
     :param bye: the words that end the conversation when they are sent or received, in upper or lower case.
+    :param bytes_received: called with the bytes that arrive, unchanged, instead of ``message_received``.
     :ivar ended: fires with None when the conversation is over, or fails if the network ended it.
     :ivar state: the state. Only :meth:`advance` changes it.
+    :ivar bytes_received: for subclasses: the callback for bytes; None if messages are delivered.
     :ivar notice: for subclasses: the callback for notices.
     :ivar silence: for subclasses: runs while the peer is silent. The end of the conversation cancels it.
     """
@@ -48,10 +50,12 @@ class BaseConversation:
         message_received: Callable[[str], object],
         notice: Callable[[str], object],
         bye: Sequence[str],
+        bytes_received: Callable[[bytes], object] | None,
     ) -> None:
         self.ended: Deferred[None] = Deferred()
         self.state = ConversationState.CONNECTING
         self.notice = notice
+        self.bytes_received = bytes_received
         self.silence = RestartableTimer(clock)
         self._message_received = message_received
         self._bye_words = frozenset(word.casefold() for word in bye)
@@ -89,6 +93,9 @@ class BaseConversation:
 
         :return: whether it is a bye word.
         """
+        if self.bytes_received is not None:
+            self.bytes_received(message)
+            return False
         self._message_received(message.decode("utf-8", "replace"))
         return self.is_bye(message)
 

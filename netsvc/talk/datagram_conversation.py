@@ -29,6 +29,8 @@ class DatagramConversation(BaseConversation, DatagramService):
     :param notice: called with one line about any other event that a user should know.
     :param peer: the IPv4 or IPv6 address and the port of the peer; None to wait for one.
     :param bye: the words that end the conversation when they are sent or received, in upper or lower case.
+    :param bytes_received: called with each datagram of the peer, unchanged, instead of ``message_received``. Then no
+        word of the peer's ends the conversation.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class DatagramConversation(BaseConversation, DatagramService):
         *,
         peer: tuple[str, int] | None = None,
         bye: Sequence[str] = ("bye",),
+        bytes_received: Callable[[bytes], object] | None = None,
     ) -> None:
-        BaseConversation.__init__(self, clock, message_received, notice, bye)
+        BaseConversation.__init__(self, clock, message_received, notice, bye, bytes_received)
         DatagramService.__init__(self, clock)
         self._is_client = peer is not None
         self._peer: SocketAddress | None = peer
@@ -83,6 +86,10 @@ class DatagramConversation(BaseConversation, DatagramService):
     def abort(self) -> None:
         """End the conversation at once."""
         self.finish()
+
+    def fail(self, reason: Exception) -> None:
+        """End the conversation at once. It fails with ``reason``."""
+        self.finish(Failure(reason))
 
     def startProtocol(self) -> None:
         self._port = self.transport

@@ -12,6 +12,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from netsvc.net.large_pieces import use_large_pieces
 from netsvc.net.reactors import Clock
 from netsvc.net.socket_errors import pending_error
 from netsvc.net.tls_records import UnansweredConnectionLostError, UnexpectedTLSError, begins_with_tls
@@ -49,6 +50,8 @@ class Conversation(BaseConversation, Protocol):
         ends its input too.
     :param close_timeout: seconds from a bye word until the connection is aborted; over TLS also from the end of this
         side's input. 0 for no limit.
+    :param bytes_received: called with each piece of bytes that arrives, unchanged, instead of ``message_received``.
+        Then no word of the peer's ends the conversation, and nothing is learned about its framing.
     :cvar uses_tls: whether the stream is encrypted.
     :ivar ready: fires with the conversation when the connection is complete, for TLS after the handshake; fails with
         the reason if it never is.
@@ -69,8 +72,9 @@ class Conversation(BaseConversation, Protocol):
         bye: Sequence[str] = ("bye",),
         peer_ended_input: Callable[[], object] | None = None,
         close_timeout: float = 5.0,
+        bytes_received: Callable[[bytes], object] | None = None,
     ) -> None:
-        super().__init__(clock, message_received, notice, bye)
+        super().__init__(clock, message_received, notice, bye, bytes_received)
         self.ready: Deferred[Conversation] = Deferred()
         self.deadline = RestartableTimer(clock)
         self.close_timeout = close_timeout
@@ -93,12 +97,20 @@ class Conversation(BaseConversation, Protocol):
         framed = self._framing.encode(message)
         if not framed:
             raise NotSentError("an empty message cannot be sent on a stream without line ends")
-        self._has_sent = True
-        self.transport.write(framed)
-        if self._peer_input is PeerInput.ENDED:
-            self._peer_input = PeerInput.ENDED_BEFORE_LAST_MESSAGE
+        self.write(framed)
         if self.is_bye(message):
             self._end_after_bye()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes unchanged, whatever the framing.
+
+        :raises NotSentError: before the connection is complete, and after the end.
+        """
+        self.check_open()
+        self._has_sent = True
+        self.transport.write(data)
+        if self._peer_input is PeerInput.ENDED:
+            self._peer_input = PeerInput.ENDED_BEFORE_LAST_MESSAGE
 
     def end(self) -> None:
         """End this side's input. Queued messages are sent, and messages are received until the peer ends its input."""
@@ -133,11 +145,13 @@ class Conversation(BaseConversation, Protocol):
         self.connection_opened()
 
     def dataReceived(self, data: bytes) -> None:
-        if not self._peer_has_sent:
-            self._peer_has_sent = True
-            if not self.uses_tls and begins_with_tls(data):
-                self.fail(UnexpectedTLSError())
-                return
+        first, self._peer_has_sent = not self._peer_has_sent, True
+        if self.bytes_received is not None:
+            self.bytes_received(data)
+            return
+        if first and not self.uses_tls and begins_with_tls(data):
+            self.fail(UnexpectedTLSError())
+            return
         self._deliver_messages(data)
         if self._learned is not None:
             if self._learned.undecided:
@@ -184,6 +198,8 @@ class Conversation(BaseConversation, Protocol):
     def connection_opened(self) -> None:
         """The connection is complete. A subclass that has to wait for more than a transport calls this itself."""
         self.advance(ConversationEvent.CONNECTED)
+        if self.bytes_received is not None:
+            use_large_pieces(self.transport)
         self.ready.callback(self)
 
     def end_output(self) -> None:
@@ -194,7 +210,7 @@ class Conversation(BaseConversation, Protocol):
             self.transport.loseWriteConnection()
 
     def fail(self, reason: Exception) -> None:
-        """Abort the connection for a reason that the reactor does not know."""
+        """Abort the connection for a reason that the reactor does not know. The conversation fails with it."""
         self._failure = reason
         self.transport.abortConnection()
 

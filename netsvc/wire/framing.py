@@ -116,6 +116,41 @@ class RawFraming(PieceFraming):
         return rest or None
 
 
+class WholeLineFraming:
+    """A message is a line with its line end, unchanged. The end of the stream may complete one without.
+
+    :param line_max: bytes of the longest line. A longer one is divided.
+    """
+
+    def __init__(self, line_max: int) -> None:
+        self._line_max = line_max
+        self._lines: deque[bytes] = deque()
+        self._partial = b""
+
+    def receive(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        self._lines += [line + b"\n" for line in lines]
+        while len(self._partial) >= self._line_max:
+            self._lines.append(self._partial[: self._line_max])
+            self._partial = self._partial[self._line_max :]
+
+    def next_message(self) -> bytes | None:
+        return self._lines.popleft() if self._lines else None
+
+    def waiting(self) -> int:
+        return len(self._lines)
+
+    def has_partial(self) -> bool:
+        return bool(self._partial)
+
+    def end(self) -> bytes | None:
+        rest, self._partial = self._partial, b""
+        return rest or None
+
+    def encode(self, message: bytes) -> bytes:
+        return message
+
+
 class LineFraming:
     """A message is a line: LF or CR LF in, LF out.
 
