@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from netsvc.cli.client_endpoint import client_endpoint
 from netsvc.cli.command import DEFAULT_HOST, Command, sleep
 from netsvc.cli.parameters import CONTEXT_SETTINGS
 from netsvc.cli.terminal_commands import SERVER_NAMES
+from netsvc.cli.terminal_reactor import has_screen, install_asyncio_reactor
 from netsvc.net.reactors import Reactor
 from netsvc.wire.address import AddressError, HostPort
 
@@ -83,21 +83,11 @@ class Chat(Command):
 
     @property
     def _has_screen(self) -> bool:
-        is_terminal = os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") not in ("", "dumb")
-        return is_terminal and not self.plain and find_spec("prompt_toolkit") is not None
+        return not self.plain and has_screen()
 
     def install_reactor(self) -> None:
-        """Install a reactor with an asyncio loop, which prompt_toolkit needs."""
-        if not self._has_screen:
-            return
-        from netsvc.reactor import asyncio, uvloop
-
-        try:
-            (uvloop if find_spec("uvloop") else asyncio).install()
-        except SystemExit:  # not on this system, or not with this Twisted
-            from twisted.internet import asyncioreactor
-
-            asyncioreactor.install()
+        if self._has_screen:
+            install_asyncio_reactor()
 
     async def run(self, reactor: Reactor) -> None:
         endpoint = client_endpoint(reactor, self._peer, tls=self._server.tls, ca=self._server.ca)

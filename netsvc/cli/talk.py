@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click import UsageError
 
 from netsvc.cli.answer_timer import AnswerTimer
-from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, PausableSource
+from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, PausableSource, sleep
 from netsvc.cli.console import INPUT_LINE_MAX, Console, excerpt, is_terminal, notice, standard_streams
 from netsvc.cli.parameters import (
     CONTEXT_SETTINGS,
@@ -27,6 +27,7 @@ from netsvc.cli.parameters import (
 from netsvc.cli.progress import format_bytes
 from netsvc.cli.stream_peer import ClientTLS, Route, Where, unix_path
 from netsvc.cli.talk_partners import BUSY, PartnerFactory
+from netsvc.cli.terminal_reactor import has_screen, install_asyncio_reactor
 from netsvc.errors import ConfigError, ListenError, NetsvcError
 from netsvc.limits.cause import Cause
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
@@ -38,6 +39,9 @@ from netsvc.talk.datagram_conversation import DatagramConversation
 from netsvc.talk.stream_conversation import Conversation, TLSConversation
 from netsvc.wire.address import AddressError, HostPort, format_peer, parse_address
 from netsvc.wire.framing import Framing, PieceFraming, WholeLineFraming
+
+if TYPE_CHECKING:
+    from netsvc.cli.talk_screen import ScreenConsole
 
 #: The line that a server of netsvc's sends to a peer that it refuses, and what is wrong then.
 REFUSALS = {
@@ -90,6 +94,7 @@ class Talk(Command):
     verbose: bool
 
     _conversation: AnyConversation | None = field(init=False, default=None)
+    _screen: ScreenConsole | None = field(init=False, default=None)
     _input_at_end: bool = field(init=False, default=False)
     _units_after_end: int = field(init=False, default=0)
     _failed: bool = field(init=False, default=False)
@@ -151,7 +156,7 @@ class Talk(Command):
             raise UsageError("--framing cannot be combined with --udp, because a datagram is a message; leave out one")
 
     async def run(self, reactor: Reactor) -> None:
-        console = Console(self._input_received, self._end_of_input, self._input_framing())
+        console = await self._new_console(reactor)
         self._console = console
         self._answers = AnswerTimer(reactor, self.timeout, self._no_answer, lambda: console.output_is_full)
         try:
@@ -167,10 +172,32 @@ class Talk(Command):
             raise CommandError(str(e)) from None
         finally:
             self._answers.stop()
+            if self._screen is not None:
+                await self._screen.leave()
             if self._units_after_end:
                 notice(self._rest_text())
         if self._units_after_end or self._failed:
             raise CommandError
+
+    # The full screen of a terminal
+
+    @property
+    def _has_screen(self) -> bool:
+        return self.is_interactive and has_screen()
+
+    def install_reactor(self) -> None:
+        if self._has_screen:
+            install_asyncio_reactor()
+
+    async def _new_console(self, reactor: Reactor) -> Console:
+        if not self._has_screen:
+            return Console(self._input_received, self._end_of_input, self._input_framing())
+        from netsvc.cli.talk_screen import ScreenConsole
+
+        await sleep(reactor, 0)  # until the loop runs
+        console = ScreenConsole(reactor, self._input_received, self._end_of_input)
+        self._screen = console
+        return console
 
     # The input
 
