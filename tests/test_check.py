@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from netsvc.linux.interface_addresses import interface_addresses
+from netsvc.cli.name_service import host_addresses
 from tests.programs import NETSVC, SECONDS, in_thread, listening, netsvc, port_of, running, serving, started
 
 NOWHERE = "127.0.0.1:0"
@@ -212,7 +212,7 @@ def test_a_handshake_that_fails_has_the_reason(folder: Path, options: list[str],
 
 
 def has_ipv6() -> bool:
-    return any(each.address == "::1" for each in interface_addresses())
+    return "::1" in host_addresses()
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
@@ -224,9 +224,7 @@ def test_ipv6_addresses_are_checked_with_and_without_brackets() -> None:
             assert [row.split()[2] for row in lines(done)] == ["::1", "::1"]
 
 
-LINK_LOCAL = next(
-    (f"{each.address}%{each.interface}" for each in interface_addresses() if each.address.startswith("fe80:")), ""
-)
+LINK_LOCAL = next((address for address in host_addresses() if address.startswith("fe80:")), "")
 
 
 @pytest.mark.skipif(not LINK_LOCAL, reason="no link-local address here")

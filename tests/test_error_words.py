@@ -19,6 +19,7 @@ from netsvc.cli.command import explain
 from netsvc.net.host_names import AddressFamilyError
 from netsvc.net.tls_records import begins_with_tls
 from netsvc.wire.address import HostPort
+from tests.namespaces import namespace
 from tests.programs import NETSVC, SECONDS, in_thread, listening, netsvc, port_of, running
 
 WHERE = HostPort("192.0.2.1", 1314)
@@ -99,13 +100,9 @@ def test_a_mistake_of_the_program_is_not_explained() -> None:
 
 @pytest.mark.parametrize("command", ["talk", "send", "send -u", "talk -u", "timestamp"])
 def test_a_host_without_routes_says_that_the_network_is_unreachable(command: str) -> None:
-    namespace = ["unshare", "-rn"]
-    done = subprocess.run([*namespace, "true"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this host makes no network namespace: {done.stderr}")
     text = [] if "talk" in command else ["hello"]
     done = subprocess.run(
-        [*namespace, *NETSVC, *command.split(), "192.0.2.1:1314", *text],
+        [*namespace(), *NETSVC, *command.split(), "192.0.2.1:1314", *text],
         input="hello\n",
         capture_output=True,
         text=True,

@@ -18,6 +18,7 @@ import pytest
 from netsvc.cli.name_service import address_kind, addresses_of, host_name, name_servers, names_of
 from netsvc.linux.interface_addresses import interface_addresses
 from netsvc.linux.services_database import services_at, services_named
+from tests.namespaces import namespace, with_hosts
 from tests.programs import NETSVC, SECONDS, netsvc, running
 
 needs_services = pytest.mark.skipif(not Path("/etc/services").exists(), reason="this host has no services file")
@@ -75,13 +76,6 @@ ip address add fe80::77/64 dev lo nodad
 ip address add fd00::5 peer fd00::6/128 dev lo nodad
 """
 
-NAMESPACE = ("unshare", "-rn", "sh", "-c")
-
-
-def without_a_namespace() -> str:
-    done = subprocess.run([*NAMESPACE, "ip link set lo up"], capture_output=True, text=True, check=False)
-    return done.stderr if done.returncode else ""
-
 
 def of_ip(lines: list[str]) -> set[tuple[str, ...]]:
     """Return interface, address, peer, prefix length and scope of each line of ``ip -o address``."""
@@ -111,10 +105,7 @@ def test_the_addresses_of_this_host_are_those_of_ip(family: str | None) -> None:
 
 @needs_ip
 def test_the_addresses_of_every_kind_of_interface_are_those_of_ip() -> None:
-    if reason := without_a_namespace():
-        pytest.skip(f"this host makes no network namespace: {reason}")
-    commands = f"{INTERFACE}\nip -o address\necho --\n{' '.join(NETSVC)} lookup --json"
-    lines = printed(*NAMESPACE, commands)
+    lines = printed(*namespace(f"{INTERFACE}\nip -o address\necho --"), *NETSVC, "lookup", "--json")
     end = lines.index("--")
     objects = [json.loads(line) for line in lines[end + 2 :]]
     assert of_objects(objects) == of_ip(lines[:end])
@@ -182,6 +173,51 @@ def test_an_unknown_name_has_no_addresses_and_no_services(name: str) -> None:
 
 def test_a_text_that_is_no_address_has_no_names() -> None:
     assert names_of("not an address") == []
+
+
+HOSTS = """
+127.0.0.1 localhost
+::1 localhost ip6-localhost
+192.0.2.1 several first
+192.0.2.2 several
+2001:db8::1 several
+192.0.2.3 my_host with-a-dot. xn--bcher-kva.example xn--strae-oqa.example
+192.0.2.4 strasse.example
+"""
+
+
+@needs_getent
+@pytest.mark.parametrize(
+    ("subject", "known_as"),
+    [
+        ("localhost", "localhost"),
+        ("several", "several"),
+        ("my_host", "my_host"),
+        ("with-a-dot.", "with-a-dot."),
+        ("BÜCHER.example", "xn--bcher-kva.example"),
+        ("straße.example", "xn--strae-oqa.example"),
+    ],
+)
+def test_the_addresses_of_a_name_come_in_the_order_of_getent(tmp_path: Path, subject: str, known_as: str) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(HOSTS)
+    place = with_hosts(hosts)
+    for database, options in (("ahosts", []), ("ahostsv4", ["-4"])):
+        expected = list(dict.fromkeys(line.split()[0] for line in printed(*place, "getent", database, known_as)))
+        assert expected
+        lines = printed(*place, *NETSVC, "lookup", "--json", *options, subject)
+        assert [json.loads(line)["address"] for line in lines] == expected
+
+
+@needs_getent
+def test_all_names_of_an_address_are_those_of_getent(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(HOSTS)
+    place = with_hosts(hosts)
+    expected = [word for line in printed(*place, "getent", "hosts", "192.0.2.3") for word in line.split()[1:]]
+    _, *names = [json.loads(line) for line in printed(*place, *NETSVC, "lookup", "--json", "192.0.2.3")]
+    assert [each["name"] for each in names] == expected
+    assert len(names) == 4
 
 
 # Services

@@ -10,7 +10,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pytest
@@ -19,12 +19,13 @@ from twisted.internet.address import IPv6Address
 from netsvc.linux.interface_addresses import interface_addresses
 from netsvc.wire.address import format_peer, format_socket_address
 from netsvc.wire.zones import needs_zone, socket_address, without_zone, zoned_host
+from tests.namespaces import namespace
 from tests.programs import NETSVC, SECONDS, TWIST, Program, running
 
 [LOOPBACK] = [number for number, name in socket.if_nameindex() if name == "lo"]
 
-#: Adds an address to the loopback interface of a new namespace, and keeps the namespace until the end of its input.
-NAMESPACE = "ip link set lo up && ip address add fe80::77/64 dev lo nodad && echo ready && cat"
+#: Adds an address to the loopback interface of a new namespace.
+ADDRESS = "ip link set lo up\nip address add fe80::77/64 dev lo nodad\necho ready"
 
 
 # The functions
@@ -108,14 +109,10 @@ def link() -> Iterator[Link]:
     if own:
         yield Link(f"{own[0].address}%{own[0].interface}")
         return
-    with ExitStack() as stack:
-        namespace = stack.enter_context(running("unshare", "-rn", "sh", "-c", NAMESPACE, seconds=10 * SECONDS))
-        try:
-            namespace.wait_for("ready")
-        except AssertionError as e:
-            pytest.skip(f"this host has no link-local address, and makes no namespace: {e}")
-        # The process of the shell keeps its number: unshare executes it.
-        enter = ("nsenter", "--preserve-credentials", "--user", "--net", f"--target={namespace.process.pid}")
+    with running(*namespace(ADDRESS), "cat", seconds=10 * SECONDS) as holder:
+        holder.wait_for("ready")
+        # unshare and the shell execute cat, so the process keeps its number.
+        enter = ("nsenter", "--preserve-credentials", "--user", "--net", f"--target={holder.process.pid}")
         yield Link("fe80::77%lo", enter)
 
 

@@ -15,10 +15,10 @@ from netsvc.check.finding import Finding, used_finding
 from netsvc.check.host_check import AT_ONCE, HostCheck
 from netsvc.cli.check_report import Table, fields_of
 from netsvc.cli.command import Command, CommandError, explain
+from netsvc.cli.console import print_line
 from netsvc.cli.json_lines import json_line
 from netsvc.cli.name_service import port_of
 from netsvc.cli.parameters import CONTEXT_SETTINGS, address_family, family_options, json_option, wait_option
-from netsvc.cli.standard_output import print_line
 from netsvc.net.host_names import resolve
 from netsvc.net.reactors import Reactor
 from netsvc.net.server_tls import CertificateError, load_certificates

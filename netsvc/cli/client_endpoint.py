@@ -14,6 +14,7 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, platformTrust
 from netsvc.cli.command import CONNECT_TIMEOUT
 from netsvc.net.reactors import Reactor
 from netsvc.wire.address import HostPort
+from netsvc.wire.zones import without_zone
 
 
 def client_endpoint(reactor: Reactor, where: HostPort, *, tls: bool, ca: str) -> IStreamClientEndpoint:
@@ -27,7 +28,8 @@ def client_endpoint(reactor: Reactor, where: HostPort, *, tls: bool, ca: str) ->
     endpoint = HostnameEndpoint(reactor, host, where.port, timeout=CONNECT_TIMEOUT)
     if not tls:
         return endpoint
-    return wrapClientTLS(optionsForClientTLS(host, trustRoot=_authority(ca) if ca else platformTrust()), endpoint)
+    name = without_zone(host)  # no certificate contains a zone
+    return wrapClientTLS(optionsForClientTLS(name, trustRoot=_authority(ca) if ca else platformTrust()), endpoint)
 
 
 def _authority(path: str) -> Any:

@@ -31,6 +31,21 @@ def notice(line: str) -> None:
     os.set_blocking(2, blocking)
 
 
+def print_line(line: str) -> None:
+    """Print one line to standard output, without characters that a terminal would interpret.
+
+    :raises BrokenPipeError: if the reader of standard output has closed it.
+    :raises CommandError: if the line cannot be written for another reason.
+    """
+    try:
+        print(clean(line), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        discard_output()
+        raise CommandError(f"standard output: {(e.strerror or str(e)).lower()}") from None
+
+
 def discard_output() -> None:
     """Let what is still to be written to standard output be lost. Otherwise Python writes it again when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -6,8 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from netsvc.cli.name_service import host_addresses
 from netsvc.limits.file_limit import default_max_connections
-from netsvc.linux.interface_addresses import InterfaceAddress, interface_addresses
 from netsvc.server.start_plan import HostFacts
 
 #: The lowest port that every user may open, unless the system says otherwise.
@@ -21,16 +21,10 @@ def host_facts() -> HostFacts:
     """Return the facts about this host and this user."""
     return HostFacts(
         first_free_port=0 if _may_open_every_port() else _first_unprivileged_port(),
-        addresses=tuple(_address(each) for each in interface_addresses()),
+        addresses=tuple(host_addresses()),
         connections_max=default_max_connections(),
         inherits_sockets=os.environ.get("LISTEN_PID") == str(os.getpid()),
     )
-
-
-def _address(known: InterfaceAddress) -> str:
-    """Return an address as it is listened on: a link-local one with its zone."""
-    zone = f"%{known.interface}" if known.scope == "link" and ":" in known.address else ""
-    return f"{known.address}{zone}"
 
 
 def _may_open_every_port() -> bool:

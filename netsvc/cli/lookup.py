@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
 from netsvc.cli.command import Command, CommandError
-from netsvc.cli.console import notice
+from netsvc.cli.console import notice, print_line
 from netsvc.cli.json_lines import json_line
 from netsvc.cli.lookup_results import (
     Result,
@@ -27,7 +27,6 @@ from netsvc.cli.lookup_results import (
 )
 from netsvc.cli.name_service import addresses_of, host_name, name_servers, names_of
 from netsvc.cli.parameters import CONTEXT_SETTINGS, address_family, family_options, json_option, wait_option
-from netsvc.cli.standard_output import print_line
 from netsvc.linux.interface_addresses import interface_addresses
 from netsvc.linux.services_database import PROTOCOLS, services_at, services_named
 from netsvc.net.name_resolver import ascii_name

@@ -1,4 +1,7 @@
-"""The name services of this host: its own name, and look-ups of names and addresses by the system's resolver."""
+"""The name services of this host: its own name and addresses, and look-ups of names, addresses and ports of services.
+
+Every function except :func:`address_kind` asks the system. Those that look up names may block.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from netsvc.wire.zones import zoned_host
+from netsvc.linux.interface_addresses import interface_addresses
+from netsvc.wire.zones import needs_zone, zoned_host
 
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -35,6 +39,18 @@ def host_name() -> str:
     return socket.gethostname()
 
 
+def host_addresses() -> list[str]:
+    """Return the addresses of the interfaces of this host, IPv4 first. A link-local address has its zone."""
+    with suppress(OSError):  # the system does not tell
+        return list(
+            dict.fromkeys(
+                f"{each.address}%{each.interface}" if needs_zone(each.address) else each.address
+                for each in interface_addresses()
+            )
+        )
+    return []
+
+
 def addresses_of(name: str, family: int = 0) -> list[str]:
     """Return the addresses of ``name``; an empty list if it has none. This blocks until the resolver answers.
 
@@ -58,16 +74,6 @@ def names_of(address: str) -> list[str]:
     return list(dict.fromkeys([name, *aliases]))
 
 
-def port_of(service: str, transport: str) -> int | None:
-    """Return the port of a service, from the services file of this host; None if it is unknown.
-
-    :param transport: ``tcp`` or ``udp``.
-    """
-    with suppress(OSError, UnicodeError):
-        return socket.getservbyname(service, transport)
-    return None
-
-
 def name_servers(resolv_conf: Path = _RESOLV_CONF) -> list[str]:
     """Return the addresses of the name servers that this host asks."""
     try:
@@ -76,3 +82,13 @@ def name_servers(resolv_conf: Path = _RESOLV_CONF) -> list[str]:
         lines = []
     found = [words[1] for words in map(str.split, lines) if len(words) > 1 and words[0] == "nameserver"]
     return found or [_DEFAULT_NAME_SERVER]
+
+
+def port_of(service: str, transport: str) -> int | None:
+    """Return the port of a service, from the services file of this host; None if it is unknown.
+
+    :param transport: ``tcp`` or ``udp``.
+    """
+    with suppress(OSError, UnicodeError):
+        return socket.getservbyname(service, transport)
+    return None

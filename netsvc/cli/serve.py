@@ -22,10 +22,9 @@ from twisted.logger import (
 )
 
 from netsvc.cli.command import CommandError, ServerCommand
-from netsvc.cli.console import notice
+from netsvc.cli.console import notice, print_line
 from netsvc.cli.parameters import CONTEXT_SETTINGS
 from netsvc.cli.serve_options import GroupedCommand, Settings, read_settings, setting_options
-from netsvc.cli.standard_output import print_line
 from netsvc.errors import SettingError
 from netsvc.server.config import Config
 from netsvc.server.flags import WHERE_HELP
