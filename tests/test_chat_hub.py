@@ -34,6 +34,7 @@ from netsvc.chat.fan_out import DELIVERIES_PER_ITERATION
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.memory_directory import MemoryDirectory
 from netsvc.chat.memory_store import MemoryStore
+from netsvc.chat.participant import Resumption
 from netsvc.chat.program_lines import PROGRAM_LINES
 from netsvc.chat.room import Mode, Role
 from netsvc.chat.speech import ERASE_TIME
@@ -465,9 +466,8 @@ def test_a_session_continues_in_the_rooms_that_can_be_entered_and_leaves_the_oth
     bob, token, position = session(hub, "bob")
     hub.leave(bob, keep_nick=True)
     again = RecordingMember()
-    hub.enter(again, in_lobby=False)
-    assert again.events == []
-    hub.resume(again, token, "bob", {"#dev": position, "#tea": Position("0", 0), "#full": Position("0", 0)})
+    positions = {"#dev": position, "#tea": Position("0", 0), "#full": Position("0", 0)}
+    hub.enter(again, Resumption(token, "bob", positions))
     kinds = [type(event) for event in again.events]
     assert kinds.index(SessionToken) < kinds.index(Refused)
     assert [told.room for told in again.told(RoomEntered)] == ["#dev", "#tea"]
@@ -529,6 +529,31 @@ class LateDirectory(MemoryDirectory):
 
     def enter(self, author: str) -> Deferred[str]:
         return super().enter(author) if self.error is None else fail(self.error)
+
+
+class SlowDirectory(MemoryDirectory):
+    """A directory that answers to a new member when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(Clock().seconds)
+        self.answer: Deferred[None] = Deferred()
+
+    def enter(self, author: str) -> Deferred[str]:
+        entered: Deferred[str] = Deferred()
+        self.answer.addCallback(lambda _: super(SlowDirectory, self).enter(author).chainDeferred(entered))
+        return entered
+
+
+def test_a_member_that_resumes_keeps_its_nick_when_the_directory_answers_late() -> None:
+    directory = SlowDirectory()
+    hub = ChatHub(terms(Clock()), directory=directory)
+    hub.open("the test")
+    member = RecordingMember()
+    hub.enter(member, Resumption("0" * 32, "ann", {"#dev": Position("0", 0)}))
+    assert member.paused
+    directory.answer.callback(None)
+    assert member.told(NickSet) == [NickSet("ann")]
+    assert hub.nick(member) == "ann"
 
 
 @pytest.fixture

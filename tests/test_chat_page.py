@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import pytest
 from netsvc.chat.names import RESERVED_NICKS
 from tests.browser import browser_page, violations
 from tests.programs import SECONDS, serving
+from tests.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -483,3 +484,47 @@ def _includes(read: Any, message: Any) -> bool:
     if isinstance(message, list):
         return len(read) == len(message) and all(map(_includes, read, message))
     return bool(read == message)
+
+
+def test_the_topic_is_set_and_messages_are_found_and_erased(tmp_path: Path) -> None:
+    with chat(tmp_path) as web:
+        anna, ben = web.open("anna"), web.open("ben")
+        anna.get_by_role("button", name="Edit the topic").click()
+        anna.get_by_role("dialog", name="Topic of #lobby").get_by_role("textbox", name="Topic").fill("tea at four")
+        anna.keyboard.press("Enter")
+        has(ben.locator("#topic-text").get_by_text("tea at four"))
+        say(anna, "the kettle boils", "something else")
+        shows(ben, "the kettle boils", "something else")
+        ben.get_by_role("button", name="Search").click()
+        ben.get_by_role("dialog", name="Search #lobby").get_by_role("textbox", name="Words").fill("KETT")
+        ben.keyboard.press("Enter")
+        has(ben.get_by_role("list", name="Found messages").get_by_role("listitem"))
+        ben.keyboard.press("Escape")
+        say(anna, "/erase")
+        has(ben.get_by_role("log", name="Messages").get_by_text("something else"), 0)
+        shows(ben, "the kettle boils")
+
+
+@pytest.mark.redis
+def test_a_page_goes_on_at_another_node_when_its_own_is_killed(tmp_path: Path) -> None:
+    redis = RedisServer()
+    redis.start()
+    with ExitStack() as stack:
+        stack.callback(redis.remove)
+        page = stack.enter_context(browser_page(tmp_path))
+        flags = ("--reuse-port", "--chat-store", f"redis://127.0.0.1:{redis.port}", *NO_LIMITS)
+        with serving("--chat", "127.0.0.1:0", "--web", "127.0.0.1:0", *flags) as (one, (lines, port)):
+            web = Chat(page, lines, port)
+            anna = web.open("anna")
+            with serving("--web", f"127.0.0.1:{port}", "--chat", "127.0.0.1:0", *flags) as (_, (other_lines, _)):
+                carl = netcat(other_lines, "carl")
+                say(anna, "on the first node")
+                carl.wait_for("<anna> on the first node\n")
+                one.stop(signal.SIGKILL)
+                carl.say("while she is away")
+                say(anna, "typed meanwhile")
+                carl.wait_for("<anna> typed meanwhile\n")
+                connected(anna)
+                shows(anna, "on the first node", "while she is away", "typed meanwhile")
+                carl.close()
+        web.check()

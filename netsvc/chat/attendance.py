@@ -28,7 +28,7 @@ from netsvc.chat.chat_events import (
 from netsvc.chat.chat_state import ChatState
 from netsvc.chat.directory import RoomMembers
 from netsvc.chat.entries import Entry, EntryKind, Position
-from netsvc.chat.participant import Member, Participant, author_of
+from netsvc.chat.participant import Member, Participant, Resumption, author_of
 from netsvc.chat.presence import PresenceSummary
 from netsvc.chat.room import LOBBY, Membership, Role, Room
 from netsvc.chat.speech import Speech
@@ -82,15 +82,16 @@ class Attendance:
         self._next_summary = None
         self._presence.clear()
 
-    def enter(self, member: Member, *, in_lobby: bool) -> None:
+    def enter(self, member: Member, resumption: Resumption | None) -> None:
         """Add a member, with a free nick. The lobby is told later: see :meth:`announce`.
 
-        :param in_lobby: false for a member that is about to resume.
+        :param resumption: the earlier session of a member that resumes.
         """
         participant = Participant(member)
         self.participants[member] = self._by_author[participant.author] = participant
         self._of_hosts.add(member.host, 1)
-        self._state.replies.serve(participant, self._enter(participant, in_lobby=in_lobby))
+        message_id = resumption.message_id if resumption is not None else ""
+        self._state.replies.serve(participant, self._enter(participant, resumption), message_id)
 
     def members_of_host(self, host: str | None) -> int:
         """Return how many members have connections from the same host."""
@@ -158,11 +159,9 @@ class Attendance:
         """Tell a member its token, its nick and its rooms, with their positions. Its form has changed."""
         self._state.replies.serve(participant, self._begin_session(participant))
 
-    def resume(
-        self, participant: Participant, token: str, nick: str, positions: Mapping[str, Position], message_id: str
-    ) -> None:
-        """Make a member the one that has this token, and show it what it missed. See ``ChatHub.resume``."""
-        self._state.replies.serve(participant, self._resume(participant, token, nick, positions), message_id)
+    def resume(self, participant: Participant, resumption: Resumption) -> None:
+        """Make a member the one that has this token, and show it what it missed."""
+        self._state.replies.serve(participant, self._resume(participant, resumption), resumption.message_id)
 
     async def list_members(self, participant: Participant, room: str) -> None:
         """Tell a member who is in a room."""
@@ -228,16 +227,18 @@ class Attendance:
         del self._by_author[participant.author]
         participant.output_drained()
 
-    async def _enter(self, participant: Participant, *, in_lobby: bool) -> None:
+    async def _enter(self, participant: Participant, resumption: Resumption | None) -> None:
         nick = await self._entered(participant)
         if not participant.is_present:
             self._state.directory.leave(participant.author)
             return
         participant.nick = nick
-        if in_lobby:
-            participant.member.tell(Welcome(nick))
-            participant.member.tell(SessionToken(participant.token))
-            await self._join(participant, LOBBY, is_arrival=True)
+        if resumption is not None:
+            await self._resume(participant, resumption)
+            return
+        participant.member.tell(Welcome(nick))
+        participant.member.tell(SessionToken(participant.token))
+        await self._join(participant, LOBBY, is_arrival=True)
 
     async def _entered(self, participant: Participant) -> str:
         """Return the nick of a new member. It waits until the directory can answer."""
@@ -355,7 +356,8 @@ class Attendance:
                 membership.participant.member.tell(RoomLeft(membership.room.name))
             raise
 
-    async def _resume(self, participant: Participant, token: str, nick: str, positions: Mapping[str, Position]) -> None:
+    async def _resume(self, participant: Participant, resumption: Resumption) -> None:
+        token, nick, positions = resumption.token, resumption.nick, resumption.positions
         author, host = author_of(token), participant.member.host
         rooms: list[tuple[Room[Participant], Position]] = []
         refused: dict[str, str] = {}

@@ -25,7 +25,7 @@ from netsvc.chat.memory_directory import MemoryDirectory
 from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.names import ASCII_NAMES, Names
 from netsvc.chat.open_rooms import OpenRooms
-from netsvc.chat.participant import Member, Participant
+from netsvc.chat.participant import Member, Participant, Resumption
 from netsvc.chat.replies import Replies
 from netsvc.chat.room import Membership, Room
 from netsvc.chat.speech import Speech
@@ -174,15 +174,16 @@ class ChatHub:
 
     # For front ends
 
-    def enter(self, member: Member, *, in_lobby: bool = True) -> None:
+    def enter(self, member: Member, resumption: Resumption | None = None) -> None:
         """Add a member, with a free nick such as ``guest-7``, to the lobby.
 
         The lobby is told when :meth:`announce_arrival` is called, so that a member may first take its nick, or resume.
         The hub must be open.
 
-        :param in_lobby: false for a member that is about to resume. It is in no room then, and it is told nothing yet.
+        :param resumption: the earlier session of a member that resumes. It does not enter the lobby first, and it is
+            told nothing before it has the session.
         """
-        self._attendance.enter(member, in_lobby=in_lobby)
+        self._attendance.enter(member, resumption)
 
     def announce_arrival(self, member: Member) -> None:
         """Tell the rooms in which the member has arrived, unless they were told."""
@@ -303,12 +304,10 @@ class ChatHub:
     ) -> None:
         """Make a member the one that has this token, and show it what it missed.
 
-        :param token: told in a :class:`~netsvc.chat.chat_events.SessionToken`.
-        :param nick: a valid nick, which it gets if no other member has it.
-        :param positions: the position of the last entry that it has, for each room in which it was.
+        The parameters are those of :class:`~netsvc.chat.participant.Resumption`.
         """
         participant = self._attendance.participants[member]
-        self._attendance.resume(participant, token, nick, positions, message_id)
+        self._attendance.resume(participant, Resumption(token, nick, positions, message_id))
 
     def output_drained(self, member: Member) -> None:
         """The member has read what was queued for it."""

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from netsvc.chat.chat_events import Event, Notice, Replaced
 from netsvc.chat.hub import ChatHub
 from netsvc.chat.pace import CHAT_BURST, CHAT_RATE, FULL_RATE_MEMBERS, MENTIONED_DELAY, Action, MemberPace
-from netsvc.chat.participant import EntryFormat
+from netsvc.chat.participant import EntryFormat, Resumption
 from netsvc.limits.cause import Cause
 from netsvc.limits.numbers import check_number
 from netsvc.net.connection_state import SENDING
@@ -71,10 +71,10 @@ class MemberProtocol(MessageProtocol[M]):
         """Whether it has entered the chat."""
         return self._pace is not None
 
-    def enter_chat(self, *, in_lobby: bool = True, has_keepalive: bool = True) -> None:
+    def enter_chat(self, resumption: Resumption | None = None, *, has_keepalive: bool = True) -> None:
         """Become a member.
 
-        :param in_lobby: whether it is in the lobby at first.
+        :param resumption: the earlier session that it continues. Without one, it is in the lobby at first.
         :param has_keepalive: whether the transport notices that the peer is gone. If not, the peer is probed.
         """
         now = self._throttled_since = self.terms.monotonic()
@@ -82,7 +82,7 @@ class MemberProtocol(MessageProtocol[M]):
         self._pace = MemberPace(
             factory.rate, factory.burst, self.terms.limits.idle_timeout, now, has_keepalive=has_keepalive
         )
-        factory.hub.enter(self, in_lobby=in_lobby)
+        factory.hub.enter(self, resumption)
 
     def charge(self, cost: float = 1.0) -> None:
         """Count a message of the member.

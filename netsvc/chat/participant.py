@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from netsvc.chat.chat_events import Event
-from netsvc.chat.entries import Entry
+from netsvc.chat.entries import Entry, Position
 from netsvc.chat.room import Membership
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """How a member continues an earlier session.
+
+    :ivar token: told in a :class:`~netsvc.chat.chat_events.SessionToken`.
+    :ivar nick: a valid nick, which it gets if no other member has it.
+    :ivar positions: the position of the last entry that it has, for each room in which it was.
+    :ivar message_id: is named in a refusal.
+    """
+
+    token: str
+    nick: str
+    positions: Mapping[str, Position]
+    message_id: str = ""
 
 
 class EntryFormat(Protocol):

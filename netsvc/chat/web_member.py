@@ -40,6 +40,7 @@ from netsvc.chat.json_messages import (
 from netsvc.chat.member_protocol import SEARCH_COST, MemberFactory, MemberProtocol
 from netsvc.chat.names import InvalidNameError
 from netsvc.chat.pace import CHAT_BURST, CHAT_RATE
+from netsvc.chat.participant import Resumption
 from netsvc.chat.request_lines import MessageError
 from netsvc.chat.words import search_refusal
 from netsvc.limits.cause import Cause
@@ -158,8 +159,7 @@ class WebMember(MemberProtocol[WebMessage], WebProtocol):
                 nick = hub.names.nick(nick)
                 rooms = {hub.names.room(each.room): Position(each.epoch, each.offset) for each in positions}
                 if self._is_within_rate(max(SESSION_COST, len(rooms)) - 1):
-                    self.enter_chat(in_lobby=False, has_keepalive=False)
-                    hub.resume(self, token, nick, rooms, message_id)
+                    self.enter_chat(Resumption(token, nick, rooms, message_id), has_keepalive=False)
             case PingRequest():
                 self.send(message_frame(PongEvent()))
             case _:
