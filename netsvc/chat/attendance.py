@@ -228,24 +228,26 @@ class Attendance:
         participant.output_drained()
 
     async def _enter(self, participant: Participant, resumption: Resumption | None) -> None:
-        nick = await self._entered(participant)
+        nick, was_told = await self._entered(participant)
         if not participant.is_present:
             self._state.directory.leave(participant.author)
             return
         participant.nick = nick
         if resumption is not None:
-            await self._resume(participant, resumption)
+            # A client that was told to wait has connected again. It must not lose the session to this connection.
+            if not was_told:
+                await self._resume(participant, resumption)
             return
         participant.member.tell(Welcome(nick))
         participant.member.tell(SessionToken(participant.token))
         await self._join(participant, LOBBY, is_arrival=True)
 
-    async def _entered(self, participant: Participant) -> str:
-        """Return the nick of a new member. It waits until the directory can answer."""
+    async def _entered(self, participant: Participant) -> tuple[str, bool]:
+        """Return the nick of a new member, and whether it was told to wait until the directory can answer."""
         was_told = False
         while participant.is_present:
             try:
-                return await self._state.directory.enter(participant.author)
+                return await self._state.directory.enter(participant.author), was_told
             except StoreError as e:
                 if participant.is_present and not was_told:
                     was_told = True
@@ -253,7 +255,7 @@ class Attendance:
                     self._state.replies.refuse(participant, Cause.STORE_FAILED, refusal, detail=str(e))
             clock: Any = self._state.terms.clock  # Twisted asks for an interface of zope
             await deferLater(clock, ENTER_AGAIN_AFTER)
-        return ""
+        return "", was_told
 
     def _begin_rename(self, participant: Participant, nick: str, message_id: str) -> None:
         if participant.is_present:  # it may have left while this waited
