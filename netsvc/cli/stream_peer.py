@@ -30,6 +30,7 @@ from netsvc.net.datagram_protocol import DATAGRAM_MAX
 from netsvc.net.host_names import resolve
 from netsvc.net.reactors import Reactor
 from netsvc.wire.address import HostPort
+from netsvc.wire.zones import without_zone
 
 P = TypeVar("P", bound=Protocol)
 
@@ -183,7 +184,8 @@ class ClientTLS:
                     f"--key {path}: no PEM key without a passphrase that belongs to {self.certificate}; name its key"
                 ) from None
             extra = {"extraCertChain": [one.original for one in chain[1:]]} if chain[1:] else {}
-        options = optionsForClientTLS(host, trust, own, extraCertificateOptions=extra)
+        name = without_zone(host)  # no certificate contains a zone
+        options = optionsForClientTLS(name, trust, own, extraCertificateOptions=extra)
         return lambda endpoint: wrapClientTLS(options, endpoint)
 
 
