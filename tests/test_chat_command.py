@@ -149,10 +149,12 @@ def test_after_a_resize_the_lines_are_divided_anew_and_nothing_old_is_left(port:
         terminal.wait_for("end")
         terminal.resize(40, 12)
         terminal.wait_for(r"^\d\d:\d\d <bob>( word){5}\n( {6}word( word){6}\n){3} {6}(word ){4}end$")
+        terminal.wait_for(rf"^ #{room} [^\n]*\n>")  # the last rows are drawn last
         assert terminal.screen.display[10].startswith(f" #{room} ")
         assert terminal.screen.display[11].rstrip() == ">"
         terminal.resize(100, 30)
         terminal.wait_for(r"^\d\d:\d\d <bob>( word){17}\n {6}(word ){13}end$")
+        terminal.wait_for(r"connected[^\n]*\n>")
         assert [number for number, line in enumerate(terminal.screen.display) if "connected" in line] == [28]
         assert [number for number, line in enumerate(terminal.screen.display) if line.startswith(">")] == [29]
 
