@@ -46,7 +46,7 @@ SERVERS = [
 FIRST = 100
 QUESTIONS = 20
 
-#: What a browser sends to enter the chat: it asks for the WebSocket, and begins a session. The mask is 0.
+#: The bytes with which a browser enters the chat: it asks for the WebSocket, and begins a session. The mask is 0.
 WEB_OPENING = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"

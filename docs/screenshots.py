@@ -23,7 +23,7 @@ PICTURES: dict[str, dict[str, Any]] = {
     "chat-dark": {"viewport": {"width": 1280, "height": 760}, "color_scheme": "dark"},
 }
 
-#: Who says what in the lobby, and in another room.
+#: The lines in the lobby and in another room, each with its speaker.
 TALK = [
     ("ben", "the relay in rack 4 answers again; TCP connects in 0.8 ms"),
     ("chen", "and UDP? yesterday the firewall dropped port 520"),

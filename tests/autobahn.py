@@ -38,7 +38,7 @@ from netsvc.web.web_protocol import WebProtocol, WebTerms
 from netsvc.web.websocket_messages import text_frame
 from tests.foreign.environment import ENVIRONMENTS
 
-#: What is installed.
+#: The packages that are installed.
 SUITE = "autobahntestsuite==25.10.1"
 
 #: Bytes of the longest message that the server takes.

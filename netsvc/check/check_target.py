@@ -1,4 +1,4 @@
-"""What is checked, as it is typed: ``tcp/443``, ``tls/https``, ``udp/520``, ``443``."""
+"""The target of a check, as it is typed: ``tcp/443``, ``tls/https``, ``udp/520``, ``443``."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from netsvc.check.check_target import CheckTarget
 
 
 class PortVerdict(Enum):
-    """What is known of a port. The value is its name in the output."""
+    """The state of a port, as far as it is known. The value is its name in the output."""
 
     OPEN = "open"
     REFUSED = "refused"
@@ -23,7 +23,7 @@ class PortVerdict(Enum):
     TLS_FAILED = "TLS failed"
 
 
-#: What an error of the system means. It is in words, and followed by what to do.
+#: The meaning of an error of the system, in words, with the remedy.
 _UNREACHABLE = {
     errno.ENETUNREACH: "this host has no route there",
     errno.EHOSTUNREACH: "the host is down, or a router or firewall rejects the packets",
@@ -39,7 +39,7 @@ _UNREACHABLE = {
 
 @dataclass(frozen=True, slots=True)
 class PathMtu:
-    """What is known of the longest packet that the path carries whole, in bytes with its headers.
+    """The known bounds of the longest packet that the path carries whole, in bytes with its headers.
 
     :param at_least: the length of a packet that has arrived; None if none is known to have.
     :param at_most: the limit that the system knows so far, which begins as that of the interface; None if unknown.
@@ -86,7 +86,7 @@ class TlsFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What was found out about a target at one address.
+    """The result of checking a target at one address.
 
     :param reason: why the target is not open; empty if it is.
     :param connect_seconds: from the first packet to the end of the TCP handshake; None without a connection.

@@ -18,7 +18,7 @@ from netsvc.check.finding import PeerCertificate, TlsFacts
 from netsvc.net.certificate_facts import certificate_facts
 from netsvc.wire.address import is_ip
 
-#: What the client offers by ALPN (RFC 7301). Without an offer, a server does not say what it speaks.
+#: The protocols that the client offers by ALPN (RFC 7301). Without an offer, a server does not say what it speaks.
 ALPN_OFFERED = (b"h2", b"http/1.1")
 
 #: Alerts of a server that speaks none of them. Twisted's servers send the second one on OpenSSL 4.
@@ -55,7 +55,7 @@ _CONSEQUENCES = {21: {18, 19, 20}, 27: set(_VERIFY_ERRORS)}
 
 
 class TlsOutcome(Enum):
-    """What became of a handshake."""
+    """The outcome of a handshake."""
 
     COMPLETE = auto()
     NOT_TLS = auto()  # the server answered something else, or closed the connection at once

@@ -1,4 +1,4 @@
-"""What a datagram asks, so that the server behind a port answers: DNS, NTP, STAMP, or netsvc's own timestamps."""
+"""The questions of datagrams to which the server behind a port answers: DNS, NTP, STAMP, or netsvc's own timestamps."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class AnswerTimer:
             self._timer.restart(self._seconds, self._expire)
 
     def input_ended(self) -> None:
-        """Nothing more will be sent."""
+        """The input has ended: no more data will be sent."""
         self._input_ended = True
         self.sent()
 

@@ -39,7 +39,7 @@ class RememberedSession:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What is remembered of a server.
+    """The facts that are remembered of a server.
 
     :ivar server: its address, or the URL of its WebSocket.
     :ivar tls: whether to connect with TLS.

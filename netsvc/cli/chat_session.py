@@ -178,7 +178,7 @@ class ChatSession:
         self._send_waiting()
 
     def output_closed(self) -> None:
-        """Nobody reads what is shown any more."""
+        """The reader of the output has closed it."""
         self._end()
 
     def close(self, *, keep_session: bool) -> None:
@@ -217,7 +217,7 @@ class ChatSession:
         lines = text.split("\n")
         if len(lines) == 1:
             return self._accept_line(text)
-        # What was pasted is text, even where a line begins with a slash.
+        # A pasted line is text, even where a line begins with a slash.
         return self._add([Say(line.rstrip()) for line in lines if not is_blank(line)])
 
     def complete(self, before: str) -> Iterable[str]:

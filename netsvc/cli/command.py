@@ -29,7 +29,7 @@ CONNECT_TIMEOUT = 30.0
 DEFAULT_HOST = "127.0.0.1"
 
 
-#: What OpenSSL says about a server whose first bytes are not TLS.
+#: The error of OpenSSL for a server whose first bytes are not TLS.
 _NO_TLS = (
     "wrong version number",
     "packet length too long",

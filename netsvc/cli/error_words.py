@@ -9,7 +9,7 @@ from netsvc.wire.zones import needs_zone
 
 _LOOKUP = "netsvc lookup lists the addresses of this host"
 
-#: What to do if a connection or a datagram fails.
+#: The remedies if a connection or a datagram fails.
 _REMEDIES = {
     errno.ENETUNREACH: "this host has no route there; ip route shows its routes",
     errno.EHOSTUNREACH: "the host is down, or a router or firewall rejects the packets",

@@ -1,4 +1,4 @@
-"""What this host and this user allow a server: ports, addresses, connections, sockets of systemd's."""
+"""The facts about this host and this user that limit a server: ports, addresses, connections, sockets of systemd's."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class NotFoundError(CommandError):
 
 @dataclass
 class Lookup(Command):
-    """What to look up. Without a subject, this host is described."""
+    """The subjects to look up. Without one, this host is described."""
 
     subjects: tuple[str, ...]
     ipv4: bool

@@ -1,4 +1,4 @@
-"""What ``netsvc lookup`` has found: a line for people, and an object for programs."""
+"""The results of ``netsvc lookup``: a line for people, and an object for programs."""
 
 from __future__ import annotations
 

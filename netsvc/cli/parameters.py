@@ -66,7 +66,7 @@ def _flag_of(param: click.Parameter | None) -> str:
     return param.opts[-1] if param is not None else ""
 
 
-#: What a user may ask of every subcommand.
+#: The settings that all subcommands share: how the help is asked for, and its width.
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 

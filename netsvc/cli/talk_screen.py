@@ -87,7 +87,7 @@ class ScreenConsole(Console):
 
     @property
     def source(self) -> _Editor:  # type: ignore[override]
-        """What was typed, as the producer of what is sent."""
+        """The typed lines, as the producer of what is sent."""
         return _Editor(self)
 
     def register_producer(self, producer: IPushProducer) -> None:

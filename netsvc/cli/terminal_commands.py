@@ -1,4 +1,4 @@
-"""What a person types in the chat at a terminal: requests to the server, and commands of the client itself."""
+"""The lines that a person types in the chat at a terminal: requests to the server, and commands of the client."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _REDRAW_INTERVAL = 0.02
 
 
 class ScreenUser(Protocol):
-    """What happens on a screen is reported to its user."""
+    """The user of a screen. The screen reports keys and lines to it."""
 
     def accept(self, text: str) -> bool:
         """Take what was typed. It has several lines if it was pasted. If this returns false, it stays in the editor."""

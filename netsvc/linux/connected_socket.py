@@ -1,4 +1,4 @@
-"""What Linux knows of a connected socket and its path."""
+"""The times and limits that Linux knows of a connected socket and its path."""
 
 from __future__ import annotations
 

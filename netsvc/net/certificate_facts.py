@@ -1,4 +1,4 @@
-"""What a certificate says: its names, its issuer and its time."""
+"""The content of a certificate: its names, its issuer and its time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from OpenSSL import crypto
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What a certificate says. Nothing of it is verified.
+    """The content of a certificate, unverified.
 
     :param names: the host names and IP addresses it is for; the common name if it has none.
     :param issuer: the name of the issuer, with its organisation.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from netsvc.errors import ConfigError
 from netsvc.server.config import SETTINGS
 
-#: What WHERE stands for in the help.
+#: The meaning of WHERE in the help.
 WHERE_HELP = (
     "WHERE is a port (1314: all addresses of this host, IPv4 and IPv6), an address and port (127.0.0.1:1314, "
     "[::1]:1314) or a Twisted endpoint description (tcp:..., ssl:..., tls:..., unix:PATH:mode=660, systemd:...; "

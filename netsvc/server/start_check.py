@@ -1,4 +1,4 @@
-"""What would make a start fail, as far as that can be seen without opening ports and files."""
+"""The reasons for which a start would fail, as far as that can be seen without opening ports and files."""
 
 from __future__ import annotations
 

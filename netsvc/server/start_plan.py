@@ -1,4 +1,4 @@
-"""What a server would do: its services, addresses and settings in words, and what speaks against a start."""
+"""The plan of a start: its services, addresses and settings in words, and what speaks against a start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOOPBACK = "127."
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
-    """What is known of the host and the user.
+    """The facts about the host and the user.
 
     :param first_free_port: the lowest port that the user may open.
     :param addresses: the addresses of the host; empty if they are not known.

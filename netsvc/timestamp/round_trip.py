@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-#: What tells when an answer arrived: the kernel, or the clock of this process when it processes the answer.
+#: The source of the time of an answer: the kernel, or the clock of this process when it processes the answer.
 RoundTripSource = Literal["kernel", "process"]
 
 #: Seconds within which both clocks must be read. If the process was interrupted meanwhile, they are read again.

@@ -15,7 +15,7 @@ from importlib.resources.abc import Traversable
 
 from netsvc.web.http_requests import Headers, HttpRequest, HttpResponse
 
-#: Nothing is loaded from elsewhere, no script or style is inline, and no page may show this one in a frame.
+#: The page loads nothing from elsewhere, no script or style is inline, and no page may show this one in a frame.
 CONTENT_SECURITY_POLICY = "; ".join(
     [
         *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "connect-src 'self'"),
