@@ -22,6 +22,7 @@ from netsvc.cli.chat_plain import run_plain
 from netsvc.cli.chat_session import ChatSession
 from netsvc.cli.client_endpoint import client_endpoint
 from netsvc.cli.command import DEFAULT_HOST, Command, sleep
+from netsvc.cli.error_words import failure_words
 from netsvc.cli.parameters import CONTEXT_SETTINGS
 from netsvc.cli.terminal_commands import SERVER_NAMES
 from netsvc.cli.terminal_reactor import has_screen, install_asyncio_reactor
@@ -129,7 +130,7 @@ class Chat(Command):
         try:
             return ChatLog(Path(self.log))
         except OSError as e:
-            problem = (e.strerror or str(e)).lower()
+            problem = failure_words(e)
             raise UsageError(f"--log {self.log}: {problem}; name a file that can be written") from None
 
     async def _run_plain(self, chat: ChatSession, reactor: Reactor) -> None:

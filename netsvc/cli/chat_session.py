@@ -26,6 +26,7 @@ from netsvc.chat.room import LOBBY
 from netsvc.cli.chat_log import ChatLog
 from netsvc.cli.chat_memory import SESSION_KEPT, ChatMemory, Remembered, RememberedSession
 from netsvc.cli.command import CommandError, explain
+from netsvc.cli.error_words import failure_words
 from netsvc.cli.terminal_chat_lines import (
     entry_key,
     entry_line,
@@ -453,7 +454,7 @@ class ChatSession:
             self._log.close()
             self._log = None
             self._has_failed = True
-            self._report_problem(f"--log: {(e.strerror or str(e)).lower()}; nothing more is written to the file")
+            self._report_problem(f"--log: {failure_words(e)}; nothing more is written to the file")
 
     # Connections
 

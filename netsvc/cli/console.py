@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 
 from netsvc.cli.command import CommandError
+from netsvc.cli.error_words import failure_words
 from netsvc.cli.input_descriptor import InputDescriptor
 from netsvc.cli.output_descriptor import OutputDescriptor
 from netsvc.cli.progress import Progress
@@ -43,7 +44,7 @@ def print_line(line: str) -> None:
         raise
     except OSError as e:
         discard_output()
-        raise CommandError(f"standard output: {(e.strerror or str(e)).lower()}") from None
+        raise CommandError(f"standard output: {failure_words(e)}") from None
 
 
 def discard_output() -> None:
@@ -191,7 +192,7 @@ class Console:
         notice(line)
 
     def _failure_text(self, name: str, failure: OSError) -> str:
-        return f"{name}: {(failure.strerror or str(failure)).lower()}"
+        return f"{name}: {failure_words(failure)}"
 
     def _received(self, data: bytes) -> None:
         for line in messages_in(self._framing, data, lambda reason: self.notice(f"not sent: {reason}")):

@@ -37,6 +37,11 @@ def error_words(number: int) -> str:
     return os.strerror(number).lower() if number else ""
 
 
+def failure_words(failure: OSError) -> str:
+    """Return the words for an error of the system, such as ``no space left on device``."""
+    return (failure.strerror or str(failure)).lower()
+
+
 def connect_failure(number: int, host: str) -> str:
     """Return the words for the failure to reach ``host``, and the remedy if one is known; nothing for the number 0."""
     if number == errno.EINVAL and "%" not in host and needs_zone(host):

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from netsvc.cli.command import Command, CommandError
 from netsvc.cli.console import notice, print_line
+from netsvc.cli.error_words import failure_words
 from netsvc.cli.json_lines import json_line
 from netsvc.cli.lookup_results import (
     Result,
@@ -166,7 +167,7 @@ def describe_host(family: int) -> list[Result]:
     try:
         addresses = interface_addresses()
     except OSError as e:
-        raise CommandError(f"the addresses of this host: {(e.strerror or str(e)).lower()}") from None
+        raise CommandError(f"the addresses of this host: {failure_words(e)}") from None
     found = [interface_result(each) for each in addresses if family in (0, family_of(each.address))]
     return [host_result(host_name()), *found]
 

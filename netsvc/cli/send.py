@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from netsvc.cli.command import CONNECT_TIMEOUT, Command, CommandError, PausableSource, sleep
 from netsvc.cli.console import INPUT_LINE_MAX, Console, excerpt, is_terminal, notice, standard_streams
+from netsvc.cli.error_words import failure_words
 from netsvc.cli.parameters import (
     CONTEXT_SETTINGS,
     exactness_options,
@@ -266,7 +267,7 @@ class _OutgoingDatagrams(ConnectedDatagramProtocol):
             notice(f"not sent: {len(datagram):,} bytes are too long for a datagram")
             self.failure = e
         except OSError as e:
-            notice(f"not sent: {excerpt(datagram)}: {(e.strerror or str(e)).lower()}")
+            notice(f"not sent: {excerpt(datagram)}: {failure_words(e)}")
             self.failure = e
 
     def closed(self, reason: Exception) -> None:

@@ -24,7 +24,7 @@ from twisted.internet.ssl import (
 )
 
 from netsvc.cli.command import explain
-from netsvc.cli.error_words import error_words
+from netsvc.cli.error_words import error_words, failure_words
 from netsvc.cli.parameters import address_family
 from netsvc.net.datagram_protocol import DATAGRAM_MAX
 from netsvc.net.host_names import resolve
@@ -194,7 +194,7 @@ def _content(flag: str, path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(1_048_576)
     except OSError as e:
-        problem = (e.strerror or str(e)).lower()
+        problem = failure_words(e)
         raise UsageError(f"{flag} {path}: {problem}; name a PEM file that can be read") from None
 
 
