@@ -6,7 +6,7 @@ import errno
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 from unittest.mock import Mock
@@ -344,8 +344,8 @@ def test_a_datagram_carries_its_peer_its_local_address_and_its_metadata(
     now = time.time() if kind == "real" else network.now  # noqa: TID251  the clock of the kernel
     for datagram in batch:
         assert datagram.kernel_time is not None
-        assert abs(now - datagram.kernel_time) < SECONDS
-        assert (datagram.ttl, datagram.dscp) == (64, 0)
+        assert abs(now - datagram.kernel_time / 1e9) < SECONDS
+        assert (datagram.ttl, datagram.traffic_class) == (64, 0)
     # A reply that takes over the local address leaves from it.
     assert server.send_batch([Datagram(b"reply", datagram.peer, datagram.local) for datagram in batch]) == []
     replies = receive(client, network)
@@ -524,15 +524,59 @@ def test_an_inherited_socket_may_have_other_ancillary_data(network: Network) -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the options of Linux")
-def test_the_metadata_of_ipv6_and_the_dscp_are_read(network: Network) -> None:
+def test_the_metadata_of_ipv6_and_the_traffic_class_are_read(network: Network) -> None:
     server = open_udp_socket(reactor, "::1", 0, 1000, metadata=True)
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
-        client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 46 << 2)
+        client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 46 << 2 | 1)
         client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 7)
         client.sendto(b"x", server.getsockname())
         [datagram] = receive(server, network)
-    assert (datagram.ttl, datagram.dscp) == (7, 46)
+    assert (datagram.ttl, datagram.traffic_class) == (7, 46 << 2 | 1)
     server.close()
+
+
+@linux
+@pytest.mark.parametrize("number", [1, SINGLE_SENDS_MAX + 1])
+@pytest.mark.parametrize(
+    ("interface", "host"), [("0.0.0.0", "127.0.0.1"), ("::", "::ffff:127.0.0.1"), ("::", "::1"), ("::1", "::1")]
+)
+def test_each_datagram_leaves_with_its_own_traffic_class_and_arrives_with_its_own_time(
+    network: Network, interface: str, host: str, number: int
+) -> None:
+    server = open_udp_socket(reactor, interface, 0, 1000, metadata=True)
+    client = open_udp_socket(reactor, interface, 0, 1000)
+    peer = (host, server.getsockname()[1])
+    began = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    sent = [Datagram(b"x", peer, traffic_class=traffic_class) for traffic_class in (None, 184, 1)] * number
+    assert client.send_batch(sent) == []
+    received: list[Datagram] = []
+    while len(received) < len(sent):
+        received += server.receive_batch(len(sent) if number > 1 else 1)
+    assert [datagram.traffic_class for datagram in received] == [0, 184, 1] * number
+    times = [datagram.kernel_time or 0 for datagram in received]
+    assert began <= times[0] < times[-1] <= time.clock_gettime_ns(time.CLOCK_REALTIME)
+    assert times == sorted(times)
+    server.close()
+    client.close()
+
+
+@kinds
+def test_a_datagram_of_an_iterator_is_sent_before_the_next_one_is_asked_for(kind: str, network: Network) -> None:
+    host, first, _ = hosts(kind, network)
+    server = open_udp_socket(host, first, 0, 1000)
+    client = open_udp_socket(host, first, 0, 1000)
+    arrived: list[Datagram] = []
+
+    def datagrams() -> Iterator[Datagram]:
+        yield Datagram(b"first", server.getsockname())
+        arrived.extend(receive(server, network))
+        yield Datagram(b"second", server.getsockname())
+
+    assert client.send_batch(datagrams()) == []
+    assert [datagram.payload for datagram in arrived] == [b"first"]
+    assert [datagram.payload for datagram in receive(server, network)] == [b"second"]
+    server.close()
+    client.close()
 
 
 @kinds

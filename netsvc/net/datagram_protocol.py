@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet import error
@@ -41,8 +41,11 @@ class DatagramService(DatagramProtocol):
         self._remaining = DATAGRAMS_PER_ITERATION
         self._next_iteration: IDelayedCall | None = None
 
-    def batch_received(self, batch: Sequence[Datagram]) -> Sequence[Datagram]:
+    def batch_received(self, batch: Sequence[Datagram]) -> Iterable[Datagram]:
         """Process datagrams and return the replies. By default, call :meth:`received` for each and reply to none.
+
+        A list of replies is sent when it is complete, by one system call if it is long. Of an iterator, each reply is
+        sent before the next one is asked for.
 
         An exception of :meth:`received` is logged, and the other datagrams are processed. An override that raises loses
         the batch.

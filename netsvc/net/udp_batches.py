@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from netsvc.linux.kernel_time import KERNEL_TIME_SPACE, parse_kernel_time
 from netsvc.linux.mmsg import ControlMessages, MessageReceiver, MessageSender, control_block, parse_control
 from netsvc.linux.socket_address import ADDRESS_SIZES, pack_address, unpack_address
 from netsvc.wire.bounded_cache import BoundedCache
@@ -62,14 +63,15 @@ _name_of_peer = operator.attrgetter("name")
 
 
 class DatagramBatches:
-    """Receives and sends batches of datagrams.
+    """Receives and sends batches of datagrams. It sends none that has a traffic class of its own.
 
     :param bound: a socket that does not block.
     :param max_size: bytes of the longest datagram; a longer one is truncated.
     :param control_size: bytes of the control messages of a datagram.
-    :param parse: returns the fields of :class:`Datagram` behind the peer, from its control messages.
-    :param is_constant: whether datagrams of one peer have the same control messages, mostly.
+    :param parse: returns the fields of :class:`Datagram` behind the peer, without the kernel time, from its control
+        messages.
     :param source: returns the control messages that make a datagram leave from a local address.
+    :param timed: whether the system was asked for the kernel time of each datagram.
     """
 
     def __init__(
@@ -78,8 +80,9 @@ class DatagramBatches:
         max_size: int,
         control_size: int,
         parse: Callable[[ControlMessages], tuple[Any, ...]],
-        is_constant: bool,
         source: Callable[[bytes], ControlMessages],
+        *,
+        timed: bool,
     ) -> None:
         self._socket = bound
         self._parse = parse
@@ -89,14 +92,12 @@ class DatagramBatches:
         self._control_size = len(control_block(source(bytes(4 if bound.family == socket.AF_INET else 16))))
         size = min(max_size + REPLY_MARGIN, 65_535)
         self._sender = MessageSender(BATCH_MAX, size, self._name_size, self._control_size)
-        self._peer_of: Callable[[bytes], _Peer] = _new_peer
-        if is_constant:
-            self._fields_of = BoundedCache(self._parsed_fields, MAX_LOCAL_ADDRESSES).__getitem__
-            self._origin_of = BoundedCache(self._parsed_origin, MAX_PEERS).__getitem__
-        else:
-            self._peer_of = BoundedCache(_new_peer, MAX_PEERS).__getitem__
-            self._fields_of = self._parsed_fields
-            self._origin_of = self._parsed_origin
+        self._fields = BoundedCache(self._parsed_fields, MAX_LOCAL_ADDRESSES)
+        # Datagrams of one peer to one local address have the same control messages, except for the time.
+        self._origins = BoundedCache(self._parsed_origin, MAX_PEERS)
+        self._origin_of: Callable[[bytes], tuple[Any, ...]] = self._timed_origin
+        if not timed:
+            self._origin_of = BoundedCache(self._untimed_origin, MAX_PEERS).__getitem__
         self._controls_by_local = BoundedCache(self._new_control, MAX_LOCAL_ADDRESSES)
 
     def receive(self, maximum: int) -> list[Datagram]:
@@ -110,7 +111,9 @@ class DatagramBatches:
 
     def send(self, datagrams: Sequence[Datagram]) -> list[Datagram]:
         """Send datagrams, at most ``BATCH_MAX``. Return those that were not sent: another call may tell why."""
-        payloads, peers, locals_, *_ = zip(*datagrams, strict=True)
+        payloads, peers, locals_, _, _, traffic_classes, _ = zip(*datagrams, strict=True)
+        if traffic_classes.count(None) != len(traffic_classes):  # a call for each is good enough for these
+            return list(datagrams)
         names = self._names_of(peers)
         # This list keeps the blocks until they are sent. Replies to one batch mostly leave from one address.
         if locals_.count(locals_[0]) == len(locals_):
@@ -137,10 +140,23 @@ class DatagramBatches:
     def _name_of(self, peer: SocketAddress) -> bytes:
         return peer.name if isinstance(peer, _Peer) else pack_address(self._socket.family, peer)
 
-    def _parsed_origin(self, origin: bytes) -> tuple[Any, ...]:
+    def _timed_origin(self, origin: bytes) -> tuple[Any, ...]:
+        """Return the fields of :class:`Datagram` behind the payload. The time is in the first control message."""
+        start = self._receiver.control_start
+        end = start + KERNEL_TIME_SPACE
+        time = parse_kernel_time(origin[start:end])
+        if time is None:
+            return self._untimed_origin(origin)
+        return (*self._origins[origin[:start] + origin[end:]], time)
+
+    def _untimed_origin(self, origin: bytes) -> tuple[Any, ...]:
         """Return the fields of :class:`Datagram` behind the payload."""
+        return (*self._parsed_origin(origin), None)
+
+    def _parsed_origin(self, origin: bytes) -> tuple[Any, ...]:
+        """Return those fields without the kernel time."""
         control = origin[self._receiver.control_start :]
-        return (self._peer_of(origin[: self._name_size]), *self._fields_of(control))
+        return (_new_peer(origin[: self._name_size]), *self._fields[control])
 
     def _parsed_fields(self, control: bytes) -> tuple[Any, ...]:
         return self._parse(parse_control(control))

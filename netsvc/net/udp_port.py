@@ -161,12 +161,11 @@ class UdpPort:
             left -= count
             received += count
             try:
-                replies = self._service.batch_received(batch)
+                for reply, error in self.socket.send_batch(self._service.batch_received(batch)):
+                    self._service.not_sent(reply, error)
             except Exception:  # a fault of the service's; the port stays open
                 self.log.failure("{service} failed", service=type(self._service).__name__)
                 continue
-            for reply, error in self.socket.send_batch(replies):
-                self._service.not_sent(reply, error)
             if maximum > 1:
                 self._many_expected, singles = count >= MANY_MIN, 0
             else:

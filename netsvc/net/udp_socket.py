@@ -9,12 +9,13 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from twisted.internet.error import CannotListenError
 
 from netsvc.linux import mmsg
+from netsvc.linux.kernel_time import KERNEL_TIME, KERNEL_TIME_SPACE, nanoseconds
 from netsvc.linux.mmsg import ControlMessages
 from netsvc.net.udp_batches import BATCH_MAX, MAX_LOCAL_ADDRESSES, DatagramBatches
 from netsvc.wire.datagram import Datagram, SocketAddress, UdpSocket
@@ -27,7 +28,6 @@ TELLS_LOCAL_ADDRESS = sys.platform == "linux"
 _IP_PKTINFO = 8
 _IP_RECVTTL = 12
 _IP_RECVTOS = 13
-_SO_TIMESTAMPNS = 35
 _SO_MEMINFO = 55
 _MEMINFO, _MEMINFO_DROPS = struct.Struct("@9I"), 8  # the SK_MEMINFO_ numbers of <linux/sock_diag.h>
 
@@ -38,7 +38,7 @@ _PKTINFO_4 = (socket.IPPROTO_IP, _IP_PKTINFO)
 _PKTINFO_6 = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
 _IPV4_MAPPED = b"\0" * 10 + b"\xff\xff"
 _LOCAL_ADDRESS_SPACE = socket.CMSG_SPACE(20) + socket.CMSG_SPACE(12)  # struct in6_pktinfo and struct in_pktinfo
-_METADATA_SPACE = socket.CMSG_SPACE(16) + 2 * socket.CMSG_SPACE(4)  # a struct timespec and two integers
+_METADATA_SPACE = KERNEL_TIME_SPACE + 2 * socket.CMSG_SPACE(4)  # a struct timespec and two integers
 
 #: The most datagrams that are sent with one call for each. For more, one call for all of them costs less. By itself, it
 #: does so from seven on. But the first replies leave later then, and with eight in flight so do the next requests.
@@ -68,7 +68,7 @@ def open_udp_socket(
         all IPv4 addresses, ``::`` for all.
     :param port: the port; 0 for a free one.
     :param max_size: bytes of the longest datagram; a longer one is truncated.
-    :param metadata: whether each datagram carries its kernel time, TTL and DSCP (Linux).
+    :param metadata: whether each datagram carries its kernel time, TTL and traffic class (Linux).
     :param reuse_port: whether other processes of the same user may open the port as well (SO_REUSEPORT).
     :raises CannotListenError: if the system refuses.
     """
@@ -100,7 +100,7 @@ class KernelUdpSocket:
 
     :param bound: a bound socket. This object owns it from now on.
     :param max_size: bytes of the longest datagram; a longer one is truncated.
-    :param metadata: whether each datagram carries its kernel time, TTL and DSCP (Linux).
+    :param metadata: whether each datagram carries its kernel time, TTL and traffic class (Linux).
     :param batches: whether one system call receives or sends many datagrams (Linux).
     """
 
@@ -118,13 +118,13 @@ class KernelUdpSocket:
             self._ask_for_local_address()
         if TELLS_LOCAL_ADDRESS and metadata:
             self._ask_for_metadata()
-        # Without metadata, datagrams to one local address have the same ancillary data.
+        # Datagrams of one peer to one local address have the same ancillary data, except for the time.
         self._last_ancillary: _Ancillary = []
         self._last_fields = self._parse([])
         self._batches: DatagramBatches | None = None
         if batches:
             source = _pktinfo_6 if self._ipv6 else _pktinfo_4
-            self._batches = DatagramBatches(bound, max_size, self._space, self._parse, not metadata, source)
+            self._batches = DatagramBatches(bound, max_size, self._space, self._parse, source, timed=metadata)
 
     def connect(self, peer: SocketAddress) -> None:
         self._socket.connect(peer)
@@ -142,11 +142,14 @@ class KernelUdpSocket:
             payload, ancillary, _flags, peer = self._socket.recvmsg(self._max_size, self._space)
         except (BlockingIOError, InterruptedError):
             return []
+        kernel_time = None
+        if ancillary and ancillary[0][:2] == KERNEL_TIME:
+            kernel_time = nanoseconds(ancillary.pop(0)[2])
         if ancillary != self._last_ancillary:
             self._last_fields = self._parse(ancillary)
             self._last_ancillary = ancillary
         # As Datagram(...) does, in half of its time: 0.1 us.
-        return [_NEW_TUPLE(Datagram, (payload, peer, *self._last_fields))]
+        return [_NEW_TUPLE(Datagram, (payload, peer, *self._last_fields, kernel_time))]
 
     def _receive_each(self, maximum: int) -> list[Datagram]:
         batch: list[Datagram] = []
@@ -162,9 +165,9 @@ class KernelUdpSocket:
             batch += received
         return batch
 
-    def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
+    def send_batch(self, datagrams: Iterable[Datagram]) -> list[tuple[Datagram, OSError]]:
         batches = self._batches
-        if batches is None or len(datagrams) <= SINGLE_SENDS_MAX:
+        if batches is None or not isinstance(datagrams, list) or len(datagrams) <= SINGLE_SENDS_MAX:
             return self._send_each(datagrams)
         failed = []
         for start in range(0, len(datagrams), BATCH_MAX):
@@ -172,13 +175,16 @@ class KernelUdpSocket:
         # Another attempt gets the error, or sends from another address what cannot leave from the one that was asked.
         return self._send_each(failed)
 
-    def _send_each(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
+    def _send_each(self, datagrams: Iterable[Datagram]) -> list[tuple[Datagram, OSError]]:
         send, known = self._socket.sendmsg, self._ancillary
         errors = []
         for datagram in datagrams:
-            payload, peer, local, _, _, _, _ = datagram
+            payload, peer, local, _, _, traffic_class, _ = datagram
+            ancillary = (known.get(local) or self._ancillary_for(local)) if local else ()
+            if traffic_class is not None:
+                ancillary = [*ancillary, _traffic_class_message(peer, traffic_class)]
             try:
-                send((payload,), (known.get(local) or self._ancillary_for(local)) if local else (), 0, peer)
+                send((payload,), ancillary, 0, peer)
             except OSError as e:
                 error = self._send_from_any_address(payload, peer) if local else e
                 if error is not None:
@@ -236,7 +242,7 @@ class KernelUdpSocket:
     def _ask_for_metadata(self) -> None:
         self._space += _METADATA_SPACE
         self._parse = _with_metadata
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self._socket.setsockopt(*KERNEL_TIME, 1)
         # A socket for both families reports the TTL and the TOS of IPv4 by the options of IPv4.
         self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
         self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
@@ -245,18 +251,18 @@ class KernelUdpSocket:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
 
 
-# What the ancillary data of a datagram says: the fields of Datagram behind the peer.
+# The fields of Datagram behind the peer, without the kernel time, from the ancillary data of a datagram.
 
 
 def _nothing(_ancillary: _Ancillary) -> tuple[Any, ...]:
-    return None, None, None, None, None
+    return None, None, None, None
 
 
 def _addresses_4(ancillary: _Ancillary) -> tuple[Any, ...]:
     data = ancillary[0][2] if ancillary and ancillary[0][:2] == _PKTINFO_4 else _data_of(_PKTINFO_4, ancillary)
     if data is None:
         return _nothing(ancillary)
-    return data[4:8], data[8:12], None, None, None  # ipi_spec_dst and ipi_addr of struct in_pktinfo
+    return data[4:8], data[8:12], None, None  # ipi_spec_dst and ipi_addr of struct in_pktinfo
 
 
 def _addresses_6(ancillary: _Ancillary) -> tuple[Any, ...]:
@@ -268,11 +274,11 @@ def _addresses_6(ancillary: _Ancillary) -> tuple[Any, ...]:
         usual = len(ancillary) > 1 and ancillary[1][:2] == _PKTINFO_4
         of_ipv4 = ancillary[1][2] if usual else _data_of(_PKTINFO_4, ancillary)
         local = destination if of_ipv4 is None else _IPV4_MAPPED + of_ipv4[4:8]
-        return local, destination, None, None, None
+        return local, destination, None, None
     if destination.startswith(_MULTICAST):
-        return None, destination, None, None, None
+        return None, destination, None, None
     # A link-local address has no meaning without its interface. A reply from any other may leave by any interface.
-    return (data if data.startswith(_LINK_LOCAL) else destination), destination, None, None, None
+    return (data if data.startswith(_LINK_LOCAL) else destination), destination, None, None
 
 
 def _data_of(kind: tuple[int, int], ancillary: _Ancillary) -> bytes | None:
@@ -281,21 +287,25 @@ def _data_of(kind: tuple[int, int], ancillary: _Ancillary) -> bytes | None:
 
 
 def _with_metadata(ancillary: _Ancillary) -> tuple[Any, ...]:
-    local, destination, kernel_time, ttl, dscp = _nothing(ancillary)
+    ttl = traffic_class = None
     if any(level == socket.IPPROTO_IPV6 for level, _, _ in ancillary):
         local, destination = _addresses_6(ancillary)[:2]
     else:
         local, destination = _addresses_4(ancillary)[:2]
     for level, number, data in ancillary:
         match level, number:
-            case socket.SOL_SOCKET, 35:  # SO_TIMESTAMPNS
-                seconds, nanoseconds = struct.unpack("ll", data)
-                kernel_time = seconds + nanoseconds / 1e9
             case (socket.IPPROTO_IP, socket.IP_TTL) | (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT):
                 [ttl] = struct.unpack("i", data)
             case (socket.IPPROTO_IP, socket.IP_TOS) | (socket.IPPROTO_IPV6, socket.IPV6_TCLASS):
-                dscp = (data[0] if len(data) == 1 else struct.unpack("i", data)[0]) >> 2
-    return local, destination, kernel_time, ttl, dscp
+                traffic_class = data[0] if len(data) == 1 else struct.unpack("i", data)[0]
+    return local, destination, ttl, traffic_class
+
+
+def _traffic_class_message(peer: SocketAddress, traffic_class: int) -> tuple[int, int, bytes]:
+    """Return the ancillary data that gives a datagram a traffic class. IPv4 has its own, on an IPv6 socket too."""
+    is_ipv6 = ":" in peer[0] and not peer[0].startswith("::ffff:")
+    kind = (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if is_ipv6 else (socket.IPPROTO_IP, socket.IP_TOS)
+    return (*kind, struct.pack("@i", traffic_class))
 
 
 def _pktinfo_4(local: bytes) -> ControlMessages:

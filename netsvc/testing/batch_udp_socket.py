@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable
 from ipaddress import ip_address
 
 from twisted.internet.error import CannotListenError
@@ -24,7 +24,7 @@ class SimulatedUdpSocket:
     :param interface: the address to bind to; an empty string for all IPv4 addresses, ``::`` for all.
     :param port: the port; 0 for a free one.
     :param max_size: bytes of the longest datagram; a longer one is truncated.
-    :param metadata: whether each datagram carries its time of arrival, TTL and DSCP.
+    :param metadata: whether each datagram carries its time of arrival, TTL and traffic class.
     :param reuse_port: whether other sockets of the host may use the port as well.
     :raises CannotListenError: if the system would refuse.
     """
@@ -69,12 +69,12 @@ class SimulatedUdpSocket:
                 break
             local = destination if self._stack.is_local(destination) else self._reply_address(source)
             packed_local = None if local is None else ip_address(local).packed
-            metadata = (time, TTL, 0) if self._metadata else ()
+            metadata = (TTL, 0, round(time * 1e9)) if self._metadata else ()
             datagram = Datagram(data[: self._max_size], source, packed_local, ip_address(destination).packed, *metadata)
             batch.append(datagram)
         return batch
 
-    def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
+    def send_batch(self, datagrams: Iterable[Datagram]) -> list[tuple[Datagram, OSError]]:
         not_sent = []
         for datagram in datagrams:
             try:

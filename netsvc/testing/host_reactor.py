@@ -398,7 +398,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         :param interface: an address of the host; ``0.0.0.0`` or an empty string for all IPv4 addresses, ``::`` for all.
         :param port: the port; 0 for a free one.
         :param max_size: bytes of the longest datagram; a longer one is truncated.
-        :param metadata: whether each datagram carries its time of arrival, TTL and DSCP.
+        :param metadata: whether each datagram carries its time of arrival, TTL and traffic class.
         :param reuse_port: whether other sockets of the host may use the port as well (SO_REUSEPORT).
         :raises CannotListenError: if the port is in use, or if the host has no such address.
         """

@@ -176,12 +176,12 @@ class TimestampClient(DatagramService):
             if self._close(request.payload):
                 request.answer.errback(_of_twisted(e))
 
-    def _measure(self, request: _Request, kernel_time: float | None) -> tuple[float | None, RoundTripSource]:
+    def _measure(self, request: _Request, kernel_time: int | None) -> tuple[float | None, RoundTripSource]:
         """Return the round-trip time; None if the measurement is void and the request can be sent again."""
         assert request.sent_at is not None
         now = self._stopwatch.read()
         if kernel_time is not None:
-            round_trip = kernel_round_trip(request.sent_at, kernel_time, now)
+            round_trip = kernel_round_trip(request.sent_at, kernel_time / 1e9, now)
             if round_trip is not None:
                 return round_trip, "kernel"
             request.void_round_trips += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 #: An IP address and a port, and for IPv6 the flow and the scope, as Python's sockets give it.
@@ -19,18 +19,19 @@ class Datagram(NamedTuple):
         the system does not tell, or if there is no such address (IPv6 multicast).
     :ivar destination: the address that a received datagram was sent to, 4 or 16 bytes. It differs from ``local`` for
         broadcast and multicast. None if the socket is bound to one address, or if the system does not tell.
-    :ivar kernel_time: when the kernel received it, in seconds since the epoch; None unless asked for.
     :ivar ttl: its time to live or hop limit on arrival; None unless asked for.
-    :ivar dscp: its differentiated services code point, 0 to 63; None unless asked for.
+    :ivar traffic_class: its differentiated services code point times 4 plus its ECN bits (RFC 2474, RFC 3168), 0 to
+        255. For a received datagram None unless asked for, for one to be sent None for that of the socket.
+    :ivar kernel_time: when the kernel received it, in nanoseconds since the epoch; None unless asked for.
     """
 
     payload: bytes
     peer: SocketAddress
     local: bytes | None = None
     destination: bytes | None = None
-    kernel_time: float | None = None
     ttl: int | None = None
-    dscp: int | None = None
+    traffic_class: int | None = None
+    kernel_time: int | None = None
 
     @property
     def sent_to_group(self) -> bool:
@@ -59,8 +60,11 @@ class UdpSocket(Protocol):
         :raises OSError: if the system fails. The socket may work again later.
         """
 
-    def send_batch(self, datagrams: Sequence[Datagram]) -> list[tuple[Datagram, OSError]]:
-        """Send datagrams. Return those that the system did not send, each with its error."""
+    def send_batch(self, datagrams: Iterable[Datagram]) -> list[tuple[Datagram, OSError]]:
+        """Send datagrams. Return those that the system did not send, each with its error.
+
+        A list may be sent by one system call. Of an iterator, each datagram is sent before the next one is asked for.
+        """
 
     def dropped(self) -> int:
         """Return how many datagrams the system has dropped because its buffer was full; 0 if it does not tell."""
