@@ -17,6 +17,7 @@ from netsvc.server.metrics import (
     CONNECTIONS,
     LOG_LINES,
     OF_NETWORKS,
+    OF_SOURCES,
     STORE_NODES,
     STORE_OLDEST,
     STORE_UP,
@@ -67,6 +68,7 @@ def metrics() -> str:
     name, meaning = CONNECTIONS
     rows = [f"| `{name}{{service}}` | gauge | {meaning} |\n"]
     rows.append("| `{}{{network}}` | gauge | {} |\n".format(*OF_NETWORKS))
+    rows.append("| `{}{{service,network}}` | gauge | {} |\n".format(*OF_SOURCES))
     rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in TOTALS]
     rows += [f"| `{name}_total{{service,cause}}` | counter | {meaning} |\n" for name, meaning, _ in BY_CAUSE]
     rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in OF_STORE]

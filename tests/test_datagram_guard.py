@@ -26,6 +26,17 @@ def test_the_own_port_number_is_not_answered() -> None:
     assert check(DatagramGuard(), port=5200) == Cause.OWN_PORT
 
 
+def test_a_trusted_network_may_send_from_the_ports_of_services() -> None:
+    guard = DatagramGuard(from_services=NetworkRules(["192.0.2.0/24"]))
+    assert [check(guard, port=port) for port in (862, 5200, 0)] == [None, None, Cause.PRIVILEGED_PORT]
+    others = DatagramGuard(from_services=NetworkRules(["198.51.100.0/24"]))
+    assert [check(others, port=port) for port in (862, 5200)] == [Cause.PRIVILEGED_PORT, Cause.OWN_PORT]
+
+
+def test_without_a_trusted_network_no_port_of_a_service_is_answered() -> None:
+    assert check(DatagramGuard(from_services=NetworkRules()), port=862) == Cause.PRIVILEGED_PORT
+
+
 def test_a_datagram_of_the_maximum_size_is_answered_and_a_longer_one_is_not() -> None:
     guard = DatagramGuard(max_size=10)
     assert check(guard, 10) is None

@@ -272,6 +272,17 @@ def test_a_store_that_is_shared_has_metrics(pages: Pages) -> None:
     assert "appends: 4, mean 125.0 ms, 6 refused; waiting: 3, the oldest for 1.5 s" in pages.tcp.summary()
 
 
+def test_the_sources_that_were_refused_most_are_metrics(pages: Pages) -> None:
+    for number in range(6):
+        for _ in range(number + 1):
+            pages.tcp.refuse(Cause.DATAGRAM_RATE, f"::ffff:192.0.2.{number}")
+    found = [line for line in pages.get("/metrics")[1].splitlines() if line.startswith("netsvc_top_rate")]
+    assert found == [
+        f'netsvc_top_rate_limited_datagrams{{network="192.0.2.{number}",service="tcp"}} {number + 1}.0'
+        for number in (5, 4, 3, 2, 1)
+    ]
+
+
 def test_the_largest_networks_are_metrics(pages: Pages) -> None:
     pages.connections.connection_opened(connect(EchoFactory(terms(pages.clock)))[0])
     assert 'netsvc_top_network_connections{network="192.0.2.0/24"} 1.0' in pages.get("/metrics")[1]

@@ -70,6 +70,7 @@ def busy(pages: Pages) -> Pages:
     counters.dropped_bytes, counters.replies, counters.stalls, counters.dropped_lines = 7, 11, 13, 17
     counters.dropped_datagrams = 19
     counters.refuse(Cause.SERVER_FULL, "192.0.2.1")
+    counters.refuse(Cause.DATAGRAM_RATE, "2001:db8::1")
     counters.disconnect(Cause.SEND_QUEUE_FULL, "192.0.2.1")
     counters.unsent["EHOSTUNREACH"] += 2
     counters.unreceived["ENOMEM"] += 3
@@ -103,13 +104,17 @@ def test_the_report_has_everything_that_a_server_counts(pages: Pages) -> None:
                 "service": "tcp",
                 **{"open": 3, "opened": 5, "received_bytes": 100, "sent_bytes": 200, "dropped_bytes": 7},
                 **{"dropped_lines": 17, "dropped_datagrams": 19, "replies": 11, "stalls": 13},
-                "refused": {"server_full": 1},
+                "refused": {"server_full": 1, "datagram_rate": 1},
                 "disconnected": {"send_queue_full": 1},
                 "unsent": {"EHOSTUNREACH": 2},
                 "unreceived": {"ENOMEM": 3},
+                "rate_limited": [{"network": "2001:db8::/64", "datagrams": 1}],
             }
         ],
-        "causes": {"server_full": "server full", "send_queue_full": "the send queue is full"},
+        "causes": {
+            **{"server_full": "server full", "datagram_rate": "too many datagrams per second"},
+            "send_queue_full": "the send queue is full",
+        },
         "networks": [{"network": "192.0.2.0/24", "connections": 1}],
         "chat": {
             "members": 3,

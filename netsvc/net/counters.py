@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from twisted.logger import Logger
 
 from netsvc.limits.cause import Cause
+from netsvc.limits.source_counts import SourceCounts
 from netsvc.net.store_counters import StoreCounters
 
 #: Seconds between two log lines about the same cause.
@@ -30,6 +31,7 @@ class Counters:
     :ivar dropped_datagrams: datagrams that the system dropped because its buffer was full.
     :ivar replies: replies, echoed pieces and chat lines, one for each receiving peer.
     :ivar stalls: how often more than 64 KiB were queued for a peer.
+    :ivar rate_limited: sources whose datagrams were refused because there were too many per second.
     :ivar refused: connections, datagrams, lines and names that were refused, by cause.
     :ivar disconnected: connections that were ended because of what the peer did or failed to do, by cause.
     :ivar unsent: datagrams that the system did not send, by the name of the error (``EHOSTUNREACH``).
@@ -44,6 +46,7 @@ class Counters:
         self.opened = self.closed = 0
         self.received_bytes = self.sent_bytes = self.dropped_bytes = 0
         self.dropped_lines = self.dropped_datagrams = self.replies = self.stalls = 0
+        self.rate_limited = SourceCounts()
         self.refused: Counter[Cause] = Counter()
         self.disconnected: Counter[Cause] = Counter()
         self.unsent: Counter[str] = Counter()
@@ -82,6 +85,8 @@ class Counters:
         :param detail: more about the cause; a fixed text, nothing that the peer sent.
         """
         self.refused[cause] += 1
+        if cause is Cause.DATAGRAM_RATE:
+            self.rate_limited.add(peer)
         if self._monotonic() >= self._quiet_until.get(cause, 0.0):  # not a method: a flood calls this most
             self._log("refused", cause, peer, self.refused[cause], detail)
 

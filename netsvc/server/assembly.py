@@ -29,6 +29,7 @@ from netsvc.net.terms import Terms
 from netsvc.server.certificate_watch import CertificateWatch
 from netsvc.server.config import STREAM_SERVICES, Config
 from netsvc.server.log_relay import LogRelay
+from netsvc.server.reported_server import TOP_SOURCES
 from netsvc.server.services import SERVICES, ServiceRow, SharedParts, missing_extra
 
 
@@ -231,6 +232,12 @@ class NetsvcService(MultiService):
         if top := self.connections.top(TOP_NETWORKS):
             listed = ", ".join(f"{count:,} from {network}" for network, count in top)
             self.log.info("most connections: {listed}", listed=listed)
+        for counters in self.counters:
+            if sources := counters.rate_limited.top(TOP_SOURCES):
+                listed = ", ".join(f"{count:,} from {source}" for source, count in sources)
+                self.log.info(
+                    "{service}: most datagrams above the rate: {listed}", service=counters.service, listed=listed
+                )
 
     @property
     def dropped_log_lines(self) -> int:

@@ -20,7 +20,7 @@ from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import BoundedSite, ReadablePage, TextPage
 from netsvc.net.reactors import Clock
-from netsvc.server.reported_server import BY_CAUSE, OF_STORE, TOTALS, ReportedServer
+from netsvc.server.reported_server import BY_CAUSE, OF_STORE, TOP_SOURCES, TOTALS, ReportedServer
 from netsvc.server.status_page import status_pages
 
 #: Other metrics: name and meaning.
@@ -30,6 +30,10 @@ STORE_OLDEST = ("netsvc_store_oldest_wait_seconds", "For how long the oldest of 
 STORE_NODES = ("netsvc_store_nodes", "Nodes that share the store and are alive. 0 if the store cannot be used.")
 CONNECTIONS = ("netsvc_connections", "Open connections.")
 OF_NETWORKS = ("netsvc_top_network_connections", "Open connections of the five networks that have the most.")
+OF_SOURCES = (
+    "netsvc_top_rate_limited_datagrams",
+    "Datagrams that were refused because there were too many per second, of the five sources with the most.",
+)
 LOG_LINES = ("netsvc_dropped_log_lines", "Lines of the log that were dropped because it was not read.")
 CERTIFICATE = ("netsvc_certificate_expiry_seconds", "When the certificate in use expires, in seconds since the epoch.")
 
@@ -82,6 +86,11 @@ class ServiceCollector(Collector):
         for network, count in self._server.connections.top(TOP_NETWORKS):
             networks.add_metric([network], count)
         yield networks
+        sources = GaugeMetricFamily(*OF_SOURCES, labels=["service", "network"])
+        for counters in self._server.counters:
+            for source, count in counters.rate_limited.top(TOP_SOURCES):
+                sources.add_metric([counters.service, source], count)
+        yield sources
         yield CounterMetricFamily(*LOG_LINES, value=self._server.dropped_log_lines)
         if self._server.certificate_expires is not None:
             yield GaugeMetricFamily(*CERTIFICATE, value=self._server.certificate_expires)

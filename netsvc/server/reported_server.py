@@ -8,6 +8,9 @@ from typing import Protocol
 from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.net.counters import Counters
 
+#: Sources of each service that are listed, those that were refused most.
+TOP_SOURCES = 5
+
 #: The counters of each service: name of the metric, meaning, and attribute of
 #: :class:`~netsvc.net.counters.Counters`, which is the name in ``/status.json``.
 TOTALS = (

@@ -11,7 +11,7 @@ from netsvc.limits.cause import Cause
 from netsvc.limits.connection_counter import TOP_NETWORKS
 from netsvc.net.counters import Counters
 from netsvc.net.store_counters import StoreCounters
-from netsvc.server.reported_server import BY_CAUSE, OF_STORE, TOTALS, ReportedChat, ReportedServer
+from netsvc.server.reported_server import BY_CAUSE, OF_STORE, TOP_SOURCES, TOTALS, ReportedChat, ReportedServer
 
 #: The version of the format. It changes when a field is removed or gets another meaning, not with a new field.
 VERSION = 1
@@ -57,6 +57,9 @@ def _service(counters: Counters) -> dict[str, Any]:
             attribute: {getattr(cause, "label", cause): count for cause, count in tally.items()}
             for attribute, tally in tallies.items()
         },
+        "rate_limited": [
+            {"network": source, "datagrams": count} for source, count in counters.rate_limited.top(TOP_SOURCES)
+        ],
     }
 
 
