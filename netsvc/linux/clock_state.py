@@ -1,0 +1,44 @@
+"""How right the system's clock is, as the kernel tells: adjtimex(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+#: The beginning of struct timex: modes, offset, frequency, largest error, estimated error, status.
+_TIMEX = struct.Struct("@Illlli")
+_TIMEX_SPACE = 1024  # more than all of it
+_UNSYNCHRONIZED = 0x40  # STA_UNSYNC of <linux/timex.h>
+_ERROR = 5  # TIME_ERROR: what adjtimex returns if the clock is not synchronized
+
+
+@dataclass(frozen=True, slots=True)
+class ClockState:
+    """The state of the system's clock.
+
+    :ivar synchronized: whether a program such as chronyd, ntpd or ptp4l keeps it right.
+    :ivar error: the seconds by which it differs from the true time at most, as that program has told the kernel.
+        Without such a program it means nothing: the kernel lets it grow to 16 s and no further.
+    """
+
+    synchronized: bool
+    error: float
+
+
+def parse_timex(returned: int, timex: bytes) -> ClockState:
+    """Return the state that adjtimex has told: its return value, and its structure."""
+    _modes, _offset, _frequency, largest_error, _estimated_error, status = _TIMEX.unpack_from(timex)
+    return ClockState(returned != _ERROR and not status & _UNSYNCHRONIZED, largest_error / 1e6)
+
+
+def read_clock_state() -> ClockState | None:
+    """Ask the kernel. It needs no privileges and changes nothing. Return None if the system does not tell."""
+    adjtimex: Any = getattr(ctypes.CDLL(None), "adjtimex", None) if sys.platform == "linux" else None
+    if adjtimex is None:
+        return None
+    timex = ctypes.create_string_buffer(_TIMEX_SPACE)
+    returned = adjtimex(timex)
+    return None if returned < 0 else parse_timex(returned, timex.raw)  # a filter of system calls may forbid it
