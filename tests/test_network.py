@@ -1174,7 +1174,7 @@ def test_a_datagram_to_several_hosts_is_sent_from_the_given_address(network: Net
     network.hosts["server"].reactor.listenMulticast(7, receiver)
     network.run(receiver.transport.joinGroup("224.0.0.251"))
     for destination in ("224.0.0.251", "255.255.255.255"):
-        port.socket.send_from("192.0.2.2", b"hello", (destination, 7))
+        port.socket.send_with("192.0.2.2", None, b"hello", (destination, 7))
     network.settle()
     assert [host for host, _ in receiver.sources] == ["192.0.2.2", "192.0.2.2"]
 

@@ -523,6 +523,29 @@ def test_an_inherited_socket_may_have_other_ancillary_data(network: Network) -> 
     server.close()
 
 
+@pytest.mark.parametrize("destination", ["10.0.0.1", "fd00::1"])
+def test_a_simulated_datagram_arrives_with_the_ttl_and_the_traffic_class_of_its_socket_or_its_own(
+    network: Network, destination: str
+) -> None:
+    host = network.host("host", "10.0.0.1", "fd00::1")
+    server = open_udp_socket(host.reactor, destination, 0, 1000, metadata=True)
+    port = host.reactor.listenUDP(0, DatagramService(host.reactor), interface=destination)
+    options = (
+        [(socket.IPPROTO_IPV6, socket.IPV6_TCLASS), (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)]
+        if ":" in destination
+        else [(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IP, socket.IP_TTL)]
+    )
+    for option, value in zip(options, (184, 7), strict=True):
+        port.socket.setsockopt(*option, value)  # type: ignore[attr-defined]
+    client = open_udp_socket(host.reactor, destination, 0, 1000)
+    peer = (destination, server.getsockname()[1])
+    port.write(b"of the socket", peer)  # type: ignore[attr-defined]
+    assert client.send_batch([Datagram(b"its own", peer, traffic_class=1), Datagram(b"usual", peer)]) == []
+    network.settle()
+    arrived = [(datagram.ttl, datagram.traffic_class) for datagram in server.receive_batch(10)]
+    assert arrived == [(7, 184), (64, 1), (64, 0)]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the options of Linux")
 def test_the_metadata_of_ipv6_and_the_traffic_class_are_read(network: Network) -> None:
     server = open_udp_socket(reactor, "::1", 0, 1000, metadata=True)

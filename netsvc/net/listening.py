@@ -236,13 +236,20 @@ class _Abort(Protocol):
 
 
 def datagram_listener(
-    reactor: Reactor, setting: str, text: str, service: Callable[[], DatagramService], max_size: int = 0
+    reactor: Reactor,
+    setting: str,
+    text: str,
+    service: Callable[[], DatagramService],
+    max_size: int = 0,
+    *,
+    metadata: bool = False,
 ) -> Listener:
     """Return a listener with one service for each datagram port of the listening string ``text``.
 
     :param service: makes a service for each port.
     :param max_size: bytes of the longest datagram that the service processes; 0 for all. Of a longer one the service
         gets one byte more than this, so that it can tell.
+    :param metadata: whether each datagram carries its kernel time, TTL and traffic class (Linux).
     :raises ConfigError: for a text that is not a listening string.
     """
     try:
@@ -259,10 +266,14 @@ def datagram_listener(
     if isinstance(where, InheritedSocket):
         inherited = _inherited_socket(setting, text, where)
         # A copy: the inherited socket itself stays open for the next start.
-        opener = partial(execute, lambda: [listen(KernelUdpSocket(inherited.dup(), size))])
+        opener = partial(execute, lambda: [listen(KernelUdpSocket(inherited.dup(), size, metadata=metadata))])
     else:
         number = where.port
-        opener = partial(execute, _open_addresses, where, lambda at: listen(open_udp_socket(reactor, at, number, size)))
+
+        def open_on(address: str) -> IListeningPort:
+            return listen(open_udp_socket(reactor, address, number, size, metadata=metadata))
+
+        opener = partial(execute, _open_addresses, where, open_on)
     return Listener(setting, text, [opener])
 
 

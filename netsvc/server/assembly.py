@@ -102,7 +102,8 @@ def _add(
     if not isinstance(built, StreamFactory):
         size = getattr(config, row.max_size) if row.max_size else 0
         for text in where:
-            datagram_listener(ports, row.name, text, built, size).setServiceParent(service)
+            listener = datagram_listener(ports, row.name, text, built, size, metadata=row.metadata)
+            listener.setServiceParent(service)
         return
     tls, proxies = service.tls, config.proxies
 

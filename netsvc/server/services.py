@@ -69,6 +69,7 @@ class ServiceRow:
     :param idle_timeout: the field with its idle timeout.
     :param connect_rates: the fields of which the lowest, other than 0, limits its new connections.
     :param max_size: for datagrams, the field with the longest size.
+    :param metadata: whether each datagram carries its kernel time, TTL and traffic class.
     """
 
     name: str
@@ -77,6 +78,7 @@ class ServiceRow:
     idle_timeout: str = "idle_timeout"
     connect_rates: tuple[str, ...] = ("connect_rate",)
     max_size: str | None = None
+    metadata: bool = False
 
 
 def _echo(terms: Terms, config: Config, _shared: SharedParts) -> StreamFactory:

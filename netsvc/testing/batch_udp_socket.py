@@ -13,9 +13,6 @@ from netsvc.testing.datagram_socket import DatagramSocket
 from netsvc.testing.stack import Stack, os_error
 from netsvc.wire.datagram import Datagram, SocketAddress
 
-#: The TTL of a datagram on arrival: Linux sends with 64, and links have no routers in between.
-TTL = 64
-
 
 class SimulatedUdpSocket:
     """A bound UDP socket of a host. It tells the destination of each datagram and can send from that address.
@@ -64,24 +61,23 @@ class SimulatedUdpSocket:
         batch = []
         for _ in range(maximum):
             try:
-                data, source, destination, time = self._socket.receive_with_metadata()
+                received = self._socket.next_datagram()
             except BlockingIOError:
                 break
+            destination, source = received.destination, self._socket.as_sockaddr(received.source)
             local = destination if self._stack.is_local(destination) else self._reply_address(source)
             packed_local = None if local is None else ip_address(local).packed
-            metadata = (TTL, 0, round(time * 1e9)) if self._metadata else ()
-            datagram = Datagram(data[: self._max_size], source, packed_local, ip_address(destination).packed, *metadata)
-            batch.append(datagram)
+            metadata = (*received.header, round(received.time * 1e9)) if self._metadata else ()
+            payload = received.data[: self._max_size]
+            batch.append(Datagram(payload, source, packed_local, ip_address(destination).packed, *metadata))
         return batch
 
     def send_batch(self, datagrams: Iterable[Datagram]) -> list[tuple[Datagram, OSError]]:
         not_sent = []
         for datagram in datagrams:
             try:
-                if datagram.local is None:
-                    self._socket.sendto(datagram.payload, datagram.peer)
-                else:
-                    self._socket.send_from(str(ip_address(datagram.local)), datagram.payload, datagram.peer)
+                local = None if datagram.local is None else str(ip_address(datagram.local))
+                self._socket.send_with(local, datagram.traffic_class, datagram.payload, datagram.peer)
             except OSError as e:
                 not_sent.append((datagram, e))
         return not_sent

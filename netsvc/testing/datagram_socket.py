@@ -7,7 +7,7 @@ import socket
 from collections import deque
 from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from netsvc.testing.link import DATAGRAM_HEADERS, Link
 from netsvc.testing.stack import BROADCAST, ERR, IN, OUT, WILDCARD, HostDownError, Socket, Stack, is_multicast, os_error
@@ -29,6 +29,38 @@ _MTU_DISCOVER = ((socket.IPPROTO_IP, 10), (socket.IPPROTO_IPV6, 23))
 _DONT_FRAGMENT = (2, 3)
 
 
+#: The options of a socket that set the fields below: for IPv4 and for IPv6.
+_TTL = ((socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS))
+_TRAFFIC_CLASS = ((socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS))
+
+
+class IpHeader(NamedTuple):
+    """The fields of the IP header of a datagram that a receiver can ask for.
+
+    :ivar ttl: the time to live or hop limit. Links have no routers in between, so it arrives as it was sent.
+    :ivar traffic_class: DSCP and ECN.
+    """
+
+    ttl: int = 64
+    traffic_class: int = 0
+
+
+_USUAL_HEADER = IpHeader()
+
+
+class ReceivedDatagram(NamedTuple):
+    """A datagram in the receive buffer of a socket.
+
+    :ivar time: when it arrived.
+    """
+
+    data: bytes
+    source: tuple[str, int]
+    destination: str
+    header: IpHeader
+    time: float
+
+
 class DatagramSocket(Socket):
     """A UDP socket.
 
@@ -42,8 +74,7 @@ class DatagramSocket(Socket):
         super().__init__(stack, family)
         self.peer: tuple[str, int] | None = None
         self.groups: set[str] = set()
-        # payload, source, destination address, time of arrival
-        self._received: deque[tuple[bytes, tuple[str, int], str, float]] = deque()
+        self._received: deque[ReceivedDatagram] = deque()
         self._buffered_bytes = 0
         self.dropped = 0  # datagrams for which the buffer had no room
         self._routes: dict[str, tuple[Stack, Link, str]] = {}  # by destination address
@@ -71,26 +102,30 @@ class DatagramSocket(Socket):
         return self._send(data, self.destination(address[0]), address[1])
 
     def recvfrom(self, size: int) -> tuple[bytes, Any]:
-        data, source, _, _ = self.receive_with_metadata()
-        return data[:size], source
+        received = self.next_datagram()
+        return received.data[:size], self.as_sockaddr(received.source)
 
-    def receive_with_metadata(self) -> tuple[bytes, Any, str, float]:
-        """Return the next datagram: payload, source, destination address, and the time at which it arrived."""
+    def next_datagram(self) -> ReceivedDatagram:
+        """Return the next datagram and remove it from the receive buffer."""
         self.check_open()
         self.raise_pending_error()
         if not self._received:
             raise os_error(errno.EAGAIN)
-        data, source, destination, time = self._received.popleft()
-        self._buffered_bytes -= len(data) + DATAGRAM_OVERHEAD
-        return data, self.as_sockaddr(source), destination, time
+        received = self._received.popleft()
+        self._buffered_bytes -= len(received.data) + DATAGRAM_OVERHEAD
+        return received
 
-    def send_from(self, local: str, data: bytes, address: Any) -> int:
-        """Send a datagram from ``local``, an address of this host, whatever address the socket is bound to."""
+    def send_with(self, local: str | None, traffic_class: int | None, data: bytes, address: Any) -> int:
+        """Send a datagram with fields of its own.
+
+        :param local: the address of this host that it leaves from; None for that of the socket.
+        :param traffic_class: its DSCP and ECN; None for that of the socket.
+        """
         self.check_open()
         self.raise_pending_error()
-        if not self.stack.is_local(local):
+        if local is not None and not self.stack.is_local(local):
             raise os_error(errno.EINVAL)
-        return self._send(data, self.destination(address[0]), address[1], local)
+        return self._send(data, self.destination(address[0]), address[1], local, traffic_class)
 
     def setsockopt(self, level: int, option: int, value: Any) -> None:
         super().setsockopt(level, option, value)
@@ -119,7 +154,9 @@ class DatagramSocket(Socket):
 
     # Sending
 
-    def _send(self, data: bytes, host: str, port: int, local: str | None = None) -> int:
+    def _send(
+        self, data: bytes, host: str, port: int, local: str | None = None, traffic_class: int | None = None
+    ) -> int:
         if self.host_crashed:
             raise HostDownError(f"the host {self.stack.name!r} has crashed, and this port no longer exists")
         if not 0 <= port <= 65_535:
@@ -130,23 +167,31 @@ class DatagramSocket(Socket):
             self.bind_for(host)
         if len(data) > MAX_PAYLOAD[socket.AF_INET6 if ":" in host else socket.AF_INET]:
             raise os_error(errno.EMSGSIZE)
+        header = self._header_for(host, traffic_class)
         route = self._routes.get(host)
         if route is not None:
-            self._send_on(route, data, (host, port), local)
+            self._send_on(route, data, (host, port), local, header)
         elif host == BROADCAST:
             if not self.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST):
                 raise os_error(errno.EACCES)
-            self._send_to_each_host(data, host, port, local)
+            self._send_to_each_host(data, host, port, local, header)
         elif is_multicast(host):
-            self._send_to_each_host(data, host, port, local)
+            self._send_to_each_host(data, host, port, local, header)
         else:
             route = self._find_route(host)
             if route is not None:
-                self._send_on(route, data, (host, port), local)
+                self._send_on(route, data, (host, port), local, header)
             else:
                 unreachable = partial(self._report, (host, port), errno.EHOSTUNREACH)
                 self.stack.send_to_no_host("datagram", self.local_address[1], port, unreachable, data)
         return len(data)
+
+    def _header_for(self, host: str, traffic_class: int | None) -> IpHeader:
+        if not self.options and traffic_class is None:
+            return _USUAL_HEADER
+        of_ipv6 = ":" in host
+        default = self.options.get(_TRAFFIC_CLASS[of_ipv6], 0) if traffic_class is None else traffic_class
+        return IpHeader(self.options.get(_TTL[of_ipv6], _USUAL_HEADER.ttl), default)
 
     def _find_route(self, host: str) -> tuple[Stack, Link, str] | None:
         """Return the destination's stack, the link to it, and the source address. Remember them for later datagrams.
@@ -162,7 +207,7 @@ class DatagramSocket(Socket):
         route = self._routes[host] = (remote, self.stack.fabric.link(self.stack.name, remote.name), source)
         return route
 
-    def _send_to_each_host(self, data: bytes, host: str, port: int, local: str | None) -> None:
+    def _send_to_each_host(self, data: bytes, host: str, port: int, local: str | None, header: IpHeader) -> None:
         """Send a broadcast or multicast datagram to each host that has a matching socket."""
         source = self.local_address[0]
         if source in WILDCARD.values():
@@ -173,10 +218,15 @@ class DatagramSocket(Socket):
                 continue
             if remote.sockets_for(self.type, host, port):
                 link = self.stack.fabric.link(self.stack.name, remote.name)
-                self._send_on((remote, link, source), data, (host, port), local)
+                self._send_on((remote, link, source), data, (host, port), local, header)
 
     def _send_on(
-        self, route: tuple[Stack, Link, str], data: bytes, destination: tuple[str, int], local: str | None = None
+        self,
+        route: tuple[Stack, Link, str],
+        data: bytes,
+        destination: tuple[str, int],
+        local: str | None,
+        header: IpHeader,
     ) -> None:
         host, port = destination
         remote, link, source = route
@@ -190,7 +240,7 @@ class DatagramSocket(Socket):
         stack.fabric.trace.add(now, stack.name, "datagram", remote.name, ports, data=data, outcome=outcome)
         for arrival in arrivals:
             sender = (local or source, self.local_address[1])
-            stack.events.deliver_at(arrival, self._datagram_arrives, data, sender, destination, remote, link)
+            stack.events.deliver_at(arrival, self._datagram_arrives, data, sender, destination, header, remote, link)
 
     @property
     def _forbids_fragments(self) -> bool:
@@ -200,7 +250,13 @@ class DatagramSocket(Socket):
     # Receiving
 
     def _datagram_arrives(
-        self, data: bytes, source: tuple[str, int], destination: tuple[str, int], remote: Stack, link: Link
+        self,
+        data: bytes,
+        source: tuple[str, int],
+        destination: tuple[str, int],
+        header: IpHeader,
+        remote: Stack,
+        link: Link,
     ) -> None:
         """Pass a datagram that this socket sent to the sockets at its destination."""
         if not remote.up or not link.carries(self.stack.events.now, self.host_crashed):
@@ -215,16 +271,16 @@ class DatagramSocket(Socket):
         if not receivers:
             self._answer_port_unreachable(destination, remote)
         elif len(receivers) == 1:
-            receivers[0].receive(data, source, destination[0])
+            receivers[0].receive(data, source, destination[0], header)
         else:
             # A multicast datagram is passed to each member of the group. Any other datagram is passed to one socket,
             # preferably to one that is connected to the source.
             multicast = any(destination[0] in receiver.groups for receiver in receivers)
             receivers.sort(key=lambda receiver: receiver.peer is None)
             for receiver in receivers if multicast else receivers[:1]:
-                receiver.receive(data, source, destination[0])
+                receiver.receive(data, source, destination[0], header)
 
-    def receive(self, data: bytes, source: tuple[str, int], destination: str) -> None:
+    def receive(self, data: bytes, source: tuple[str, int], destination: str, header: IpHeader) -> None:
         """Add a datagram to the receive buffer, or drop it if the buffer is full."""
         if self._buffered_bytes + len(data) + DATAGRAM_OVERHEAD > 2 * self.receive_limit:
             trace, now = self.stack.fabric.trace, self.stack.events.now
@@ -233,7 +289,7 @@ class DatagramSocket(Socket):
             trace.add(now, self.stack.name, "datagram", ports=ports, data=data, outcome="buffer full")
             return
         self._buffered_bytes += len(data) + DATAGRAM_OVERHEAD
-        self._received.append((data, source, destination, self.stack.events.now))
+        self._received.append(ReceivedDatagram(data, source, destination, header, self.stack.events.now))
         self.readiness_changed()
 
     def _answer_port_unreachable(self, destination: tuple[str, int], remote: Stack) -> None:
