@@ -280,7 +280,7 @@ class DatagramSocket(Socket):
             for receiver in receivers if multicast else receivers[:1]:
                 receiver.receive(data, source, destination[0], header)
 
-    def receive(self, data: bytes, source: tuple[str, int], destination: str, header: IpHeader) -> None:
+    def receive(self, data: bytes, source: tuple[str, int], destination: str, header: IpHeader = _USUAL_HEADER) -> None:
         """Add a datagram to the receive buffer, or drop it if the buffer is full."""
         if self._buffered_bytes + len(data) + DATAGRAM_OVERHEAD > 2 * self.receive_limit:
             trace, now = self.stack.fabric.trace, self.stack.events.now
