@@ -61,6 +61,7 @@ PURE_MODULES = {
     *("cli.terminal_commands", "cli.terminal_completion", "cli.terminal_scrollback", "cli.terminal_status"),
     "cli.terminal_text",
     *("stamp", "stamp.packets", "stamp.stamp_times"),
+    *("stamp.tlv_reflection", "stamp.tlvs"),
     *("redis", "redis.redis_address", "redis.redis_script", "web", "web.request_origin"),
     *("testing.events", "testing.link", "testing.splits", "testing.trace", "testing.stack", "testing.pipe"),
     *("testing.keepalive", "testing.loss_recovery", "testing.tcp_recovery"),
