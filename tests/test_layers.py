@@ -60,7 +60,7 @@ PURE_MODULES = {
     *("cli.statuses", "cli.terminal_chat_lines"),
     *("cli.terminal_commands", "cli.terminal_completion", "cli.terminal_scrollback", "cli.terminal_status"),
     "cli.terminal_text",
-    *("stamp", "stamp.packets", "stamp.stamp_keys", "stamp.stamp_times"),
+    *("stamp", "stamp.packets", "stamp.stamp_keys", "stamp.stamp_sessions", "stamp.stamp_times"),
     *("stamp.tlv_reflection", "stamp.tlvs"),
     *("redis", "redis.redis_address", "redis.redis_script", "web", "web.request_origin"),
     *("testing.events", "testing.link", "testing.splits", "testing.trace", "testing.stack", "testing.pipe"),
