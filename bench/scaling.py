@@ -27,7 +27,7 @@ START_TIMEOUT = 10  # seconds
 #: By title: the load program, its arguments after the port, the flag of the service, the number of load generators.
 WORKLOADS: dict[str, tuple[str, tuple[int, ...], str, int]] = {
     "echo, 64 B, 2 x 50 connections": ("load/echo", (50, 64, 1, 0), "tcp", 2),
-    "UDP timestamp, 16 B, 2 x 32 sources": ("load/udp", (32, 16), "udp", 2),
+    "UDP timestamp, 16 B, 2 x 32 sources": ("load/udp", (32, 16, 120), "udp", 2),
     "TLS handshake, echo of 64 B, close, 8 concurrent": ("load/tls", (0, 64), "tls", 8),
 }
 

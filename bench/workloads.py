@@ -19,7 +19,7 @@ class Workload:
     :param load: the load program in ``bench/load``.
     :param arguments: the arguments of the load program after the port.
         To a server whose name begins with ``netsvc_web`` the load speaks WebSocket.
-    :param kind: the kind of server: ``echo``, ``chat`` or ``timestamp``.
+    :param kind: the kind of server: ``echo``, ``chat``, ``timestamp`` or ``stamp``.
     :param servers: the names of the servers.
     :param mode: the mode of an echo server (:mod:`bench.servers.echo`), or ``tls``.
     """
@@ -52,6 +52,11 @@ TIMESTAMP = (
     *("asyncio_protocol", "uvloop_protocol"),
 )
 
+STAMP = (
+    *("c", "netsvc_stamp_epoll", "netsvc_stamp_asyncio", "netsvc_stamp_uvloop"),
+    *("netsvc_sessions_epoll", "netsvc_sessions_asyncio", "netsvc_sessions_uvloop", "netsvc_timestamp_uvloop"),
+)
+
 WORKLOADS: dict[str, Workload] = {
     "one": Workload("echo, 64 B, 1 connection", "echo", (1, 64, 1, 0), "echo", ALL),
     "fifty": Workload("echo, 64 B, 50 connections", "echo", (50, 64, 1, 0), "echo", ALL),
@@ -73,8 +78,12 @@ WORKLOADS: dict[str, Workload] = {
     "tls1": Workload("TLS echo, 1 KiB, 1 connection", "tls", (1, 1024), "echo", TLS, "tls"),
     "handshake": Workload("TLS handshake, echo of 64 B, close", "tls", (0, 64), "echo", TLS, "tls"),
     **{
-        name: Workload(f"UDP timestamp, 16 B, {sources} in flight", "udp", (sources, 16), "timestamp", TIMESTAMP)
+        name: Workload(f"UDP timestamp, 16 B, {sources} in flight", "udp", (sources, 16, 120), "timestamp", TIMESTAMP)
         for name, sources in (("udp", 32), ("udp1", 1), ("udp2", 2), ("udp8", 8), ("udp128", 128))
+    },
+    **{
+        name: Workload(f"STAMP, 44 B, {sources} in flight", "udp", (sources, 44, 0), "stamp", STAMP)
+        for name, sources in (("stamp", 32), ("stamp1", 1), ("stamp8", 8), ("stamp128", 128))
     },
     **{
         f"chat{members}x{in_flight}": Workload(

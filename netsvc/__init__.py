@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from netsvc.server.assembly import StreamService as StreamService
     from netsvc.server.assembly import netsvc_service as netsvc_service
     from netsvc.server.config import Config as Config
+    from netsvc.stamp.server import StampReflector as StampReflector
     from netsvc.talk.base_conversation import NotSentError as NotSentError
     from netsvc.talk.datagram_conversation import DatagramConversation as DatagramConversation
     from netsvc.talk.stream_conversation import Conversation as Conversation
@@ -115,6 +116,7 @@ _MODULES = {
     "netsvc.talk.datagram_conversation": ("DatagramConversation",),
     "netsvc.talk.stream_conversation": ("Conversation", "TLSConversation"),
     "netsvc.timestamp.client": ("TimestampAnswer", "TimestampClient", "ask_timestamp"),
+    "netsvc.stamp.server": ("StampReflector",),
     "netsvc.timestamp.server": ("TimestampProtocol",),
     "netsvc.net.datagram_protocol": ("DatagramService",),
     "netsvc.wire.datagram": ("Datagram",),
@@ -170,6 +172,7 @@ __all__ = [
     "SettingError",
     "SourceBuckets",
     "SqliteStore",
+    "StampReflector",
     "StoreError",
     "StreamFactory",
     "StreamLimits",

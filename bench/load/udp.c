@@ -1,17 +1,17 @@
-/* Load generator for timestamp servers: SOURCES sockets, each with its own source address (127.0.1.1 and following) and
-   one request of SIZE bytes in flight.
-   usage: udp PORT SOURCES SIZE */
+/* Load generator for UDP servers: SOURCES sockets, each with its own source address (127.0.1.1 and following) and one
+   request of SIZE bytes in flight, all of them BYTE: 120, an x, or 0, a question of STAMP.
+   usage: udp PORT SOURCES SIZE BYTE */
 #include "load.h"
 
 struct source { int fd; uint64_t sent; };
 
 int main(int argc, char **argv) {
-    if (argc != 4) { fprintf(stderr, "usage: udp PORT SOURCES SIZE\n"); return 64; }
+    if (argc != 5) { fprintf(stderr, "usage: udp PORT SOURCES SIZE BYTE\n"); return 64; }
     struct sockaddr_in to = address(argv[1]);
     int count = atoi(argv[2]), poll = epoll_create1(0);
     size_t size = (size_t)atol(argv[3]);
     char *request = malloc(size), buffer[65536];
-    memset(request, 'x', size);
+    memset(request, atoi(argv[4]), size);
     struct source *sources = calloc((size_t)count, sizeof *sources);
     for (int i = 0; i < count; i++) {
         struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000101u + (uint32_t)i)};

@@ -30,6 +30,8 @@ class Cause(Enum):
     OWN_PORT = "own_port", "sent from the service's own port number"
     SENT_TO_GROUP = "sent_to_group", "sent to a broadcast or multicast address"
     OWN_REPLY = "own_reply", "the datagram is a reply of this service"
+    STAMP_INVALID = "stamp_invalid", "the datagram is no STAMP test packet"
+    STAMP_HMAC = "stamp_hmac", "the HMAC of the STAMP test packet is wrong, or there is none"
     DATAGRAM_RATE = "datagram_rate", "too many datagrams per second"
 
     # Messages and requests that are refused; the connection stays open

@@ -12,6 +12,7 @@ from typing import Any
 _TIMEX = struct.Struct("@Illlli")
 _TIMEX_SPACE = 1024  # more than all of it
 _UNSYNCHRONIZED = 0x40  # STA_UNSYNC of <linux/timex.h>
+_adjtimex: Any = getattr(ctypes.CDLL(None), "adjtimex", None) if sys.platform == "linux" else None
 _ERROR = 5  # TIME_ERROR: what adjtimex returns if the clock is not synchronized
 
 
@@ -36,9 +37,8 @@ def parse_timex(returned: int, timex: bytes) -> ClockState:
 
 def read_clock_state() -> ClockState | None:
     """Ask the kernel. It needs no privileges and changes nothing. Return None if the system does not tell."""
-    adjtimex: Any = getattr(ctypes.CDLL(None), "adjtimex", None) if sys.platform == "linux" else None
-    if adjtimex is None:
+    if _adjtimex is None:
         return None
     timex = ctypes.create_string_buffer(_TIMEX_SPACE)
-    returned = adjtimex(timex)
+    returned = _adjtimex(timex)
     return None if returned < 0 else parse_timex(returned, timex.raw)  # a filter of system calls may forbid it

@@ -15,6 +15,8 @@ from typing import Protocol
 from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IConnector, IDelayedCall, IListeningPort
 
+from netsvc.wire.wall_time import wall_nanoseconds
+
 
 class Clock(Protocol):
     """Tells the time and schedules calls: a reactor, or ``twisted.internet.task.Clock`` in a test."""
@@ -61,7 +63,7 @@ def monotonic_of(clock: Clock) -> Callable[[], float]:
     Twisted's reactors, and netsvc's, tell the wall time. For them this is ``time.monotonic``. A clock in a test, or a
     reactor of the simulated network, measures durations itself.
     """
-    return time.monotonic if _tells_wall_time(clock) else clock.seconds
+    return time.monotonic if tells_wall_time(clock) else clock.seconds
 
 
 def wall_of(clock: Clock) -> Callable[[], float]:
@@ -69,10 +71,18 @@ def wall_of(clock: Clock) -> Callable[[], float]:
 
     The virtual kernel of a simulated host stamps them by the time of its reactor.
     """
-    return partial(time.clock_gettime, time.CLOCK_REALTIME) if _tells_wall_time(clock) else clock.seconds
+    return partial(time.clock_gettime, time.CLOCK_REALTIME) if tells_wall_time(clock) else clock.seconds
 
 
-def _tells_wall_time(clock: Clock) -> bool:
+def wall_nanoseconds_of(clock: Clock) -> Callable[[], int]:
+    """Return a function that tells the same time in nanoseconds."""
+    if tells_wall_time(clock):
+        return partial(time.clock_gettime_ns, time.CLOCK_REALTIME)
+    return lambda: wall_nanoseconds(clock.seconds())
+
+
+def tells_wall_time(clock: Clock) -> bool:
+    """Whether a clock is that of the system, as the clocks of Twisted's reactors and of netsvc's are."""
     return isinstance(clock, ReactorBase) and (
         type(clock).seconds is ReactorBase.seconds or getattr(clock, "follows_wall_time", False)
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from netsvc.linux.kernel_time import KERNEL_TIME_SPACE, parse_kernel_time
+from netsvc.linux.kernel_time import KERNEL_TIME_HEADER, kernel_time_layout
 from netsvc.linux.mmsg import ControlMessages, MessageReceiver, MessageSender, control_block, parse_control
 from netsvc.linux.socket_address import ADDRESS_SIZES, pack_address, unpack_address
 from netsvc.wire.bounded_cache import BoundedCache
@@ -24,6 +24,9 @@ MAX_LOCAL_ADDRESSES = 64
 
 #: Peers whose addresses are kept in both forms.
 MAX_PEERS = 4_096
+
+#: Lengths of the control messages of a datagram whose layouts are kept. There are few.
+MAX_LAYOUTS = 16
 
 #: Bytes by which a reply may be longer than the longest datagram that is received, and is still sent in a batch.
 REPLY_MARGIN = 64
@@ -95,6 +98,7 @@ class DatagramBatches:
         self._fields = BoundedCache(self._parsed_fields, MAX_LOCAL_ADDRESSES)
         # Datagrams of one peer to one local address have the same control messages, except for the time.
         self._origins = BoundedCache(self._parsed_origin, MAX_PEERS)
+        self._layouts = BoundedCache(partial(kernel_time_layout, self._receiver.control_start), MAX_LAYOUTS)
         self._origin_of: Callable[[bytes], tuple[Any, ...]] = self._timed_origin
         if not timed:
             self._origin_of = BoundedCache(self._untimed_origin, MAX_PEERS).__getitem__
@@ -142,12 +146,10 @@ class DatagramBatches:
 
     def _timed_origin(self, origin: bytes) -> tuple[Any, ...]:
         """Return the fields of :class:`Datagram` behind the payload. The time is in the first control message."""
-        start = self._receiver.control_start
-        end = start + KERNEL_TIME_SPACE
-        time = parse_kernel_time(origin[start:end])
-        if time is None:
+        name, header, seconds, nanoseconds, behind = self._layouts[len(origin)](origin)
+        if header != KERNEL_TIME_HEADER:
             return self._untimed_origin(origin)
-        return (*self._origins[origin[:start] + origin[end:]], time)
+        return (*self._origins[name + behind], seconds * 1_000_000_000 + nanoseconds)
 
     def _untimed_origin(self, origin: bytes) -> tuple[Any, ...]:
         """Return the fields of :class:`Datagram` behind the payload."""

@@ -23,6 +23,7 @@ from netsvc.limits.numbers import check_number
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.limits.token_bucket import BURST, RATE, TOTAL
 from netsvc.redis.redis_address import RedisAddress, parse_redis_address
+from netsvc.stamp.stamp_sessions import SESSIONS_MAX
 from netsvc.web.request_origin import parse_origin
 
 #: A path that a page may have: segments of unreserved characters (RFC 3986).
@@ -104,6 +105,11 @@ class Config:
     web: Sequence[str] = _listen(
         "Serve the chat to browsers on this port or address: its page, and JSON over WebSocket. All --chat and --web "
         "ports are one chat. Needs the extra 'web'."
+    )
+    stamp: Sequence[str] = _listen(
+        "Reflect STAMP test packets (RFC 8762), and those of TWAMP-light, on this port or address. The usual port is "
+        "862.",
+        transport="datagram",
     )
     daytime: Sequence[str] = _listen(
         "Send the date and time to each connection on this port or address, and close it (RFC 867)."
@@ -196,6 +202,32 @@ class Config:
         "Web",
         "Trust the X-Forwarded-For header of requests to --web from this network, that of a reverse proxy. The last "
         "address in it that is not of this network is taken as the client's.",
+        default_text="no network",
+    )
+    stamp_sessions: int = _setting(
+        SESSIONS_MAX,
+        "whole number",
+        "N",
+        "STAMP",
+        "Maximum number of sessions whose answers are counted. Their senders can then tell loss on the way there from "
+        "loss on the way back. A session ends after 15 minutes without a packet. 0: stateless, nothing is counted.",
+    )
+    stamp_keys: str | None = _setting(
+        None,
+        "text",
+        "FILE",
+        "STAMP",
+        "File with the keys of authenticated STAMP, one a line: the session identifier (SSID) or * for all others, and "
+        "the key in hexadecimal digits. Packets without a right HMAC are not answered.",
+        default_text="unauthenticated",
+    )
+    stamp_from: Sequence[str] = _setting(
+        (),
+        "networks",
+        "NETWORK",
+        "STAMP",
+        "Answer packets from this network even if another reflector could have sent them: from a port below 1024, such "
+        "as 862, or from the port number of --stamp.",
         default_text="no network",
     )
     metrics: str | None = _setting(
@@ -449,6 +481,11 @@ class Config:
             if value and not any(getattr(self, stream) for stream in STREAM_SERVICES):
                 flags = ", ".join(map(flag_of, STREAM_SERVICES))
                 raise ConfigError(name, value, "it applies to stream services, and none is served", f"add one: {flags}")
+        for name in ("stamp_keys", "stamp_from"):
+            value = getattr(self, name)
+            if value and not self.stamp:
+                shown = value if isinstance(value, str) else ", ".join(value)
+                raise ConfigError(name, shown, "STAMP is not served", "add --stamp")
         if self.metrics_host and self.metrics is None:
             raise ConfigError("metrics_host", ", ".join(self.metrics_host), "there are no metrics", "add --metrics")
         self._check_chat()
@@ -492,9 +529,9 @@ class Config:
 
     def _parse(self) -> _Parsed:
         allow, deny = ([self._scoped(name, text) for text in getattr(self, name)] for name in ("allow", "deny"))
-        proxies, web_proxies = (
+        proxies, web_proxies, stamp_services = (
             tuple(_network(name, text, text) for text in getattr(self, name))
-            for name in ("proxy_from", "web_forwarded_from")
+            for name in ("proxy_from", "web_forwarded_from", "stamp_from")
         )
         limits = StreamLimits(
             queue_max=self.queue_max,
@@ -505,7 +542,7 @@ class Config:
             idle_timeout=self.idle_timeout,
             receive_buffer=self.receive_buffer,
         )
-        return _Parsed(tuple(allow), tuple(deny), proxies, web_proxies, self._template(), limits)
+        return _Parsed(tuple(allow), tuple(deny), proxies, web_proxies, stamp_services, self._template(), limits)
 
     def _scoped(self, name: str, text: str) -> tuple[str, IPNetwork]:
         """Parse ``NETWORK``, or ``SERVICE=NETWORK``. The service is empty for all of them."""
@@ -558,6 +595,11 @@ class Config:
         """The networks of ``web_forwarded_from``; None if there are none."""
         return NetworkRules(self._parsed.web_proxies) if self._parsed.web_proxies else None
 
+    @property
+    def stamp_services(self) -> NetworkRules | None:
+        """The networks of ``stamp_from``; None if there are none."""
+        return NetworkRules(self._parsed.stamp_services) if self._parsed.stamp_services else None
+
     def networks(self, service: str) -> NetworkRules:
         """Return the networks from which a service may be reached.
 
@@ -581,6 +623,7 @@ class _Parsed:
     deny: tuple[tuple[str, IPNetwork], ...]
     proxies: tuple[IPNetwork, ...]
     web_proxies: tuple[IPNetwork, ...]
+    stamp_services: tuple[IPNetwork, ...]
     reply_template: ReplyTemplate | None
     limits: StreamLimits
 

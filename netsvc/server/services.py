@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from netsvc.chat.directory import Directory
@@ -28,6 +29,9 @@ from netsvc.net.store_counters import StoreCounters
 from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.terms import Terms
 from netsvc.server.config import Config
+from netsvc.stamp.server import SessionKey, StampReflector
+from netsvc.stamp.stamp_keys import StampKeys, parse_stamp_keys
+from netsvc.stamp.stamp_sessions import StampSessions
 from netsvc.timestamp.server import TimestampProtocol
 
 
@@ -139,6 +143,26 @@ def _timestamps(terms: Terms, config: Config, _shared: SharedParts) -> Callable[
     return partial(TimestampProtocol, terms, guard)
 
 
+def _stamp(terms: Terms, config: Config, _shared: SharedParts) -> Callable[[], DatagramService]:
+    buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
+    guard = DatagramGuard(buckets, config.udp_max_size, config.networks("stamp"), config.stamp_services)
+    sessions = StampSessions[SessionKey](config.stamp_sessions) if config.stamp_sessions else None
+    return partial(StampReflector, terms, guard, sessions=sessions, keys=_stamp_keys(config))
+
+
+def _stamp_keys(config: Config) -> StampKeys | None:
+    file = config.stamp_keys
+    if file is None:
+        return None
+    try:
+        text = Path(file).read_text("ascii")
+    except OSError as e:
+        raise ConfigError("stamp_keys", file, (e.strerror or str(e)).lower(), "name a file that can be read") from None
+    except UnicodeDecodeError:
+        raise ConfigError("stamp_keys", file, "the file is not ASCII", "write lines such as 17 HEXKEY") from None
+    return parse_stamp_keys(text, "stamp_keys")
+
+
 def _daytime(terms: Terms, _config: Config, _shared: SharedParts) -> StreamFactory:
     return DaytimeFactory(terms)
 
@@ -168,6 +192,13 @@ SERVICES = (
         build=_timestamps,
         settings=("udp_rate", "udp_burst", "udp_total", "udp_max_size"),
         max_size="udp_max_size",
+    ),
+    ServiceRow(
+        name="stamp",
+        build=_stamp,
+        settings=("stamp_sessions", "stamp_keys", "stamp_from"),
+        max_size="udp_max_size",
+        metadata=True,
     ),
     ServiceRow(name="daytime", build=_daytime),
 )

@@ -11,6 +11,9 @@ K = TypeVar("K", bound=Hashable)
 #: Seconds after which a session without a question ends: REFWAIT of TWAMP (RFC 5357).
 IDLE = 900.0
 
+#: The number of sessions by default.
+SESSIONS_MAX = 10_000
+
 #: Seconds without a question after which a kept session may lose its place to a new one.
 HOLD = 60.0
 
