@@ -37,7 +37,7 @@ SECTIONS = {
     "netsvc.errors": "Errors",
     "netsvc.echo": "Echo and acknowledgement",
     "netsvc.timestamp": "Timestamps",
-    "netsvc.daytime": "Daytime",
+    "netsvc.rfc": "Discard, chargen, daytime and time",
     "netsvc.chat": "Chat",
     "netsvc.talk": "Conversations",
     "netsvc.net": "Connections and sockets",

@@ -32,10 +32,13 @@ MARKER = "<!-- generated -->\n"
 
 def flags() -> str:
     """Return a table of flags for each group of settings."""
-    services = {name: row.name for row in SERVICES for name in row.settings}
+    services: dict[str, list[str]] = {}
+    for row in SERVICES:
+        for name in row.settings:
+            services.setdefault(name, []).append(f"`{flag_of(row.name)}`")
     groups: dict[str, list[str]] = {}
     for name, setting in SETTINGS.items():
-        groups.setdefault(setting.group, []).append(_flag_row(name, setting, services.get(name, "")))
+        groups.setdefault(setting.group, []).append(_flag_row(name, setting, ", ".join(services.get(name, []))))
     head = "| flag | meaning | default | service |\n|---|---|---|---|\n"
     return "\n".join(f"\n## {group}\n\n{head}" + "".join(rows) for group, rows in groups.items()) + "\n"
 
@@ -51,7 +54,7 @@ def _flag_row(name: str, setting: Setting, service: str) -> str:
     )
     repeated = " May be repeated." if setting.kind in ("listen", "networks") else ""
     flag = f"{flag_of(name)}{value}".replace("|", "\\|")
-    return f"| `{flag}` | {setting.meaning}{repeated} | {default} | {service and f'`--{service}`'} |\n"
+    return f"| `{flag}` | {setting.meaning}{repeated} | {default} | {service} |\n"
 
 
 def services() -> str:
@@ -59,7 +62,7 @@ def services() -> str:
     text = "\n| service | transport | its own settings |\n|---|---|---|\n"
     for row in SERVICES:
         flags = ", ".join(f"`{flag_of(name)}`" for name in row.settings)
-        text += f"| `{flag_of(row.name)}` | {SETTINGS[row.name].transport} | {flags} |\n"
+        text += f"| `{flag_of(row.name)}` | {', '.join(SETTINGS[row.name].transports)} | {flags} |\n"
     return text + "\n"
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from netsvc.chat.request_lines import MessageError as MessageError
     from netsvc.chat.sqlite_store import SqliteStore as SqliteStore
     from netsvc.chat.store import StoreError as StoreError
-    from netsvc.daytime.server import DaytimeFactory as DaytimeFactory
-    from netsvc.daytime.server import DaytimeProtocol as DaytimeProtocol
     from netsvc.echo.client import Echo as Echo
     from netsvc.echo.client import EchoClient as EchoClient
     from netsvc.echo.client import EchoError as EchoError
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from netsvc.echo.server import AcknowledgeProtocol as AcknowledgeProtocol
     from netsvc.echo.server import EchoFactory as EchoFactory
     from netsvc.echo.server import EchoProtocol as EchoProtocol
+    from netsvc.echo.udp_echo import EchoDatagramProtocol as EchoDatagramProtocol
     from netsvc.errors import ConfigError as ConfigError
     from netsvc.errors import ListenError as ListenError
     from netsvc.errors import NetsvcError as NetsvcError
@@ -49,10 +48,20 @@ if TYPE_CHECKING:
     from netsvc.limits.token_bucket import SourceBuckets as SourceBuckets
     from netsvc.net.counters import Counters as Counters
     from netsvc.net.datagram_protocol import DatagramService as DatagramService
+    from netsvc.net.datagram_responder import DatagramResponder as DatagramResponder
     from netsvc.net.message_protocol import MessageProtocol as MessageProtocol
     from netsvc.net.stream_factory import StreamFactory as StreamFactory
     from netsvc.net.stream_protocol import StreamProtocol as StreamProtocol
     from netsvc.net.terms import Terms as Terms
+    from netsvc.rfc.chargen_server import ChargenFactory as ChargenFactory
+    from netsvc.rfc.chargen_server import ChargenProtocol as ChargenProtocol
+    from netsvc.rfc.daytime_server import DaytimeFactory as DaytimeFactory
+    from netsvc.rfc.daytime_server import DaytimeProtocol as DaytimeProtocol
+    from netsvc.rfc.discard_server import DiscardDatagramProtocol as DiscardDatagramProtocol
+    from netsvc.rfc.discard_server import DiscardFactory as DiscardFactory
+    from netsvc.rfc.discard_server import DiscardProtocol as DiscardProtocol
+    from netsvc.rfc.time_server import TimeFactory as TimeFactory
+    from netsvc.rfc.time_server import TimeProtocol as TimeProtocol
     from netsvc.server.assembly import StreamService as StreamService
     from netsvc.server.assembly import netsvc_service as netsvc_service
     from netsvc.server.config import Config as Config
@@ -93,10 +102,10 @@ _MODULES = {
     "netsvc.chat.request_lines": ("MessageError",),
     "netsvc.chat.names": ("InvalidNameError",),
     "netsvc.chat.hub": ("ChatHub",),
-    "netsvc.daytime.server": ("DaytimeFactory", "DaytimeProtocol"),
     "netsvc.echo.client": ("Echo", "EchoClient", "EchoError"),
     "netsvc.echo.reply_template": ("ReplyTemplate", "TemplateError"),
     "netsvc.echo.server": ("AcknowledgeFactory", "AcknowledgeProtocol", "EchoFactory", "EchoProtocol"),
+    "netsvc.echo.udp_echo": ("EchoDatagramProtocol",),
     "netsvc.errors": ("ConfigError", "ListenError", "NetsvcError", "SettingError"),
     "netsvc.limits.admission": ("Admission",),
     "netsvc.limits.connection_counter": ("ConnectionCounter",),
@@ -110,6 +119,10 @@ _MODULES = {
     "netsvc.net.stream_factory": ("StreamFactory",),
     "netsvc.net.stream_protocol": ("StreamProtocol",),
     "netsvc.net.terms": ("Terms",),
+    "netsvc.rfc.chargen_server": ("ChargenFactory", "ChargenProtocol"),
+    "netsvc.rfc.daytime_server": ("DaytimeFactory", "DaytimeProtocol"),
+    "netsvc.rfc.discard_server": ("DiscardDatagramProtocol", "DiscardFactory", "DiscardProtocol"),
+    "netsvc.rfc.time_server": ("TimeFactory", "TimeProtocol"),
     "netsvc.server.assembly": ("StreamService", "netsvc_service"),
     "netsvc.server.config": ("Config",),
     "netsvc.talk.base_conversation": ("NotSentError",),
@@ -119,6 +132,7 @@ _MODULES = {
     "netsvc.stamp.server": ("StampReflector",),
     "netsvc.timestamp.server": ("TimestampProtocol",),
     "netsvc.net.datagram_protocol": ("DatagramService",),
+    "netsvc.net.datagram_responder": ("DatagramResponder",),
     "netsvc.wire.datagram": ("Datagram",),
     "netsvc.wire.framing": ("Framing", "FramingError", "LineFraming", "RawFraming"),
 }
@@ -129,6 +143,8 @@ __all__ = [
     "AcknowledgeProtocol",
     "Admission",
     "Cause",
+    "ChargenFactory",
+    "ChargenProtocol",
     "ChatClient",
     "ChatConnection",
     "ChatFactory",
@@ -142,12 +158,17 @@ __all__ = [
     "Datagram",
     "DatagramConversation",
     "DatagramGuard",
+    "DatagramResponder",
     "DatagramService",
     "DaytimeFactory",
     "DaytimeProtocol",
+    "DiscardDatagramProtocol",
+    "DiscardFactory",
+    "DiscardProtocol",
     "Disconnected",
     "Echo",
     "EchoClient",
+    "EchoDatagramProtocol",
     "EchoError",
     "EchoFactory",
     "EchoProtocol",
@@ -181,6 +202,8 @@ __all__ = [
     "TLSConversation",
     "TemplateError",
     "Terms",
+    "TimeFactory",
+    "TimeProtocol",
     "TimestampAnswer",
     "TimestampClient",
     "TimestampProtocol",

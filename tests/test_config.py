@@ -54,8 +54,8 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
         ),
         (
             {"deny": ["ftp=::1"]},
-            "--deny ftp=::1: there is no service 'ftp'; "
-            "the services are tcp, udp, chat, web, stamp, daytime and metrics",
+            "--deny ftp=::1: there is no service 'ftp'; the services are tcp, udp, udp-echo, chat, web, discard, "
+            "chargen, stamp, daytime, time and metrics",
         ),
         ({"allow": "192.0.2.0/24"}, """--allow '192.0.2.0/24': a list of strings is needed; write ["192.0.2.0/24"]"""),
         ({"framing": None}, "--framing None: the choices are raw and line; choose one of them"),

@@ -6,9 +6,9 @@ import time
 from twisted.internet.task import Clock
 
 from netsvc import DaytimeFactory
-from netsvc.daytime.format import daytime_line
 from netsvc.limits.admission import Admission
 from netsvc.limits.connection_counter import ConnectionCounter
+from netsvc.rfc.daytime_line import daytime_line
 from tests.connections import connect, lose, taken, terms
 from tests.programs import SECONDS, serving
 

@@ -25,7 +25,7 @@ LAYERS = {
     "net": 3,
     "redis": 4,
     "web": 4,
-    **dict.fromkeys(["chat", "check", "daytime", "echo", "stamp", "talk", "timestamp"], 5),
+    **dict.fromkeys(["chat", "check", "echo", "rfc", "stamp", "talk", "timestamp"], 5),
     "server": 6,
     "cli": 7,
     **dict.fromkeys(["__init__", "__main__"], 8),
@@ -43,7 +43,7 @@ PURE_MODULES = {
     "chat.redis_node_scripts",
     *("chat.sqlite_entries", "chat.sqlite_file", "chat.sqlite_reader", "chat.sqlite_writer"),
     *("check", "check.check_target", "check.finding", "check.udp_question"),
-    *("daytime", "daytime.format"),
+    *("rfc", "rfc.character_lines", "rfc.daytime_line", "rfc.time_octets"),
     *(
         "echo",
         "echo.reply_template",

@@ -189,7 +189,7 @@ def test_a_peer_that_does_not_complete_its_handshake_is_disconnected(tmp_path: P
         (
             ["--tls-cert", "c.pem", "--udp", "1"],
             "netsvc: --tls-cert c.pem: it applies to stream services, and none is served; "
-            "add one: --tcp, --chat, --web, --daytime\n",
+            "add one: --tcp, --chat, --web, --discard, --chargen, --daytime, --time\n",
         ),
         (
             ["--tls-cert", "/nowhere/c.pem", "--tcp", ANY_PORT],

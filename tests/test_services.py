@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from twisted.internet.task import Clock
 
-from netsvc import Config, StreamFactory, Terms, netsvc_service
+from netsvc import Config, DatagramService, StreamFactory, StreamService, Terms, netsvc_service
 from netsvc.errors import flag_of
 from netsvc.limits.cause import Cause
 from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS
@@ -39,16 +39,20 @@ def test_each_row_has_a_field_with_listening_strings_and_each_such_field_a_row()
 
 
 @pytest.mark.parametrize("row", SERVICES, ids=lambda row: row.name)
-def test_a_row_builds_what_its_transport_needs(row: ServiceRow) -> None:
-    built = row.build(Terms.on(Clock()), Config(), SharedParts())
-    assert isinstance(built, StreamFactory) == (SETTINGS[row.name].transport == "stream")
+def test_a_row_builds_what_its_transports_need(row: ServiceRow) -> None:
+    terms, config = Terms.on(Clock()), Config()
+    transports = SETTINGS[row.name].transports
+    assert (row.streams is not None, row.datagrams is not None) == ("stream" in transports, "datagram" in transports)
+    assert transports
+    if row.streams is not None:
+        assert isinstance(row.streams(terms, config, SharedParts()), StreamFactory)
+    if row.datagrams is not None:
+        assert isinstance(row.datagrams(terms, config)(), DatagramService)
 
 
-def test_the_settings_of_a_row_exist_and_belong_to_no_other_row() -> None:
-    settings = [name for row in SERVICES for name in row.settings]
-    assert set(settings) <= set(SETTINGS)
-    assert len(settings) == len(set(settings))
+def test_the_settings_of_a_row_exist() -> None:
     for row in SERVICES:
+        assert set(row.settings) <= set(SETTINGS)
         assert {row.idle_timeout, *row.connect_rates, *([row.max_size] if row.max_size else [])} <= set(SETTINGS)
 
 
@@ -69,6 +73,8 @@ def test_each_service_is_a_scope_a_listener_and_a_label(network: Network, row: S
     assert all(config.networks(other).allows("192.0.2.1") for other in SERVICE_NAMES if other != name)
     service = netsvc_service(network.host("host").reactor, config)
     assert [counters.service for counters in service.counters] == [name]
+    listeners = [part for child in service for part in (child if isinstance(child, StreamService) else [child])]
+    assert len(listeners) == len(SETTINGS[name].transports)
     service.counters[0].refuse(Cause.NOT_ALLOWED, "192.0.2.1")
     registry = CollectorRegistry()
     registry.register(ServiceCollector(service))

@@ -157,7 +157,7 @@ COMMAND = GroupedCommand(
     "serve",
     callback=_make,
     context_settings=CONTEXT_SETTINGS,
-    short_help="Run the server: echo, chat, timestamps, daytime.",
+    short_help="Run the server: echo, chat, timestamps and more.",
     help=(
         "Run the server until Ctrl-C or SIGTERM. It is that of twist netsvc, with the same flags. The log goes to "
         f"standard output. {WHERE_HELP}"

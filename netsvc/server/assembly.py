@@ -18,7 +18,6 @@ from netsvc.limits.connection_counter import TOP_NETWORKS, ConnectionCounter
 from netsvc.limits.message_share import MessageShare
 from netsvc.limits.numbers import check_number
 from netsvc.net.counters import Counters
-from netsvc.net.datagram_protocol import DatagramService
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
 from netsvc.net.proxy_protocol import ProxyProtocolFactory
 from netsvc.net.reactors import Reactor, monotonic_of
@@ -49,7 +48,7 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
     :class:`~netsvc.chat.store.StoreError` if the store of the chat cannot be used; then no port is left open.
     """
     config = Config() if config is None else config
-    streams = [name for name in STREAM_SERVICES if getattr(config, name)]
+    streams = [name for name in STREAM_SERVICES if config.listening(name, "stream")]
     connections = ConnectionCounter(
         config.max_connections, config.max_per_host, config.max_per_network, services=streams
     )
@@ -60,11 +59,11 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
     shared = SharedParts()
     ports: Reactor = SharedPorts(reactor) if config.reuse_port else reactor
     for row in SERVICES:
-        where: Sequence[str] = getattr(config, row.name)
-        if where:
+        if getattr(config, row.name):
             terms = _terms(reactor, config, row, connections, message_share)
             service.counters.append(terms.counters)
-            _add(service, ports, config, row, where, row.build(terms, config, shared))
+            _add_streams(service, ports, config, row, terms, shared)
+            _add_datagrams(service, ports, config, row, terms)
     service.chat = shared.chat
     if config.metrics is not None:
         service.pages = _pages(reactor, config, config.metrics, service)
@@ -87,31 +86,32 @@ def _terms(
     )
 
 
-def _add(
-    service: NetsvcService,
-    ports: Reactor,
-    config: Config,
-    row: ServiceRow,
-    where: Sequence[str],
-    built: StreamFactory | Callable[[], DatagramService],
+def _add_streams(
+    service: NetsvcService, ports: Reactor, config: Config, row: ServiceRow, terms: Terms, shared: SharedParts
 ) -> None:
-    """Add one service of the table.
-
-    :param built: what its row has made.
-    """
-    if not isinstance(built, StreamFactory):
-        size = getattr(config, row.max_size) if row.max_size else 0
-        for text in where:
-            listener = datagram_listener(ports, row.name, text, built, size, metadata=row.metadata)
-            listener.setServiceParent(service)
+    """Add the stream ports of one service of the table."""
+    where = config.listening(row.name, "stream")
+    if row.streams is None or not where:
         return
-    tls, proxies = service.tls, config.proxies
+    factory, tls, proxies = row.streams(terms, config, shared), service.tls, config.proxies
 
-    def wrap(factory: IProtocolFactory) -> IProtocolFactory:
-        secured = factory if tls is None else tls.wrap(factory)
-        return secured if proxies is None else ProxyProtocolFactory(secured, proxies, built.terms)
+    def wrap(wrapped: IProtocolFactory) -> IProtocolFactory:
+        secured = wrapped if tls is None else tls.wrap(wrapped)
+        return secured if proxies is None else ProxyProtocolFactory(secured, proxies, terms)
 
-    StreamService(ports, where, built, config.drain_timeout, setting=row.name, wrap=wrap).setServiceParent(service)
+    StreamService(ports, where, factory, config.drain_timeout, setting=row.name, wrap=wrap).setServiceParent(service)
+
+
+def _add_datagrams(service: NetsvcService, ports: Reactor, config: Config, row: ServiceRow, terms: Terms) -> None:
+    """Add the datagram ports of one service of the table."""
+    where = config.listening(row.name, "datagram")
+    if row.datagrams is None or not where:
+        return
+    make = row.datagrams(terms, config)
+    size = getattr(config, row.max_size) if row.max_size else 0
+    for text in where:
+        listener = datagram_listener(ports, row.name, text, make, size, metadata=row.metadata)
+        listener.setServiceParent(service)
 
 
 def _pages(reactor: Reactor, config: Config, where: str, service: NetsvcService) -> Listener:

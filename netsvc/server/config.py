@@ -25,6 +25,7 @@ from netsvc.limits.token_bucket import BURST, RATE, TOTAL
 from netsvc.redis.redis_address import RedisAddress, parse_redis_address
 from netsvc.stamp.stamp_sessions import SESSIONS_MAX
 from netsvc.web.request_origin import parse_origin
+from netsvc.wire.listening_string import Transport, opened_transports
 
 #: A path that a page may have: segments of unreserved characters (RFC 3986).
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*(?:[A-Za-z0-9._~-]+)?")
@@ -34,7 +35,6 @@ DEFAULT_UDP = ("520",)
 
 #: The kinds of settings. ``listen``, ``networks`` and ``names`` are lists, whose flags may be repeated.
 Kind = Literal["listen", "networks", "number", "whole number", "text", "switch", "names"]
-Transport = Literal["stream", "datagram"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Setting:
     :param group: the heading of the reference page.
     :param default_text: the default in words, if the value itself does not say it.
     :param choices: the values that are allowed, if they are few.
-    :param transport: for listening strings, what the service serves.
+    :param transports: for listening strings, what the service serves.
     """
 
     kind: Kind
@@ -56,15 +56,15 @@ class Setting:
     group: str
     default_text: str = ""
     choices: tuple[str, ...] = ()
-    transport: Transport | None = None
+    transports: tuple[Transport, ...] = ()
 
 
 def _setting(default: Any, kind: Kind, metavar: str, group: str, meaning: str, **more: Any) -> Any:
     return field(default=default, metadata={"setting": Setting(kind, meaning, metavar, group, **more)})
 
 
-def _listen(meaning: str, default_text: str = "off", transport: Transport = "stream") -> Any:
-    return _setting((), "listen", "WHERE", "Services", meaning, default_text=default_text, transport=transport)
+def _listen(meaning: str, *transports: Transport, default_text: str = "off") -> Any:
+    return _setting((), "listen", "WHERE", "Services", meaning, default_text=default_text, transports=transports)
 
 
 def _networks(meaning: str, default_text: str) -> Any:
@@ -94,25 +94,44 @@ class Config:
 
     tcp: Sequence[str] = _listen(
         "Echo streams (RFC 862) on this port or address. With --reply, acknowledge each message instead.",
-        "1314 if no service flag is given",
+        "stream",
+        default_text="1314 if no service flag is given",
     )
     udp: Sequence[str] = _listen(
         "Answer each datagram on this port or address with '[ctime] ' and the bytes of the datagram.",
-        "520 if no service flag is given",
-        transport="datagram",
+        "datagram",
+        default_text="520 if no service flag is given",
     )
-    chat: Sequence[str] = _listen("Serve chat rooms on this port or address. All --chat ports are one chat.")
+    udp_echo: Sequence[str] = _listen(
+        "Answer each datagram on this port or address with its own bytes (RFC 862).", "datagram"
+    )
+    chat: Sequence[str] = _listen("Serve chat rooms on this port or address. All --chat ports are one chat.", "stream")
     web: Sequence[str] = _listen(
         "Serve the chat to browsers on this port or address: its page, and JSON over WebSocket. All --chat and --web "
-        "ports are one chat. Needs the extra 'web'."
+        "ports are one chat. Needs the extra 'web'.",
+        "stream",
+    )
+    discard: Sequence[str] = _listen(
+        "Read everything on this port or address, and answer nothing (RFC 863). A port or address is opened on TCP and "
+        "UDP; udp:PORT opens UDP only, and any other endpoint description a stream only.",
+        "stream",
+        "datagram",
+    )
+    chargen: Sequence[str] = _listen(
+        "Send lines of characters to each connection on this port or address, without end (RFC 864).", "stream"
     )
     stamp: Sequence[str] = _listen(
         "Reflect STAMP test packets (RFC 8762), and those of TWAMP-light, on this port or address. The usual port is "
         "862.",
-        transport="datagram",
+        "datagram",
     )
     daytime: Sequence[str] = _listen(
-        "Send the date and time to each connection on this port or address, and close it (RFC 867)."
+        "Send the date and time to each connection on this port or address, and close it (RFC 867).", "stream"
+    )
+    time: Sequence[str] = _listen(
+        "Send the seconds since 1900, as four octets, to each connection on this port or address, and close it "
+        "(RFC 868).",
+        "stream",
     )
     reply: str | None = _setting(
         None,
@@ -408,21 +427,22 @@ class Config:
         "number",
         "N",
         "Rate limits",
-        f"Datagrams per second that are answered for one source (an IPv4 address or IPv6 /64). {_NO_LIMIT}",
+        "Datagrams per second that a service answers for one source (an IPv4 address or IPv6 /64). Each service counts "
+        f"by itself. {_NO_LIMIT}",
     )
     udp_burst: int = _setting(
         BURST,
         "whole number",
         "N",
         "Rate limits",
-        f"Datagrams that are answered at once for one source after a pause. {_NO_LIMIT}",
+        f"Datagrams that a service answers at once for one source after a pause. {_NO_LIMIT}",
     )
     udp_total: float = _setting(
         TOTAL,
         "number",
         "N",
         "Rate limits",
-        f"Datagrams per second that are answered for all sources together. {_NO_LIMIT}",
+        f"Datagrams per second that a service answers for all sources together. {_NO_LIMIT}",
     )
     udp_max_size: int = _setting(
         MAX_SIZE,
@@ -478,7 +498,7 @@ class Config:
             if getattr(self, name) is not None and self.tls_cert is None:
                 raise ConfigError(name, getattr(self, name), "there is no certificate", "add --tls-cert")
         for name, value in (("tls_cert", self.tls_cert), ("proxy_from", ", ".join(self.proxy_from))):
-            if value and not any(getattr(self, stream) for stream in STREAM_SERVICES):
+            if value and not any(self.listening(stream, "stream") for stream in STREAM_SERVICES):
                 flags = ", ".join(map(flag_of, STREAM_SERVICES))
                 raise ConfigError(name, value, "it applies to stream services, and none is served", f"add one: {flags}")
         for name in ("stamp_keys", "stamp_from"):
@@ -546,11 +566,13 @@ class Config:
 
     def _scoped(self, name: str, text: str) -> tuple[str, IPNetwork]:
         """Parse ``NETWORK``, or ``SERVICE=NETWORK``. The service is empty for all of them."""
-        service, equals, network = text.rpartition("=")
+        written, equals, network = text.rpartition("=")
+        service = written.replace("-", "_")  # as in its flag, or as in its field
         if equals and service not in SCOPES:
-            raise ConfigError(name, text, f"there is no service {service!r}", f"the services are {_listed(SCOPES)}")
+            known = _listed([scope.replace("_", "-") for scope in SCOPES])
+            raise ConfigError(name, text, f"there is no service {written!r}", f"the services are {known}")
         if service and not getattr(self, service):
-            raise ConfigError(name, text, f"{service} is not served", f"add {flag_of(service)}, or remove this flag")
+            raise ConfigError(name, text, f"{written} is not served", f"add {flag_of(service)}, or remove this flag")
         return service, _network(name, text, network)
 
     def _template(self) -> ReplyTemplate | None:
@@ -600,6 +622,15 @@ class Config:
         """The networks of ``stamp_from``; None if there are none."""
         return NetworkRules(self._parsed.stamp_services) if self._parsed.stamp_services else None
 
+    def listening(self, service: str, transport: Transport) -> tuple[str, ...]:
+        """Return the listening strings of a service that open a transport.
+
+        :param service: its name, such as ``tcp``.
+        :param transport: ``stream`` or ``datagram``.
+        """
+        transports = SETTINGS[service].transports
+        return tuple(text for text in getattr(self, service) if transport in opened_transports(text, transports))
+
     def networks(self, service: str) -> NetworkRules:
         """Return the networks from which a service may be reached.
 
@@ -648,7 +679,7 @@ SERVICE_NAMES = tuple(name for name, setting in SETTINGS.items() if setting.kind
 SCOPES = (*SERVICE_NAMES, "metrics")
 
 #: Those services that serve streams.
-STREAM_SERVICES = tuple(name for name in SERVICE_NAMES if SETTINGS[name].transport == "stream")
+STREAM_SERVICES = tuple(name for name in SERVICE_NAMES if "stream" in SETTINGS[name].transports)
 
 
 def _network(setting: str, text: str, network: str) -> IPNetwork:

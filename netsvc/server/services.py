@@ -19,15 +19,20 @@ from netsvc.chat.memory_store import MemoryStore
 from netsvc.chat.names import ASCII_NAMES, Names
 from netsvc.chat.sqlite_store import SqliteStore
 from netsvc.chat.store import Store
-from netsvc.daytime.server import DaytimeFactory
 from netsvc.echo.server import AcknowledgeFactory, EchoFactory
+from netsvc.echo.udp_echo import EchoDatagramProtocol
 from netsvc.errors import ConfigError
 from netsvc.limits.datagram_guard import DatagramGuard
+from netsvc.limits.networks import NetworkRules
 from netsvc.limits.token_bucket import SourceBuckets
 from netsvc.net.datagram_protocol import DatagramService
 from netsvc.net.store_counters import StoreCounters
 from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.terms import Terms
+from netsvc.rfc.chargen_server import ChargenFactory
+from netsvc.rfc.daytime_server import DaytimeFactory
+from netsvc.rfc.discard_server import DiscardDatagramProtocol, DiscardFactory
+from netsvc.rfc.time_server import TimeFactory
 from netsvc.server.config import Config
 from netsvc.stamp.server import SessionKey, StampReflector
 from netsvc.stamp.stamp_keys import StampKeys, parse_stamp_keys
@@ -64,12 +69,13 @@ class SharedParts:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceRow:
-    """One service.
+    """One service: on streams, on datagrams, or on both.
 
     :param name: its flag, its ``Config`` field of listening strings, its scope in ``--allow``, its label in the
         metrics.
-    :param build: makes its factory from its terms, or for datagrams a function that makes a protocol for each port.
-    :param settings: the ``Config`` fields that only this service reads.
+    :param streams: makes its factory from its terms; None if it serves no streams.
+    :param datagrams: makes a function that makes a protocol for each datagram port; None if it serves no datagrams.
+    :param settings: the ``Config`` fields that belong to this service, maybe to others as well, but not to all.
     :param idle_timeout: the field with its idle timeout.
     :param connect_rates: the fields of which the lowest, other than 0, limits its new connections.
     :param max_size: for datagrams, the field with the longest size.
@@ -77,7 +83,8 @@ class ServiceRow:
     """
 
     name: str
-    build: Callable[[Terms, Config, SharedParts], StreamFactory | Callable[[], DatagramService]]
+    streams: Callable[[Terms, Config, SharedParts], StreamFactory] | None = None
+    datagrams: Callable[[Terms, Config], Callable[[], DatagramService]] | None = None
     settings: tuple[str, ...] = ()
     idle_timeout: str = "idle_timeout"
     connect_rates: tuple[str, ...] = ("connect_rate",)
@@ -137,16 +144,15 @@ def _names(config: Config) -> Names:
     return UnicodeNames()
 
 
-def _timestamps(terms: Terms, config: Config, _shared: SharedParts) -> Callable[[], DatagramService]:
+def _guard(config: Config, service: str, from_services: NetworkRules | None = None) -> DatagramGuard:
+    """Return the guard of all datagram ports of a service."""
     buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
-    guard = DatagramGuard(buckets, config.udp_max_size, config.networks("udp"))
-    return partial(TimestampProtocol, terms, guard)
+    return DatagramGuard(buckets, config.udp_max_size, config.networks(service), from_services)
 
 
-def _stamp(terms: Terms, config: Config, _shared: SharedParts) -> Callable[[], DatagramService]:
-    buckets = SourceBuckets(config.udp_rate, config.udp_burst, config.udp_total)
-    guard = DatagramGuard(buckets, config.udp_max_size, config.networks("stamp"), config.stamp_services)
+def _stamp(terms: Terms, config: Config) -> Callable[[], DatagramService]:
     sessions = StampSessions[SessionKey](config.stamp_sessions) if config.stamp_sessions else None
+    guard = _guard(config, "stamp", config.stamp_services)
     return partial(StampReflector, terms, guard, sessions=sessions, keys=_stamp_keys(config))
 
 
@@ -163,15 +169,32 @@ def _stamp_keys(config: Config) -> StampKeys | None:
     return parse_stamp_keys(text, "stamp_keys")
 
 
-def _daytime(terms: Terms, _config: Config, _shared: SharedParts) -> StreamFactory:
-    return DaytimeFactory(terms)
+def _timestamps(terms: Terms, config: Config) -> Callable[[], DatagramService]:
+    return partial(TimestampProtocol, terms, _guard(config, "udp"))
 
+
+def _udp_echo(terms: Terms, config: Config) -> Callable[[], DatagramService]:
+    return partial(EchoDatagramProtocol, terms, _guard(config, "udp_echo"))
+
+
+def _discarded_datagrams(terms: Terms, config: Config) -> Callable[[], DatagramService]:
+    return partial(DiscardDatagramProtocol, terms, config.networks("discard"))
+
+
+def _without_settings(
+    factory: Callable[[Terms], StreamFactory],
+) -> Callable[[Terms, Config, SharedParts], StreamFactory]:
+    """Return the function of a row whose factory needs its terms only."""
+    return lambda terms, _config, _shared: factory(terms)
+
+
+_UDP_LIMITS = ("udp_rate", "udp_burst", "udp_total", "udp_max_size")
 
 SERVICES = (
-    ServiceRow(name="tcp", build=_echo, settings=("reply", "framing")),
+    ServiceRow(name="tcp", streams=_echo, settings=("reply", "framing")),
     ServiceRow(
         name="chat",
-        build=_chat,
+        streams=_chat,
         settings=(
             *("chat_rate", "chat_burst", "chat_idle_timeout", "chat_total", "chat_rooms", "chat_rooms_per_host"),
             *("chat_store", "chat_store_credentials", "chat_store_ca"),
@@ -183,24 +206,23 @@ SERVICES = (
     ),
     ServiceRow(
         name="web",
-        build=_web,
+        streams=_web,
         settings=("web_path", "web_origin", "web_forwarded_from"),
         idle_timeout="chat_idle_timeout",
     ),
-    ServiceRow(
-        name="udp",
-        build=_timestamps,
-        settings=("udp_rate", "udp_burst", "udp_total", "udp_max_size"),
-        max_size="udp_max_size",
-    ),
+    ServiceRow(name="udp", datagrams=_timestamps, settings=_UDP_LIMITS, max_size="udp_max_size"),
+    ServiceRow(name="udp_echo", datagrams=_udp_echo, settings=_UDP_LIMITS, max_size="udp_max_size"),
     ServiceRow(
         name="stamp",
-        build=_stamp,
-        settings=("stamp_sessions", "stamp_keys", "stamp_from"),
+        datagrams=_stamp,
+        settings=(*_UDP_LIMITS, "stamp_sessions", "stamp_keys", "stamp_from"),
         max_size="udp_max_size",
         metadata=True,
     ),
-    ServiceRow(name="daytime", build=_daytime),
+    ServiceRow(name="discard", streams=_without_settings(DiscardFactory), datagrams=_discarded_datagrams),
+    ServiceRow(name="chargen", streams=_without_settings(ChargenFactory)),
+    ServiceRow(name="daytime", streams=_without_settings(DaytimeFactory)),
+    ServiceRow(name="time", streams=_without_settings(TimeFactory)),
 )
 
 

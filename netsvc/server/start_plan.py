@@ -12,7 +12,14 @@ from typing import Any
 from netsvc.errors import flag_of
 from netsvc.server.config import DEFAULTS, SERVICE_NAMES, SETTINGS, Config
 from netsvc.wire.address import HostPort
-from netsvc.wire.listening_string import EndpointDescription, InheritedSocket, parse_datagram, parse_stream
+from netsvc.wire.listening_string import (
+    EndpointDescription,
+    InheritedSocket,
+    Transport,
+    opened_transports,
+    parse_datagram,
+    parse_stream,
+)
 
 #: Settings that have a line of their own.
 _NAMED = (*SERVICE_NAMES, "metrics", "chat_store", "tls_cert")
@@ -47,13 +54,14 @@ class _Place:
     text: str
     host: str | None
     port: int
+    transports: tuple[Transport, ...]
 
     def __str__(self) -> str:
         return f"{flag_of(self.setting)} {self.text}"
 
     def overlaps(self, other: _Place) -> bool:
         """Whether the system lets only one of the two be opened."""
-        if self.port != other.port or not self.port or _transport(self.setting) != _transport(other.setting):
+        if self.port != other.port or not self.port or not {*self.transports} & {*other.transports}:
             return False
         hosts = {self.host, other.host}
         if len(hosts) == 1 or hosts & {None, "::"}:
@@ -128,20 +136,20 @@ def _places(config: Config) -> Iterator[_Place]:
 
 
 def _place(name: str, text: str) -> _Place:
-    where = _parse(name, text)
+    where, transports = _parse(name, text), _transports(name, text)
     if isinstance(where, HostPort):
-        return _Place(name, text, where.host, where.port)
+        return _Place(name, text, where.host, where.port, transports)
     port = _DESCRIBED_PORT.search(text) if isinstance(where, EndpointDescription) else None
     host = re.search(r":interface=((?:[^:\\]|\\:)+)", text)
-    return _Place(name, text, host[1].replace("\\", "") if host else None, int(port[1]) if port else 0)
+    return _Place(name, text, host[1].replace("\\", "") if host else None, int(port[1]) if port else 0, transports)
 
 
 def _parse(name: str, text: str) -> HostPort | EndpointDescription | InheritedSocket:
-    return parse_datagram(text) if _transport(name) == "datagram" else parse_stream(text)
+    return parse_stream(text) if "stream" in _transports(name, text) else parse_datagram(text)
 
 
-def _transport(name: str) -> str:
-    return SETTINGS[name].transport or "stream"
+def _transports(name: str, text: str) -> tuple[Transport, ...]:
+    return opened_transports(text, SETTINGS[name].transports or ("stream",))  # metrics has no transports of its own
 
 
 def _metrics_address(where: str) -> str:
@@ -153,7 +161,8 @@ def _described(name: str, text: str) -> str:
     if not isinstance(where, HostPort):
         return text
     port = f"port {where.port}" if where.port else "a free port"
-    return f"{port} of {where.host or 'every address of this host, IPv4 and IPv6'}"
+    both = ", TCP and UDP" if len(_transports(name, text)) > 1 else ""
+    return f"{port} of {where.host or 'every address of this host, IPv4 and IPv6'}{both}"
 
 
 def _difference(name: str, value: Any, default: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from netsvc.limits.cause import Cause
 from netsvc.limits.datagram_guard import DatagramGuard
@@ -42,7 +42,6 @@ UNKNOWN_CLOCK = ClockState(synchronized=False, error=float("inf"))
 
 
 _NO_TIME = bytes(8)
-_HEAD_LENGTH = 14  # octets of an answer before those that prepare_answer returns
 
 #: A session: the address and the port of the sender, the local address, and the SSID.
 SessionKey = tuple[SocketAddress, bytes | None, int]
@@ -88,9 +87,8 @@ class StampReflector(DatagramResponder):
         super().startProtocol()
         self._check_clock(self.terms.monotonic())  # the first answer is as fast as the others
 
-    def batch_received(self, batch: Sequence[Datagram]) -> Iterable[Datagram]:
-        answers = self._answers if self._keys is None else self._authenticated_answers
-        return answers(self.admit(batch))
+    def replies_to(self, admitted: list[Datagram]) -> Iterator[Datagram]:
+        return self._answers(admitted) if self._keys is None else self._authenticated_answers(admitted, self._keys)
 
     def _answers(self, admitted: Sequence[Datagram]) -> Iterator[Datagram]:
         # Hot, at 1.6 us: the port sends each answer before it asks for the next one, so T3 is right for each.
@@ -116,12 +114,11 @@ class StampReflector(DatagramResponder):
             if length > BASE_LENGTH:
                 area, traffic_class = self._reflect_tlvs(datagram, BASE_LENGTH, sequence)
                 tail += area
-            self._count(len(tail) + _HEAD_LENGTH)
             answer = finish_answer(question, sequence, self._error_estimate, tail, wall())
             # As Datagram(...) does, in a third of its time.
             yield new(Datagram, (answer, peer, local, None, None, traffic_class, None))
 
-    def _authenticated_answers(self, admitted: Sequence[Datagram]) -> Iterator[Datagram]:
+    def _authenticated_answers(self, admitted: Sequence[Datagram], keys: StampKeys) -> Iterator[Datagram]:
         now = self.terms.monotonic()
         self._check_clock(now)
         for datagram in admitted:
@@ -130,7 +127,7 @@ class StampReflector(DatagramResponder):
                 self.refuse(Cause.STAMP_INVALID, datagram)
                 continue
             ssid = authenticated_ssid_of(question)
-            key = self._keys.key_for(ssid) if self._keys is not None else None
+            key = keys.key_for(ssid)
             if key is None or not is_genuine(question, key):
                 self.refuse(Cause.STAMP_HMAC, datagram)
                 continue
@@ -146,7 +143,6 @@ class StampReflector(DatagramResponder):
             area, traffic_class = b"", None
             if len(question) > AUTHENTICATED_LENGTH:
                 area, traffic_class = self._reflect_tlvs(datagram, AUTHENTICATED_LENGTH, sequence, key)
-            self._count(AUTHENTICATED_LENGTH + len(area))
             base = finish_authenticated_answer(question, sequence, self._error_estimate, tail, self._wall(), key)
             yield Datagram(base + area, peer, local, traffic_class=traffic_class)
 
@@ -175,10 +171,6 @@ class StampReflector(DatagramResponder):
         state = self._read_clock_state() or UNKNOWN_CLOCK
         self._synchronized = state.synchronized
         self._error_estimate = ErrorEstimate(state.synchronized, TimeFormat.NTP, state.error).encode()
-
-    def _count(self, length: int) -> None:
-        self.terms.counters.replies += 1
-        self.terms.counters.sent_bytes += length
 
 
 def _no_claim() -> ClockState | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from netsvc.limits.cause import Cause
 from netsvc.limits.datagram_guard import DatagramGuard
 from netsvc.net.datagram_responder import DatagramResponder
@@ -23,7 +21,7 @@ class TimestampProtocol(DatagramResponder):
         super().__init__(terms, guard)
         self._formatter = TimestampFormatter()
 
-    def replies_to(self, admitted: Sequence[Datagram]) -> list[Datagram]:
+    def replies_to(self, admitted: list[Datagram]) -> list[Datagram]:
         prefix = self._formatter.prefix(self.terms.wall())
         replies = []
         new = tuple.__new__

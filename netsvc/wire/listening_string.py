@@ -9,6 +9,9 @@ from typing import Literal
 from netsvc.errors import NetsvcError
 from netsvc.wire.address import AddressError, HostPort, is_ip, parse_address
 
+#: The transports of the Internet's services: TCP, and TLS and UNIX sockets as well; or UDP.
+Transport = Literal["stream", "datagram"]
+
 _STREAM_FORMS = "write PORT, ADDRESS:PORT, [IPV6]:PORT, or a Twisted endpoint description"
 _DATAGRAM_FORMS = "write PORT, ADDRESS:PORT, [IPV6]:PORT, udp:PORT:interface=ADDRESS, or systemd:domain=INET6:name=NAME"
 
@@ -100,6 +103,19 @@ def parse_datagram(text: str) -> HostPort | InheritedSocket:
     if where is None:
         raise ListeningStringError(f"{kind!r} is neither an address nor udp nor systemd", _DATAGRAM_FORMS)
     return where
+
+
+def opened_transports(text: str, transports: tuple[Transport, ...]) -> tuple[Transport, ...]:
+    """Return which of the transports of a service its listening string opens.
+
+    A port or address opens all of them. A description (``udp:9``, ``tcp:9``, ``unix:/path``) opens its own.
+
+    :param text: the listening string. It may be invalid.
+    :param transports: those of the service.
+    """
+    if len(transports) == 1 or not re.match(r"[a-z]\w*:", text):
+        return transports
+    return ("datagram",) if text.startswith("udp:") else ("stream",)
 
 
 def _address(text: str, forms: str) -> HostPort | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from netsvc.daytime.format import daytime_line
 from netsvc.net.stream_factory import StreamFactory
 from netsvc.net.stream_protocol import StreamProtocol
+from netsvc.rfc.daytime_line import daytime_line
 
 
 class DaytimeProtocol(StreamProtocol):
