@@ -1,8 +1,9 @@
 """Random input for every parser: ``python -m hostile.fuzz [PARSER...] [--inputs N] [--atheris]``.
 
 Each parser gets N inputs: words that it knows, split, repeated and mixed with random bytes. It may raise its own
-exception only, and no input may take longer than 50 ms. With ``--atheris`` (``pip install atheris``), code coverage
-selects the inputs. Hypothesis does the same on a small scale in every run of the tests.
+exception only, and no input may take longer than 50 ms. Services that parse nothing are tested in the same way. With
+``--atheris`` (``pip install atheris``), code coverage selects the inputs. Hypothesis does the same on a small scale in
+every run of the tests.
 """
 
 from __future__ import annotations
@@ -14,24 +15,41 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
 from hostile.finding import Finding
 from netsvc.chat.json_messages import ENCODER, REQUESTS
 from netsvc.chat.program_lines import ProgramLineDecoder
 from netsvc.chat.request_lines import MessageError, decode_request, split_message_id
 from netsvc.chat.unicode_names import UnicodeNames
 from netsvc.chat.web_member import decode_message
+from netsvc.echo.udp_echo import EchoDatagramProtocol
+from netsvc.limits.admission import Admission
+from netsvc.limits.datagram_guard import DatagramGuard
 from netsvc.limits.networks import NetworkRules
 from netsvc.limits.prefixes import prefixes
+from netsvc.limits.token_bucket import SourceBuckets
+from netsvc.net.stream_factory import StreamFactory
+from netsvc.net.terms import Terms
+from netsvc.rfc.character_lines import CHARACTER_LINES
+from netsvc.rfc.chargen_server import ChargenFactory, ChargenProtocol
+from netsvc.rfc.discard_server import DiscardDatagramProtocol, DiscardFactory
+from netsvc.rfc.time_octets import time_octets
+from netsvc.rfc.time_server import TimeFactory
 from netsvc.timestamp.format import (
     TimestampFormatError,
     TimestampFormatter,
     is_timestamp_reply,
     parse_timestamp_reply,
 )
+from netsvc.timestamp.server import TimestampProtocol
 from netsvc.web.http_requests import HttpRequest, HttpRequests, HttpResponse
 from netsvc.web.request_origin import forwarded_host, is_allowed_origin
 from netsvc.web.static_site import accepts_gzip
 from netsvc.web.websocket_messages import CloseReceived, Violation, WebSocketMessages
+from netsvc.wire.datagram import Datagram
 from netsvc.wire.framing import FramingError, LineFraming, RawFraming
 from netsvc.wire.proxy_header import ProxyHeaderError, ProxyHeaderParser
 from netsvc.wire.text import clean, is_blank, split_incomplete
@@ -41,6 +59,16 @@ Parser = Callable[[bytes], object]
 LONGEST = 0.050
 _UNICODE = UnicodeNames()
 _PROXIES = NetworkRules(["192.0.2.0/24", "::1"])
+_TERMS = Terms.on(Clock(), admission=Admission.unlimited())
+_ECHO, _STAMPS = (
+    service(_TERMS, DatagramGuard(SourceBuckets(0, 0, 0))) for service in (EchoDatagramProtocol, TimestampProtocol)
+)
+_DISCARD = DiscardDatagramProtocol(_TERMS)
+_STREAMS: dict[StreamFactory, bytes] = {
+    DiscardFactory(_TERMS): b"",
+    TimeFactory(_TERMS): time_octets(0),
+    ChargenFactory(_TERMS): CHARACTER_LINES,
+}
 
 
 def _lines(data: bytes) -> None:
@@ -185,6 +213,31 @@ def _encoding(data: bytes) -> None:
     accepts_gzip(data.decode("latin-1"))
 
 
+def _datagrams(data: bytes) -> None:
+    """Send datagrams to the services on UDP. The bytes of the input determine their sizes and ports."""
+    batch = [Datagram(piece, (f"192.0.2.{piece[0]}", 256 * piece[0] + piece[-1])) for piece in _split(data)]
+    admitted = [datagram for datagram in batch if datagram.peer[1] >= 1024 and len(datagram.payload) <= 1400]
+    assert _ECHO.batch_received(batch) == admitted
+    assert _DISCARD.batch_received(batch) == []
+    assert [reply.payload[27:] for reply in _STAMPS.batch_received(batch)] == [
+        datagram.payload for datagram in admitted if not is_timestamp_reply(datagram.payload)
+    ]
+
+
+def _streams(data: bytes) -> None:
+    """Send a stream to the services that discard what they read. The answer may not depend on it."""
+    for factory, answer in _STREAMS.items():
+        protocol, transport = factory.buildProtocol(None), StringTransport()
+        assert protocol is not None
+        protocol.makeConnection(transport)
+        if isinstance(protocol, ChargenProtocol):
+            protocol.send_piece()
+        for piece in _split(data):
+            protocol.dataReceived(piece)
+        assert transport.value() == answer
+        protocol.connectionLost(connectionDone)
+
+
 PARSERS: dict[str, Parser] = {
     "lines": _lines,
     "pieces": _pieces,
@@ -200,6 +253,8 @@ PARSERS: dict[str, Parser] = {
     "forwarded": _forwarded,
     "origin": _origin,
     "encoding": _encoding,
+    "datagrams": _datagrams,
+    "streams": _streams,
 }
 
 #: Words that most parsers know. Inputs are made of these and of random bytes.
