@@ -52,7 +52,7 @@ def test_a_datagram_that_the_guard_refuses_is_counted_and_not_answered(
 
 def test_a_flood_is_answered_up_to_the_limit() -> None:
     guard = DatagramGuard(SourceBuckets(rate=100, burst=200, total=0, chance=lambda: 1.0))
-    assert len(EchoDatagramProtocol(terms(Clock()), guard).batch_received([Datagram(b"x", PEER)] * 1000)) == 200
+    assert len(list(EchoDatagramProtocol(terms(Clock()), guard).batch_received([Datagram(b"x", PEER)] * 1000))) == 200
 
 
 def test_its_limits_and_networks_are_those_of_its_flags(network: Network) -> None:
