@@ -7,7 +7,15 @@ from hostile.finding import Attack
 from hostile.floods import empty_lines, endless_line, line_flood, spoofed_sources, udp_flood, udp_loops
 from hostile.handshakes import tls_handshakes
 from hostile.http_floods import half_open_upgrades, http_flood, wrong_origins
-from hostile.readers import kernel_memory, stop_under_load, stop_with_lines, stuck_echoes, stuck_member, stuck_readers
+from hostile.readers import (
+    endless_characters,
+    kernel_memory,
+    stop_under_load,
+    stop_with_lines,
+    stuck_echoes,
+    stuck_member,
+    stuck_readers,
+)
 from hostile.silence import (
     file_limit,
     idle_members,
@@ -48,6 +56,7 @@ ATTACKS: dict[str, Attack] = {
         stuck_member,
         stuck_readers,
         stuck_web_readers,
+        endless_characters,
         kernel_memory,
         file_limit,
         many_sources,

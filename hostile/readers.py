@@ -140,6 +140,41 @@ def stuck_echoes(serving: Serving, seconds: float) -> Iterator[Finding]:
         yield from quiet(target)
 
 
+def endless_characters(serving: Serving, seconds: float) -> Iterator[Finding]:
+    """300 peers that read the characters of --chargen as fast as they can, and 200 that never read."""
+    with serving("--tcp", ANY, "--chargen", ANY) as target, many() as opened:
+        echo, chargen = target.ports
+        before = peak = target.memory()
+        for number in range(200):
+            opened.append(connect(chargen, number))
+        target.longest_gap()
+        with honest_client(echo) as honest, beside(_read_all, chargen, 300):
+            end = time.monotonic() + max(seconds, 15)
+            while time.monotonic() < end:
+                peak = max(peak, target.memory())
+                time.sleep(0.1)
+            gap = target.longest_gap()
+        yield Finding("more memory", (peak - before) / MIB, 16, "MiB")
+        yield Finding("p99 of an honest echo", honest.at(0.99), 50, "ms")
+        yield Finding("longest gap of a 10 ms timer", gap, 200, "ms")
+        yield Finding("not disconnected, of those that never read", 200 - target.disconnects(), 0, "")
+        yield from quiet(target)
+
+
+def _read_all(port: int, count: int) -> None:
+    """Read from ``count`` connections for ever."""
+    with many() as opened:
+        poll = select.epoll()
+        by_number = {}
+        for number in range(count):
+            opened.append(connect(port, 1000 + number))
+            by_number[opened[-1].fileno()] = opened[-1]
+            poll.register(opened[-1].fileno(), select.EPOLLIN)
+        while True:
+            for number, _ in poll.poll():
+                by_number[number].recv(65_536)
+
+
 def kernel_memory(serving: Serving, seconds: float) -> Iterator[Finding]:
     """64 echo peers of one host that never read: 32 send as fast as they can, 32 send little."""
     with serving("--tcp", ANY) as target, many() as opened, honest_client(target.ports[0]) as honest:
