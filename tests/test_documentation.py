@@ -217,7 +217,7 @@ class Server:
         self.ports: dict[str, str] = {}
         self.output = ""
         self._written: dict[str, list[str]] = {}
-        command = re.sub(r"--(tcp|udp|chat|metrics) (\d+)\b", self._free_port, command)
+        command = re.sub(r"--(tcp|udp|udp-echo|chat|metrics) (\d+)\b", self._free_port, command)
         command = re.sub(r"^twist (?!--log-format)", "twist --log-format=text ", command)
         name, *arguments = shlex.split(command)
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
@@ -229,7 +229,7 @@ class Server:
             self.ports[self._written[service].pop(0)] = port
 
     def _free_port(self, match: re.Match[str]) -> str:
-        self._written.setdefault(match[1], []).append(match[2])
+        self._written.setdefault(match[1].replace("-", "_"), []).append(match[2])
         return f"--{match[1]} 0"
 
     def _read_line(self) -> None:
