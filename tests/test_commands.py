@@ -539,6 +539,16 @@ def test_the_exit_status_after_a_signal_tells_which_signal_it_was() -> None:
         assert receiver.stop(signal.SIGTERM) == 143
 
 
+def test_ctrl_c_while_the_modules_are_loaded_prints_no_text_and_is_status_130(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
+    interrupt = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    for module in ("click", "twisted"):  # the command line is parsed with the first; a command needs the second
+        (tmp_path / f"{module}.py").write_text(interrupt)
+        done = netsvc("talk", "1", env=environment)
+        assert (done.returncode, done.stdout, done.stderr.strip()) == (130, b"", b""), module  # click ends the line
+        (tmp_path / f"{module}.py").unlink()
+
+
 def test_send_to_a_closed_port_prints_one_line_and_exits_with_status_1(closed_port: int) -> None:
     for how in ((), ("--udp",)):
         done = netsvc("send", *how, f"127.0.0.1:{closed_port}", "hello")
