@@ -36,12 +36,11 @@ class Terminal:
         self.modes = termios.tcgetattr(program_side)
         self._program_side = program_side
         self.process = subprocess.Popen(
-            [str(word) for word in command],
+            ["setsid", "--ctty", *map(str, command)],  # it becomes the terminal of the program's session, as of a shell
             stdin=program_side,
             stdout=program_side,
             stderr=program_side,
             env={**os.environ, "TERM": "xterm-256color", **env},
-            start_new_session=True,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Completion of the command line in bash, zsh and fish, as the scripts of click ask for it."""
+"""Completion of the command line in bash, zsh and fish."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from netsvc.cli.completion import SHELLS
 from netsvc.cli.main import NAMES
 from tests.programs import NETSVC, SECONDS, netsvc
+from tests.terminals import at_terminal
 
 
 def completed(shell: str, *words: str) -> list[tuple[str, str]]:
@@ -48,7 +49,14 @@ def test_flags_their_choices_and_their_files_are_completed() -> None:
     assert ("plain", "--tls-client-ca") in completed("bash", "netsvc", "serve", "--tls-")
     assert completed("bash", "netsvc", "serve", "--framing", "l") == [("plain", "line")]
     assert completed("bash", "netsvc", "serve", "--reactor", "uvl") == [("plain", "uvloop")]
-    assert completed("bash", "netsvc", "serve", "--config", "net")[0][0] == "file"
+    for command, flag in (
+        ("serve", "--config"),
+        ("talk", "--ca"),
+        ("talk", "-U"),
+        ("chat", "--log"),
+        ("receive", "-o"),
+    ):
+        assert [kind for kind, _ in completed("bash", "netsvc", command, flag, "net")] == ["file"]
     assert completed("bash", "netsvc", "completion", "f") == [("plain", "fish")]
 
 
@@ -61,15 +69,77 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-def test_bash_completes_with_the_script(tmp_path: Path) -> None:
-    program = tmp_path / "netsvc"
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of a shell whose ``$PATH`` contains ``netsvc``, and whose files are below ``tmp_path``."""
+    program = tmp_path / "bin" / "netsvc"
+    program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {" ".join(NETSVC)} "$@"\n')
     program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    return {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        **dict.fromkeys(["HOME", "ZDOTDIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"], str(tmp_path)),
+    }
+
+
+def needs(shell: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(shell) is None, reason=f"no {shell} here")
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@needs("bash")
+def test_bash_completes_with_the_script(environment: dict[str, str]) -> None:
     command = ["bash", "--norc", "-c", BASH]
-    done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, env=environment)
+    whole = {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, env=whole)
     assert (done.stdout, done.stderr) == (b"complete -o nosort -F _netsvc_completion netsvc\ntalk\n", b"")
+
+
+@needs("zsh")
+@pytest.mark.parametrize("place", ["a folder of $fpath", "the shell that runs"])
+def test_zsh_completes_commands_flags_choices_and_files(
+    place: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    begin = "PS1='%% '\nfpath+=~/zfunc\nautoload -Uz compinit && compinit -D -u\n"
+    if place == "the shell that runs":
+        begin += 'eval "$(netsvc completion zsh)"\n'
+    else:
+        write(tmp_path / "zfunc" / "_netsvc", netsvc("completion", "zsh").stdout.decode())
+    write(tmp_path / ".zshrc", begin)
+    write(tmp_path / "authority.pem", "")
+    with at_terminal("zsh", "-i", env=environment, columns=200) as terminal:
+        terminal.wait_for("^%$")
+        for typed, shown in (
+            ("netsvc ta", "netsvc talk"),
+            ("--fr", "netsvc talk --framing"),
+            ("l", "netsvc talk --framing line"),
+            (f"--ca {tmp_path}/auth", f"netsvc talk --framing line --ca {tmp_path}/authority.pem"),
+        ):
+            terminal.type(f"{typed}\t")
+            terminal.wait_for(f"^% {shown}$")
+
+
+@needs("fish")
+def test_fish_completes_commands_flags_choices_and_files(environment: dict[str, str], tmp_path: Path) -> None:
+    write(tmp_path / "fish" / "completions" / "netsvc.fish", netsvc("completion", "fish").stdout.decode())
+    write(tmp_path / "fish" / "config.fish", "function fish_prompt; echo '% '; end\nset fish_greeting\n")
+    write(tmp_path / "authority.pem", "")
+    with at_terminal("fish", "-i", env=environment, columns=200) as terminal:
+        terminal.wait_for("^%$")
+        terminal.type("netsvc \t")
+        terminal.wait_for(r"\(Look up names, addresses, services and ports\.\)")
+        for typed, shown in (
+            ("tal", "netsvc talk"),
+            ("--fr", "netsvc talk --framing"),
+            ("li", "netsvc talk --framing line"),
+            (f"--ca {tmp_path}/auth", f"netsvc talk --framing line --ca {tmp_path}/authority.pem"),
+        ):
+            terminal.type(f"{typed}\t")
+            terminal.wait_for(f"^% {shown}$")
 
 
 @pytest.mark.parametrize("arguments", [[], ["tcsh"], ["bash", "zsh"]])

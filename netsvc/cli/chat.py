@@ -23,7 +23,7 @@ from netsvc.cli.chat_session import ChatSession
 from netsvc.cli.client_endpoint import client_endpoint
 from netsvc.cli.command import DEFAULT_HOST, Command, sleep
 from netsvc.cli.error_words import failure_words
-from netsvc.cli.parameters import CONTEXT_SETTINGS
+from netsvc.cli.parameters import CONTEXT_SETTINGS, file_option, tls_options
 from netsvc.cli.terminal_commands import SERVER_NAMES
 from netsvc.cli.terminal_reactor import has_screen, install_asyncio_reactor
 from netsvc.net.reactors import Reactor
@@ -160,15 +160,8 @@ COMMAND = click.Command(
         click.Argument(["where"], metavar="[HOST:]PORT|URL", required=False),
         click.Option(["--nick"], metavar="NAME", help="The nick. [default: the last one on this server]"),
         click.Option(["--room"], metavar="ROOM", help="The room to join. [default: #lobby]"),
-        click.Option(
-            ["--tls"], is_flag=True, help="Connect with TLS, and verify the server's certificate and its name."
-        ),
-        click.Option(
-            ["--ca"],
-            metavar="FILE",
-            help="With TLS: trust the authority in this PEM file instead of those of the system.",
-        ),
-        click.Option(["--log"], metavar="FILE", help="Append what is shown to this file, with times."),
+        *tls_options(),
+        file_option("--log", "Append what is shown to this file, with times."),
         click.Option(
             ["--color"],
             type=click.Choice(["auto", "always", "never"]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 from netsvc.cli.parameters import CONTEXT_SETTINGS
 
@@ -18,11 +20,26 @@ SHELLS = {
 VARIABLE = "_NETSVC_COMPLETE"
 
 
+class _Zsh(ZshComplete):
+    """Without click's mistake: the function that zsh has loaded from a file did nothing when it was called again."""
+
+    source_template = ZshComplete.source_template.replace(
+        "$zsh_eval_context[-1] == loadautofunc", "$funcstack[1] == _%(prog_name)s"
+    )
+
+
+class _Fish(FishComplete):
+    """Without click's mistake: a help text was cut at its first comma."""
+
+    source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
+
+
+_SCRIPTS: Mapping[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": _Zsh, "fish": _Fish}
+
+
 def _print_script(shell: str) -> None:
-    kind = get_completion_class(shell)
     commands = click.get_current_context().find_root().command
-    assert kind is not None, shell
-    click.echo(kind(commands, {}, "netsvc", VARIABLE).source(), nl=False)
+    click.echo(_SCRIPTS[shell](commands, {}, "netsvc", VARIABLE).source(), nl=False)
 
 
 COMMAND = click.Command(

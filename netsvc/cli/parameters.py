@@ -94,7 +94,22 @@ def udp_option(meaning: str) -> click.Option:
 
 def unix_option(meaning: str) -> click.Option:
     """Return the option ``-U``, which is the parameter ``unix``: the path of a UNIX socket in place of an address."""
-    return click.Option(["-U", "--unix"], metavar="PATH", help=meaning)
+    return click.Option(["-U", "--unix"], type=click.Path(), metavar="PATH", help=meaning)
+
+
+def file_option(flag: str, meaning: str) -> click.Option:
+    """Return an option that is the path of a file. A shell completes it."""
+    return click.Option([flag], type=click.Path(), metavar="FILE", help=meaning)
+
+
+def tls_options() -> list[click.Parameter]:
+    """Return the options ``--tls`` and ``--ca`` of a client."""
+    return [
+        click.Option(
+            ["--tls"], is_flag=True, help="Connect with TLS, and verify the server's certificate and its name."
+        ),
+        file_option("--ca", "With TLS: trust the authority in this PEM file instead of those of the system."),
+    ]
 
 
 def exactness_options() -> list[click.Parameter]:

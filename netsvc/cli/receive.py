@@ -198,7 +198,12 @@ COMMAND = click.Command(
         peer_argument(required=False),
         unix_option("Listen on the UNIX socket at PATH, in place of [HOST:]PORT."),
         udp_option("Receive datagrams instead of streams."),
-        click.Option(["-o", "--output"], metavar="FILE", help="Write to this file instead of standard output."),
+        click.Option(
+            ["-o", "--output"],
+            type=click.Path(),
+            metavar="FILE",
+            help="Write to this file instead of standard output.",
+        ),
         *exactness_options(),
         click.Option(
             ["--count"],

@@ -17,8 +17,10 @@ from netsvc.cli.parameters import (
     CONTEXT_SETTINGS,
     exactness_options,
     family_options,
+    file_option,
     peer_argument,
     source_options,
+    tls_options,
     udp_option,
     unix_option,
     verbose_option,
@@ -476,25 +478,12 @@ COMMAND = click.Command(
             help="Listen for one client instead of connecting. PORT alone listens on every address of this host.",
         ),
         click.Option(["--keep"], is_flag=True, help="With --listen: take one partner after another."),
-        click.Option(
-            ["--tls"], is_flag=True, help="Connect with TLS, and verify the server's certificate and its name."
-        ),
-        click.Option(
-            ["--ca"],
-            metavar="FILE",
-            help="With --tls: trust the authority in this PEM file instead of those of the system.",
-        ),
-        click.Option(["--cert"], metavar="FILE", help="With --tls: the PEM file with the certificate of this side."),
-        click.Option(["--key"], metavar="FILE", help="Its key, if that is in another file."),
-        click.Option(
-            ["--tls-cert"], metavar="FILE", help="With --tls and --listen: the PEM file with the certificate."
-        ),
-        click.Option(["--tls-key"], metavar="FILE", help="Its key, if that is in another file."),
-        click.Option(
-            ["--client-ca"],
-            metavar="FILE",
-            help="With --tls-cert: accept only clients with a certificate from this authority.",
-        ),
+        *tls_options(),
+        file_option("--cert", "With --tls: the PEM file with the certificate of this side."),
+        file_option("--key", "Its key, if that is in another file."),
+        file_option("--tls-cert", "With --tls and --listen: the PEM file with the certificate."),
+        file_option("--tls-key", "Its key, if that is in another file."),
+        file_option("--client-ca", "With --tls-cert: accept only clients with a certificate from this authority."),
         *exactness_options(),
         click.Option(
             ["--framing"],
