@@ -413,6 +413,18 @@ def test_piped_lines_are_said_in_order_and_answers_are_printed(port: int, room: 
         bob.wait_for("> /etc$")
 
 
+@pytest.mark.parametrize("output", ["a pipe", "/dev/full"])
+def test_after_the_end_the_nick_is_free_at_once(output: str, port: int, room: str, state: Path) -> None:
+    nick = f"a{room[1:9]}"
+    with open("/dev/full" if output == "/dev/full" else state.parent / "output", "wb") as file:
+        command = [*NETSVC, "chat", str(port), "--nick", nick, "--room", room]
+        env = {**os.environ, "XDG_STATE_HOME": str(state)}
+        subprocess.run(command, input=b"hello\n", stdout=file, env=env, timeout=SECONDS, check=False)
+    with Member(port, nick, room) as again:
+        again.say("/who")
+        again.wait_for(f"1 in #{room}: {nick}$")
+
+
 def test_an_unknown_command_in_a_pipe_is_reported_and_is_exit_status_1(port: int, room: str, state: Path) -> None:
     done = piped(port, "--room", room, stdin="/nonsense\n", state=state)
     assert (done.returncode, done.stderr) == (1, b"netsvc: unknown command /nonsense; /help lists the commands\n")

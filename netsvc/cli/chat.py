@@ -112,8 +112,7 @@ class Chat(Command):
             keep_session = True
             raise
         finally:
-            chat.close(keep_session=keep_session)
-            await sleep(reactor, 0)  # what is written when the member leaves is sent
+            await chat.close(keep_session=keep_session)
 
     def _connect(self) -> Callable[[EventReceived, Opening], ClientConnection]:
         if "://" not in self._server.server:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.application.internet import backoffPolicy
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
@@ -21,7 +21,7 @@ from netsvc.chat.client_connection import ClientConnection, EventReceived, Openi
 from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.program_lines import ReceivedEntry
 from netsvc.chat.request_lines import MessageError
-from netsvc.chat.requests import Act, Join, Leave, Positions, Rename, Request, Say
+from netsvc.chat.requests import Act, Join, Leave, Positions, Quit, Rename, Request, Say
 from netsvc.chat.room import LOBBY
 from netsvc.cli.chat_log import ChatLog
 from netsvc.cli.chat_memory import SESSION_KEPT, ChatMemory, Remembered, RememberedSession
@@ -56,6 +56,9 @@ _LONGEST_ID = "x" * 20
 
 #: Seconds after a change until the memory is written.
 _SAVE_DELAY = 1.0
+
+#: Seconds to wait at the end until the server knows that the member leaves.
+_LEAVE_TIME = 1.0
 
 #: Seconds in which Ctrl-C must be pressed again.
 _INTERRUPT_TIME = 3.0
@@ -182,21 +185,35 @@ class ChatSession:
         """The reader of the output has closed it."""
         self._end()
 
-    def close(self, *, keep_session: bool) -> None:
+    def close(self, *, keep_session: bool) -> Deferred[None]:
         """Release everything.
 
         :param keep_session: whether a later start may resume the session. Otherwise the member leaves the chat.
+        :return: fires with None when the member has left, after a second at the latest.
         """
         self._save(keep_session=keep_session)
         for call in (self._save_call, self._tick_call):
             cancel(call)
         self._save_call = self._tick_call = None
-        if not keep_session:
-            self._client.stop()
         self._memory.close()
         if self._log is not None:
             self._log.close()
             self._log = None
+        return succeed(None) if keep_session else self._leave()
+
+    def _leave(self) -> Deferred[None]:
+        """Leave the chat. The server must read that; otherwise it keeps the nick for the return of the member."""
+        left: Deferred[None] = Deferred()
+        if self._client.is_connected and self._connection is not None:
+            self._client.request(Quit())  # the server then closes the connection
+            self._connection.closed.addBoth(lambda _: left.callback(None))
+            left.addTimeout(_LEAVE_TIME, self._reactor, lambda *_: None)
+        else:
+            left.callback(None)
+        return left.addCallback(lambda _: self._stop())
+
+    def _stop(self) -> None:
+        self._client.stop()
 
     def _end(self, failure: BaseException | None = None) -> None:
         if not self.ended.called:
