@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.programs import NETSVC, SECONDS, listening, netsvc, port_of, serving
+from tests.programs import NETSVC, SECONDS, in_thread, listening, netsvc, port_of, serving
 from tests.terminals import Terminal, at_terminal
 
 NOWHERE = "127.0.0.1:0"
@@ -438,21 +438,130 @@ def test_over_a_web_socket_it_is_the_same_chat(servers: dict[str, int], port: in
         bob.wait_for("> from the web$")
 
 
-def test_with_tls_the_certificate_is_verified(room: str, state: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def tls_flags(tmp_path: Path) -> tuple[object, ...]:
+    """The flags of a server with a certificate for localhost. ``ca.pem`` is its authority."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     certificate = authority.issue_cert("localhost")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
+    return ("--tls-cert", tmp_path / "cert.pem")
+
+
+def test_with_tls_the_certificate_is_verified(
+    tls_flags: tuple[object, ...], room: str, state: Path, tmp_path: Path
+) -> None:
+    with serving("--chat", NOWHERE, "--web", NOWHERE, *tls_flags) as (_, (port, web)):
+        for where, options in ((f"localhost:{port}", ["--tls"]), (f"WSS://localhost:{web}/ws", [])):
+            trusting = (*options, "--ca", tmp_path / "ca.pem")
+            done = piped(where, *trusting, "--room", room, stdin="hello\n", state=state)
+            assert (done.returncode, done.stderr) == (0, b"")
+            done = piped(where, *options, "--room", room, stdin="hello\n", state=state)
+            assert done.returncode == 1
+            assert b"TLS failed: certificate verify failed" in done.stderr
+            assert done.stderr.count(b"\n") == 1
+
+
+def test_a_web_socket_with_tls_and_its_self_signed_certificate_are_remembered(
+    room: str, state: Path, tmp_path: Path
+) -> None:
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    files = ("-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files]
+    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
     flags = ("--tls-cert", tmp_path / "cert.pem", "--tls-key", tmp_path / "key.pem")
-    with serving("--chat", NOWHERE, *flags) as (_, (port,)):
-        trusting = ("--tls", "--ca", tmp_path / "ca.pem")
-        done = piped(f"localhost:{port}", *trusting, "--room", room, stdin="hello\n", state=state)
+    with serving("--web", NOWHERE, *flags) as (_, (web,)):
+        url, ca = f"wss://localhost:{web}/ws", tmp_path / "cert.pem"
+        with chat_in_terminal(url, "--ca", ca, "--nick", "ann", "--room", room, state=state) as terminal:
+            terminal.wait_for(rf"^ #{room}  ann  {url}  connected$")
+            terminal.type("hello\r")
+            terminal.wait_for("<ann> hello$")
+            terminal.type("\x04")
+            assert (terminal.end(), terminal.is_restored()) == (0, True)
+        done = netsvc("chat", "--room", room, stdin=b"/who\n", env={**os.environ, "XDG_STATE_HOME": str(state)})
         assert (done.returncode, done.stderr) == (0, b"")
-        done = piped(f"localhost:{port}", "--tls", "--room", room, stdin="hello\n", state=state)
+        assert b"<ann> hello\n" in done.stdout
+
+
+def test_a_server_that_expects_tls_gives_the_remedy(tls_flags: tuple[object, ...], state: Path) -> None:
+    with serving("--chat", NOWHERE, "--web", NOWHERE, *tls_flags) as (_, (port, web)):
+        for where, remedy in ((f"localhost:{port}", "add --tls"), (f"ws://localhost:{web}/ws", "write wss:")):
+            done = piped(where, stdin="hello\n", state=state)
+            assert done.returncode == 1
+            assert done.stderr.decode().endswith(f"; if it expects TLS, {remedy}\n")
+
+
+def test_a_version_of_ip_can_be_chosen(port: int, room: str, state: Path) -> None:
+    done = piped(f"localhost:{port}", "-4", "--room", room, stdin="hello\n", state=state)
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = piped(f"127.0.0.1:{port}", "-6", "--room", room, stdin="hello\n", state=state)
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"netsvc: 127.0.0.1: no IPv6 address, although -4, -6 or the source address asks for one\n",
+    )
+
+
+def test_a_unix_socket_is_used_and_remembered(room: str, state: Path, tmp_path: Path) -> None:
+    path = tmp_path / "chat.sock"
+    with serving("--chat", f"unix:{path}"):
+        done = piped("-U", path, "--nick", "ann", "--room", room, stdin="hello\n", state=state)
+        assert (done.returncode, done.stderr) == (0, b"")
+        done = netsvc("chat", "--room", room, stdin=b"/who\n", env={**os.environ, "XDG_STATE_HOME": str(state)})
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"<ann> hello\n" in done.stdout
+    done = piped(f"unix:{path}", stdin="hello\n", state=state)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"netsvc: unix:{path}: ".encode())
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_server_that_sends_nothing_is_an_error_after_the_timeout(state: Path) -> None:
+    with listening() as server:
+        done = piped(port_of(server), "-w", "0.3", stdin="hello\n", state=state)
         assert done.returncode == 1
-        assert b"TLS failed: certificate verify failed" in done.stderr
-        assert done.stderr.count(b"\n") == 1
+        assert done.stderr == f"netsvc: 127.0.0.1:{port_of(server)}: no answer within 0.3 s\n".encode()
+
+
+def test_a_line_that_is_not_confirmed_is_an_error_after_the_timeout(port: int, room: str, state: Path) -> None:
+    with (
+        listening() as server,
+        socket.create_connection(("127.0.0.1", port), SECONDS) as upstream,
+        chat_in_terminal(port_of(server), "-w", "1", "--room", room, state=state) as terminal,
+    ):
+        connection, _ = server.accept()
+        with connection:
+            in_thread(lambda: forward_until(b"last", connection, upstream))
+            in_thread(lambda: forward_until(b"nothing ends it", upstream, connection))
+            terminal.wait_for(CONNECTED)
+            terminal.type("first\r")
+            terminal.wait_for("> first$")
+            terminal.type("the last\r")
+            assert (terminal.end(), terminal.is_restored()) == (1, True)
+            assert "no answer within 1 s" in terminal.text
+
+
+def forward_until(end: bytes, source: socket.socket, target: socket.socket) -> None:
+    """Forward bytes until a piece contains ``end``, which is not forwarded, or the connection is closed."""
+    with suppress(OSError):
+        while (piece := source.recv(65536)) and end not in piece:
+            target.sendall(piece)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["-4", "-6", "1"], "-4 cannot be combined with -6; leave out one of them"),
+        (["-U", "/s", "1"], "unexpected argument 1, because --unix names the peer"),
+        (["-U", "/s", "-4"], "a UNIX socket cannot be combined with -4 or -6; leave them out"),
+        (["ws://h/ws", "--tls"], "--tls cannot be combined with a ws: URL; write wss:"),
+        (["1", "--ca", "f"], "--ca has no effect without --tls; add --tls"),
+        (["http://h/ws"], "http://h/ws: this is no URL of a WebSocket; write ws://HOST:PORT/ws"),
+        (["wss://h:99999/ws"], "wss://h:99999/ws: this is no URL of a WebSocket; write ws://HOST:PORT/ws"),
+    ],
+)
+def test_options_that_contradict_each_other_are_wrong_usage(arguments: list[str], error: str) -> None:
+    done = netsvc("chat", *arguments)
+    assert (done.returncode, done.stderr.decode()) == (64, f"netsvc: {error}; see netsvc chat --help\n")
 
 
 def test_the_log_has_what_was_shown_with_times(port: int, room: str, state: Path, tmp_path: Path) -> None:

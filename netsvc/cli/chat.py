@@ -20,10 +20,19 @@ from netsvc.cli.chat_log import ChatLog
 from netsvc.cli.chat_memory import ChatMemory, Remembered, latest_server, state_directory
 from netsvc.cli.chat_plain import run_plain
 from netsvc.cli.chat_session import ChatSession
-from netsvc.cli.client_endpoint import client_endpoint
-from netsvc.cli.command import DEFAULT_HOST, Command, sleep
+from netsvc.cli.client_tls import ClientTLS
+from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, sleep
 from netsvc.cli.error_words import failure_words
-from netsvc.cli.parameters import CONTEXT_SETTINGS, file_option, tls_options
+from netsvc.cli.parameters import (
+    CONTEXT_SETTINGS,
+    family_options,
+    file_option,
+    peer_argument,
+    tls_options,
+    unix_option,
+    wait_option,
+)
+from netsvc.cli.stream_peer import Route, UnixPath, Where, unix_path
 from netsvc.cli.terminal_commands import SERVER_NAMES
 from netsvc.cli.terminal_reactor import has_screen, install_asyncio_reactor
 from netsvc.net.reactors import Reactor
@@ -37,16 +46,21 @@ class Chat(Command):
     """A chat: its server, and the values of the options."""
 
     where: str | None
+    unix: str | None
     nick: str | None
     room: str | None
     tls: bool
     ca: str | None
+    ipv4: bool
+    ipv6: bool
+    timeout: float | None
     log: str | None
     color: str
     plain: bool
 
     _server: Remembered = field(init=False)
-    _peer: HostPort = field(init=False)
+    _peer: Where = field(init=False)
+    _route: Route = field(init=False)
 
     def __post_init__(self) -> None:
         try:
@@ -54,31 +68,36 @@ class Chat(Command):
             self.room = self.room and SERVER_NAMES.room(self.room)
         except InvalidNameError as e:
             raise UsageError(str(e)) from None
-        if self.where is None:
-            server = latest_server(state_directory())
-            if server is None:
-                raise UsageError("the server is missing, and none is remembered; write HOST:PORT")
-            self._server = replace(server, tls=self.tls or server.tls, ca=self.ca or server.ca)
-            self._peer = self._peer_of(server.server)
-        else:
-            self._peer = self._peer_of(self.where)
-            is_url = "://" in self.where
-            tls = self.tls or self.where.startswith("wss:")
-            ca = str(Path(self.ca).absolute()) if self.ca else ""
-            self._server = Remembered(self.where if is_url else str(self._peer), tls, ca)
-        if self._server.server.startswith("ws:") and self.tls:
+        self._route = Route.chosen(self.ipv4, self.ipv6, None, None, self.timeout or CONNECT_TIMEOUT)
+        if self.where is not None and self.unix is not None:
+            raise UsageError(f"unexpected argument {self.where}, because --unix names the peer")
+        given = self.where if self.unix is None else f"unix:{self.unix}"
+        found = Remembered("") if given is not None else latest_server(state_directory())
+        if found is None:
+            raise UsageError("the server is missing, and none is remembered; write HOST:PORT")
+        self._peer, server, is_secure = self._parse(found.server if given is None else given)
+        ca = str(Path(self.ca).absolute()) if self.ca else found.ca
+        self._server = replace(found, server=server, tls=self.tls or is_secure or found.tls, ca=ca)
+        if server.startswith("ws:") and self.tls:
             raise UsageError("--tls cannot be combined with a ws: URL; write wss:")
         if self.ca and not self._server.tls:
             raise UsageError("--ca has no effect without --tls; add --tls")
+        if isinstance(self._peer, UnixPath) and not self._route.is_default:
+            raise UsageError("a UNIX socket cannot be combined with -4 or -6; leave them out")
 
-    def _peer_of(self, server: str) -> HostPort:
+    def _parse(self, server: str) -> tuple[Where, str, bool]:
+        """Return where a server is, the text by which it is remembered, and whether that says that it uses TLS."""
+        unix = unix_path(server, None)
+        if unix is not None:
+            return unix, f"unix:{Path(unix.path).absolute()}", False
         if "://" not in server:
-            return self.peer_address(server, DEFAULT_HOST)
+            peer = self.peer_address(server, DEFAULT_HOST)
+            return peer, str(peer), False
         try:
             url = urlsplit(server)
             if url.scheme not in _WEB_SCHEMES or not url.hostname or not server.isascii() or url.username:
                 raise ValueError
-            return HostPort(url.hostname, url.port or _WEB_SCHEMES[url.scheme])
+            return HostPort(url.hostname, url.port or _WEB_SCHEMES[url.scheme]), url.geturl(), url.scheme == "wss"
         except (ValueError, AddressError):
             raise UsageError(f"{server}: this is no URL of a WebSocket; write ws://HOST:PORT/ws") from None
 
@@ -91,7 +110,8 @@ class Chat(Command):
             install_asyncio_reactor()
 
     async def run(self, reactor: Reactor) -> None:
-        endpoint = client_endpoint(reactor, self._peer, tls=self._server.tls, ca=self._server.ca)
+        tls = ClientTLS(self._server.ca) if self._server.tls else None
+        endpoint = self._route.endpoint(reactor, self._peer, tls)
         connect = self._connect()
         log = self._open_log()
         memory = ChatMemory(state_directory(), self._server.server)
@@ -103,7 +123,16 @@ class Chat(Command):
         if self.nick:
             remembered = replace(remembered, nick=self.nick)
         chat = ChatSession(
-            reactor, endpoint, self._peer, connect, remembered, room=self.room or "", memory=memory, log=log
+            reactor,
+            endpoint,
+            self._peer,
+            self._route,
+            connect,
+            remembered,
+            room=self.room or "",
+            timeout=self.timeout,
+            memory=memory,
+            log=log,
         )
         keep_session = False
         try:
@@ -156,10 +185,13 @@ COMMAND = click.Command(
         "something was missed."
     ),
     params=[
-        click.Argument(["where"], metavar="[HOST:]PORT|URL", required=False),
+        peer_argument("[HOST:]PORT|URL", required=False),
+        unix_option("Use the chat on the UNIX socket at PATH."),
         click.Option(["--nick"], metavar="NAME", help="The nick. [default: the last one on this server]"),
         click.Option(["--room"], metavar="ROOM", help="The room to join. [default: #lobby]"),
         *tls_options(),
+        *family_options(),
+        wait_option(None, "Seconds without an answer after which it is an error."),
         file_option("--log", "Append what is shown to this file, with times."),
         click.Option(
             ["--color"],

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 
-from netsvc.chat.chat_connection import request_line
 from netsvc.chat.chat_events import Event, NickSet, Refused, Replaced, Resumed, RoomEntered, SessionToken
-from netsvc.chat.client import ChatClient, ClientEvent, Disconnected, NotSaidError
+from netsvc.chat.client import ChatClient, ClientEvent, Disconnected
 from netsvc.chat.client_connection import ClientConnection, EventReceived, Opening
 from netsvc.chat.entries import Entry, EntryKind, Position
 from netsvc.chat.program_lines import ReceivedEntry
 from netsvc.chat.request_lines import MessageError
-from netsvc.chat.requests import Act, Join, Leave, Positions, Quit, Rename, Request, Say
+from netsvc.chat.requests import Act, Join, Leave, Positions, Quit, Rename, Say
 from netsvc.chat.room import LOBBY
+from netsvc.cli.answer_timer import AnswerTimer
+from netsvc.cli.chat_connection_watch import ConnectionWatch
 from netsvc.cli.chat_log import ChatLog
 from netsvc.cli.chat_memory import SESSION_KEPT, ChatMemory, Remembered, RememberedSession
-from netsvc.cli.command import CommandError, explain
+from netsvc.cli.chat_outbox import ChatOutbox, Ordered, check_length
+from netsvc.cli.command import CommandError
 from netsvc.cli.error_words import failure_words
+from netsvc.cli.stream_peer import Route, Where
 from netsvc.cli.terminal_chat_lines import (
     entry_key,
     entry_line,
@@ -41,18 +40,7 @@ from netsvc.cli.terminal_completion import KnownNames, completions
 from netsvc.cli.terminal_status import ChatStatus, chat_status_parts
 from netsvc.cli.terminal_text import Fragment, StyledLine
 from netsvc.net.reactors import Reactor, cancel
-from netsvc.wire.address import HostPort
 from netsvc.wire.text import is_blank
-
-#: Lines that wait for being sent. A longer paste is refused.
-WAITING_MAX = 10_000
-
-#: Lines that are sent and not confirmed yet. The server reads as many at once; more would only wait at the server,
-#: where they cannot be dropped any more.
-UNCONFIRMED_MAX = 10
-
-#: As long as the IDs that the client gives to its lines.
-_LONGEST_ID = "x" * 20
 
 #: Seconds after a change until the memory is written.
 _SAVE_DELAY = 1.0
@@ -91,9 +79,11 @@ class ChatSession:
     :param reactor: of the connection; tells the time.
     :param endpoint: where the chat is.
     :param where: its address, for messages.
+    :param route: the route there, for messages.
     :param connect: makes each connection; see :class:`~netsvc.chat.client.ChatClient`.
     :param remembered: the server, and what is known of it.
     :param room: the wanted room; empty for the one of the session, or the lobby.
+    :param timeout: seconds without an answer of the server after which the session fails; None for no limit.
     :param memory: where all this is remembered.
     :param log: where what is shown is appended; None for nowhere.
     :ivar view: where the chat is shown. Set it before :meth:`start`.
@@ -108,11 +98,13 @@ class ChatSession:
         self,
         reactor: Reactor,
         endpoint: IStreamClientEndpoint,
-        where: HostPort,
+        where: Where,
+        route: Route,
         connect: Callable[[EventReceived, Opening], ClientConnection],
         remembered: Remembered,
         *,
         room: str = "",
+        timeout: float | None = None,
         memory: ChatMemory,
         log: ChatLog | None = None,
     ) -> None:
@@ -120,22 +112,17 @@ class ChatSession:
         self.input_wanted: Callable[[bool], object] = lambda _: None
         self._reactor = reactor
         self._where = where
-        self._connect = connect
+        self._timeout = timeout
         self._remembered = remembered
         self._memory = memory
         self._log = log
         self._names = KnownNames()
-        self._waiting: deque[Say | Act | Join | Leave] = deque()
-        self._unconfirmed = 0
         self._for_reader = 0
         self._shown_nick = ""
         self._asked_nick = ""
         self._was_in_room = False
         self._is_resuming = False
         self._retry_at: float | None = None
-        self._connection: ClientConnection | None = None
-        self._failure: Failure | None = None
-        self._has_answered = False  # the server, on this connection
         self._last_trouble = ""
         self._interrupted_at = -_INTERRUPT_TIME
         self._quit_asked = False
@@ -144,9 +131,20 @@ class ChatSession:
         self._has_failed = False
         self._save_call: IDelayedCall | None = None
         self._tick_call: IDelayedCall | None = None
-        self._client = self._new_client(_WatchedEndpoint(endpoint, self._attempt_failed), room)
+        self._watch = ConnectionWatch(
+            endpoint,
+            connect,
+            where,
+            explain=lambda cause: route.explain(cause, where),
+            tls_hint=_tls_hint(remembered),
+            attempt_failed=self._trouble,
+            answered=self._answered,
+        )
+        self._client = self._new_client(room)
+        self._outbox = ChatOutbox(self._client, self._line_confirmed, self._not_said)
+        self._answers = AnswerTimer(reactor, timeout, self._no_answer, lambda: False)
 
-    def _new_client(self, endpoint: IStreamClientEndpoint, room: str) -> ChatClient:
+    def _new_client(self, room: str) -> ChatClient:
         session = self._remembered.session
         options: dict[str, Any] = {"nick": self._remembered.nick, "room": room or LOBBY}
         if session is not None and 0 <= self._reactor.seconds() - session.saved < SESSION_KEPT:
@@ -161,11 +159,11 @@ class ChatSession:
             return seconds
 
         return ChatClient(
-            endpoint,
+            self._watch,
             self._received,
             IReactorTime(self._reactor),
             retry_policy=pause,
-            connect=self._watched_connection,
+            connect=self._new_connection,
             **options,
         )
 
@@ -175,6 +173,10 @@ class ChatSession:
         """Connect."""
         self._client.start()
         self._tick()
+
+    def _new_connection(self, received: EventReceived, opening: Opening) -> ClientConnection:
+        self._answers.sent()
+        return self._watch.new_connection(received, opening)
 
     def leave_when_sent(self) -> None:
         """Leave as soon as the server has confirmed every line and answered every request."""
@@ -191,6 +193,7 @@ class ChatSession:
         :param keep_session: whether a later start may resume the session. Otherwise the member leaves the chat.
         :return: fires with None when the member has left, after a second at the latest.
         """
+        self._answers.stop()
         self._save(keep_session=keep_session)
         for call in (self._save_call, self._tick_call):
             cancel(call)
@@ -204,10 +207,11 @@ class ChatSession:
     def _leave(self) -> Deferred[None]:
         """Leave the chat. The server must read that; otherwise it keeps the nick for the return of the member."""
         left: Deferred[None] = Deferred()
-        if self._client.is_connected and self._connection is not None:
+        connection = self._client.connection
+        if self._client.is_connected and connection is not None:
             self._client.request(Quit())  # the server then closes the connection
-            self._connection.closed.addBoth(lambda _: left.callback(None))
-            left.addTimeout(_LEAVE_TIME, self._reactor, lambda *_: None)
+            connection.closed.addBoth(lambda _: left.callback(None))
+            left.addTimeout(_LEAVE_TIME, IReactorTime(self._reactor), lambda *_: None)
         else:
             left.callback(None)
         return left.addCallback(lambda _: self._stop())
@@ -248,7 +252,7 @@ class ChatSession:
         now = self._reactor.seconds()
         retry_in = None if self._retry_at is None or self._retry_at <= now else self._retry_at - now
         hint = "Ctrl-C again ends" if now - self._interrupted_at < _INTERRUPT_TIME else ""
-        if self._quit_asked and self.unsent:
+        if self._quit_asked and self._outbox.unsent:
             hint = "quit again drops them"
         return chat_status_parts(
             ChatStatus(
@@ -257,7 +261,7 @@ class ChatSession:
                 nick=self._client.nick,
                 is_connected=self._client.is_connected,
                 retry_in=retry_in,
-                waiting=self.unsent,
+                waiting=self._outbox.unsent,
                 for_reader=self._for_reader,
                 below=below,
                 hint=hint,
@@ -270,27 +274,22 @@ class ChatSession:
 
     def end_of_input(self) -> None:
         """Quit, but ask first if lines are not sent yet."""
-        if self.unsent and not self._quit_asked:
+        if self._outbox.unsent and not self._quit_asked:
             self._quit_asked = True
-            self._report_problem(f"{_lines(self.unsent)} not sent yet; quit again to drop them")
+            self._report_problem(f"{_lines(self._outbox.unsent)} not sent yet; quit again to drop them")
         else:
             self._end()
 
     def interrupted(self) -> None:
         """Drop the lines that wait, or end the program at the second Ctrl-C."""
         now = self._reactor.seconds()
-        if self._waiting:
+        if self._outbox.has_waiting:
             self._cancel()
         elif now - self._interrupted_at < _INTERRUPT_TIME:
             self._end(CancelledError())
         else:
             self._interrupted_at = now
             self._reactor.callLater(_INTERRUPT_TIME, self.view.redraw)
-
-    @property
-    def unsent(self) -> int:
-        """How many lines the server has not confirmed yet."""
-        return sum(isinstance(each, Say | Act) for each in self._waiting) + self._unconfirmed
 
     # Requests
 
@@ -304,12 +303,13 @@ class ChatSession:
                 case ClientCommand():
                     self._do(request)
                 case Say() | Act() | Join() | Leave():
-                    request_line(request, _LONGEST_ID)  # raises if it is too long
+                    check_length(request)
                     return self._add([request])
                 case _:
                     if isinstance(request, Rename):
                         self._asked_nick = request.nick
                     self._client.request(request)
+                    self._answers.sent()
         except MessageError as e:
             self._has_failed = self._has_failed or not self.view.has_keys
             self._report_problem(str(e))
@@ -330,57 +330,36 @@ class ChatSession:
             case ClientCommand.QUIT:
                 self.leave_when_sent()
 
-    def _add(self, requests: list[Say | Act] | list[Say] | list[Say | Act | Join | Leave]) -> bool:
-        if len(self._waiting) + len(requests) > WAITING_MAX:
-            self._report_problem(f"at most {WAITING_MAX:,} lines can wait; nothing of this was sent")
+    def _add(self, requests: Sequence[Ordered]) -> bool:
+        try:
+            self._outbox.add(requests)
+        except MessageError as e:
+            self._report_problem(str(e))
             return False
-        self._waiting.extend(requests)
+        self._answers.sent()
         self._send_waiting()
         return True
 
     def _send_waiting(self) -> None:
-        """Send what waits, in order. A room that is to be joined waits for a connection; the client keeps lines."""
-        while self._waiting and self._unconfirmed < UNCONFIRMED_MAX:
-            request = self._waiting[0]
-            if isinstance(request, Join | Leave) and not self._client.is_connected:
-                break
-            self._waiting.popleft()
-            try:
-                self._send(request)
-            except MessageError as e:
-                self._not_said(Failure(e), request)
-        if self._leaves_when_sent and not self.unsent and not self._waiting and self._client.is_connected:
+        self._outbox.send()
+        is_connected = self._client.is_connected
+        if self._leaves_when_sent and not self._outbox.unsent and not self._outbox.has_waiting and is_connected:
             self._leave_after_answers()
-        self.input_wanted(self._client.is_connected and len(self._waiting) < UNCONFIRMED_MAX)
+        self.input_wanted(is_connected and not self._outbox.is_full)
         self.view.redraw()
 
-    def _send(self, request: Say | Act | Join | Leave) -> None:
-        if isinstance(request, Join | Leave):
-            self._client.request(request)
-            return
-        said = self._client.say(request.text) if isinstance(request, Say) else self._client.act(request.text)
-        self._unconfirmed += 1
-        said.addCallbacks(lambda _: None, self._not_said, errbackArgs=(request,))
-        said.addCallback(lambda _: self._confirmed())
-
-    def _confirmed(self) -> None:
-        self._unconfirmed -= 1
+    def _line_confirmed(self) -> None:
+        self._answered()
         if not self.ended.called:
             self._send_waiting()
 
-    def _not_said(self, failure: Failure, request: Request) -> None:
-        failure.trap(NotSaidError, MessageError)
-        if self.ended.called:
-            return
-        self._has_failed = self._has_failed or not self.view.has_keys
-        text = getattr(request, "text", "")
-        is_unknown = isinstance(failure.value, NotSaidError) and failure.value.cause is None
-        outcome = "it is unknown whether this was sent" if is_unknown else "not sent"
-        self._report_problem(f"{outcome}: {text[:64]}: {failure.value}")
+    def _not_said(self, text: str) -> None:
+        if not self.ended.called:
+            self._has_failed = self._has_failed or not self.view.has_keys
+            self._report_problem(text)
 
     def _cancel(self) -> None:
-        count = sum(isinstance(each, Say | Act) for each in self._waiting)
-        self._waiting.clear()
+        count = self._outbox.drop()
         self._report_problem(f"{_lines(count)} dropped" if count else "no lines wait")
 
     def _leave_after_answers(self) -> None:
@@ -388,6 +367,7 @@ class ChatSession:
             # The answer is a RoomEntered, after the answers to everything that was asked before.
             self._barrier_is_sent = True
             self._client.request(Positions(on=True))
+            self._answers.sent()
 
     # Events
 
@@ -475,39 +455,12 @@ class ChatSession:
 
     # Connections
 
-    def _watched_connection(self, received: EventReceived, opening: Opening) -> ClientConnection:
-        self._failure = None
-        self._has_answered = False
-
-        def watched(event: Event | ReceivedEntry) -> None:
-            self._has_answered = True
-            received(event)
-
-        connection = self._connect(watched, opening)
-        connection.closed.addErrback(self._note_failure)
-        self._connection = connection
-        return connection
-
-    def _note_failure(self, failure: Failure) -> Failure:
-        self._failure = failure
-        return failure
-
-    def _attempt_failed(self, failure: Failure) -> None:
-        self._trouble(explain_connection(failure, self._where))
-
     def _disconnected(self) -> None:
         self._barrier_is_sent = False
+        if not self._outbox.unsent:
+            self._answers.stop()
         self.input_wanted(False)
-        if self._failure is not None:
-            text = explain_connection(self._failure, self._where)
-        else:
-            text = f"{self._where}: the server closed the connection"
-        reason = self._connection.ignored_text if self._connection is not None else ""
-        if reason:
-            text += f": {reason}"  # a server that refuses a connection says why
-        elif not self._has_answered and not self._remembered.tls:
-            text += "; if it expects TLS, add --tls"
-        self._trouble(text)
+        self._trouble(self._watch.loss_text())
 
     def _trouble(self, text: str) -> None:
         if not self._was_in_room and not self._is_resuming:
@@ -517,6 +470,17 @@ class ChatSession:
             self._report_problem(f"{text}; connecting again")
         if self._tick_call is None and not self.ended.called:
             self._tick_call = self._reactor.callLater(0, self._tick)
+
+    def _answered(self) -> None:
+        """The server has sent something. It may owe more."""
+        if self.ended.called:
+            return
+        self._answers.received()
+        if self._outbox.unsent or self._barrier_is_sent or not self._was_in_room:
+            self._answers.sent()
+
+    def _no_answer(self) -> None:
+        self._end(CommandError(f"{self._where}: no answer within {self._timeout:g} s"))
 
     # Memory
 
@@ -536,35 +500,11 @@ class ChatSession:
             self._memory.write(replace(self._remembered, session=session))
 
 
-@implementer(IStreamClientEndpoint)
-class _WatchedEndpoint:
-    """Tells of attempts that failed."""
-
-    def __init__(self, endpoint: IStreamClientEndpoint, failed: Callable[[Failure], object]) -> None:
-        self._endpoint = endpoint
-        self._failed = failed
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        connecting: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
-        connecting.addErrback(self._report)
-        return connecting
-
-    def _report(self, failure: Failure) -> Failure:
-        if not failure.check(CancelledError):
-            self._failed(failure)
-        return failure
-
-
-def explain_connection(failure: Failure, where: HostPort) -> str:
-    """Return one line about a connection that failed."""
-    cause = failure.value
-    assert cause is not None
-    if isinstance(cause, ConnectionLost | ConnectionAborted | ConnectionDone):
-        return f"{where}: the connection was lost"
-    try:
-        return explain(cause, where)
-    except Exception:
-        return f"{where}: {cause}"
+def _tls_hint(server: Remembered) -> str:
+    """Return what to do if the server expects TLS; nothing if TLS is used."""
+    if server.tls:
+        return ""
+    return "write wss:" if "://" in server.server else "add --tls"
 
 
 def _lines(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The peer of a stream, and the connection to it: TCP from any address, TLS with or without a certificate, or UNIX."""
+"""The peer of a stream, and the route to it: TCP from any address and family, or a UNIX socket."""
 
 from __future__ import annotations
 
@@ -6,31 +6,24 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from click import UsageError
-from OpenSSL import crypto
 from twisted.internet import error
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.interfaces import IReactorUDP, IReactorUNIX, IStreamClientEndpoint
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorUDP, IReactorUNIX, IStreamClientEndpoint
 from twisted.internet.protocol import DatagramProtocol, Protocol
-from twisted.internet.ssl import (
-    Certificate,
-    KeyPair,
-    PrivateCertificate,
-    optionsForClientTLS,
-    platformTrust,
-    trustRootFromCertificates,
-)
+from zope.interface import implementer
 
+from netsvc.cli.client_tls import ClientTLS
 from netsvc.cli.command import explain
-from netsvc.cli.error_words import error_words, failure_words
+from netsvc.cli.error_words import error_words
 from netsvc.cli.parameters import address_family
 from netsvc.net.datagram_protocol import DATAGRAM_MAX
 from netsvc.net.host_names import resolve
 from netsvc.net.reactors import Reactor
 from netsvc.wire.address import HostPort
-from netsvc.wire.zones import without_zone
 
 P = TypeVar("P", bound=Protocol)
 
@@ -104,28 +97,28 @@ class Route:
         """The local address and port; None if the user has chosen none."""
         return HostPort(self.source, self.source_port) if self.source or self.source_port else None
 
-    async def connect(
-        self, reactor: Reactor, where: Where, protocol: P, secure: Callable[[Any], IStreamClientEndpoint] | None = None
-    ) -> P:
-        """Connect ``protocol`` to ``where``. Try one address after the other if the user has chosen the family.
+    async def connect(self, reactor: Reactor, where: Where, protocol: P, tls: ClientTLS | None = None) -> P:
+        """Connect ``protocol`` to ``where``.
 
-        :param secure: adds TLS to an endpoint.
+        :raises UsageError: if a file of ``tls`` cannot be used.
+        """
+        connected: Awaitable[P] = connectProtocol(self.endpoint(reactor, where, tls), protocol)
+        return await connected
+
+    def endpoint(self, reactor: Reactor, where: Where, tls: ClientTLS | None = None) -> IStreamClientEndpoint:
+        """Return an endpoint that connects to ``where``.
+
+        :param tls: the TLS of the connection. For a UNIX socket, the certificate is that of localhost.
+        :raises UsageError: if one of its files cannot be used.
         """
         if isinstance(where, UnixPath):
-            unix = UNIXClientEndpoint(IReactorUNIX(reactor), where.path, timeout=self.timeout)
-            return await _connected(secure(unix) if secure else unix, protocol)
-        hosts = [where.host or ""]
-        if self.family:
-            hosts = await resolve(reactor, hosts[0], self.family)
-        bind = (self.source or "", self.source_port) if self.local else None
-        failure: Exception | None = None
-        for host in hosts:
-            tcp = HostnameEndpoint(reactor, host, where.port, timeout=self.timeout, bindAddress=bind)
-            try:
-                return await _connected(secure(tcp) if secure else tcp, protocol)
-            except error.ConnectError as e:
-                failure = e
-        raise failure or error.DNSLookupError()
+            endpoint: IStreamClientEndpoint = UNIXClientEndpoint(
+                IReactorUNIX(reactor), where.path, timeout=self.timeout
+            )
+            host = "localhost"
+        else:
+            endpoint, host = _RouteEndpoint(reactor, self, where), where.host or ""
+        return tls.secured(endpoint, host) if tls else endpoint
 
     async def open_datagrams(self, reactor: Reactor, where: HostPort, make: Callable[[str], DatagramProtocol]) -> None:
         """Open a UDP port from which ``where`` can be reached.
@@ -148,63 +141,29 @@ class Route:
         return explain(cause, HostPort(None, 1)).replace("1: ", f"{where}: ", 1)
 
 
-async def _connected(endpoint: IStreamClientEndpoint, protocol: P) -> P:
-    connected: Awaitable[P] = connectProtocol(endpoint, protocol)
-    return await connected
-
-
+@implementer(IStreamClientEndpoint)
 @dataclass(frozen=True)
-class ClientTLS:
-    """TLS for a connection that this side opens.
+class _RouteEndpoint:
+    """Connects to a host by a route. If the user has chosen the family, it tries one address after the other."""
 
-    :param ca: path of a PEM file with the authority to trust in place of those of the system.
-    :param certificate: path of a PEM file with this side's certificate, followed by its chain.
-    :param key: path of its key, which may be in the same file.
-    """
+    reactor: Reactor
+    route: Route
+    where: HostPort
 
-    ca: str | None
-    certificate: str | None
-    key: str | None
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
 
-    def endpoint(self, host: str) -> Callable[[Any], IStreamClientEndpoint]:
-        """Return a function that adds TLS with the server ``host`` to an endpoint.
-
-        :raises UsageError: if a file cannot be used.
-        """
-        trust = trustRootFromCertificates(_certificates("--ca", self.ca)) if self.ca else platformTrust()
-        own, extra = None, {}
-        if self.certificate:
-            chain = _certificates("--cert", self.certificate)
-            path = self.key or self.certificate
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        hosts = [self.where.host or ""]
+        if self.route.family:
+            hosts = await resolve(self.reactor, hosts[0], self.route.family)
+        bind = (self.route.source or "", self.route.source_port) if self.route.local else None
+        failure: Exception | None = None
+        for host in hosts:
+            tcp = HostnameEndpoint(self.reactor, host, self.where.port, timeout=self.route.timeout, bindAddress=bind)
+            connected: Awaitable[IProtocol] = tcp.connect(factory)
             try:
-                key = KeyPair.load(_content("--key", path), crypto.FILETYPE_PEM)
-                own = PrivateCertificate.fromCertificateAndKeyPair(chain[0], key)
-            except (crypto.Error, ValueError):
-                raise UsageError(
-                    f"--key {path}: no PEM key without a passphrase that belongs to {self.certificate}; name its key"
-                ) from None
-            extra = {"extraCertChain": [one.original for one in chain[1:]]} if chain[1:] else {}
-        name = without_zone(host)  # no certificate contains a zone
-        options = optionsForClientTLS(name, trust, own, extraCertificateOptions=extra)
-        return lambda endpoint: wrapClientTLS(options, endpoint)
-
-
-def _content(flag: str, path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(1_048_576)
-    except OSError as e:
-        problem = failure_words(e)
-        raise UsageError(f"{flag} {path}: {problem}; name a PEM file that can be read") from None
-
-
-def _certificates(flag: str, path: str) -> list[Certificate]:
-    end = b"-----END CERTIFICATE-----"
-    pieces = [piece + end for piece in _content(flag, path).split(end)[:-1]]
-    try:
-        found = [Certificate.loadPEM(piece[piece.index(b"-----BEGIN CERTIFICATE-----") :]) for piece in pieces]
-    except (crypto.Error, ValueError):
-        found = []
-    if not found:
-        raise UsageError(f"{flag} {path}: the file contains no PEM certificate; name one that does")
-    return found
+                return await connected
+            except error.ConnectError as e:
+                failure = e
+        raise failure or error.DNSLookupError()

@@ -11,6 +11,7 @@ import click
 from click import UsageError
 
 from netsvc.cli.answer_timer import AnswerTimer
+from netsvc.cli.client_tls import ClientTLS
 from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, PausableSource, sleep
 from netsvc.cli.console import INPUT_LINE_MAX, Console, excerpt, is_terminal, notice, standard_streams
 from netsvc.cli.parameters import (
@@ -27,7 +28,7 @@ from netsvc.cli.parameters import (
     wait_option,
 )
 from netsvc.cli.progress import format_bytes
-from netsvc.cli.stream_peer import ClientTLS, Route, Where, unix_path
+from netsvc.cli.stream_peer import Route, Where, unix_path
 from netsvc.cli.talk_partners import BUSY, PartnerFactory
 from netsvc.cli.terminal_reactor import has_screen, install_asyncio_reactor
 from netsvc.errors import ConfigError, ListenError, NetsvcError
@@ -273,11 +274,8 @@ class Talk(Command):
             await self._talk_with_callers(reactor)
         else:
             try:
-                secure = None
-                if self.tls:
-                    host = self._peer.host or "" if isinstance(self._peer, HostPort) else "localhost"
-                    secure = ClientTLS(self.ca, self.cert, self.key).endpoint(host)
-                conversation = await self._route.connect(reactor, self._peer, self._new_stream(reactor), secure)
+                tls = ClientTLS(self.ca, self.cert, self.key) if self.tls else None
+                conversation = await self._route.connect(reactor, self._peer, self._new_stream(reactor), tls)
                 await conversation.ready
                 await self._follow(conversation)
             except (UsageError, CommandError):
