@@ -327,6 +327,7 @@ def test_a_closed_port_is_one_line_and_status_1(state: Path) -> None:
         assert (terminal.end(), terminal.is_restored()) == (1, True)
         assert "netsvc: 127.0.0.1:" in terminal.text
         assert "connection refused" in terminal.text
+    assert list((state / "netsvc" / "chat").iterdir()) == []  # a wrong address is not remembered
 
 
 def test_the_reason_for_which_a_server_refuses_is_printed_and_is_exit_status_1(state: Path) -> None:

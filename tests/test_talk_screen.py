@@ -64,6 +64,58 @@ def test_after_the_end_the_conversation_is_on_the_terminal_in_its_order() -> Non
         assert re.search(r"talking to \S+\r\n> hello\r\nhi\r\n", rest)
 
 
+def test_after_control_d_lines_arrive_and_a_line_that_is_typed_stays_in_the_editor() -> None:
+    with listening() as server, at_terminal(*NETSVC, "talk", port_of(server), env=SETTINGS) as terminal:
+        connection, _ = server.accept()
+        with connection:
+            terminal.wait_for("^ talking to 127")
+            terminal.type("\x04")
+            assert connection.recv(100) == b""
+            terminal.type("too late\r")
+            terminal.wait_for(r"not sent, because Ctrl-D has ended the input")
+            terminal.wait_for("^> too late$")
+            connection.sendall(b"still here\n")
+            terminal.wait_for(r"^\d\d:\d\d still here$")
+        assert (terminal.end(), terminal.is_restored()) == (0, True)
+
+
+def test_a_lost_connection_is_one_line_after_the_screen_and_status_1() -> None:
+    with listening() as server, at_terminal(*NETSVC, "talk", port_of(server), env=SETTINGS) as terminal:
+        connection, _ = server.accept()
+        terminal.wait_for("^ talking to 127")
+        terminal.type("half a li")
+        terminal.wait_for("^> half a li$")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # the end is a reset
+        connection.close()
+        assert (terminal.end(), terminal.is_restored()) == (1, True)
+        assert terminal.text.count("netsvc: ") == 1
+        assert "connection lost" in terminal.text
+
+
+def test_control_z_suspends_it_and_fg_shows_the_screen_again() -> None:
+    shell = ("bash", "--norc", "--noprofile", "-i")
+    with listening() as server, at_terminal(*shell, env={**SETTINGS, "PS1": "$ "}) as terminal:
+        terminal.wait_for(r"\$$")
+        terminal.type(f"{' '.join(NETSVC)} talk {port_of(server)}\r")
+        connection, _ = server.accept()
+        with connection:
+            terminal.wait_for("^ talking to 127")
+            terminal.type("half a li\x1a")
+            terminal.wait_for(r"Stopped")
+            terminal.type("echo $((6 * 7)) in the shell\r")
+            terminal.wait_for("^42 in the shell$")
+            connection.sendall(b"meanwhile\n")
+            terminal.type("fg\r")
+            terminal.wait_for(r"^\d\d:\d\d meanwhile$")
+            terminal.wait_for("^> half a li$")
+            terminal.type("ne\r")
+            assert lines_of(connection, 1) == b"half a line\n"
+            terminal.type("\x03")
+            terminal.wait_for(r"^\$$")
+            terminal.type("echo status $?\r")
+            terminal.wait_for("^status 130$")
+
+
 def test_control_c_and_sigterm_end_it_and_the_terminal_is_as_before() -> None:
     for status in (130, 143):
         with listening() as server, at_terminal(*NETSVC, "talk", port_of(server), env=SETTINGS) as terminal:

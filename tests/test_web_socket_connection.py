@@ -120,6 +120,7 @@ def test_an_answer_in_pieces_and_what_follows_it_is_read(size: int) -> None:
         (b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 9\r\n\r\nslow \x1bit\n", "the server refuses: slow it"),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "the server refuses: HTTP status 403"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "the server refuses: HTTP status 200"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n<!doctype html>", "the server refuses: HTTP status 200"),
         (b"* welcome, you are guest-1\n\r\n\r\n", "the server does not speak WebSocket"),
         (b"x" * 20_000, "the server does not speak WebSocket"),
         (

@@ -167,7 +167,8 @@ class WebSocketChatConnection(ClientConnection):
             case AcceptConnection():
                 self._refuse("the WebSocket is not that of a netsvc chat")
             case RejectConnection(status_code=status):
-                said = rest.decode("utf-8", "replace").partition("\n")[0][:_REFUSAL_MAX]
+                is_page = rest.lstrip().startswith(b"<")  # whose first line says nothing
+                said = "" if is_page else rest.decode("utf-8", "replace").partition("\n")[0][:_REFUSAL_MAX]
                 self._refuse(f"the server refuses: {clean(said) or f'HTTP status {status}'}")
             case _:
                 self._refuse("the server does not speak WebSocket")

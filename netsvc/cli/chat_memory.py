@@ -96,8 +96,11 @@ class ChatMemory:
             os.pwrite(self._fd, data, 0)
 
     def close(self) -> None:
-        """Release the lock."""
+        """Release the lock. If nothing was written, no file stays: the address may be a wrong one."""
         if self._fd >= 0:
+            with suppress(OSError):
+                if not os.fstat(self._fd).st_size:
+                    self._path.unlink()
             os.close(self._fd)
             self._fd = -1
 

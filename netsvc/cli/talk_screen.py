@@ -96,7 +96,10 @@ class ScreenConsole(Console):
     # For the screen
 
     def accept(self, text: str) -> bool:
-        """Show and send what was typed."""
+        """Show and send what was typed, unless the input was ended."""
+        if self._is_at_end:
+            self.notice("not sent, because Ctrl-D has ended the input; Ctrl-C ends the conversation")
+            return False
         for line in text.removesuffix("\n").split("\n"):
             self._show("own", _OWN + clean(line))
             self._lines.append(line)
