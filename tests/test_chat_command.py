@@ -468,8 +468,8 @@ def test_a_web_socket_with_tls_and_its_self_signed_certificate_are_remembered(
 ) -> None:
     subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
     files = ("-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files]
-    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+    command = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files)
+    subprocess.run([str(word) for word in command], check=True, capture_output=True, timeout=SECONDS)
     flags = ("--tls-cert", tmp_path / "cert.pem", "--tls-key", tmp_path / "key.pem")
     with serving("--web", NOWHERE, *flags) as (_, (web,)):
         url, ca = f"wss://localhost:{web}/ws", tmp_path / "cert.pem"

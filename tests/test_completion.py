@@ -13,7 +13,7 @@ import pytest
 from netsvc.cli.completion import SHELLS
 from netsvc.cli.main import NAMES
 from tests.programs import NETSVC, SECONDS, netsvc
-from tests.terminals import at_terminal
+from tests.terminals import Terminal, at_terminal
 
 
 def completed(shell: str, *words: str) -> list[tuple[str, str]]:
@@ -99,6 +99,18 @@ def test_bash_completes_with_the_script(environment: dict[str, str]) -> None:
     assert (done.stdout, done.stderr) == (b"complete -o nosort -F _netsvc_completion netsvc\ntalk\n", b"")
 
 
+def complete_a_talk(terminal: Terminal, command: str, folder: Path) -> None:
+    """Press Tab after the beginning of each word, and read what the shell makes of it."""
+    for typed, shown in (
+        (command, "netsvc talk"),
+        ("--fr", "netsvc talk --framing"),
+        ("li", "netsvc talk --framing line"),
+        (f"--ca {folder}/auth", f"netsvc talk --framing line --ca {folder}/authority.pem"),
+    ):
+        terminal.type(f"{typed}\t")
+        terminal.wait_for(f"^% {shown}$")
+
+
 @needs("zsh")
 @pytest.mark.parametrize("place", ["a folder of $fpath", "the shell that runs"])
 def test_zsh_completes_commands_flags_choices_and_files(
@@ -113,14 +125,7 @@ def test_zsh_completes_commands_flags_choices_and_files(
     write(tmp_path / "authority.pem", "")
     with at_terminal("zsh", "-i", env=environment, columns=200) as terminal:
         terminal.wait_for("^%$")
-        for typed, shown in (
-            ("netsvc ta", "netsvc talk"),
-            ("--fr", "netsvc talk --framing"),
-            ("l", "netsvc talk --framing line"),
-            (f"--ca {tmp_path}/auth", f"netsvc talk --framing line --ca {tmp_path}/authority.pem"),
-        ):
-            terminal.type(f"{typed}\t")
-            terminal.wait_for(f"^% {shown}$")
+        complete_a_talk(terminal, "netsvc ta", tmp_path)
 
 
 @needs("fish")
@@ -132,14 +137,7 @@ def test_fish_completes_commands_flags_choices_and_files(environment: dict[str, 
         terminal.wait_for("^%$")
         terminal.type("netsvc \t")
         terminal.wait_for(r"\(Look up names, addresses, services and ports\.\)")
-        for typed, shown in (
-            ("tal", "netsvc talk"),
-            ("--fr", "netsvc talk --framing"),
-            ("li", "netsvc talk --framing line"),
-            (f"--ca {tmp_path}/auth", f"netsvc talk --framing line --ca {tmp_path}/authority.pem"),
-        ):
-            terminal.type(f"{typed}\t")
-            terminal.wait_for(f"^% {shown}$")
+        complete_a_talk(terminal, "tal", tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [[], ["tcsh"], ["bash", "zsh"]])
