@@ -13,6 +13,11 @@ from zope.interface import implementer
 
 from netsvc.net.large_pieces import PIECE_MAX
 
+#: Bytes that are read at once. One piece fills the queue of a connection, so the next one is read when it is sent.
+#: Twisted copies pieces that wait together: with pieces that just fit, the processor time of a GB was 1.2 s in place of
+#: 0.65 s.
+INPUT_PIECE_MAX = 4 * PIECE_MAX
+
 
 @implementer(IReadDescriptor, IPushProducer)
 class InputDescriptor:
@@ -64,7 +69,7 @@ class InputDescriptor:
         if not self._reading:  # it was paused after the reactor had learned that there is something to read
             return
         try:
-            piece = os.read(self._fd, PIECE_MAX)
+            piece = os.read(self._fd, INPUT_PIECE_MAX)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as e:

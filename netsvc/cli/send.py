@@ -31,7 +31,6 @@ from netsvc.cli.parameters import (
 )
 from netsvc.cli.stream_peer import Route, Where, unix_path
 from netsvc.net.datagram_protocol import ConnectedDatagramProtocol
-from netsvc.net.large_pieces import use_large_pieces
 from netsvc.net.reactors import Clock, Reactor, cancel
 from netsvc.net.socket_errors import pending_error
 from netsvc.wire.address import HostPort, format_peer
@@ -91,7 +90,6 @@ class Send(Command):
 
     async def _send_stream(self, reactor: Reactor) -> None:
         stream = await self._route.connect(reactor, self._peer, _OutgoingStream(reactor, self.timeout))
-        use_large_pieces(stream.transport)
         if self.verbose:
             transport = stream.transport
             notice(f"sending to {format_peer(transport.getPeer())} from {format_peer(transport.getHost())}")
