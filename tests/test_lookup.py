@@ -159,7 +159,7 @@ def test_each_subject_that_is_not_found_is_reported() -> None:
         "netsvc: nosuch.invalid: not found",
         "netsvc: straße.invalid: not found",
         "netsvc: a..b: not found; this is not a host name",
-        "netsvc: : not found",
+        "netsvc: (empty): not found; this is not a host name",
         "netsvc: 99999: no service has this port",
         "netsvc: 8/foo: no service has this port",
     ]

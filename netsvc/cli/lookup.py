@@ -92,7 +92,9 @@ class Lookup(Command):
         try:
             name = ascii_name(subject)
         except UnicodeError:
-            raise NotFoundError(f"{subject}: not found; this is not a host name") from None
+            name = ""
+        if not name:
+            raise NotFoundError(f"{subject or '(empty)'}: not found; this is not a host name")
         if _SERVICE_RECORD.fullmatch(name):
             return await self._look_up_service_records(reactor, subject, name)
         return await self._look_up_name(reactor, subject, name)
