@@ -628,7 +628,11 @@ def test_lookup_describes_this_host_and_looks_up_in_both_directions() -> None:
         ["lookup", "--name-server", "name", "x"],
         ["lookup", "--name-server", "127.0.0.1:0", "x"],
         ["send"],
-        ["send", "1314", "x"],
+        ["send", "-u", "--tls", "1", "x"],
+        ["send", "--ca", "x", "1", "x"],
+        ["send", "--tls", "--key", "x", "1", "x"],
+        ["receive", "--tls-key", "x", "1"],
+        ["receive", "-u", "--tls-cert", "x", "1"],
         ["receive"],
         ["receive", "--count", "none", "1"],
     ],
@@ -671,7 +675,7 @@ def test_wrong_usage_prints_one_line_and_exits_with_status_64(
             "timestamp --timeout nan 1",
             "--timeout nan: not a number above 0; choose one, such as --timeout 3; see netsvc timestamp --help",
         ),
-        ("send 1314 x", "1314: the host is missing; write HOST:PORT; see netsvc send --help"),
+        ("send", "[HOST:]PORT is missing; see netsvc send --help"),
     ],
 )
 def test_an_error_names_the_flag_and_the_remedy(command: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -687,6 +691,8 @@ def test_an_error_names_the_flag_and_the_remedy(command: str, error: str, capsys
         ["talk", "--tls", "--ca", "/dev/null", "127.0.0.1:1"],
         ["talk", "--listen", "80000"],
         ["receive", "80000"],
+        ["receive", "--tls-cert", "/no/such/file", "127.0.0.1:0"],
+        ["send", "--tls", "--ca", "/no/such/file", "127.0.0.1:1", "x"],
         ["receive", "--udp", "word"],
     ],
 )

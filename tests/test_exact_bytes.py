@@ -413,6 +413,100 @@ def test_talk_presents_a_certificate_to_openssl(certificates: Path) -> None:
         assert b"hello\n" in process.stdout.read()
 
 
+def test_receive_accepts_tls_from_each_program(certificates: Path, tmp_path: Path) -> None:
+    path, ca = tmp_path / "out", certificates / "ca.pem"
+    tls = ["--tls-cert", certificates / "localhost.pem", "--tls-key", certificates / "localhost.key"]
+    for client in (
+        [*NETSVC, "send", "--tls", "--ca", ca, "localhost:PORT"],
+        ["socat", "-u", "-", f"OPENSSL:localhost:PORT,cafile={ca}"],
+    ):
+        with waiting("receive", "--count", "1", "-o", path, *tls, stdin=subprocess.DEVNULL) as (receive, port):
+            words = [str(word).replace("PORT", str(port)) for word in client]
+            subprocess.run(words, input=RANDOM, timeout=SECONDS, check=True)
+            assert receive.wait(SECONDS) == 0
+        assert sha(path.read_bytes()) == sha(RANDOM), client[0]
+
+
+def test_a_failed_handshake_is_reported_and_does_not_count(certificates: Path) -> None:
+    tls = ["--tls-cert", certificates / "localhost.pem", "--tls-key", certificates / "localhost.key"]
+    with waiting("receive", "--count", "1", *tls, stdout=subprocess.PIPE) as (receive, port):
+        netsvc("send", f"localhost:{port}", "hello")
+        line_of(receive.stderr, b"the TLS handshake failed")
+        done = netsvc("send", "--tls", f"localhost:{port}", "hello")
+        assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+        assert b"certificate verify failed; --ca FILE" in done.stderr
+        line_of(receive.stderr, b"the TLS handshake failed")
+        assert netsvc("send", "--tls", "--ca", certificates / "ca.pem", f"localhost:{port}", "hello").returncode == 0
+        assert receive.communicate(timeout=SECONDS)[0] == b"hello"
+        assert receive.returncode == 0
+
+
+def test_receive_demands_a_certificate_and_send_presents_one(certificates: Path) -> None:
+    tls = ["--tls-cert", certificates / "localhost.pem", "--tls-key", certificates / "localhost.key"]
+    own = ["--cert", certificates / "client.pem", "--key", certificates / "client.key"]
+    trusted = ["--tls", "--ca", certificates / "ca.pem"]
+    with waiting("receive", "--count", "1", *tls, "--client-ca", certificates / "ca.pem", stdout=subprocess.PIPE) as (
+        receive,
+        port,
+    ):
+        assert netsvc("send", *trusted, f"localhost:{port}", "stranger").returncode == 1
+        assert netsvc("send", *trusted, *own, f"localhost:{port}", "hello").returncode == 0
+        assert receive.communicate(timeout=SECONDS)[0] == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("reads", "alert", "status"), [("all", True, 0), ("all", False, 0), ("nothing", True, 1), ("nothing", False, 1)]
+)
+def test_send_over_tls_tells_whether_everything_was_read(
+    reads: str, alert: bool, status: int, certificates: Path
+) -> None:
+    """The other side is a classic program, which often closes a connection without an alert."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "localhost.pem", certificates / "localhost.key")
+    with listening() as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            raw = connection.dup()
+            with context.wrap_socket(connection, server_side=True) as secured:
+                with raw:  # everything has arrived, so that the client has ended its side
+                    raw.recv(30_000, socket.MSG_PEEK | socket.MSG_WAITALL)
+                while reads == "all" and secured.recv(65_536):
+                    pass
+                if alert:
+                    with suppress(ssl.SSLError):
+                        secured.unwrap()
+
+        thread = in_thread(serve)
+        trusted = ["--tls", "--ca", certificates / "ca.pem"]
+        done = netsvc("send", *trusted, f"localhost:{port_of(server)}", "x" * 30_000)
+        thread.join()
+    assert done.returncode == status, done.stderr
+    assert (b"connection lost" in done.stderr) == bool(status)
+
+
+def test_send_that_receives_an_alert_of_tls_gives_a_hint() -> None:
+    with listening() as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(ConnectionResetError):
+                connection.sendall(b"\x15\x03\x01\x00\x02\x02\x0a")
+                while connection.recv(65_536):
+                    pass
+
+        in_thread(serve)
+        done = netsvc("send", f"127.0.0.1:{port_of(server)}", "hello")
+    assert (done.returncode, done.stderr.endswith(b": the other side speaks TLS; add --tls\n")) == (1, True)
+
+
+def test_send_connects_to_this_host_if_only_a_port_is_given() -> None:
+    with waiting("receive", "--count", "1", stdout=subprocess.PIPE) as (receive, port):
+        done = netsvc("send", "-v", port, "x")
+        assert receive.communicate(timeout=SECONDS)[0] == b"x"
+    assert done.stderr.endswith(b"netsvc: sent 1 byte\n")
+
+
 def wait_for_port(port: int) -> None:
     """Wait until a program listens, without a connection to it."""
     pattern = re.compile(rf"^\s*\d+: 0100007F:{port:04X} 00000000:0000 0A", re.MULTILINE)

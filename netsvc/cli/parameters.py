@@ -73,6 +73,7 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 
 def peer_argument(metavar: str = "[HOST:]PORT", *, required: bool = True) -> click.Argument:
     """Return the argument that names a peer.
 
+    :param metavar: what stands for it in the help.
     :param required: whether it must be there. ``--unix`` takes its place.
     """
     return click.Argument(["where"], metavar=metavar, required=required)
@@ -110,6 +111,49 @@ def tls_options() -> list[click.Parameter]:
         ),
         file_option("--ca", "With TLS: trust the authority in this PEM file instead of those of the system."),
     ]
+
+
+def client_tls_options() -> list[click.Parameter]:
+    """Return the options ``--tls``, ``--ca``, ``--cert`` and ``--key`` of a side that connects."""
+    return [
+        *tls_options(),
+        file_option("--cert", "With --tls: the PEM file with the certificate of this side."),
+        file_option("--key", "Its key, if that is in another file."),
+    ]
+
+
+def server_tls_options(meaning: str) -> list[click.Parameter]:
+    """Return the options ``--tls-cert``, ``--tls-key`` and ``--client-ca`` of a side that listens.
+
+    :param meaning: of ``--tls-cert``.
+    """
+    return [
+        file_option("--tls-cert", meaning),
+        file_option("--tls-key", "Its key, if that is in another file."),
+        file_option("--client-ca", "With --tls-cert: accept only clients with a certificate from this authority."),
+    ]
+
+
+def check_exclusive(*rows: tuple[str, str, object]) -> None:
+    """Refuse options that contradict each other.
+
+    :param rows: for each pair: both options, and whether both are there.
+    :raises UsageError: if they are.
+    """
+    for flag, other, refused in rows:
+        if refused:
+            raise click.UsageError(f"{flag} cannot be combined with {other}; leave out one of them")
+
+
+def check_needed(*rows: tuple[str, str, object]) -> None:
+    """Refuse options that have no effect without another one.
+
+    :param rows: for each pair: the option, the one that it needs, and whether only the first is there.
+    :raises UsageError: if it is.
+    """
+    for flag, needed, missing in rows:
+        if missing:
+            raise click.UsageError(f"{flag} has no effect without {needed}; add {needed}")
 
 
 def exactness_options() -> list[click.Parameter]:

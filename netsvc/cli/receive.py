@@ -16,13 +16,16 @@ from netsvc.cli.console import Console, standard_streams
 from netsvc.cli.parameters import (
     CONTEXT_SETTINGS,
     PositiveNumber,
+    check_exclusive,
+    check_needed,
     exactness_options,
     peer_argument,
+    server_tls_options,
     udp_option,
     unix_option,
 )
 from netsvc.cli.received_streams import MAX_CONNECTIONS, MAX_PER_HOST, LineReceiver, ReceivedStreams, WholeReceiver
-from netsvc.cli.stream_peer import unix_path
+from netsvc.cli.stream_peer import listening_tls, unix_path
 from netsvc.errors import ConfigError, ListenError
 from netsvc.net.datagram_protocol import DatagramService
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
@@ -45,6 +48,9 @@ class Receive(Command):
     max_bytes: int | None
     max_connections: int
     max_per_host: int
+    tls_cert: str | None
+    tls_key: str | None
+    client_ca: str | None
     bye: tuple[str, ...]
 
     _written: int = field(init=False, default=0)
@@ -52,13 +58,19 @@ class Receive(Command):
     _failure: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.raw and (self.as_text or self.bye):
-            raise UsageError(f"--raw cannot be combined with {'--text' if self.as_text else '--bye'}; leave out one")
+        check_exclusive(
+            ("--raw", "--text", self.raw and self.as_text),
+            ("--raw", "--bye", self.raw and self.bye),
+            ("--udp", "--unix", self.udp and self.unix is not None),
+            ("--tls-cert", "--udp", self.tls_cert and self.udp),
+        )
+        check_needed(
+            ("--tls-key", "--tls-cert", self.tls_key and not self.tls_cert),
+            ("--client-ca", "--tls-cert", self.client_ca and not self.tls_cert),
+        )
         if self.where is not None and self.unix is not None:
             raise UsageError(f"unexpected argument {self.where}, because --unix names the socket")
         self._unix = unix_path(self.where, self.unix) if self.unix is not None else None
-        if self._unix is not None and self.udp:
-            raise UsageError("--udp cannot be combined with --unix; leave out one of them")
         if self._unix is None and self.where is None:
             raise UsageError("[HOST:]PORT is missing")
         self._to_terminal = self.output is None and os.isatty(1)
@@ -99,14 +111,12 @@ class Receive(Command):
         if self.udp:
             datagrams = _DatagramReceiver(reactor, self._datagram_received)
             return datagrams, datagram_listener(reactor, "", where, lambda: datagrams)
-        streams = ReceivedStreams(
-            reactor,
-            self,
-            WholeReceiver if self._is_exact else LineReceiver,
-            self.max_connections,
-            self.max_per_host,
-        )
-        return streams, stream_listener(reactor, "", where, streams)
+        receiver = WholeReceiver if self._is_exact else LineReceiver
+        streams = ReceivedStreams(reactor, self, receiver, self.max_connections, self.max_per_host)
+        wrap = None
+        if self.tls_cert:
+            wrap = listening_tls(reactor, self.tls_cert, self.tls_key, self.client_ca).wrap
+        return streams, stream_listener(reactor, "", where, streams, wrap=wrap)
 
     # Called by the connections
 
@@ -198,6 +208,7 @@ COMMAND = click.Command(
         peer_argument(required=False),
         unix_option("Listen on the UNIX socket at PATH, in place of [HOST:]PORT."),
         udp_option("Receive datagrams instead of streams."),
+        *server_tls_options("Receive over TLS, with the certificate in this PEM file."),
         click.Option(
             ["-o", "--output"],
             type=click.Path(),

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet import error, protocol
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IHandshakeListener, INegotiated
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsvc.limits.cause import Cause
 from netsvc.net.large_pieces import PIECE_MAX, use_large_pieces
-from netsvc.net.reactors import Clock
+from netsvc.net.reactors import Clock, cancel
 from netsvc.net.socket_errors import pending_error
 from netsvc.net.stream_factory import RefusalProtocol
 from netsvc.wire.address import format_host, format_peer
@@ -30,6 +30,9 @@ MAX_PER_HOST = 128
 #: as they can then cost a few MiB.
 LINE_PIECE_MAX = 16_384
 WAITING_PIECE_MAX = 4_096
+
+#: Seconds for the handshake of TLS.
+HANDSHAKE_TIMEOUT = 10.0
 
 #: Seconds between two notices that connections were refused.
 REFUSAL_NOTICE_INTERVAL = 10.0
@@ -72,10 +75,10 @@ class ReceivedStreams(protocol.Factory):
         maximum: int,
         max_per_host: int,
     ) -> None:
+        self.clock = clock
         self.sink = sink
         self.paused = False
         self.turns: deque[WholeReceiver] = deque()  # those that have sent something, in that order
-        self._clock = clock
         self._receiver = receiver
         self._maximum = maximum
         self._max_per_host = max_per_host
@@ -121,16 +124,16 @@ class ReceivedStreams(protocol.Factory):
             connection.resume()
 
     def _refuse(self, cause: Cause, host: str | None) -> protocol.Protocol:
-        now = self._clock.seconds()
+        now = self.clock.seconds()
         if now >= self._silent_until:
             self._silent_until = now + REFUSAL_NOTICE_INTERVAL
             self.sink.notice(f"refused {format_host(host) if host else 'a UNIX socket'}: {cause.sentence}")
         return RefusalProtocol(cause.sentence.encode("ascii") + b"\n")
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class ReceivedStream(protocol.Protocol):
-    """One connection."""
+    """One connection. Over TLS, it is a stream after the handshake."""
 
     transport: Any
     piece_max = LINE_PIECE_MAX
@@ -140,13 +143,20 @@ class ReceivedStream(protocol.Protocol):
         self.sender = ""
         self._ended = False
         self._host: str | None = None
+        self._handshake: Any = None  # the deadline, until the handshake is complete
 
     def connectionMade(self) -> None:
         peer = self.transport.getPeer()
         self._host = getattr(peer, "host", None)
         self.sender = format_peer(peer)
         use_large_pieces(self.transport, self.piece_max)
+        if INegotiated.providedBy(self.transport):
+            self._handshake = self.streams.clock.callLater(HANDSHAKE_TIMEOUT, self.transport.abortConnection)
         self.streams.opened(self, self._host)
+
+    def handshakeCompleted(self) -> None:
+        cancel(self._handshake)
+        self._handshake = None
 
     def resume(self) -> None:
         """Read again, unless the connection is paused for a reason of its own."""
@@ -161,6 +171,12 @@ class ReceivedStream(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         self.streams.closed(self, self._host)
+        if self._handshake is not None:
+            cancel(self._handshake)
+            self.streams.sink.notice(
+                f"from {self.sender}: the TLS handshake failed; a sender needs TLS, and has to trust the certificate"
+            )
+            return
         self.stream_ended(whole=self._ended or reason.check(error.ConnectionDone) is not None)
 
     def stream_ended(self, *, whole: bool) -> None:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import click
 from click import UsageError
 from twisted.internet import error
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from netsvc.cli.command import CONNECT_TIMEOUT, Command, CommandError, PausableSource, sleep
+from netsvc.cli.client_tls import ClientTLS
+from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, PausableSource, sleep
 from netsvc.cli.console import INPUT_LINE_MAX, Console, excerpt, is_terminal, notice, standard_streams
 from netsvc.cli.error_words import failure_words
+from netsvc.cli.outgoing_stream import OutgoingStream, OutgoingTLSStream
 from netsvc.cli.parameters import (
     CONTEXT_SETTINGS,
+    check_exclusive,
+    check_needed,
+    client_tls_options,
     exactness_options,
     family_options,
     peer_argument,
@@ -32,14 +32,16 @@ from netsvc.cli.parameters import (
 from netsvc.cli.stream_peer import Route, Where, unix_path
 from netsvc.net.datagram_protocol import ConnectedDatagramProtocol
 from netsvc.net.reactors import Clock, Reactor, cancel
-from netsvc.net.socket_errors import pending_error
 from netsvc.wire.address import HostPort, format_peer
 from netsvc.wire.framing import PieceFraming, WholeLineFraming
+
+#: Seconds for the handshake of TLS, without -w.
+HANDSHAKE_TIMEOUT = 10.0
 
 #: Seconds to wait for the peer to end its side of the stream.
 PEER_END_TIMEOUT = 5.0
 
-#: Seconds to wait for a reset, or for the report that no program receives the datagrams.
+#: Seconds to wait for the report that no program receives the datagrams.
 REFUSAL_TIMEOUT = 0.2
 
 
@@ -51,6 +53,10 @@ class Send(Command):
     text: bytes | None
     unix: str | None
     udp: bool
+    tls: bool
+    ca: str | None
+    cert: str | None
+    key: str | None
     as_text: bool
     raw: bool
     ipv4: bool
@@ -63,8 +69,12 @@ class Send(Command):
     _sent: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        if self.as_text and self.raw:
-            raise UsageError("--raw cannot be combined with --text; leave out one of them")
+        check_exclusive(("--raw", "--text", self.raw and self.as_text), ("--tls", "--udp", self.tls and self.udp))
+        check_needed(
+            ("--ca", "--tls", self.ca and not self.tls),
+            ("--cert", "--tls", self.cert and not self.tls),
+            ("--key", "--cert", self.key and not self.cert),
+        )
         if self.unix is not None and self.where is not None:  # the first word is text then
             words = [self.where.encode("utf-8", "surrogateescape"), self.text]
             self.text, self.where = b" ".join(word for word in words if word is not None), None
@@ -74,8 +84,8 @@ class Send(Command):
         if unix is not None and (self.udp or not self._route.is_default):
             raise UsageError("a UNIX socket cannot be combined with -u, -4, -6, -s or -p; leave them out")
         if unix is None and self.where is None:
-            raise UsageError("HOST:PORT is missing")
-        self._peer: Where = unix or self.peer_address(self.where or "")
+            raise UsageError("[HOST:]PORT is missing")
+        self._peer: Where = unix or self.peer_address(self.where or "", DEFAULT_HOST)
 
     async def run(self, reactor: Reactor) -> None:
         try:
@@ -83,13 +93,13 @@ class Send(Command):
                 await self._send_datagrams(reactor, self._peer)
             else:
                 await self._send_stream(reactor)
-        except CommandError:
+        except (CommandError, UsageError):
             raise
         except Exception as e:
             raise CommandError(self._route.explain(e, self._peer)) from None
 
     async def _send_stream(self, reactor: Reactor) -> None:
-        stream = await self._route.connect(reactor, self._peer, _OutgoingStream(reactor, self.timeout))
+        stream = await self._connect(reactor)
         if self.verbose:
             transport = stream.transport
             notice(f"sending to {format_peer(transport.getPeer())} from {format_peer(transport.getHost())}")
@@ -112,18 +122,29 @@ class Send(Command):
             stream.register_producer(PausableSource(console.source))
             await self._wait_for_end(reactor, stream)
 
-    async def _wait_for_end(self, clock: Clock, stream: _OutgoingStream) -> None:
+    async def _connect(self, reactor: Reactor) -> OutgoingStream:
+        """Connect, with TLS if the user asks for it."""
+        if self.tls:
+            tls = ClientTLS(self.ca, self.cert, self.key)
+            timeout = self.timeout or HANDSHAKE_TIMEOUT
+            secured = OutgoingTLSStream(reactor, self.timeout, handshake_timeout=timeout)
+            stream: OutgoingStream = await self._route.connect(reactor, self._peer, secured, tls)
+        else:
+            stream = await self._route.connect(reactor, self._peer, OutgoingStream(reactor, self.timeout))
+        return await stream.ready
+
+    async def _wait_for_end(self, clock: Clock, stream: OutgoingStream) -> None:
         await stream.sent
         if self.timeout is not None:  # the peer has to end the stream, too
             await stream.closed
         else:
-            deadline = clock.callLater(PEER_END_TIMEOUT, stream.transport.loseConnection)
+            deadline = clock.callLater(PEER_END_TIMEOUT, stream.close)
             try:
                 await stream.closed
             finally:
                 cancel(deadline)
         if self.verbose:
-            notice(f"sent {self._sent:,} bytes")
+            notice(f"sent {_counted(self._sent, 'byte')}")
 
     async def _send_datagrams(self, reactor: Reactor, peer: HostPort) -> None:
         made: list[_OutgoingDatagrams] = []
@@ -146,101 +167,11 @@ class Send(Command):
         if datagrams.failure is not None:
             raise datagrams.failure
         if self.verbose:
-            notice(f"sent {datagrams.count:,} datagrams")
+            notice(f"sent {_counted(datagrams.count, 'datagram')}")
 
 
-@implementer(IHalfCloseableProtocol)
-class _OutgoingStream(Protocol):
-    """Sends, half-closes, and waits for the end of the peer.
-
-    :param stall_timeout: seconds after which the stream fails if the peer takes nothing of what is queued, or does not
-        end it after the last byte; None for no limit.
-    :ivar sent: fires when the system has accepted everything; fails if the connection was lost before.
-    :ivar closed: fires when the connection was closed after that; fails if the peer reset it.
-    """
-
-    transport: Any
-
-    def __init__(self, clock: Clock, stall_timeout: float | None = None) -> None:
-        self.sent: Deferred[None] = Deferred()
-        self.closed: Deferred[None] = Deferred()
-        self._clock = clock
-        self._stall_timeout = stall_timeout
-        self._stall: Any = None
-        self._producer: IPushProducer | None = None
-        self._peer_ended_input = False
-        self._failure: Exception | None = None
-
-    def register_producer(self, producer: IPushProducer) -> None:
-        """Pause ``producer``, the source of what is sent, while the peer does not read."""
-        self._producer = producer
-        self.transport.registerProducer(self, True)
-
-    def write(self, data: bytes) -> None:
-        """Send ``data``."""
-        self.transport.write(data)
-
-    def end(self) -> None:
-        """End the stream when everything is sent."""
-        self._producer = None
-        self.transport.unregisterProducer()
-        self.transport.loseWriteConnection()
-        self._watch()
-
-    # The producer of the transport
-
-    def pauseProducing(self) -> None:
-        self._watch()
-        if self._producer is not None:
-            self._producer.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        cancel(self._stall)
-        if self._producer is not None:
-            self._producer.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The connection is closed."""
-
-    # Called by Twisted
-
-    def readConnectionLost(self) -> None:
-        """The peer has ended its input. The rest of the stream is sent all the same."""
-        self._peer_ended_input = True
-        if pending_error(self.transport):
-            self._fail(error.ConnectionLost())
-        elif self.sent.called:
-            self.transport.loseConnection()
-
-    def writeConnectionLost(self) -> None:
-        self._watch()
-        self.sent.callback(None)
-        if self._peer_ended_input:  # if the peer had closed the connection, it now answers with a reset
-            self._clock.callLater(REFUSAL_TIMEOUT, self._close_unless_reset)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        cancel(self._stall)
-        if self._failure is not None:
-            reason = Failure(self._failure)
-        waiting = self.closed if self.sent.called else self.sent
-        waiting.callback(None if self.sent.called and reason.check(error.ConnectionDone) else reason)
-
-    # The rest is private
-
-    def _watch(self) -> None:
-        """Fail if nothing happens for some time."""
-        cancel(self._stall)
-        if self._stall_timeout is not None:
-            self._stall = self._clock.callLater(self._stall_timeout, self._fail, error.TimeoutError())
-
-    def _fail(self, reason: Exception) -> None:
-        self._failure = reason
-        self.transport.abortConnection()
-
-    def _close_unless_reset(self) -> None:
-        if pending_error(self.transport) is not None:
-            self._failure = error.ConnectionLost()
-        self.transport.loseConnection()
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class _OutgoingDatagrams(ConnectedDatagramProtocol):
@@ -278,15 +209,16 @@ COMMAND = click.Command(
     context_settings=CONTEXT_SETTINGS,
     short_help="Send text or standard input to a peer.",
     help=(
-        "Send TEXT, or standard input, to HOST:PORT. Answers are not printed. "
+        "Send TEXT, or standard input, to [HOST:]PORT. Answers are not printed. "
         "A stream carries the bytes of TEXT, of a file or of a pipe unchanged. With --udp, TEXT is one datagram; "
         "without TEXT, each line of standard input is one. The arrival of a datagram is not confirmed."
     ),
     params=[
-        peer_argument("HOST:PORT", required=False),
+        peer_argument(required=False),
         text_argument(),
-        unix_option("Send to the UNIX socket at PATH, in place of HOST:PORT."),
+        unix_option("Send to the UNIX socket at PATH, in place of [HOST:]PORT."),
         udp_option("Send datagrams instead of a stream."),
+        *client_tls_options(),
         *exactness_options(),
         *family_options(),
         *source_options(),

@@ -22,7 +22,8 @@ from netsvc.cli.error_words import error_words
 from netsvc.cli.parameters import address_family
 from netsvc.net.datagram_protocol import DATAGRAM_MAX
 from netsvc.net.host_names import resolve
-from netsvc.net.reactors import Reactor
+from netsvc.net.reactors import Clock, Reactor
+from netsvc.net.server_tls import CertificateError, ServerTLS
 from netsvc.wire.address import HostPort
 
 P = TypeVar("P", bound=Protocol)
@@ -167,3 +168,14 @@ class _RouteEndpoint:
             except error.ConnectError as e:
                 failure = e
         raise failure or error.DNSLookupError()
+
+
+def listening_tls(clock: Clock, certificate: str, key: str | None, client_ca: str | None) -> ServerTLS:
+    """Return TLS for the connections that this side accepts. The parameters are those of ``ServerTLS``.
+
+    :raises UsageError: if a file cannot be used.
+    """
+    try:
+        return ServerTLS(clock, certificate, key or "", client_ca or "")
+    except CertificateError as e:
+        raise UsageError(f"{e.path}: {e}; {e.remedy}") from None

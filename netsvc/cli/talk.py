@@ -16,26 +16,27 @@ from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandEr
 from netsvc.cli.console import INPUT_LINE_MAX, Console, excerpt, is_terminal, notice, standard_streams
 from netsvc.cli.parameters import (
     CONTEXT_SETTINGS,
+    check_exclusive,
+    check_needed,
+    client_tls_options,
     exactness_options,
     family_options,
-    file_option,
     peer_argument,
+    server_tls_options,
     source_options,
-    tls_options,
     udp_option,
     unix_option,
     verbose_option,
     wait_option,
 )
 from netsvc.cli.progress import format_bytes
-from netsvc.cli.stream_peer import Route, Where, unix_path
+from netsvc.cli.stream_peer import Route, Where, listening_tls, unix_path
 from netsvc.cli.talk_partners import BUSY, PartnerFactory
 from netsvc.cli.terminal_reactor import has_screen, install_asyncio_reactor
 from netsvc.errors import ConfigError, ListenError, NetsvcError
 from netsvc.limits.cause import Cause
 from netsvc.net.listening import Listener, datagram_listener, stream_listener
 from netsvc.net.reactors import Reactor
-from netsvc.net.server_tls import CertificateError, ServerTLS
 from netsvc.net.tls_records import UnexpectedTLSError, begins_with_tls
 from netsvc.talk.base_conversation import NotSentError
 from netsvc.talk.datagram_conversation import DatagramConversation
@@ -131,7 +132,7 @@ class Talk(Command):
         """Refuse options that contradict each other, or that have no effect."""
         if self.where is not None and self.unix is not None:
             raise UsageError(f"unexpected argument {self.where}, because --unix names the peer")
-        for flag, other, refused in (
+        check_exclusive(
             ("--tls", "--udp", self.tls and self.udp),
             ("--keep", "--udp", self.keep and self.udp),
             ("--raw", "--text", self.raw and self.as_text),
@@ -139,10 +140,8 @@ class Talk(Command):
             ("--raw", "--bye", self.raw and self.bye),
             ("--ca", "--listen", self.ca and self.listen),
             ("--cert", "--listen", self.cert and self.listen),
-        ):
-            if refused:
-                raise UsageError(f"{flag} cannot be combined with {other}; leave out one of them")
-        for flag, needed, missing in (
+        )
+        check_needed(
             ("--ca", "--tls", self.ca and not self.tls),
             ("--cert", "--tls", self.cert and not self.tls),
             ("--key", "--cert", self.key and not self.cert),
@@ -150,9 +149,7 @@ class Talk(Command):
             ("--tls-cert", "--tls and --listen", self.tls_cert and not (self.tls and self.listen)),
             ("--tls-key", "--tls-cert", self.tls_key and not self.tls_cert),
             ("--client-ca", "--tls-cert", self.client_ca and not self.tls_cert),
-        ):
-            if missing:
-                raise UsageError(f"{flag} has no effect without {needed}; add {needed}")
+        )
         if self.tls and self.listen and not self.tls_cert:
             raise UsageError("--tls with --listen needs a certificate; add --tls-cert FILE and --tls-key FILE")
         if self.udp and self.framing:
@@ -169,7 +166,7 @@ class Talk(Command):
                 if not (is_terminal() or os.isatty(1)):
                     console.show_progress(reactor, lambda: self._sent + self._received)
                 await self._talk(reactor)
-        except (ConfigError, CertificateError) as e:
+        except ConfigError as e:
             raise UsageError(str(e)) from None
         except ListenError as e:
             raise CommandError(str(e)) from None
@@ -301,8 +298,8 @@ class Talk(Command):
     async def _talk_with_callers(self, reactor: Reactor) -> None:
         partners = PartnerFactory(reactor, tls=self.tls)
         wrap = None
-        if self.tls:
-            wrap = ServerTLS(reactor, self.tls_cert or "", self.tls_key or "", self.client_ca or "").wrap
+        if self.tls_cert:
+            wrap = listening_tls(reactor, self.tls_cert, self.tls_key, self.client_ca).wrap
         where = self._unix.description if self._unix else await self._local_address(reactor)
         listener = stream_listener(reactor, "", where, partners, wrap=wrap)
         ready = partners.wait_for(self._new_stream(reactor))
@@ -476,12 +473,8 @@ COMMAND = click.Command(
             help="Listen for one client instead of connecting. PORT alone listens on every address of this host.",
         ),
         click.Option(["--keep"], is_flag=True, help="With --listen: take one partner after another."),
-        *tls_options(),
-        file_option("--cert", "With --tls: the PEM file with the certificate of this side."),
-        file_option("--key", "Its key, if that is in another file."),
-        file_option("--tls-cert", "With --tls and --listen: the PEM file with the certificate."),
-        file_option("--tls-key", "Its key, if that is in another file."),
-        file_option("--client-ca", "With --tls-cert: accept only clients with a certificate from this authority."),
+        *client_tls_options(),
+        *server_tls_options("With --tls and --listen: the PEM file with the certificate."),
         *exactness_options(),
         click.Option(
             ["--framing"],
