@@ -116,7 +116,7 @@ def test_a_family_without_a_route_is_unreachable(network: Network) -> None:
     findings = check(network, "tcp/1", "udp/1", addresses=["2001:db8::1"])
     assert verdicts(findings) == [PortVerdict.UNREACHABLE, PortVerdict.UNREACHABLE]
     assert {finding.reason for finding in findings} == {
-        "address family not supported by protocol; this host has no IPv6"
+        "address family not supported by protocol; this host has no IPv6; choose an IPv4 address, or -4"
     }
 
 

@@ -48,7 +48,11 @@ OPEN = Finding(
             PortVerdict.FILTERED,
             "no answer within 3 s; the host is down, or a firewall drops the packets",
         ),
-        (errno.ENETUNREACH, PortVerdict.UNREACHABLE, "network is unreachable; this host has no route there"),
+        (
+            errno.ENETUNREACH,
+            PortVerdict.UNREACHABLE,
+            "network is unreachable; this host has no route there; ip route shows its routes",
+        ),
         (errno.EPERM, PortVerdict.UNREACHABLE, "operation not permitted; a firewall of this host forbids it"),
         (errno.ENOBUFS, PortVerdict.UNREACHABLE, "no buffer space available"),
         (0, PortVerdict.UNREACHABLE, "the connection failed, and the system does not say why"),
@@ -59,7 +63,7 @@ def test_an_error_of_the_system_is_a_verdict_and_words(number: int, verdict: Por
 
 
 def test_a_link_local_address_without_its_interface_gets_the_hint() -> None:
-    hint = "invalid argument; a link-local address needs its interface, as in fe80::1%eth0"
+    hint = "the address is valid on one link only; name the interface, as in fe80::1%eth0"
     assert verdict_of_error(errno.EINVAL, "fe80::1", 3.0) == (PortVerdict.UNREACHABLE, hint)
     assert "a route of this host discards the packets" in verdict_of_error(errno.EINVAL, "192.0.2.1", 3.0)[1]
 

@@ -209,7 +209,7 @@ def test_a_zone_that_is_no_interface_is_named(command: str) -> None:
 def test_a_link_local_address_without_its_zone_is_refused_with_the_remedy(command: str) -> None:
     done = Link("").netsvc(*command.split(), "[fe80::1]:9", *["hello"] * (command[:4] != "talk"), stdin="hello\n")
     assert done.returncode == 1
-    assert "the address is valid on one link only; name the interface, as in [fe80::1%eth0]" in done.stderr
+    assert "the address is valid on one link only; name the interface, as in fe80::1%eth0" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["receive", "receive -u", "talk -l", "talk -u -l"])

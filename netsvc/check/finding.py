@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from netsvc.check.check_target import CheckTarget
+from netsvc.net.error_words import connect_failure
 
 
 class PortVerdict(Enum):
@@ -21,20 +21,6 @@ class PortVerdict(Enum):
     NO_ANSWER = "no answer"  # to a datagram, or to the beginning of TLS on a connection that is open
     NO_TLS = "no TLS"
     TLS_FAILED = "TLS failed"
-
-
-#: The meaning of an error of the system, in words, with the remedy.
-_UNREACHABLE = {
-    errno.ENETUNREACH: "this host has no route there",
-    errno.EHOSTUNREACH: "the host is down, or a router or firewall rejects the packets",
-    errno.EHOSTDOWN: "the host is down",
-    errno.EACCES: "a rule of this host or a firewall on the way forbids it",
-    errno.EPERM: "a firewall of this host forbids it",
-    errno.EADDRNOTAVAIL: "this host has no address of this kind",
-    errno.EAFNOSUPPORT: "this host has no IPv6",
-    errno.EINVAL: "a route of this host discards the packets; ip route shows its routes",
-    errno.ENODEV: "this host has no such interface",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +98,6 @@ class Finding:
         return self.verdict is PortVerdict.OPEN
 
 
-#: The same for an IPv6 address without a zone.
-_NO_ZONE = {errno.EINVAL: "a link-local address needs its interface, as in fe80::1%eth0"}
-
-
 def verdict_of_error(number: int, address: str, seconds: float) -> tuple[PortVerdict, str]:
     """Return what an error of the system says about a port, and the reason in words.
 
@@ -131,10 +113,7 @@ def verdict_of_error(number: int, address: str, seconds: float) -> tuple[PortVer
         )
     if not number:
         return PortVerdict.UNREACHABLE, "the connection failed, and the system does not say why"
-    words, known = os.strerror(number).lower(), _UNREACHABLE
-    if ":" in address and "%" not in address:
-        known = _UNREACHABLE | _NO_ZONE
-    return PortVerdict.UNREACHABLE, f"{words}; {known[number]}" if number in known else words
+    return PortVerdict.UNREACHABLE, connect_failure(number, address)
 
 
 def used_finding(findings: Sequence[Finding]) -> Finding:

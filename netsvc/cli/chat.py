@@ -22,7 +22,6 @@ from netsvc.cli.chat_plain import run_plain
 from netsvc.cli.chat_session import ChatSession
 from netsvc.cli.client_tls import ClientTLS
 from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, sleep
-from netsvc.cli.error_words import failure_words
 from netsvc.cli.parameters import (
     CONTEXT_SETTINGS,
     family_options,
@@ -35,6 +34,7 @@ from netsvc.cli.parameters import (
 from netsvc.cli.stream_peer import Route, UnixPath, Where, unix_path
 from netsvc.cli.terminal_commands import SERVER_NAMES
 from netsvc.cli.terminal_reactor import has_screen, install_asyncio_reactor
+from netsvc.net.error_words import failure_words
 from netsvc.net.reactors import Reactor
 from netsvc.wire.address import AddressError, HostPort
 

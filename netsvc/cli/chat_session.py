@@ -24,7 +24,6 @@ from netsvc.cli.chat_log import ChatLog
 from netsvc.cli.chat_memory import SESSION_KEPT, ChatMemory, Remembered, RememberedSession
 from netsvc.cli.chat_outbox import ChatOutbox, Ordered, check_length
 from netsvc.cli.command import CommandError
-from netsvc.cli.error_words import failure_words
 from netsvc.cli.stream_peer import Route, Where
 from netsvc.cli.terminal_chat_lines import (
     entry_key,
@@ -39,6 +38,7 @@ from netsvc.cli.terminal_commands import CHAT_COMMANDS, HELP_LINES, KEY_LINES, C
 from netsvc.cli.terminal_completion import KnownNames, completions
 from netsvc.cli.terminal_status import ChatStatus, chat_status_parts
 from netsvc.cli.terminal_text import Fragment, StyledLine
+from netsvc.net.error_words import failure_words
 from netsvc.net.reactors import Reactor, cancel
 from netsvc.wire.text import is_blank
 

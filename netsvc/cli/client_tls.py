@@ -17,7 +17,7 @@ from twisted.internet.ssl import (
     trustRootFromCertificates,
 )
 
-from netsvc.cli.error_words import failure_words
+from netsvc.net.error_words import failure_words
 from netsvc.wire.zones import without_zone
 
 

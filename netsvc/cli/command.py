@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from zope.interface import implementer
 
-from netsvc.cli.error_words import bind_failure, connect_failure
 from netsvc.errors import NetsvcError
+from netsvc.net.error_words import bind_failure, connect_failure
 from netsvc.net.host_names import AddressFamilyError, resolve
 from netsvc.net.name_resolver import ascii_name
 from netsvc.net.reactors import Clock, Reactor, cancel

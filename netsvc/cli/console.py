@@ -11,10 +11,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 
 from netsvc.cli.command import CommandError
-from netsvc.cli.error_words import failure_words
 from netsvc.cli.input_descriptor import InputDescriptor
 from netsvc.cli.output_descriptor import OutputDescriptor
 from netsvc.cli.progress import Progress
+from netsvc.net.error_words import failure_words
 from netsvc.net.reactors import Reactor
 from netsvc.wire.framing import Framing, LineFraming, messages_in
 from netsvc.wire.text import clean

@@ -14,7 +14,6 @@ from twisted.internet.threads import deferToThreadPool
 
 from netsvc.cli.command import Command, CommandError
 from netsvc.cli.console import notice, print_line
-from netsvc.cli.error_words import failure_words
 from netsvc.cli.json_lines import json_line
 from netsvc.cli.lookup_results import (
     Result,
@@ -30,6 +29,7 @@ from netsvc.cli.name_service import addresses_of, host_name, name_servers, names
 from netsvc.cli.parameters import CONTEXT_SETTINGS, address_family, family_options, json_option, wait_option
 from netsvc.linux.interface_addresses import interface_addresses
 from netsvc.linux.services_database import PROTOCOLS, services_at, services_named
+from netsvc.net.error_words import failure_words
 from netsvc.net.name_resolver import ascii_name
 from netsvc.net.reactors import Reactor
 from netsvc.wire.address import AddressError, HostPort, family_of, is_ip, parse_address

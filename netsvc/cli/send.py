@@ -12,7 +12,6 @@ from twisted.internet.defer import Deferred
 from netsvc.cli.client_tls import ClientTLS
 from netsvc.cli.command import CONNECT_TIMEOUT, DEFAULT_HOST, Command, CommandError, PausableSource, sleep
 from netsvc.cli.console import INPUT_LINE_MAX, Console, excerpt, is_terminal, notice, standard_streams
-from netsvc.cli.error_words import failure_words
 from netsvc.cli.outgoing_stream import OutgoingStream, OutgoingTLSStream
 from netsvc.cli.parameters import (
     CONTEXT_SETTINGS,
@@ -31,6 +30,7 @@ from netsvc.cli.parameters import (
 )
 from netsvc.cli.stream_peer import Route, Where, unix_path
 from netsvc.net.datagram_protocol import ConnectedDatagramProtocol
+from netsvc.net.error_words import failure_words
 from netsvc.net.reactors import Clock, Reactor, cancel
 from netsvc.wire.address import HostPort, format_peer
 from netsvc.wire.framing import PieceFraming, WholeLineFraming

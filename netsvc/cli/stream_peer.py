@@ -18,9 +18,9 @@ from zope.interface import implementer
 
 from netsvc.cli.client_tls import ClientTLS
 from netsvc.cli.command import explain
-from netsvc.cli.error_words import error_words
 from netsvc.cli.parameters import address_family
 from netsvc.net.datagram_protocol import DATAGRAM_MAX
+from netsvc.net.error_words import error_words
 from netsvc.net.host_names import resolve
 from netsvc.net.reactors import Clock, Reactor
 from netsvc.net.server_tls import CertificateError, ServerTLS

@@ -13,6 +13,7 @@ _LOOKUP = "netsvc lookup lists the addresses of this host"
 _REMEDIES = {
     errno.ENETUNREACH: "this host has no route there; ip route shows its routes",
     errno.EHOSTUNREACH: "the host is down, or a router or firewall rejects the packets",
+    errno.EHOSTDOWN: "the host is down",
     errno.EACCES: "this is a broadcast address, or a rule of this host forbids it; ip route shows its routes",
     errno.EPERM: "a firewall of this host forbids it",
     errno.EADDRNOTAVAIL: f"no local port is free, or the address cannot be used from here; {_LOOKUP}",
@@ -21,6 +22,7 @@ _REMEDIES = {
     errno.EAFNOSUPPORT: "this host has no IPv6; choose an IPv4 address, or -4",
     errno.EMSGSIZE: "choose a shorter message",
     errno.ENODEV: "netsvc lookup lists the interfaces of this host",
+    errno.EINVAL: "a route of this host discards the packets; ip route shows its routes",
 }
 
 #: The same if the local address or port cannot be used.
@@ -45,7 +47,7 @@ def failure_words(failure: OSError) -> str:
 def connect_failure(number: int, host: str) -> str:
     """Return the words for the failure to reach ``host``, and the remedy if one is known; nothing for the number 0."""
     if number == errno.EINVAL and "%" not in host and needs_zone(host):
-        return f"the address is valid on one link only; name the interface, as in [{host}%eth0]:1314"
+        return f"the address is valid on one link only; name the interface, as in {host}%eth0"
     if number == errno.ENODEV and "%" in host:
         return f"this host has no interface {host.partition('%')[2]}; {_REMEDIES[number]}"
     return _with_remedy(error_words(number), _REMEDIES.get(number))
