@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from hostile.__main__ import found
 from hostile.finding import Finding
+from hostile.forged_sessions import GROWTH_MAX, forge, traced
 from hostile.fuzz import PARSERS, fuzz
 from hostile.target import ANY, NotPossibleError, Serving, running_already
 from netsvc import (
@@ -148,6 +149,16 @@ def test_a_flood_of_lines_or_an_endless_line_uses_at_most_128_kib(factory: Any, 
         tracemalloc.stop()
     assert 0 < max(memory) < 131_072
     lose(protocol)
+
+
+def test_20_000_forged_stamp_sessions_take_at_most_8_mib_and_each_question_is_answered() -> None:
+    tracemalloc.start()
+    try:
+        growth, answers = forge(20_000, traced)
+    finally:
+        tracemalloc.stop()
+    assert 0 < growth < GROWTH_MAX
+    assert answers == 35_000
 
 
 @pytest.mark.parametrize("parser", PARSERS)
