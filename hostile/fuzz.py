@@ -20,6 +20,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from hostile.finding import Finding
+from hostile.stamp_inputs import STAMP_PARSERS, STAMP_WORDS
 from netsvc.chat.json_messages import ENCODER, REQUESTS
 from netsvc.chat.program_lines import ProgramLineDecoder
 from netsvc.chat.request_lines import MessageError, decode_request, split_message_id
@@ -112,7 +113,7 @@ def _event(data: bytes) -> None:
             decoder.decode(line)
 
 
-def _stamp(data: bytes) -> None:
+def _timestamp(data: bytes) -> None:
     is_timestamp_reply(data)
     with suppress(TimestampFormatError):
         parse_timestamp_reply(data)
@@ -244,7 +245,8 @@ PARSERS: dict[str, Parser] = {
     "request": _request,
     "unicode-request": _unicode_request,
     "event": _event,
-    "stamp": _stamp,
+    "timestamp": _timestamp,
+    **STAMP_PARSERS,
     "proxy": _proxy,
     "text": _text,
     "http": _http,
@@ -340,6 +342,7 @@ _OTHER_WORDS = {
     "http": _HTTP_WORDS,
     "websocket": _FRAMES,
     "json": _JSON_WORDS,
+    **dict.fromkeys(STAMP_PARSERS, STAMP_WORDS),
     **dict.fromkeys(["forwarded", "origin", "encoding"], _HEADER_WORDS),
 }
 
