@@ -270,6 +270,23 @@ def test_the_flags_build_the_reflector(network: Network, tmp_path: Path) -> None
         asking.close()
 
 
+@pytest.mark.parametrize("key", [None, KEY], ids=["unauthenticated", "authenticated"])
+def test_each_port_of_the_reflector_has_its_own_sessions(network: Network, tmp_path: Path, key: bytes | None) -> None:
+    server, client = network.host("server", "10.0.0.1"), network.host("client", "10.0.0.2")
+    keys = tmp_path / "keys"
+    keys.write_text(f"7 {KEY.hex()}\n")
+    config = Config(stamp=["10.0.0.1:862", "10.0.0.1:8620"], stamp_keys=None if key is None else str(keys))
+    netsvc_service(server.reactor, config).startService()
+    asking = client.reactor.open_udp_socket("10.0.0.2", 40_000, 1_500)
+    for port in (862, 862, 8620, 862):
+        asking.send_batch([Datagram(question(key=key), ("10.0.0.1", port))])
+    network.settle()
+    found = [(answer.peer[1], answer.payload) for answer in asking.receive_batch(9)]
+    sequences = [(port, decode_answer(payload, near=NANOSECONDS, key=key).sequence) for port, payload in found]
+    assert sorted(sequences) == [(862, 0), (862, 1), (862, 2), (8620, 0)]
+    asking.close()
+
+
 # Real sockets
 
 _IP_RECVTOS = 13  # of <linux/in.h>; Python 3.11 does not name it

@@ -29,6 +29,7 @@ from netsvc.stamp.stamp_sessions import StampSessions
 from netsvc.stamp.stamp_times import ErrorEstimate, TimeFormat
 from netsvc.stamp.tlv_reflection import TlvFacts, reflect_tlvs
 from netsvc.stamp.tlvs import SyncSource
+from netsvc.wire.address import format_address
 from netsvc.wire.datagram import Datagram, SocketAddress
 
 #: Seconds for which the state of the clock is kept.
@@ -43,8 +44,8 @@ UNKNOWN_CLOCK = ClockState(synchronized=False, error=float("inf"))
 
 _NO_TIME = bytes(8)
 
-#: A session: the address and the port of the sender, the local address, and the SSID.
-SessionKey = tuple[SocketAddress, bytes | None, int]
+#: A session: the address and the port of the sender, the local address, the bound address and port, and the SSID.
+SessionKey = tuple[SocketAddress, bytes | None, str, int]
 
 
 class StampReflector(DatagramResponder):
@@ -79,12 +80,15 @@ class StampReflector(DatagramResponder):
         if clock_state is None:
             clock_state = read_clock_state if tells_wall_time(terms.clock) else _no_claim
         self._read_clock_state = clock_state
+        self._bound = ""
         self._error_estimate = 0
         self._synchronized = False
         self._clock_check = float("-inf")
 
     def startProtocol(self) -> None:
         super().startProtocol()
+        bound = self.transport.getHost()
+        self._bound = format_address(bound.host, bound.port)
         self._check_clock(self.terms.monotonic())  # the first answer is as fast as the others
 
     def replies_to(self, admitted: list[Datagram]) -> Iterator[Datagram]:
@@ -92,7 +96,7 @@ class StampReflector(DatagramResponder):
 
     def _answers(self, admitted: Sequence[Datagram]) -> Iterator[Datagram]:
         # Hot, at 1.6 us: the port sends each answer before it asks for the next one, so T3 is right for each.
-        wall, now, sessions = self._wall, self.terms.monotonic(), self._sessions
+        wall, now, sessions, bound = self._wall, self.terms.monotonic(), self._sessions, self._bound
         self._check_clock(now)
         new = tuple.__new__
         for datagram in admitted:
@@ -106,7 +110,9 @@ class StampReflector(DatagramResponder):
             if question[16:24] != _NO_TIME and looks_reflected(question, received):
                 self.refuse(Cause.OWN_REPLY, datagram)
                 continue
-            sequence = None if sessions is None else sessions.next_sequence((peer, local, ssid_of(question)), now)
+            sequence = None
+            if sessions is not None:
+                sequence = sessions.next_sequence((peer, local, bound, ssid_of(question)), now)
             if sequence is None:
                 sequence = int.from_bytes(question[:4])
             tail = prepare_answer(question, received, UNKNOWN_TTL if ttl is None else ttl)
@@ -136,7 +142,9 @@ class StampReflector(DatagramResponder):
             if looks_reflected_authenticated(question, received):
                 self.refuse(Cause.OWN_REPLY, datagram)
                 continue
-            sequence = self._sessions.next_sequence((peer, local, ssid), now) if self._sessions is not None else None
+            sequence = None
+            if self._sessions is not None:
+                sequence = self._sessions.next_sequence((peer, local, self._bound, ssid), now)
             if sequence is None:
                 sequence = int.from_bytes(question[:4])
             tail = prepare_authenticated_answer(question, received, UNKNOWN_TTL if ttl is None else ttl)
