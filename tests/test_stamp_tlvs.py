@@ -259,8 +259,9 @@ def test_an_hmac_without_a_key_fails() -> None:
     assert [tlv.flags for tlv in decode_tlvs(reflect_tlvs(area, FACTS).area)] == [0xA0, 0xA0]
 
 
-def test_the_authenticated_mode_needs_an_hmac_unless_there_is_only_padding() -> None:
+def test_the_authenticated_mode_needs_an_hmac_unless_the_only_tlv_is_padding() -> None:
     authenticated = replace(SIGNED, authenticated=True)
+    assert [tlv.flags for tlv in decode_tlvs(reflect_tlvs(PADDING * 2, authenticated).area)] == [0xA0, 0xA0]
     assert reflect_tlvs(TIMESTAMPS, authenticated).area == b"\xa0" + TIMESTAMPS[1:]
     assert reflect_tlvs(PADDING, authenticated).area == b"\x00" + PADDING[1:]
     assert reflect_tlvs(b"", authenticated).area == b""

@@ -105,8 +105,8 @@ def _are_trusted(area: bytes, types: list[int], facts: TlvFacts) -> bool:
     # An HMAC that is there must be right. Without a key it cannot be verified.
     if TlvType.HMAC in types:
         return facts.key is not None and tlvs_are_genuine(area, facts.question_sequence, facts.key)
-    # In the authenticated mode there must be one, unless there is only padding.
-    return not facts.authenticated or all(kind == TlvType.EXTRA_PADDING for kind in types)
+    # In the authenticated mode there must be one, unless the only TLV is padding.
+    return not facts.authenticated or types == [TlvType.EXTRA_PADDING]
 
 
 def _fill(answer: bytearray, bounds: list[tuple[int, int]], types: list[int], facts: TlvFacts) -> int | None:

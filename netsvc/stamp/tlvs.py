@@ -23,7 +23,10 @@ _HEADER = Struct("!BBH")
 
 
 class TlvType(IntEnum):
-    """The types that have a name: 1 to 8 in RFC 8972, 9 and 10 in RFC 9503, 11 in RFC 9534."""
+    """The types that have a name: 1 to 8 in RFC 8972, 9 and 10 in RFC 9503, 11 in RFC 9534.
+
+    12 is that of draft-ietf-ippm-asymmetrical-pkts, which became RFC 10052.
+    """
 
     RESERVED = 0
     EXTRA_PADDING = 1
