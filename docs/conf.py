@@ -37,6 +37,7 @@ SECTIONS = {
     "netsvc.errors": "Errors",
     "netsvc.echo": "Echo and acknowledgement",
     "netsvc.timestamp": "Timestamps",
+    "netsvc.stamp": "STAMP",
     "netsvc.rfc": "Discard, chargen, daytime and time",
     "netsvc.chat": "Chat",
     "netsvc.talk": "Conversations",

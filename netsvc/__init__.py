@@ -66,6 +66,8 @@ if TYPE_CHECKING:
     from netsvc.server.assembly import netsvc_service as netsvc_service
     from netsvc.server.config import Config as Config
     from netsvc.stamp.server import StampReflector as StampReflector
+    from netsvc.stamp.stamp_keys import StampKeys as StampKeys
+    from netsvc.stamp.stamp_sessions import StampSessions as StampSessions
     from netsvc.talk.base_conversation import NotSentError as NotSentError
     from netsvc.talk.datagram_conversation import DatagramConversation as DatagramConversation
     from netsvc.talk.stream_conversation import Conversation as Conversation
@@ -130,6 +132,8 @@ _MODULES = {
     "netsvc.talk.stream_conversation": ("Conversation", "TLSConversation"),
     "netsvc.timestamp.client": ("TimestampAnswer", "TimestampClient", "ask_timestamp"),
     "netsvc.stamp.server": ("StampReflector",),
+    "netsvc.stamp.stamp_keys": ("StampKeys",),
+    "netsvc.stamp.stamp_sessions": ("StampSessions",),
     "netsvc.timestamp.server": ("TimestampProtocol",),
     "netsvc.net.datagram_protocol": ("DatagramService",),
     "netsvc.net.datagram_responder": ("DatagramResponder",),
@@ -193,7 +197,9 @@ __all__ = [
     "SettingError",
     "SourceBuckets",
     "SqliteStore",
+    "StampKeys",
     "StampReflector",
+    "StampSessions",
     "StoreError",
     "StreamFactory",
     "StreamLimits",
