@@ -217,7 +217,7 @@ class Server:
         self.ports: dict[str, str] = {}
         self.output = ""
         self._written: dict[str, list[str]] = {}
-        command = re.sub(r"--(tcp|udp|udp-echo|chat|metrics) (\d+)\b", self._free_port, command)
+        command = re.sub(r"--(tcp|udp|udp-echo|chat|stamp|metrics) (\d+)\b", self._free_port, command)
         command = re.sub(r"^twist (?!--log-format)", "twist --log-format=text ", command)
         name, *arguments = shlex.split(command)
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
