@@ -81,6 +81,11 @@ def wall_nanoseconds_of(clock: Clock) -> Callable[[], int]:
     return lambda: wall_nanoseconds(clock.seconds())
 
 
+def monotonic_nanoseconds_of(clock: Clock) -> Callable[[], int]:
+    """Return a function that measures durations as that of :func:`monotonic_of` does, in nanoseconds."""
+    return time.monotonic_ns if tells_wall_time(clock) else lambda: wall_nanoseconds(clock.seconds())
+
+
 def tells_wall_time(clock: Clock) -> bool:
     """Whether a clock is that of the system, as the clocks of Twisted's reactors and of netsvc's are."""
     return isinstance(clock, ReactorBase) and (

@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 from twisted.internet.error import CannotListenError
@@ -17,6 +18,7 @@ from twisted.internet.error import CannotListenError
 from netsvc.linux import mmsg
 from netsvc.linux.kernel_time import KERNEL_TIME, KERNEL_TIME_SPACE, nanoseconds
 from netsvc.linux.mmsg import ControlMessages
+from netsvc.linux.transmit_times import TRANSMIT_TIMES_SPACE, TransmitTimes
 from netsvc.net.udp_batches import BATCH_MAX, MAX_LOCAL_ADDRESSES, DatagramBatches
 from netsvc.wire.datagram import Datagram, SocketAddress, UdpSocket
 from netsvc.wire.zones import socket_address
@@ -60,7 +62,14 @@ class OpensUdpSockets(Protocol):
 
 
 def open_udp_socket(
-    reactor: object, interface: str, port: int, max_size: int, *, metadata: bool = False, reuse_port: bool = False
+    reactor: object,
+    interface: str,
+    port: int,
+    max_size: int,
+    *,
+    metadata: bool = False,
+    reuse_port: bool = False,
+    transmit_times: bool = False,
 ) -> UdpSocket:
     """Open a UDP socket for ``reactor``.
 
@@ -70,6 +79,8 @@ def open_udp_socket(
     :param max_size: bytes of the longest datagram; a longer one is truncated.
     :param metadata: whether each datagram carries its kernel time, TTL and traffic class (Linux).
     :param reuse_port: whether other processes of the same user may open the port as well (SO_REUSEPORT).
+    :param transmit_times: whether the socket tells when datagrams were sent. It does so on Linux only, and not on a
+        simulated host.
     :raises CannotListenError: if the system refuses.
     """
     if isinstance(reactor, OpensUdpSockets):
@@ -88,7 +99,7 @@ def open_udp_socket(
     except OSError as e:
         bound.close()
         raise CannotListenError(interface, port, e) from None
-    return KernelUdpSocket(bound, max_size, metadata=metadata)
+    return KernelUdpSocket(bound, max_size, metadata=metadata, transmit_times=transmit_times)
 
 
 class KernelUdpSocket:
@@ -102,10 +113,17 @@ class KernelUdpSocket:
     :param max_size: bytes of the longest datagram; a longer one is truncated.
     :param metadata: whether each datagram carries its kernel time, TTL and traffic class (Linux).
     :param batches: whether one system call receives or sends many datagrams (Linux).
+    :param transmit_times: whether the kernel notes when each datagram is sent (Linux). They must be read.
     """
 
     def __init__(
-        self, bound: socket.socket, max_size: int, *, metadata: bool = False, batches: bool = mmsg.AVAILABLE
+        self,
+        bound: socket.socket,
+        max_size: int,
+        *,
+        metadata: bool = False,
+        batches: bool = mmsg.AVAILABLE,
+        transmit_times: bool = False,
     ) -> None:
         bound.setblocking(False)
         self._socket = bound
@@ -118,6 +136,12 @@ class KernelUdpSocket:
             self._ask_for_local_address()
         if TELLS_LOCAL_ADDRESS and metadata:
             self._ask_for_metadata()
+        self._transmit_times: TransmitTimes | None = None
+        self._known_transmit_times: list[tuple[int, int]] = []
+        if transmit_times and sys.platform == "linux":
+            with suppress(OSError):
+                self._transmit_times = TransmitTimes(bound)
+                self._space += TRANSMIT_TIMES_SPACE
         # Datagrams of one peer to one local address have the same ancillary data, except for the time.
         self._last_ancillary: _Ancillary = []
         self._last_fields = self._parse([])
@@ -134,8 +158,12 @@ class KernelUdpSocket:
 
     def receive_batch(self, maximum: int) -> list[Datagram]:
         if maximum == 1:  # Python's own call takes two thirds of the time of one by ctypes
-            return self._receive_one()
-        return self._receive_each(maximum) if self._batches is None else self._batches.receive(maximum)
+            batch = self._receive_one()
+        else:
+            batch = self._receive_each(maximum) if self._batches is None else self._batches.receive(maximum)
+        if not batch and self._transmit_times is not None:  # else the socket would stay readable
+            self._known_transmit_times += self._transmit_times.read()
+        return batch
 
     def _receive_one(self) -> list[Datagram]:
         try:
@@ -190,6 +218,10 @@ class KernelUdpSocket:
                 if error is not None:
                     errors.append((datagram, error))
         return errors
+
+    def transmit_times(self, maximum: int) -> list[tuple[int, int]]:
+        known, self._known_transmit_times = self._known_transmit_times, []
+        return known if self._transmit_times is None else known + self._transmit_times.read(maximum)
 
     def dropped(self) -> int:
         # Unlike SO_RXQ_OVFL, which comes with each datagram, this costs nothing until it is asked for.

@@ -88,6 +88,9 @@ class SimulatedUdpSocket:
         host = source[0].removeprefix("::ffff:")
         return None if ":" in host else self._stack.source_address(host)
 
+    def transmit_times(self, maximum: int) -> list[tuple[int, int]]:
+        return []
+
     def dropped(self) -> int:
         return self._socket.dropped
 

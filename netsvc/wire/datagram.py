@@ -66,6 +66,15 @@ class UdpSocket(Protocol):
         A list may be sent by one system call. Of an iterator, each datagram is sent before the next one is asked for.
         """
 
+    def transmit_times(self, maximum: int) -> list[tuple[int, int]]:
+        """Return when datagrams were sent, as far as it is known by now and was not returned before.
+
+        :param maximum: how many times to ask the system for.
+        :return: the number of the datagram, counted from 0 since the socket was opened, modulo 2**32, and nanoseconds
+            since the epoch. Datagrams that the system did not send have no number. The list is empty if the socket was
+            not opened for it, or if the system does not tell.
+        """
+
     def dropped(self) -> int:
         """Return how many datagrams the system has dropped because its buffer was full; 0 if it does not tell."""
 
