@@ -26,9 +26,10 @@ LAYERS = {
     "redis": 4,
     "web": 4,
     **dict.fromkeys(["chat", "check", "echo", "rfc", "stamp", "talk", "timestamp"], 5),
-    "server": 6,
-    "cli": 7,
-    **dict.fromkeys(["__init__", "__main__"], 8),
+    "probe": 6,
+    "server": 7,
+    "cli": 8,
+    **dict.fromkeys(["__init__", "__main__"], 9),
     # These two stand alone. They serve any Twisted program.
     **dict.fromkeys(["reactor", "testing"], 2),
 }
@@ -44,6 +45,7 @@ PURE_MODULES = {
     *("chat.sqlite_entries", "chat.sqlite_file", "chat.sqlite_reader", "chat.sqlite_writer"),
     *("check", "check.check_target", "check.finding", "check.udp_question"),
     *("rfc", "rfc.character_lines", "rfc.daytime_line", "rfc.time_octets"),
+    *("probe", "probe.probe_payload", "probe.probe_schedule"),
     *(
         "echo",
         "echo.reply_template",

@@ -1,0 +1,1 @@
+"""Measures a network: schedule, payload, verdicts and statistics of probes. All times are integer nanoseconds."""
