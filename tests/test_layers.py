@@ -45,7 +45,7 @@ PURE_MODULES = {
     *("chat.sqlite_entries", "chat.sqlite_file", "chat.sqlite_reader", "chat.sqlite_writer"),
     *("check", "check.check_target", "check.finding", "check.udp_question"),
     *("rfc", "rfc.character_lines", "rfc.daytime_line", "rfc.time_octets"),
-    *("probe", "probe.probe_payload", "probe.probe_schedule"),
+    *("probe", "probe.clock_reading", "probe.probe_ledger", "probe.probe_payload", "probe.probe_schedule"),
     *(
         "echo",
         "echo.reply_template",
