@@ -1,0 +1,54 @@
+"""The interface between the probers, which send and receive, and the record of a target, which judges and counts."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from netsvc.probe.probe_dialects import ReflectedTimes
+from netsvc.probe.probe_ledger import StampSource
+
+
+class ProbeRecorder(Protocol):
+    """Records what happens to the probes of one target. All times are nanoseconds.
+
+    ``mono`` in the name of a time is the monotonic clock. The *offset* is the wall clock less the monotonic clock.
+    """
+
+    def sent(self, sequence: int, due: int, mono: int) -> None:
+        """A probe was sent. The time was read right before."""
+
+    def unsent(self, sequence: int, due: int, error: OSError) -> None:
+        """The system refused to send a probe."""
+
+    def transmitted(self, sequence: int, mono: int) -> None:
+        """The kernel has passed a probe to the network at this time."""
+
+    def answered(
+        self,
+        sequence: int,
+        mono: int,
+        source: StampSource,
+        offset: int,
+        *,
+        void: bool = False,
+        times: ReflectedTimes | None = None,
+    ) -> None:
+        """An answer has arrived.
+
+        :param mono: when.
+        :param source: who has told this time.
+        :param void: the clock was set since the probe was sent, so the times cannot be compared.
+        :param times: those of a STAMP reflector.
+        """
+
+    def corrupted(self) -> None:
+        """A damaged answer has arrived."""
+
+    def foreign(self) -> None:
+        """An answer to another run has arrived."""
+
+    def refused(self, error: OSError) -> None:
+        """The network or the target has told that a probe was not delivered: an ICMP error."""
+
+    def advance(self, mono: int) -> bool:
+        """Decide which probes are lost by now. Return whether some may still be answered in time."""
