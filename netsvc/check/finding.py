@@ -76,6 +76,7 @@ class Finding:
 
     :param reason: why the target is not open; empty if it is.
     :param connect_seconds: from the first packet to the end of the TCP handshake; None without a connection.
+    :param connect_by_kernel: whether the kernel has measured them; if not, this process has.
     :param handshake_seconds: from then to the end of the TLS handshake; None without one.
     :param answer_seconds: from a datagram to its answer; None without one, or if it is not known which one it answers.
     :param questions: datagrams that were sent.
@@ -86,6 +87,7 @@ class Finding:
     verdict: PortVerdict
     reason: str = ""
     connect_seconds: float | None = None
+    connect_by_kernel: bool = False
     handshake_seconds: float | None = None
     answer_seconds: float | None = None
     questions: int = 0

@@ -59,8 +59,13 @@ async def _check(
     except (error.ConnectError, OSError) as e:
         verdict, reason = verdict_of_error(_error_number(e), address, seconds)
         return Finding(target=target, address=address, verdict=verdict, reason=reason)
-    took = connection.handshake_seconds or connection.connected_at - began
-    connected = Finding(target=target, address=address, verdict=PortVerdict.OPEN, connect_seconds=took)
+    connected = Finding(
+        target=target,
+        address=address,
+        verdict=PortVerdict.OPEN,
+        connect_seconds=connection.handshake_seconds or connection.connected_at - began,
+        connect_by_kernel=connection.handshake_seconds is not None,
+    )
     if attempt is not None:
         deadline = Deadline(reactor, clock, seconds, connection.give_up)
         await connection.ended

@@ -41,6 +41,9 @@ class ProbeRecorder(Protocol):
         :param times: those of a STAMP reflector.
         """
 
+    def secured(self, nanoseconds: int) -> None:
+        """The TLS handshake on a connection is complete, and took this long."""
+
     def corrupted(self) -> None:
         """A damaged answer has arrived."""
 

@@ -1,0 +1,129 @@
+"""Opens connections to one target by its schedule, whatever became of the earlier ones, and measures them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from netsvc.check.check_target import CheckTarget
+from netsvc.check.finding import Finding, PortVerdict
+from netsvc.check.stream_check import check_stream
+from netsvc.net.precise_timer import PreciseTimer
+from netsvc.net.reactors import Reactor, monotonic_nanoseconds_of
+from netsvc.probe.probe_recorder import ProbeRecorder
+from netsvc.probe.probe_schedule import ProbeSchedule
+
+#: Connections that are being opened at a time. Further probes are not sent, and are counted so.
+CONNECTIONS_MAX = 256
+
+#: Nanoseconds between two looks at which probes are lost.
+LOSS_INTERVAL = 100_000_000
+
+
+class StreamProber:
+    """Probes one target over TCP, or TLS. Each probe is a connection, which is closed when it is open.
+
+    :param reactor: connects.
+    :param target: the protocol, ``tcp`` or ``tls``, and the port.
+    :param host: the name or address that the user has typed, which a certificate should have.
+    :param address: the IPv4 or IPv6 address of the target.
+    :param schedule: tells when the probes are due.
+    :param recorder: is told what happens.
+    :param timeout: seconds that a connection may take, and then a handshake.
+    :param contexts: for TLS: one that offers protocols by ALPN, and one for a server that refuses the offer.
+    :ivar finished: fires when the last probe of the schedule is answered or lost, or after :meth:`stop`.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        target: CheckTarget,
+        host: str,
+        address: str,
+        schedule: ProbeSchedule,
+        recorder: ProbeRecorder,
+        timeout: float,
+        contexts: Sequence[SSL.Context] = (),
+    ) -> None:
+        self.finished: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._target = target
+        self._host = host
+        self._address = address
+        self._schedule = schedule
+        self._recorder = recorder
+        self._timeout = timeout
+        self._contexts = contexts
+        self._mono = monotonic_nanoseconds_of(reactor)
+        self._timer = PreciseTimer(reactor, self._wake)
+        self._next_look = 0
+        self._opening: set[Deferred[Finding]] = set()
+
+    def start(self) -> None:
+        """Wait for the first probe of the schedule."""
+        self._set_timer()
+
+    def stop(self) -> None:
+        """Open no further connections, and give up those that are being opened."""
+        self._timer.close()
+        for opening in tuple(self._opening):
+            opening.cancel()
+        if not self.finished.called:
+            self.finished.callback(None)
+
+    def _wake(self) -> None:
+        now = self._mono()
+        for sequence in self._schedule.due(now):
+            self._connect(sequence)
+        if now >= self._next_look:
+            self._next_look = now + LOSS_INTERVAL
+            pending = self._recorder.advance(now)
+            if not pending and not self._opening and self._schedule.finished:
+                self.stop()
+                return
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        due = self._schedule.next_time()
+        self._timer.set(self._next_look if due is None else min(due, self._next_look or due))
+
+    def _connect(self, sequence: int) -> None:
+        due = self._schedule.time_of(sequence)
+        if len(self._opening) >= CONNECTIONS_MAX:
+            self._recorder.unsent(sequence, due, OSError(errno.EAGAIN, "too many connections are being opened"))
+            return
+        began = self._mono()
+        self._recorder.sent(sequence, due, began)
+        opening = Deferred.fromCoroutine(
+            check_stream(self._reactor, self._target, self._host, self._address, self._timeout, self._contexts)
+        )
+        self._opening.add(opening)
+        opening.addBoth(self._opened, opening)
+        opening.addCallbacks(self._found, self._failed, callbackArgs=(sequence, began))
+
+    def _opened(self, result: Finding | Failure, opening: Deferred[Finding]) -> Finding | Failure:
+        self._opening.discard(opening)
+        return result
+
+    def _found(self, finding: Finding, sequence: int, began: int) -> None:
+        if finding.connect_seconds is None:
+            if finding.verdict is not PortVerdict.FILTERED:  # silence is a loss
+                self._recorder.refused(OSError(errno.ECONNREFUSED, finding.reason))
+            return
+        mono = began + round(finding.connect_seconds * 1e9)
+        self._recorder.answered(sequence, mono, "kernel" if finding.connect_by_kernel else "process", 0)
+        if finding.handshake_seconds is not None:
+            self._recorder.secured(round(finding.handshake_seconds * 1e9))
+        elif finding.verdict is not PortVerdict.OPEN:
+            self._recorder.refused(OSError(errno.EPROTO, finding.reason))
+
+    def _failed(self, failure: Failure) -> None:
+        if not self.finished.called:  # else it was cancelled
+            self.log.failure("a probe failed", failure)
