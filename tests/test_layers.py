@@ -45,7 +45,8 @@ PURE_MODULES = {
     *("chat.sqlite_entries", "chat.sqlite_file", "chat.sqlite_reader", "chat.sqlite_writer"),
     *("check", "check.check_target", "check.finding", "check.udp_question"),
     *("rfc", "rfc.character_lines", "rfc.daytime_line", "rfc.time_octets"),
-    *("probe", "probe.clock_reading", "probe.probe_ledger", "probe.probe_payload", "probe.probe_schedule"),
+    *("probe", "probe.clock_reading", "probe.probe_dialects", "probe.probe_ledger", "probe.probe_payload"),
+    *("probe.probe_schedule", "probe.probe_series"),
     *(
         "echo",
         "echo.reply_template",
