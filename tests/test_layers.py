@@ -46,7 +46,8 @@ PURE_MODULES = {
     *("check", "check.check_target", "check.finding", "check.udp_question"),
     *("rfc", "rfc.character_lines", "rfc.daytime_line", "rfc.time_octets"),
     *("probe", "probe.clock_reading", "probe.probe_dialects", "probe.probe_ledger", "probe.probe_payload"),
-    *("probe.probe_schedule", "probe.probe_series", "probe.probe_target"),
+    *("probe.clock_offset", "probe.delay_variation", "probe.loss_direction", "probe.one_way_delay"),
+    *("probe.probe_schedule", "probe.probe_series", "probe.probe_target", "probe.recent_minimum"),
     *(
         "echo",
         "echo.reply_template",
