@@ -78,6 +78,20 @@ class ProbeAnswer(NamedTuple):
     extent: int = 0
 
 
+class DecidedProbe(NamedTuple):
+    """The fate of a probe that left. Times are in nanoseconds.
+
+    :ivar due: when it was due.
+    :ivar sent: when it left.
+    :ivar answered: whether an answer has arrived, in time or late. A late one may still arrive.
+    """
+
+    sequence: int
+    due: int
+    sent: int
+    answered: bool
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerCounts:
     """The numbers of probes and answers.
@@ -258,18 +272,30 @@ class ProbeLedger:
         """Count an answer to another run or from another peer."""
         self._foreign += 1
 
-    def advance(self, now: int) -> None:
-        """Decide which probes are lost, and forget old ones. Call it at any time, at least before reading counts."""
+    def advance(self, now: int) -> list[DecidedProbe]:
+        """Decide which probes are lost, and forget old ones. Call it at any time, at least before reading counts.
+
+        :return: the probes that left and have a verdict now, in the order of their numbers. Each is returned once, and
+            only when all probes before it have a verdict.
+        """
+        decided = []
         while self._undecided < self._next:
             place = self._undecided % self._capacity
-            if self._state[place] & _STATE == _PENDING:
+            state = self._state[place] & _STATE
+            if state == _PENDING:
                 if now - self._sent[place] <= self._timeout:
                     break
                 self._lose(place)
+                state = _LOST
+            if state in (_LOST, _ANSWERED, _LATE):
+                decided.append(
+                    DecidedProbe(self._undecided, self._due[place], self._sent[place], answered=state != _LOST)
+                )
             self._undecided += 1
         forget_before = now - self._timeout - self._memory_time
         while self._first < self._undecided and self._sent[self._first % self._capacity] < forget_before:
             self._first += 1
+        return decided
 
     def _append(self, sequence: int, due: int, sent: int, state: int) -> None:
         if sequence < self._next:

@@ -14,6 +14,7 @@ class DurationKind(Enum):
 
     :cvar RTT: from the actual send to the answer, without the time that a STAMP reflector took.
     :cvar RTT_INTENDED: from the moment at which the probe was due.
+    :cvar RESPONDER: the time that a STAMP reflector took, T3 - T2. It includes the wait of the question in its system.
     :cvar DELAY_VARIATION: the absolute difference between the RTTs of two consecutive probes (IPDV, RFC 5481).
     :cvar FORWARD_CHANGE: the delay there above its minimum of the recent past.
     :cvar BACKWARD_CHANGE: the delay back above its minimum of the recent past.
@@ -25,6 +26,7 @@ class DurationKind(Enum):
 
     RTT = "rtt"
     RTT_INTENDED = "rtt_intended"
+    RESPONDER = "responder"
     DELAY_VARIATION = "delay_variation"
     FORWARD_CHANGE = "forward_change"
     BACKWARD_CHANGE = "backward_change"
