@@ -153,6 +153,11 @@ class KernelUdpSocket:
     def connect(self, peer: SocketAddress) -> None:
         self._socket.connect(peer)
 
+    def set_traffic_class(self, traffic_class: int) -> None:
+        if self._ipv6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, traffic_class)
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
+
     def send(self, payload: bytes) -> None:
         self._socket.send(payload)
 

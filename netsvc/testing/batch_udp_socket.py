@@ -55,6 +55,10 @@ class SimulatedUdpSocket:
     def connect(self, peer: SocketAddress) -> None:
         self._socket.connect(peer)
 
+    def set_traffic_class(self, traffic_class: int) -> None:
+        for option in ((socket.IPPROTO_IPV6, socket.IPV6_TCLASS), (socket.IPPROTO_IP, socket.IP_TOS)):
+            self._socket.setsockopt(*option, traffic_class)
+
     def send(self, payload: bytes) -> None:
         self._socket.send(payload)
 

@@ -48,6 +48,9 @@ class UdpSocket(Protocol):
         :raises OSError: if there is no route to it.
         """
 
+    def set_traffic_class(self, traffic_class: int) -> None:
+        """Send datagrams with a DSCP and ECN bits, 0 to 255, unless they have their own."""
+
     def send(self, payload: bytes) -> None:
         """Send one datagram to the peer of :meth:`connect`.
 
