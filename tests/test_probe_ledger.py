@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from netsvc.probe.probe_ledger import AnswerVerdict, LedgerCounts, LedgerError, ProbeLedger
+from netsvc.probe.probe_ledger import AnswerVerdict, DecidedProbe, LedgerCounts, LedgerError, ProbeLedger
 
 TIMEOUT = 1_000
 SECOND = 1_000_000_000
@@ -78,6 +78,7 @@ class LedgerBesideModel(RuleBasedStateMachine):
         self.model = Model()
         self.now = 0
         self.next = 0
+        self.decided: list[DecidedProbe] = []
 
     @rule(elapsed=st.integers(0, 700))
     def time_passes(self, elapsed: int) -> None:
@@ -114,8 +115,13 @@ class LedgerBesideModel(RuleBasedStateMachine):
 
     @rule()
     def the_ledger_decides(self) -> None:
-        self.ledger.advance(self.now)
+        self.decided += self.ledger.advance(self.now)
         assert self.ledger.counts == self.model.counts(self.now)
+        expected = [sequence for sequence, probe in self.model.probes.items() if probe.sent is not None]
+        assert [probe.sequence for probe in self.decided] == expected[: len(self.decided)]
+        undecided = expected[len(self.decided) :]
+        assert not undecided or self.model.probes[undecided[0]].first_answer is None
+        assert self.ledger.decided_below >= len(self.decided)
 
     @invariant()
     def the_totals_add_up(self) -> None:
@@ -214,6 +220,8 @@ def test_memory_is_bounded_however_many_probes_are_outstanding(memory: int, numb
     ledger = ProbeLedger(SECOND, memory_probes=memory)
     for sequence in range(number):
         ledger.sent(sequence, sequence, sequence)
+    decided = ledger.advance(0)
+    assert decided == [DecidedProbe(sequence, sequence, False) for sequence in range(max(0, number - memory))][-memory:]
     counts = ledger.counts
     assert (counts.pending, counts.lost) == (min(number, memory), max(0, number - memory))
     assert [ledger.answered(sequence, number).verdict for sequence in range(number)] == [

@@ -47,7 +47,7 @@ def test_changes_are_exact_however_far_the_clocks_are_apart(pairs: list[tuple[in
 def test_the_base_of_a_change_is_the_minimum_of_the_last_minute_only() -> None:
     one_way = OneWayDelay()
     changes = [
-        one_way.add(*times(EPOCH + second * SECOND, 5 if second == 0 else 105, 5, 0), second * SECOND).forward_change
+        one_way.add(*times(EPOCH + second * SECOND, 5 if second == 0 else 105, 5, 0), second * SECOND).there_change
         for second in range(62)
     ]
     assert changes[0] == 0
@@ -61,7 +61,7 @@ def test_a_clock_that_was_set_by_more_than_a_round_trip_starts_the_minimums_anew
     one_way.add(*times(EPOCH, 50, 50, 0), 0)
     for step in (SECOND, -SECOND):
         sample = one_way.add(*times(EPOCH, 60, 70, step), 0)
-        assert (sample.rtt, sample.forward_change, sample.backward_change) == (130, 0, 0)
+        assert (sample.rtt, sample.there_change, sample.back_change) == (130, 0, 0)
     assert one_way.clock_movements == 2
 
 
@@ -70,7 +70,7 @@ def test_absolute_delays_need_the_claim_of_both_hosts_and_may_be_negative() -> N
     claim, none = ClockClaim(True, 300), ClockClaim(False, 5)
     absolute = absolute_delay(sample, claim, ClockClaim(True, 200))
     assert absolute is not None
-    assert (absolute.forward, absolute.backward, absolute.uncertainty) == (-60, 160, 500)
+    assert (absolute.there, absolute.back, absolute.uncertainty) == (-60, 160, 500)
     assert absolute_delay(sample, claim, none) is None
     assert absolute_delay(sample, none, claim) is None
 

@@ -22,17 +22,17 @@ class OneWaySample(NamedTuple):
     """The delays of one probe in nanoseconds.
 
     :ivar rtt: (T4 - T1) - (T3 - T2): the round trip without the time that the reflector took. The clocks cancel out.
-    :ivar forward: T2 - T1, which includes the difference of the clocks and may be negative.
-    :ivar backward: T4 - T3, likewise.
-    :ivar forward_change: ``forward`` above its minimum of the recent past, this probe included; at least 0.
-    :ivar backward_change: ``backward`` likewise.
+    :ivar there: T2 - T1, which includes the difference of the clocks and may be negative.
+    :ivar back: T4 - T3, likewise.
+    :ivar there_change: ``there`` above its minimum of the recent past, this probe included; at least 0.
+    :ivar back_change: ``back`` likewise.
     """
 
     rtt: int
-    forward: int
-    backward: int
-    forward_change: int
-    backward_change: int
+    there: int
+    back: int
+    there_change: int
+    back_change: int
 
 
 class OneWayDelay:
@@ -45,8 +45,8 @@ class OneWayDelay:
     """
 
     def __init__(self, window: int = BASE_WINDOW) -> None:
-        self._forward = RecentMinimum(window)
-        self._backward = RecentMinimum(window)
+        self._there = RecentMinimum(window)
+        self._back = RecentMinimum(window)
         #: How often the clocks have moved against each other by more than a round trip.
         self.clock_movements = 0
 
@@ -56,16 +56,16 @@ class OneWayDelay:
         :param t1: to ``t4``: nanoseconds since any epoch, which is the same for all four.
         :param now: nanoseconds on a monotonic clock of the sender.
         """
-        forward, backward = t2 - t1, t4 - t3
-        least_forward = self._forward.add(now, forward)
-        least_backward = self._backward.add(now, backward)
-        if least_forward + least_backward < 0 <= forward + backward:
+        there, back = t2 - t1, t4 - t3
+        least_there = self._there.add(now, there)
+        least_back = self._back.add(now, back)
+        if least_there + least_back < 0 <= there + back:
             self.clock_movements += 1
-            self._forward.clear()
-            self._backward.clear()
-            least_forward = self._forward.add(now, forward)
-            least_backward = self._backward.add(now, backward)
-        return OneWaySample(forward + backward, forward, backward, forward - least_forward, backward - least_backward)
+            self._there.clear()
+            self._back.clear()
+            least_there = self._there.add(now, there)
+            least_back = self._back.add(now, back)
+        return OneWaySample(there + back, there, back, there - least_there, back - least_back)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class ClockClaim:
 class AbsoluteDelay:
     """One-way delays in nanoseconds, which may be negative, and by how much both may be wrong."""
 
-    forward: int
-    backward: int
+    there: int
+    back: int
     uncertainty: int
 
 
@@ -93,4 +93,4 @@ def absolute_delay(sample: OneWaySample, sender: ClockClaim, reflector: ClockCla
     """Return absolute one-way delays; None unless both hosts claim that their clocks are synchronised."""
     if not (sender.synchronised and reflector.synchronised):
         return None
-    return AbsoluteDelay(sample.forward, sample.backward, sender.error + reflector.error)
+    return AbsoluteDelay(sample.there, sample.back, sender.error + reflector.error)

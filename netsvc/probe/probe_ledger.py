@@ -79,15 +79,13 @@ class ProbeAnswer(NamedTuple):
 
 
 class DecidedProbe(NamedTuple):
-    """The fate of a probe that left. Times are in nanoseconds.
+    """A probe that has a verdict. If it was lost, a late answer may still arrive.
 
-    :ivar due: when it was due.
-    :ivar sent: when it left.
-    :ivar answered: whether an answer has arrived, in time or late. A late one may still arrive.
+    :ivar sent: the time of the send in nanoseconds.
+    :ivar answered: whether an answer arrived, in time or late.
     """
 
     sequence: int
-    due: int
     sent: int
     answered: bool
 
@@ -156,6 +154,7 @@ class ProbeLedger:
         self._first = 0  # the oldest probe that is remembered
         self._undecided = 0  # the oldest probe that may be pending
         self._next = 0
+        self._decided_early: list[DecidedProbe] = []  # when the memory was full
         self._unsent = self._answered = self._late = self._lost = self._pending = 0
         self._duplicates = self._corrupted = self._foreign = self._forgotten = 0
         # RFC 4737: the arrivals that were in order, that is, those that raised NextExp.
@@ -275,23 +274,15 @@ class ProbeLedger:
     def advance(self, now: int) -> list[DecidedProbe]:
         """Decide which probes are lost, and forget old ones. Call it at any time, at least before reading counts.
 
-        :return: the probes that left and have a verdict now, in the order of their numbers. Each is returned once, and
-            only when all probes before it have a verdict.
+        :returns: the probes that have a verdict now, in the order of their sequence numbers, each once.
         """
-        decided = []
+        decided, self._decided_early = self._decided_early, []
         while self._undecided < self._next:
             place = self._undecided % self._capacity
-            state = self._state[place] & _STATE
-            if state == _PENDING:
-                if now - self._sent[place] <= self._timeout:
-                    break
-                self._lose(place)
-                state = _LOST
-            if state in (_LOST, _ANSWERED, _LATE):
-                decided.append(
-                    DecidedProbe(self._undecided, self._due[place], self._sent[place], answered=state != _LOST)
-                )
-            self._undecided += 1
+            if self._state[place] & _STATE == _PENDING and now - self._sent[place] <= self._timeout:
+                break
+            if (probe := self._decide(place)) is not None:
+                decided.append(probe)
         forget_before = now - self._timeout - self._memory_time
         while self._first < self._undecided and self._sent[self._first % self._capacity] < forget_before:
             self._first += 1
@@ -331,16 +322,25 @@ class ProbeLedger:
             self._state[place] = state[sequence % old]
 
     def _forget_oldest(self) -> None:
-        place = self._first % self._capacity
-        if self._state[place] & _STATE == _PENDING:
-            self._lose(place)
+        if self._first == self._undecided and (probe := self._decide(self._first % self._capacity)) is not None:
+            self._decided_early.append(probe)
+            del self._decided_early[: -self._memory_probes]
         self._first += 1
-        self._undecided = max(self._undecided, self._first)
 
-    def _lose(self, place: int) -> None:
-        self._state[place] = self._state[place] & ~_STATE | _LOST
-        self._pending -= 1
-        self._lost += 1
+    def _decide(self, place: int) -> DecidedProbe | None:
+        """Decide on the oldest probe without a verdict; return None if it was not sent."""
+        sequence, state = self._undecided, self._state[place]
+        self._undecided += 1
+        match state & _STATE:
+            case 1:  # _PENDING
+                self._state[place] = state & ~_STATE | _LOST
+                self._pending -= 1
+                self._lost += 1
+                return DecidedProbe(sequence, self._sent[place], False)
+            case 3 | 4:  # _ANSWERED, _LATE
+                return DecidedProbe(sequence, self._sent[place], True)
+            case _:
+                return None
 
     def _first_answer(self, place: int, received: int) -> AnswerVerdict:
         if received - self._sent[place] <= self._timeout:

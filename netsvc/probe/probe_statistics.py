@@ -16,10 +16,10 @@ class DurationKind(Enum):
     :cvar RTT_INTENDED: from the moment at which the probe was due.
     :cvar RESPONDER: the time that a STAMP reflector took, T3 - T2. It includes the wait of the question in its system.
     :cvar DELAY_VARIATION: the absolute difference between the RTTs of two consecutive probes (IPDV, RFC 5481).
-    :cvar FORWARD_CHANGE: the delay there above its minimum of the recent past.
-    :cvar BACKWARD_CHANGE: the delay back above its minimum of the recent past.
-    :cvar FORWARD_DELAY: the delay there, if both clocks are synchronised. It may be negative.
-    :cvar BACKWARD_DELAY: the delay back, likewise.
+    :cvar THERE_CHANGE: the delay there above its minimum of the recent past.
+    :cvar BACK_CHANGE: the delay back above its minimum of the recent past.
+    :cvar THERE_DELAY: the delay there, if both clocks are synchronised. It may be negative.
+    :cvar BACK_DELAY: the delay back, likewise.
     :cvar CONNECT: from the intended start of a TCP connection to its establishment.
     :cvar HANDSHAKE: from then to the end of the TLS handshake.
     """
@@ -28,10 +28,10 @@ class DurationKind(Enum):
     RTT_INTENDED = "rtt_intended"
     RESPONDER = "responder"
     DELAY_VARIATION = "delay_variation"
-    FORWARD_CHANGE = "forward_change"
-    BACKWARD_CHANGE = "backward_change"
-    FORWARD_DELAY = "forward_delay"
-    BACKWARD_DELAY = "backward_delay"
+    THERE_CHANGE = "there_change"
+    BACK_CHANGE = "back_change"
+    THERE_DELAY = "there_delay"
+    BACK_DELAY = "back_delay"
     CONNECT = "connect"
     HANDSHAKE = "handshake"
 
