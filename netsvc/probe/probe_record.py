@@ -1,100 +1,125 @@
-"""The record of one target: it judges what the prober tells, and counts it."""
+"""The record of one target: it judges what the prober tells, counts it, and sums it up."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from netsvc.probe.clock_offset import ClockOffset
 from netsvc.probe.delay_variation import DelayVariation, InterarrivalJitter
-from netsvc.probe.loss_direction import AnswerPath, LossDirection
-from netsvc.probe.one_way_delay import AbsoluteDelay, ClockClaim, OneWayDelay, OneWaySample, absolute_delay
+from netsvc.probe.loss_direction import AnswerPath, DirectionCounts, LossDirection
+from netsvc.probe.one_way_delay import ClockClaim, OneWayDelay, absolute_delay
 from netsvc.probe.probe_dialects import FIRST_SEQUENCE, ReflectedTimes
-from netsvc.probe.probe_ledger import AnswerVerdict, ProbeAnswer, ProbeLedger, StampSource
+from netsvc.probe.probe_event import ProbeEvent, ProbeEventKind
+from netsvc.probe.probe_ledger import AnswerVerdict, LedgerCounts, ProbeAnswer, ProbeLedger, StampSource
 from netsvc.probe.probe_schedule import ProbeSchedule
 from netsvc.probe.probe_series import ProbeSeries
 from netsvc.probe.probe_statistics import DurationKind, ProbeStatistics
+from netsvc.probe.probe_summary import (
+    ClockSummary,
+    ProbeSummary,
+    SourceCounts,
+    SummaryScope,
+    counts_since,
+    directions_since,
+    sources_since,
+)
+from netsvc.probe.probe_target import ProbeTarget
 from netsvc.probe.rate_limit_pattern import RateLimitPattern
 
+#: Errors of the network that are counted by their words. Further ones are counted together.
+ERRORS_MAX = 16
+
 _FIRST_ANSWERS = (AnswerVerdict.ANSWERED, AnswerVerdict.LATE)
+_DUPLICATED: dict[AnswerPath | None, Literal["there", "back"]] = {
+    AnswerPath.DUPLICATED_THERE: "there",
+    AnswerPath.DUPLICATED_BACK: "back",
+}
+_MOST_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedAnswer:
-    """An answer, and what follows from it.
+class _Marks:
+    """The counters at the beginning of an interval, which began at ``mono``."""
 
-    :ivar answer: the verdict, and the round trip as the sender sees it.
-    :ivar rtt: the round trip in nanoseconds without the time that a STAMP reflector took; None if it is not known.
-    :ivar sample: the delays by direction; None without the times of a reflector, and for duplicates.
-    :ivar absolute: the absolute delays by direction; None unless both clocks claim to be right.
-    :ivar path: what a stateful reflector tells; None without one.
-    :ivar times: those of the reflector.
-    """
-
-    answer: ProbeAnswer
-    rtt: int | None = None
-    sample: OneWaySample | None = None
-    absolute: AbsoluteDelay | None = None
-    path: AnswerPath | None = None
-    times: ReflectedTimes | None = None
+    mono: int
+    counts: LedgerCounts
+    directions: DirectionCounts
+    sources: SourceCounts
+    late_sends: int
+    void_times: int
+    errors: Counter[str]
 
 
 class ProbeRecord:
     """Records the probes of one target. It is a :class:`~netsvc.probe.probe_recorder.ProbeRecorder`.
 
+    The answers of TCP and TLS targets are connections. Their durations are those of ``connect`` and ``handshake``.
+
+    :param target: what is measured.
+    :param address: the IP address and the port, as it would be typed.
     :param schedule: of the prober.
     :param timeout: nanoseconds after which a probe without an answer is lost.
-    :param on_answer: is called with each answer to a probe.
-    :param on_loss: is called with the number of each lost probe.
-    :ivar late_sends: probes that were sent too late, because the process or the system did not keep up.
-    :ivar refusals: errors by which the network or the target told that a probe was not delivered.
-    :ivar refusal: the last of them, in words; empty if there was none.
-    :ivar unsent_reason: why the system refused to send a probe, the last time; empty if it never did.
-    :ivar void: answers whose times could not be compared, because the clock was set meanwhile.
-    :ivar claim: what this host says of its clock.
+    :param offset: the wall clock less the monotonic clock at the start, in nanoseconds.
+    :param on_event: is called with everything that happens to a probe, except that it was sent.
+    :ivar claim: what this host says of its clock; None if the system does not tell.
+    :ivar series: the course over time.
+    :ivar statistics: the histograms.
     """
 
     def __init__(
         self,
+        target: ProbeTarget,
+        address: str,
         schedule: ProbeSchedule,
         timeout: int,
+        offset: int = 0,
         *,
-        on_answer: Callable[[JudgedAnswer], None] | None = None,
-        on_loss: Callable[[int], None] | None = None,
+        on_event: Callable[[ProbeEvent], None] | None = None,
     ) -> None:
+        self.target = target
+        self.address = address
         self.schedule = schedule
-        self.ledger = ProbeLedger(timeout)
-        self.directions = LossDirection()
-        self.delays = OneWayDelay()
-        self.clock = ClockOffset()
-        self.jitter = InterarrivalJitter()
         self.statistics = ProbeStatistics()
-        self.rate_limit = RateLimitPattern()
         self.series = ProbeSeries(schedule.interval)
-        self.claim = ClockClaim(synchronised=False, error=0)
-        self.late_sends = self.refusals = self.void = 0
-        self.refusal = self.unsent_reason = ""
-        self.reflector: ReflectedTimes | None = None
-        self.sent_source: StampSource | None = None
-        self.received_source: StampSource | None = None
+        self.claim: ClockClaim | None = None
+        self._name = str(target)
+        self._on_event = on_event
+        self._offset = offset
+        self._main = DurationKind.CONNECT if target.protocol in ("tcp", "tls") else DurationKind.RTT
+        self._ledger = ProbeLedger(timeout)
+        self._directions = LossDirection()
+        self._delays = OneWayDelay()
+        self._clock = ClockOffset()
+        self._jitter = {"rtt": InterarrivalJitter(), "there": InterarrivalJitter(), "back": InterarrivalJitter()}
         self._variation = DelayVariation()
-        self._on_answer = on_answer
-        self._on_loss = on_loss
+        self._rate_limit = RateLimitPattern()
+        self._reflector: ClockClaim | None = None
+        self._sources: Counter[tuple[StampSource | None, StampSource | None]] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._late_sends = self._void_times = 0
+        self._marks = self._marks_at(schedule.start)
 
     # Called by the prober
 
     def sent(self, sequence: int, due: int, mono: int) -> None:
-        self.ledger.sent(sequence, due, mono)
-        self.directions.sent(sequence + FIRST_SEQUENCE)
+        self._ledger.sent(sequence, due, mono)
+        if self.target.protocol == "stamp":
+            self._directions.sent(sequence + FIRST_SEQUENCE)
         self.series.sent(due - self.schedule.start)
-        self.late_sends += self.schedule.is_late(sequence, mono)
+        if mono - due > self.schedule.lateness_limit:
+            self._late_sends += 1
 
     def unsent(self, sequence: int, due: int, error: OSError) -> None:
-        self.ledger.unsent(sequence, due)
-        self.unsent_reason = (error.strerror or str(error)).lower()
+        self._ledger.unsent(sequence, due)
+        words = self._count_error(error)
+        if self._on_event is not None:
+            self._on_event(ProbeEvent(self._name, "unsent", due - self.schedule.start, sequence, error=words))
 
     def transmitted(self, sequence: int, mono: int) -> None:
-        self.ledger.transmitted(sequence, mono)
+        self._ledger.transmitted(sequence, mono)
 
     def answered(
         self,
@@ -105,77 +130,195 @@ class ProbeRecord:
         *,
         void: bool = False,
         times: ReflectedTimes | None = None,
+        handshake: int | None = None,
     ) -> None:
-        answer = self.ledger.answered(sequence, mono, source, void=void)
-        judged = JudgedAnswer(answer, answer.rtt, times=times)
-        if times is not None and answer.verdict is not AnswerVerdict.FOREIGN:
-            self.reflector = times
-            path = self.directions.answered(sequence + FIRST_SEQUENCE, times.sequence)
-            judged = JudgedAnswer(answer, answer.rtt, path=path, times=times)
+        answer = self._ledger.answered(sequence, mono, source, void=void)
+        path = None
+        if times is not None:
+            path = self._directions.answered(sequence + FIRST_SEQUENCE, times.sequence)
+        measured: dict[str, Any] = {}
         if answer.verdict in _FIRST_ANSWERS:
-            self.void += void
-            if answer.rtt is not None and answer.rtt_intended is not None:
-                judged = self._measured(judged, answer.rtt, answer.rtt_intended, mono, offset)
-            if answer.verdict is AnswerVerdict.LATE and sequence < self.ledger.decided_below:
+            if void:
+                self._void_times += 1
+            else:
+                measured = self._measure(answer, mono, offset, times)
+            if handshake is not None:
+                self.statistics.record(DurationKind.HANDSHAKE, handshake)
+            if answer.verdict is AnswerVerdict.LATE and sequence < self._ledger.decided_below:
                 self.series.lost(self.schedule.time_of(sequence) - self.schedule.start, -1)
-        if self._on_answer is not None:
-            self._on_answer(judged)
-
-    def secured(self, nanoseconds: int) -> None:
-        self.statistics.record(DurationKind.HANDSHAKE, nanoseconds)
+        if self._on_event is not None:
+            self._on_event(self._event(answer, mono, path, handshake, measured))
 
     def corrupted(self) -> None:
-        self.ledger.corrupted()
+        self._ledger.corrupted()
 
     def foreign(self) -> None:
-        self.ledger.foreign()
+        self._ledger.foreign()
 
     def refused(self, error: OSError) -> None:
-        self.refusals += 1
-        self.refusal = (error.strerror or str(error)).lower()
+        self._count_error(error)
 
     def advance(self, mono: int) -> bool:
-        for probe in self.ledger.advance(mono):
-            self.rate_limit.decided(probe.sent, probe.answered)
+        for probe in self._ledger.advance(mono):
+            self._rate_limit.decided(probe.sent, probe.answered)
             if not probe.answered:
-                self.series.lost(probe.due - self.schedule.start)
-                if self._on_loss is not None:
-                    self._on_loss(probe.sequence)
-        return self.ledger.counts.pending > 0
+                place = self.schedule.time_of(probe.sequence) - self.schedule.start
+                self.series.lost(place)
+                if self._on_event is not None:
+                    self._on_event(ProbeEvent(self._name, "lost", mono - self.schedule.start, probe.sequence))
+        return self._ledger.counts.pending > 0
+
+    # Asked by who shows the numbers
+
+    def total(self, mono: int) -> ProbeSummary:
+        """Return the numbers since the start."""
+        return self._summary("total", mono, None)
+
+    def interval(self, mono: int) -> ProbeSummary:
+        """Return the numbers since the last call of this method, or since the start, and begin a new interval."""
+        summary = self._summary("interval", mono, self._marks)
+        self._marks = self._marks_at(mono)
+        self.statistics.end_interval()
+        return summary
 
     # The rest is private
 
-    def _measured(self, judged: JudgedAnswer, whole: int, intended: int, mono: int, offset: int) -> JudgedAnswer:
-        """Count the times of a first answer.
-
-        :param whole: the round trip as the sender sees it.
-        :param intended: the same from the moment at which the probe was due.
-        """
-        answer, times = judged.answer, judged.times
-        self.sent_source, self.received_source = answer.sent_source, answer.received_source
+    def _measure(self, answer: ProbeAnswer, mono: int, offset: int, times: ReflectedTimes | None) -> dict[str, Any]:
+        """Count the times of a first answer. Return those that its event has."""
+        assert answer.rtt is not None
+        assert answer.rtt_intended is not None
+        self._sources[answer.sent_source, answer.received_source] += 1
         place = self.schedule.time_of(answer.sequence) - self.schedule.start
-        record, rtt, sample, absolute = self.statistics.record, whole, None, None
+        rtt = answer.rtt
+        found: dict[str, Any] = {}
         if times is not None:
             t4 = mono + offset
-            t1 = t4 - whole
-            sample = self.delays.add(t1, times.received, times.transmitted, t4, mono)
-            self.clock.add(t1, times.received, times.transmitted, t4, mono)
-            rtt = sample.rtt
-            record(DurationKind.RESPONDER, times.transmitted - times.received)
-            record(DurationKind.FORWARD_CHANGE, sample.forward_change)
-            record(DurationKind.BACKWARD_CHANGE, sample.backward_change)
-            self.series.value("forward", place, sample.forward_change)
-            self.series.value("backward", place, sample.backward_change)
-            theirs = ClockClaim(times.synchronized, round(min(times.error, 1e9) * 1e9))
-            absolute = absolute_delay(sample, self.claim, theirs)
-            if absolute is not None:
-                record(DurationKind.FORWARD_DELAY, absolute.forward)
-                record(DurationKind.BACKWARD_DELAY, absolute.backward)
-        record(DurationKind.RTT, rtt)
-        record(DurationKind.RTT_INTENDED, intended)
+            rtt = self._measure_directions(t4 - answer.rtt, times, t4, mono, place, found)
+        record = self.statistics.record
+        record(self._main, rtt)
         self.series.value("rtt", place, rtt)
-        self.series.value("rtt_intended", place, intended)
-        self.jitter.add(rtt)
+        if self._main is DurationKind.RTT:
+            # The time of a reflector is part of it: a request that had waited there would have waited as long.
+            record(DurationKind.RTT_INTENDED, answer.rtt_intended)
+            found |= {"rtt": rtt, "rtt_intended": answer.rtt_intended}
+        else:
+            found["connect"] = rtt
+        self._jitter["rtt"].add(rtt)
         for difference in self._variation.add(answer.sequence, rtt):
             record(DurationKind.DELAY_VARIATION, abs(difference))
-        return JudgedAnswer(answer, rtt, sample, absolute, judged.path, times)
+        return found
+
+    def _measure_directions(
+        self, t1: int, times: ReflectedTimes, t4: int, mono: int, place: int, found: dict[str, Any]
+    ) -> int:
+        """Count the times of a reflector. Return the round trip without the time that it took."""
+        record = self.statistics.record
+        sample = self._delays.add(t1, times.received, times.transmitted, t4, mono)
+        self._clock.add(t1, times.received, times.transmitted, t4, mono)
+        record(DurationKind.RESPONDER, times.transmitted - times.received)
+        record(DurationKind.THERE_CHANGE, sample.there_change)
+        record(DurationKind.BACK_CHANGE, sample.back_change)
+        self.series.value("there", place, sample.there_change)
+        self.series.value("back", place, sample.back_change)
+        self._jitter["there"].add(sample.there)
+        self._jitter["back"].add(sample.back)
+        found |= {"there_change": sample.there_change, "back_change": sample.back_change}
+        theirs = self._reflector = ClockClaim(times.synchronized, round(min(times.error, _MOST_SECONDS) * 1e9))
+        absolute = None if self.claim is None else absolute_delay(sample, self.claim, theirs)
+        if absolute is not None:
+            record(DurationKind.THERE_DELAY, absolute.there)
+            record(DurationKind.BACK_DELAY, absolute.back)
+            found |= {
+                "there_delay": absolute.there,
+                "back_delay": absolute.back,
+                "delay_uncertainty": absolute.uncertainty,
+            }
+        return sample.rtt
+
+    def _event(
+        self,
+        answer: ProbeAnswer,
+        mono: int,
+        path: AnswerPath | None,
+        handshake: int | None,
+        measured: dict[str, Any],
+    ) -> ProbeEvent:
+        kind: ProbeEventKind = answer.verdict.value
+        return ProbeEvent(
+            self._name,
+            kind,
+            mono - self.schedule.start,
+            answer.sequence,
+            handshake=handshake,
+            sent_source=answer.sent_source,
+            received_source=answer.received_source,
+            extent=answer.extent,
+            duplicated=_DUPLICATED.get(path),
+            **measured,
+        )
+
+    def _count_error(self, error: OSError) -> str:
+        words = (error.strerror or str(error)).lower()
+        if words not in self._errors and len(self._errors) >= ERRORS_MAX:
+            words = "other errors"
+        self._errors[words] += 1
+        return words
+
+    def _summary(self, scope: SummaryScope, mono: int, since: _Marks | None) -> ProbeSummary:
+        now = self._marks_at(mono)
+        began = self.schedule.start if since is None else since.mono
+        counts, directions, sources, errors = now.counts, now.directions, now.sources, now.errors
+        late_sends, void_times = now.late_sends, now.void_times
+        if since is not None:
+            counts = counts_since(counts, since.counts)
+            directions = directions_since(directions, since.directions)
+            sources = sources_since(sources, since.sources)
+            late_sends, void_times = late_sends - since.late_sends, void_times - since.void_times
+            errors = errors - since.errors
+        of_reflector = self._reflector is not None
+        return ProbeSummary(
+            target=self._name,
+            address=self.address,
+            protocol=self.target.protocol,
+            scope=scope,
+            started=began + self._offset,
+            duration=max(0, mono - began),
+            interval=self.schedule.interval,
+            counts=counts,
+            late_sends=late_sends,
+            void_times=void_times,
+            durations=self.statistics.totals() if since is None else self.statistics.interval(),
+            jitter={name: jitter.value for name, jitter in self._jitter.items() if jitter.value is not None},
+            direction=directions if self.target.protocol == "stamp" else None,
+            clock=self._clock_summary() if of_reflector else None,
+            sources=sources,
+            rate_limit=self._rate_limit.rate,
+            errors=dict(errors),
+        )
+
+    def _clock_summary(self) -> ClockSummary:
+        claim, reflector = self.claim, self._reflector
+        return ClockSummary(
+            self._clock.estimate,
+            self._clock.steps,
+            self._delays.clock_movements,
+            None if claim is None else claim.synchronised,
+            None if reflector is None else reflector.synchronised,
+        )
+
+    def _marks_at(self, mono: int) -> _Marks:
+        counted = self._sources
+        return _Marks(
+            mono,
+            self._ledger.counts,
+            self._directions.counts(self._ledger.decided_below + FIRST_SEQUENCE),
+            SourceCounts(
+                sum(count for (sent, _), count in counted.items() if sent == "kernel"),
+                sum(count for (sent, _), count in counted.items() if sent == "process"),
+                sum(count for (_, received), count in counted.items() if received == "kernel"),
+                sum(count for (_, received), count in counted.items() if received == "process"),
+            ),
+            self._late_sends,
+            self._void_times,
+            Counter(self._errors),
+        )

@@ -32,6 +32,7 @@ class ProbeRecorder(Protocol):
         *,
         void: bool = False,
         times: ReflectedTimes | None = None,
+        handshake: int | None = None,
     ) -> None:
         """An answer has arrived.
 
@@ -39,10 +40,8 @@ class ProbeRecorder(Protocol):
         :param source: who has told this time.
         :param void: the clock was set since the probe was sent, so the times cannot be compared.
         :param times: those of a STAMP reflector.
+        :param handshake: how long the TLS handshake took on the connection that is the answer.
         """
-
-    def secured(self, nanoseconds: int) -> None:
-        """The TLS handshake on a connection is complete, and took this long."""
 
     def corrupted(self) -> None:
         """A damaged answer has arrived."""

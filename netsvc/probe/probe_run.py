@@ -13,19 +13,22 @@ from twisted.internet.interfaces import IDelayedCall
 
 from netsvc.check.check_target import CheckTarget
 from netsvc.linux.clock_state import read_clock_state
-from netsvc.net.reactors import Reactor, cancel, monotonic_nanoseconds_of, tells_wall_time
+from netsvc.net.reactors import Reactor, cancel, monotonic_nanoseconds_of, tells_wall_time, wall_nanoseconds_of
 from netsvc.net.udp_port import UdpPort
 from netsvc.net.udp_socket import open_udp_socket
 from netsvc.probe.one_way_delay import ClockClaim
 from netsvc.probe.probe_dialects import EchoDialect, ProbeDialect, StampDialect
+from netsvc.probe.probe_event import ProbeEvent
 from netsvc.probe.probe_payload import RUN_SIZE
-from netsvc.probe.probe_record import JudgedAnswer, ProbeRecord
+from netsvc.probe.probe_record import ProbeRecord
 from netsvc.probe.probe_schedule import ProbeSchedule
+from netsvc.probe.probe_summary import ProbeSummary
 from netsvc.probe.probe_target import ProbeTarget
 from netsvc.probe.stream_prober import StreamProber
 from netsvc.probe.udp_prober import UdpProber
 from netsvc.stamp.packets import BASE_LENGTH
 from netsvc.stamp.stamp_times import ErrorEstimate, TimeFormat
+from netsvc.wire.address import format_address
 
 #: Bytes of a datagram to an echo or a timestamp service, if none are chosen.
 ECHO_SIZE = 64
@@ -68,8 +71,7 @@ class ProbeRun:
     :param settings: how it is measured.
     :param delay: nanoseconds from :meth:`start` to the first probe.
     :param contexts: for TLS: one that offers protocols by ALPN, and one for a server that refuses the offer.
-    :param on_answer: is called with each answer to a probe.
-    :param on_loss: is called with the number of each lost probe.
+    :param on_event: is called with everything that happens to a probe, except that it was sent.
     :ivar record: what is known by now.
     :ivar finished: fires when the last probe of the schedule is answered or lost, or after :meth:`stop`.
     :raises ProbeSizeError: if the protocol has no datagram of this size.
@@ -85,8 +87,7 @@ class ProbeRun:
         *,
         delay: int = 0,
         contexts: Sequence[SSL.Context] = (),
-        on_answer: Callable[[JudgedAnswer], None] | None = None,
-        on_loss: Callable[[int], None] | None = None,
+        on_event: Callable[[ProbeEvent], None] | None = None,
     ) -> None:
         self.target = target
         self.address = address
@@ -97,7 +98,10 @@ class ProbeRun:
         self._stamp: StampDialect | None = None
         mono = monotonic_nanoseconds_of(reactor)
         schedule = ProbeSchedule(mono() + delay, settings.interval, count=settings.count, duration=settings.duration)
-        self.record = ProbeRecord(schedule, settings.timeout, on_answer=on_answer, on_loss=on_loss)
+        self._mono = mono
+        where = format_address(address, target.port)
+        offset = wall_nanoseconds_of(reactor)() - mono()
+        self.record = ProbeRecord(target, where, schedule, settings.timeout, offset, on_event=on_event)
         self._prober: UdpProber | StreamProber
         if target.protocol in ("tcp", "tls"):
             checked = CheckTarget(str(target), "tls" if target.protocol == "tls" else "tcp", target.port)
@@ -133,6 +137,18 @@ class ProbeRun:
         if isinstance(self._prober, StreamProber):
             return maybeDeferred(self._prober.stop)
         return maybeDeferred(lambda: None) if self._port is None else self._port.stopListening()
+
+    def total(self) -> ProbeSummary:
+        """Return the numbers since the start."""
+        now = self._mono()
+        self.record.advance(now)
+        return self.record.total(now)
+
+    def interval(self) -> ProbeSummary:
+        """Return the numbers since the last call of this method, or since the start."""
+        now = self._mono()
+        self.record.advance(now)
+        return self.record.interval(now)
 
     def _dialect(self) -> ProbeDialect:
         if self.target.protocol == "stamp":

@@ -15,11 +15,10 @@ from netsvc.probe.clock_offset import ClockEstimate
 from netsvc.probe.duration_summary import PERCENTILES, DurationSummary
 from netsvc.probe.loss_direction import DirectionCounts
 from netsvc.probe.probe_ledger import LedgerCounts
+from netsvc.probe.probe_target import ProbeProtocol
 
 #: The version of the schema. It changes when a field is removed or gets another meaning, not when one is added.
 SCHEMA_VERSION = 1
-
-ProbeProtocol = Literal["stamp", "udp", "udp-echo", "tcp", "tls"]
 
 #: ``total``: since the start. ``interval``: since the last summary of an interval.
 SummaryScope = Literal["total", "interval"]

@@ -15,6 +15,7 @@ from netsvc.check.finding import Finding, PortVerdict
 from netsvc.check.stream_check import check_stream
 from netsvc.net.precise_timer import PreciseTimer
 from netsvc.net.reactors import Reactor, monotonic_nanoseconds_of
+from netsvc.probe.probe_ledger import StampSource
 from netsvc.probe.probe_recorder import ProbeRecorder
 from netsvc.probe.probe_schedule import ProbeSchedule
 
@@ -118,10 +119,11 @@ class StreamProber:
                 self._recorder.refused(OSError(errno.ECONNREFUSED, finding.reason))
             return
         mono = began + round(finding.connect_seconds * 1e9)
-        self._recorder.answered(sequence, mono, "kernel" if finding.connect_by_kernel else "process", 0)
-        if finding.handshake_seconds is not None:
-            self._recorder.secured(round(finding.handshake_seconds * 1e9))
-        elif finding.verdict is not PortVerdict.OPEN:
+        took = finding.handshake_seconds
+        handshake = None if took is None else round(took * 1e9)
+        source: StampSource = "kernel" if finding.connect_by_kernel else "process"
+        self._recorder.answered(sequence, mono, source, 0, handshake=handshake)
+        if finding.verdict is not PortVerdict.OPEN:
             self._recorder.refused(OSError(errno.EPROTO, finding.reason))
 
     def _failed(self, failure: Failure) -> None:
