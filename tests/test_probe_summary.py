@@ -21,7 +21,7 @@ from netsvc.probe.probe_statistics import DurationKind
 from netsvc.probe.probe_summary import (
     ClockSummary,
     ProbeSummary,
-    SourceCounts,
+    StampSourceCounts,
     counts_since,
     directions_since,
     sources_since,
@@ -48,7 +48,7 @@ SUMMARY = ProbeSummary(
     jitter={"rtt": 1.5 * MS, "there": 1.0 * MS},
     direction=DirectionCounts(stateful=True, lost_there=1, lost_unknown=1, duplicates_back=3),
     clock=ClockSummary(ClockEstimate(-7_000, 500, 1.5, 0.25), 1, 2, True, None),
-    sources=SourceCounts(sent_kernel=90, sent_process=8, received_kernel=98),
+    sources=StampSourceCounts(sent_kernel=90, sent_process=8, received_kernel=98),
     rate_limit=100.5,
     errors={"no buffer space": 1},
 )
@@ -101,7 +101,7 @@ def test_the_numbers_of_an_interval_are_the_differences_except_those_of_the_mome
     assert directions_since(direction, DirectionCounts(lost_unknown=1)) == DirectionCounts(
         stateful=True, lost_there=2, lost_unknown=-1
     )
-    assert sources_since(SourceCounts(5, 4, 3, 2), SourceCounts(1, 1, 1, 1)) == SourceCounts(4, 3, 2, 1)
+    assert sources_since(StampSourceCounts(5, 4, 3, 2), StampSourceCounts(1, 1, 1, 1)) == StampSourceCounts(4, 3, 2, 1)
 
 
 def test_the_json_of_an_event_has_the_fields_that_are_known() -> None:

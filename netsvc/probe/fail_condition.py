@@ -106,7 +106,7 @@ _MEASURES: dict[str, Callable[[DurationSummary], float]] = {
 _MAIN = ("rtt", "handshake", "connect")
 
 _KINDS = (
-    *("rtt", "rtt_intended", "delay_variation", "there_change", "back_change", "there_delay"),
+    *("rtt", "rtt_intended", "responder", "delay_variation", "there_change", "back_change", "there_delay"),
     *("back_delay", "connect", "handshake"),
 )
 

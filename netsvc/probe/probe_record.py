@@ -20,7 +20,7 @@ from netsvc.probe.probe_statistics import DurationKind, ProbeStatistics
 from netsvc.probe.probe_summary import (
     ClockSummary,
     ProbeSummary,
-    SourceCounts,
+    StampSourceCounts,
     SummaryScope,
     counts_since,
     directions_since,
@@ -47,7 +47,7 @@ class _Marks:
     mono: int
     counts: LedgerCounts
     directions: DirectionCounts
-    sources: SourceCounts
+    sources: StampSourceCounts
     late_sends: int
     void_times: int
     errors: Counter[str]
@@ -312,7 +312,7 @@ class ProbeRecord:
             mono,
             self._ledger.counts,
             self._directions.counts(self._ledger.decided_below + FIRST_SEQUENCE),
-            SourceCounts(
+            StampSourceCounts(
                 sum(count for (sent, _), count in counted.items() if sent == "kernel"),
                 sum(count for (sent, _), count in counted.items() if sent == "process"),
                 sum(count for (_, received), count in counted.items() if received == "kernel"),

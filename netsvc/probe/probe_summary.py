@@ -25,7 +25,7 @@ SummaryScope = Literal["total", "interval"]
 
 
 @dataclass(frozen=True, slots=True)
-class SourceCounts:
+class StampSourceCounts:
     """How many times of sends and receipts came from each source (``StampSource``), by the answers with times."""
 
     sent_kernel: int = 0
@@ -87,7 +87,7 @@ class ProbeSummary:
     jitter: Mapping[str, float] = field(default_factory=dict)
     direction: DirectionCounts | None = None
     clock: ClockSummary | None = None
-    sources: SourceCounts = SourceCounts()
+    sources: StampSourceCounts = StampSourceCounts()
     rate_limit: float | None = None
     errors: Mapping[str, int] = field(default_factory=dict)
 
@@ -171,6 +171,8 @@ def directions_since(direction: DirectionCounts, before: DirectionCounts) -> Dir
     return DirectionCounts(**(changed | {"stateful": direction.stateful}))
 
 
-def sources_since(sources: SourceCounts, before: SourceCounts) -> SourceCounts:
+def sources_since(sources: StampSourceCounts, before: StampSourceCounts) -> StampSourceCounts:
     """Return the numbers since an earlier moment."""
-    return SourceCounts(**{one.name: getattr(sources, one.name) - getattr(before, one.name) for one in fields(sources)})
+    return StampSourceCounts(
+        **{one.name: getattr(sources, one.name) - getattr(before, one.name) for one in fields(sources)}
+    )
