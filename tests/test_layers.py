@@ -63,7 +63,7 @@ PURE_MODULES = {
     *("net", "net.connection_state", "net.error_words", "net.send_queue"),
     *("talk", "talk.conversation_state", "talk.learned_framing"),
     *("cli", "cli.chat_log", "cli.chat_memory", "cli.check_report", "cli.json_lines"),
-    *("cli.lookup_results", "cli.name_service"),
+    *("cli.lookup_results", "cli.name_service", "cli.probe_lines"),
     *("cli.statuses", "cli.terminal_chat_lines"),
     *("cli.terminal_commands", "cli.terminal_completion", "cli.terminal_scrollback", "cli.terminal_status"),
     "cli.terminal_text",

@@ -14,7 +14,7 @@ from netsvc.cli.parameters import CONTEXT_SETTINGS, command_names, usage_error_t
 from netsvc.cli.statuses import FAILED, INTERRUPTED, USAGE
 
 #: The subcommands. Each has its module in this package, and its parameters in ``COMMAND`` there.
-NAMES = ("talk", "chat", "timestamp", "send", "receive", "lookup", "check", "serve", "completion")
+NAMES = ("talk", "chat", "timestamp", "send", "receive", "lookup", "check", "probe", "serve", "completion")
 
 
 class _Commands(click.Group):

@@ -1,0 +1,304 @@
+"""``netsvc probe``: measure a network, in both directions where the target can tell them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import click
+from click import UsageError
+from OpenSSL import SSL
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
+
+from netsvc.check.tls_attempt import ALPN_OFFERED, checking_context
+from netsvc.cli.command import Command, CommandError, explain
+from netsvc.cli.console import notice, print_line
+from netsvc.cli.json_lines import json_line
+from netsvc.cli.parameters import (
+    CONTEXT_SETTINGS,
+    IPAddress,
+    PositiveNumber,
+    address_family,
+    family_options,
+    file_option,
+    json_option,
+    wait_option,
+)
+from netsvc.cli.probe_lines import event_line, summary_lines
+from netsvc.cli.terminal_reactor import install_asyncio_reactor
+from netsvc.errors import NetsvcError
+from netsvc.net.host_names import resolve
+from netsvc.net.name_resolver import ascii_name
+from netsvc.net.reactors import Reactor, cancel
+from netsvc.net.server_tls import CertificateError, load_certificates
+from netsvc.probe.fail_condition import FailCondition, FailConditionError, parse_fail_condition
+from netsvc.probe.probe_event import ProbeEvent
+from netsvc.probe.probe_payload import PROBE_SIZE_MAX
+from netsvc.probe.probe_summary import ProbeSummary
+from netsvc.probe.probe_target import ProbeProtocol, ProbeTarget, ProbeTargetError, parse_probe_target
+from netsvc.wire.address import HostPort, family_of
+
+if TYPE_CHECKING:
+    from netsvc.probe.probe_run import ProbeRun
+
+#: Seconds of the shortest interval at which each answer gets a line. At a shorter one, there is a summary each second.
+LINES_INTERVAL = 0.02
+
+#: The largest DSCP.
+DSCP_MAX = 63
+
+_STREAMS: tuple[ProbeProtocol, ...] = ("tcp", "tls")
+
+
+@dataclass
+class Probe(Command):
+    """The targets, and how they are measured."""
+
+    targets: tuple[str, ...]
+    stamp: bool
+    udp: bool
+    udp_echo: bool
+    tcp: bool
+    tls: bool
+    interval: float
+    count: int | None
+    duration: float | None
+    size: int | None
+    dscp: int | None
+    ipv4: bool
+    ipv6: bool
+    source: str | None
+    timeout: float
+    every: float | None
+    as_json: bool
+    fail_if: tuple[str, ...]
+    ca: str | None
+
+    def __post_init__(self) -> None:
+        self._targets = self._parse_targets()
+        self._conditions = _parse_conditions(self.fail_if)
+        self._family = address_family(self.ipv4, self.ipv6)
+        if self.source is not None:
+            if self._family not in (0, family_of(self.source)):
+                raise UsageError(f"--source {self.source}: an address of the other family; leave out -4 or -6")
+            self._family = family_of(self.source)
+        streams = [str(target) for target in self._targets if target.protocol in _STREAMS]
+        for flag, value in (("--dscp", self.dscp), ("--size", self.size), ("--source", self.source)):
+            if value is not None and streams:
+                raise UsageError(f"{flag}: connections have no such choice; leave it out, or probe {streams[0]} alone")
+        if self.ca is not None:
+            try:
+                load_certificates(self.ca)
+            except CertificateError as e:
+                raise UsageError(f"--ca {self.ca}: {e}; name a PEM file with certificates") from None
+        if not find_spec("hdrh"):
+            raise UsageError("hdrhistogram is not installed; run pip install '.[probe]' in netsvc's source folder")
+        if self.every is None and self.interval < LINES_INTERVAL:
+            self.every = 1.0
+        self._ended: Deferred[None] = Deferred()
+        self._next_summary: IDelayedCall | None = None
+
+    def install_reactor(self) -> None:
+        install_asyncio_reactor()  # Twisted's own would close the socket when the kernel tells a time of sending
+
+    async def run(self, reactor: Reactor) -> None:
+        runs = [await self._prepare(reactor, target, number) for number, target in enumerate(self._targets)]
+        interrupted = False
+        try:
+            for run in runs:
+                self._start(run)
+            if self.every is not None:
+                self._next_summary = reactor.callLater(self.every, self._print_intervals, reactor, runs)
+            finished = DeferredList([run.finished for run in runs])
+            finished.addCallback(lambda _: self._end())
+            await self._ended
+        except (CancelledError, asyncio.CancelledError):
+            interrupted = True
+        finally:
+            cancel(self._next_summary)
+            summaries = [run.total() for run in runs]
+            for run in runs:
+                await run.stop()
+        for summary in summaries:
+            self._print([json_line(summary.to_json())] if self.as_json else summary_lines(summary))
+        if interrupted:
+            raise CancelledError
+        failures = [failure for summary in summaries for failure in _failures(self._conditions, summary)]
+        silent = [summary for summary in summaries if not summary.counts.answered + summary.counts.late]
+        for failure in failures:
+            notice(failure)
+        for summary in silent:
+            notice(f"{summary.target}: no answer; no program listens there, or a firewall drops the packets")
+        if failures or silent:
+            raise CommandError
+
+    # The rest is private
+
+    def _parse_targets(self) -> list[ProbeTarget]:
+        flags: dict[ProbeProtocol, bool] = {
+            "stamp": self.stamp,
+            "udp": self.udp,
+            "udp-echo": self.udp_echo,
+            "tcp": self.tcp,
+            "tls": self.tls,
+        }
+        chosen = [protocol for protocol, is_chosen in flags.items() if is_chosen]
+        if len(chosen) > 1:
+            raise UsageError(
+                f"--{chosen[0]} cannot be combined with --{chosen[1]}; leave out one of them, or write "
+                f"{chosen[0]}/HOST and {chosen[1]}/HOST"
+            )
+        try:
+            return [parse_probe_target(text, chosen[0] if chosen else "stamp") for text in self.targets]
+        except ProbeTargetError as e:
+            raise UsageError(str(e)) from None
+
+    async def _prepare(self, reactor: Reactor, target: ProbeTarget, number: int) -> ProbeRun:
+        from netsvc.probe.probe_run import ProbeRun, ProbeSettings  # late: it needs hdrhistogram
+
+        try:
+            addresses = await resolve(reactor, ascii_name(target.host), self._family)
+        except Exception as e:
+            raise CommandError(explain(e, HostPort(target.host, target.port))) from None
+        interval = round(self.interval * 1e9)
+        settings = ProbeSettings(
+            interval=interval,
+            count=self.count,
+            duration=None if self.duration is None else round(self.duration * 1e9),
+            timeout=round(self.timeout * 1e9),
+            size=self.size,
+            traffic_class=None if self.dscp is None else self.dscp << 2,
+            source=self.source or "",
+        )
+        try:
+            return ProbeRun(
+                reactor,
+                target,
+                addresses[0],
+                settings,
+                delay=interval * number // len(self._targets),  # the targets take turns
+                contexts=self._contexts() if target.protocol == "tls" else (),
+                on_event=None if self.every is not None else self._print_event,
+            )
+        except NetsvcError as e:
+            raise UsageError(f"--size {self.size}: {e}") from None
+
+    def _contexts(self) -> Sequence[SSL.Context]:
+        return [checking_context(alpn, self.ca or "") for alpn in (ALPN_OFFERED, ())]
+
+    def _start(self, run: ProbeRun) -> None:
+        source = None if self.source is None else HostPort(self.source, 0)
+        try:
+            run.start()
+        except Exception as e:
+            raise CommandError(explain(e, HostPort(run.address, run.target.port), source)) from None
+
+    def _print_event(self, event: ProbeEvent) -> None:
+        self._print([json_line(event.to_json()) if self.as_json else event_line(event)])
+
+    def _print_intervals(self, reactor: Reactor, runs: Sequence[ProbeRun]) -> None:
+        assert self.every is not None
+        self._next_summary = reactor.callLater(self.every, self._print_intervals, reactor, runs)
+        for run in runs:
+            summary = run.interval()
+            self._print([json_line(summary.to_json())] if self.as_json else summary_lines(summary))
+
+    def _print(self, lines: Sequence[str]) -> None:
+        """Print lines. If that fails, end the measurement."""
+        try:
+            for line in lines:
+                print_line(line)
+        except (BrokenPipeError, CommandError) as e:
+            if self._ended.called:
+                raise
+            self._ended.errback(e)
+
+    def _end(self) -> None:
+        if not self._ended.called:
+            self._ended.callback(None)
+
+
+def _parse_conditions(texts: Sequence[str]) -> list[FailCondition]:
+    try:
+        return [parse_fail_condition(text) for text in texts]
+    except FailConditionError as e:
+        raise UsageError(f"--fail-if {e}") from None
+
+
+def _failures(conditions: Sequence[FailCondition], summary: ProbeSummary) -> list[str]:
+    found = [(summary.target, condition.failure(summary)) for condition in conditions]
+    return [f"{target}: {failure}" for target, failure in found if failure is not None]
+
+
+def _protocol_option(flag: str, meaning: str) -> click.Option:
+    return click.Option([flag], is_flag=True, help=meaning)
+
+
+COMMAND = click.Command(
+    "probe",
+    callback=Probe,
+    context_settings=CONTEXT_SETTINGS,
+    short_help="Measure delay, loss and jitter to targets.",
+    help=(
+        "Send probes to each TARGET by a schedule, whatever the answers do, and tell delay, loss, duplicates, "
+        "reordering and jitter. A TARGET is [PROTOCOL/]HOST[:PORT]; the protocols are stamp (RFC 8762; it also tells "
+        "in which direction probes are lost and late), udp (netsvc's timestamps), udp-echo (RFC 862), tcp and tls. "
+        "Without -c and -d, it goes on until Ctrl-C, which prints the summary. The exit status is 1 if a target does "
+        "not answer, or if a condition of --fail-if holds."
+    ),
+    params=[
+        click.Argument(["targets"], metavar="TARGET...", nargs=-1, required=True),
+        _protocol_option("--stamp", "STAMP is the protocol of targets that name none. This is the default."),
+        _protocol_option("--udp", "The same with timestamps in datagrams."),
+        _protocol_option("--udp-echo", "The same with an echo of datagrams."),
+        _protocol_option("--tcp", "The same with TCP connections."),
+        _protocol_option("--tls", "The same with TCP connections and TLS handshakes."),
+        click.Option(
+            ["-i", "--interval"],
+            type=PositiveNumber(float),
+            default=0.2,
+            show_default=True,
+            metavar="SECONDS",
+            help="Seconds from one probe of a target to the next.",
+        ),
+        click.Option(["-c", "--count"], type=PositiveNumber(int), metavar="N", help="Send N probes to each target."),
+        click.Option(
+            ["-d", "--duration"], type=PositiveNumber(float), metavar="SECONDS", help="Send probes for this time."
+        ),
+        click.Option(
+            ["--size"],
+            type=click.IntRange(1, PROBE_SIZE_MAX),
+            metavar="BYTES",
+            help="Bytes of each datagram. [default: 44 for stamp, else 64]",
+        ),
+        click.Option(
+            ["--dscp"],
+            type=click.IntRange(0, DSCP_MAX),
+            metavar="N",
+            help="The differentiated services code point of the datagrams, such as 46.",
+        ),
+        *family_options(),
+        click.Option(
+            ["-s", "--source"], type=IPAddress(), metavar="ADDRESS", help="Send from this IP address of this host."
+        ),
+        wait_option(2.0, "Seconds without an answer after which a probe is lost."),
+        click.Option(
+            ["--every"],
+            type=PositiveNumber(float),
+            metavar="SECONDS",
+            help="Print a summary so often, in place of a line for each answer. [default: 1 if -i is below 0.02]",
+        ),
+        json_option(),
+        click.Option(
+            ["--fail-if"],
+            metavar="CONDITION",
+            multiple=True,
+            help="Exit with 1 if this holds at the end, as in 'loss>1%' or 'p99>20ms'. May be repeated.",
+        ),
+        file_option("--ca", "With TLS: trust the authority in this PEM file instead of those of the system."),
+    ],
+)
