@@ -76,6 +76,7 @@ class Probe(Command):
     every: float | None
     as_json: bool
     fail_if: tuple[str, ...]
+    report: str | None
     ca: str | None
 
     def __post_init__(self) -> None:
@@ -97,6 +98,7 @@ class Probe(Command):
                 raise UsageError(f"--ca {self.ca}: {e}; name a PEM file with certificates") from None
         if not find_spec("hdrh"):
             raise UsageError("hdrhistogram is not installed; run pip install '.[probe]' in netsvc's source folder")
+        self._check_report()
         if self.every is None and self.interval < LINES_INTERVAL:
             self.every = 1.0
         self._ended: Deferred[None] = Deferred()
@@ -125,6 +127,8 @@ class Probe(Command):
                 await run.stop()
         for summary in summaries:
             self._print([json_line(summary.to_json())] if self.as_json else summary_lines(summary))
+        if self.report is not None:
+            self._write_report(runs)
         if interrupted:
             raise CancelledError
         failures = [failure for summary in summaries for failure in _failures(self._conditions, summary)]
@@ -196,6 +200,29 @@ class Probe(Command):
             run.start()
         except Exception as e:
             raise CommandError(explain(e, HostPort(run.address, run.target.port), source)) from None
+
+    def _check_report(self) -> None:
+        if self.report is None:
+            return
+        if not find_spec("matplotlib"):
+            raise UsageError("matplotlib is not installed; run pip install '.[plot]' in netsvc's source folder")
+        from netsvc.probe.probe_report import ReportError, check_report_path  # late: it takes 0.5 s
+
+        try:
+            check_report_path(self.report)
+        except ReportError as e:
+            raise UsageError(f"--report {e}") from None
+
+    def _write_report(self, runs: Sequence[ProbeRun]) -> None:
+        from netsvc.probe.probe_report import ReportedTarget, ReportError, write_report
+
+        assert self.report is not None
+        try:
+            write_report(
+                self.report, [ReportedTarget(run.total(), run.record.series, run.record.buckets()) for run in runs]
+            )
+        except ReportError as e:
+            raise CommandError(f"--report {e}") from None
 
     def _print_event(self, event: ProbeEvent) -> None:
         self._print([json_line(event.to_json()) if self.as_json else event_line(event)])
@@ -299,6 +326,7 @@ COMMAND = click.Command(
             multiple=True,
             help="Exit with 1 if this holds at the end, as in 'loss>1%' or 'p99>20ms'. May be repeated.",
         ),
+        file_option("--report", "At the end, write a picture of the measurement to this file: .svg, .png or .html."),
         file_option("--ca", "With TLS: trust the authority in this PEM file instead of those of the system."),
     ],
 )

@@ -181,6 +181,11 @@ class ProbeRecord:
         self.statistics.end_interval()
         return summary
 
+    def buckets(self) -> list[tuple[int, int]]:
+        """Return the histogram of the round trips, or of the connections: nanoseconds, and how many."""
+        histogram = self.statistics.histograms.get(self._main)
+        return [] if histogram is None else histogram.buckets()
+
     # The rest is private
 
     def _measure(self, answer: ProbeAnswer, mono: int, offset: int, times: ReflectedTimes | None) -> dict[str, Any]:
