@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -74,6 +76,7 @@ class Probe(Command):
     source: str | None
     timeout: float
     every: float | None
+    lines: bool
     as_json: bool
     fail_if: tuple[str, ...]
     report: str | None
@@ -99,10 +102,12 @@ class Probe(Command):
         if not find_spec("hdrh"):
             raise UsageError("hdrhistogram is not installed; run pip install '.[probe]' in netsvc's source folder")
         self._check_report()
-        if self.every is None and self.interval < LINES_INTERVAL:
+        self._has_screen = not (self.as_json or self.lines or self.every) and _terminal_for_a_view()
+        if self.every is None and self.interval < LINES_INTERVAL and not self._has_screen:
             self.every = 1.0
         self._ended: Deferred[None] = Deferred()
-        self._next_summary: IDelayedCall | None = None
+        self._next_call: IDelayedCall | None = None
+        self._close_screen: Callable[[], object] = lambda: None
 
     def install_reactor(self) -> None:
         install_asyncio_reactor()  # Twisted's own would close the socket when the kernel tells a time of sending
@@ -114,14 +119,17 @@ class Probe(Command):
             for run in runs:
                 self._start(run)
             if self.every is not None:
-                self._next_summary = reactor.callLater(self.every, self._print_intervals, reactor, runs)
+                self._next_call = reactor.callLater(self.every, self._print_intervals, reactor, runs)
+            if self._has_screen:
+                self._open_screen(reactor, runs)
             finished = DeferredList([run.finished for run in runs])
             finished.addCallback(lambda _: self._end())
             await self._ended
         except (CancelledError, asyncio.CancelledError):
             interrupted = True
         finally:
-            cancel(self._next_summary)
+            cancel(self._next_call)
+            self._close_screen()
             summaries = [run.total() for run in runs]
             for run in runs:
                 await run.stop()
@@ -186,7 +194,7 @@ class Probe(Command):
                 settings,
                 delay=interval * number // len(self._targets),  # the targets take turns
                 contexts=self._contexts() if target.protocol == "tls" else (),
-                on_event=None if self.every is not None else self._print_event,
+                on_event=None if self.every is not None or self._has_screen else self._print_event,
             )
         except NetsvcError as e:
             raise UsageError(f"--size {self.size}: {e}") from None
@@ -200,6 +208,19 @@ class Probe(Command):
             run.start()
         except Exception as e:
             raise CommandError(explain(e, HostPort(run.address, run.target.port), source)) from None
+
+    def _open_screen(self, reactor: Reactor, runs: Sequence[ProbeRun]) -> None:
+        from netsvc.cli.probe_screen import REFRESH, ProbeScreen  # late: rich is an extra
+
+        screen = ProbeScreen()
+        self._close_screen = screen.stop
+        screen.start()
+
+        def update() -> None:
+            self._next_call = reactor.callLater(REFRESH, update)
+            screen.update([(run.total(), run.record.series) for run in runs])
+
+        update()
 
     def _check_report(self) -> None:
         if self.report is None:
@@ -229,7 +250,7 @@ class Probe(Command):
 
     def _print_intervals(self, reactor: Reactor, runs: Sequence[ProbeRun]) -> None:
         assert self.every is not None
-        self._next_summary = reactor.callLater(self.every, self._print_intervals, reactor, runs)
+        self._next_call = reactor.callLater(self.every, self._print_intervals, reactor, runs)
         for run in runs:
             summary = run.interval()
             self._print([json_line(summary.to_json())] if self.as_json else summary_lines(summary))
@@ -247,6 +268,11 @@ class Probe(Command):
     def _end(self) -> None:
         if not self._ended.called:
             self._ended.callback(None)
+
+
+def _terminal_for_a_view() -> bool:
+    """Whether standard output is a terminal that can show a view in place, and rich is there."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb") and bool(find_spec("rich"))
 
 
 def _parse_conditions(texts: Sequence[str]) -> list[FailCondition]:
@@ -274,8 +300,8 @@ COMMAND = click.Command(
         "Send probes to each TARGET by a schedule, whatever the answers do, and tell delay, loss, duplicates, "
         "reordering and jitter. A TARGET is [PROTOCOL/]HOST[:PORT]; the protocols are stamp (RFC 8762; it also tells "
         "in which direction probes are lost and late), udp (netsvc's timestamps), udp-echo (RFC 862), tcp and tls. "
-        "Without -c and -d, it goes on until Ctrl-C, which prints the summary. The exit status is 1 if a target does "
-        "not answer, or if a condition of --fail-if holds."
+        "Without -c and -d, it goes on until Ctrl-C, which prints the summary. At a terminal it shows a live view. The "
+        "exit status is 1 if a target does not answer, or if a condition of --fail-if holds."
     ),
     params=[
         click.Argument(["targets"], metavar="TARGET...", nargs=-1, required=True),
@@ -319,6 +345,7 @@ COMMAND = click.Command(
             metavar="SECONDS",
             help="Print a summary so often, in place of a line for each answer. [default: 1 if -i is below 0.02]",
         ),
+        click.Option(["--lines"], is_flag=True, help="Print a line for each answer, at a terminal too."),
         json_option(),
         click.Option(
             ["--fail-if"],
