@@ -46,6 +46,8 @@ class UdpPort:
     :param reactor: watches the socket.
     :param service: receives the datagrams.
     :param udp_socket: a bound socket, which the port owns from now on.
+    :param outlives_errors: whether the port stays open if one of Twisted's own reactors would close it: because the
+        socket has an error (ICMP), or because the kernel tells when datagrams were sent.
     """
 
     log = Logger()
@@ -54,7 +56,10 @@ class UdpPort:
     #: watch it itself.
     reads_its_errors = True
 
-    def __init__(self, reactor: Reactor, service: DatagramService, udp_socket: UdpSocket) -> None:
+    def __init__(
+        self, reactor: Reactor, service: DatagramService, udp_socket: UdpSocket, *, outlives_errors: bool = False
+    ) -> None:
+        self._outlives_errors = outlives_errors
         self._reactor = reactor
         self._service = service
         self.socket = udp_socket
@@ -189,6 +194,11 @@ class UdpPort:
     def connectionLost(self, reason: Any) -> None:
         """Close the socket, and tell the service."""
         if self.socket.fileno() == -1:
+            return
+        if self._outlives_errors and not self._stopping and reason.check(ConnectionDone):
+            self.doRead()  # it reads the error
+            if self._reading:
+                self._reactor.addReader(self)  # the reactor has removed it
             return
         self._stopping = True
         self.stopReading()

@@ -388,6 +388,10 @@ class LossDirection:
             restarts=self._restarts,
         )
 
+    def open_losses(self, decided_below: int) -> int:
+        """Return how many of the losses of :meth:`counts` are unknown only because no later answer has arrived yet."""
+        return self._segments[-1].advance(decided_below).unanswered
+
     def _duplicate(self, segment: _Segment, sequence: int, counter: int) -> AnswerPath:
         counters = segment.arrivals[sequence]
         if counter in counters:

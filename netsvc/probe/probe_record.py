@@ -11,6 +11,7 @@ from netsvc.probe.clock_offset import ClockOffset
 from netsvc.probe.delay_variation import DelayVariation, InterarrivalJitter
 from netsvc.probe.loss_direction import AnswerPath, DirectionCounts, LossDirection
 from netsvc.probe.one_way_delay import ClockClaim, OneWayDelay, absolute_delay
+from netsvc.probe.probe_counters import ProbeCounters
 from netsvc.probe.probe_dialects import FIRST_SEQUENCE, ReflectedTimes
 from netsvc.probe.probe_event import ProbeEvent, ProbeEventKind
 from netsvc.probe.probe_ledger import AnswerVerdict, LedgerCounts, ProbeAnswer, ProbeLedger, StampSource
@@ -185,6 +186,18 @@ class ProbeRecord:
         """Return the histogram of the round trips, or of the connections: nanoseconds, and how many."""
         histogram = self.statistics.histograms.get(self._main)
         return [] if histogram is None else histogram.buckets()
+
+    def counters(self) -> ProbeCounters:
+        """Return the counters since the start. Unlike a summary, this costs little after months, too."""
+        below = self._ledger.decided_below + FIRST_SEQUENCE
+        is_stamp = self.target.protocol == "stamp"
+        return ProbeCounters(
+            self._ledger.counts,
+            self._late_sends,
+            self._directions.counts(below) if is_stamp else None,
+            self._directions.open_losses(below) if is_stamp else 0,
+            self._clock_summary() if self._reflector is not None else None,
+        )
 
     # The rest is private
 

@@ -17,6 +17,7 @@ from netsvc.net.reactors import Reactor, cancel, monotonic_nanoseconds_of, tells
 from netsvc.net.udp_port import UdpPort
 from netsvc.net.udp_socket import open_udp_socket
 from netsvc.probe.one_way_delay import ClockClaim
+from netsvc.probe.probe_counters import ProbeCounters
 from netsvc.probe.probe_dialects import EchoDialect, ProbeDialect, StampDialect
 from netsvc.probe.probe_event import ProbeEvent
 from netsvc.probe.probe_payload import RUN_SIZE
@@ -126,7 +127,7 @@ class ProbeRun:
         udp_socket = open_udp_socket(self._reactor, interface, 0, _ANSWER_MAX, metadata=True, transmit_times=True)
         if self._settings.traffic_class is not None:
             udp_socket.set_traffic_class(self._settings.traffic_class)
-        port = UdpPort(self._reactor, self._prober, udp_socket)
+        port = UdpPort(self._reactor, self._prober, udp_socket, outlives_errors=True)
         port.startListening()
         self._port = port
         self._claim()
@@ -149,6 +150,11 @@ class ProbeRun:
         now = self._mono()
         self.record.advance(now)
         return self.record.interval(now)
+
+    def counters(self) -> ProbeCounters:
+        """Return the counters since the start. Unlike a summary, this costs little after months, too."""
+        self.record.advance(self._mono())
+        return self.record.counters()
 
     def _dialect(self) -> ProbeDialect:
         if self.target.protocol == "stamp":
