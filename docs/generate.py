@@ -11,7 +11,9 @@ from typing import Any
 
 from netsvc.chat.json_messages import json_schema
 from netsvc.errors import flag_of
+from netsvc.probe.probe_counters import COUNTERS
 from netsvc.server.config import DEFAULTS, SETTINGS, Setting
+from netsvc.server.flags import is_list
 from netsvc.server.metrics import (
     CERTIFICATE,
     CONNECTIONS,
@@ -22,6 +24,14 @@ from netsvc.server.metrics import (
     STORE_OLDEST,
     STORE_UP,
     STORE_WAITING,
+)
+from netsvc.server.probe_metrics import (
+    CLOCK_OFFSET,
+    CLOCK_UNCERTAINTY,
+    DELAY_CHANGE,
+    HISTOGRAMS,
+    LOSS_DIRECTION,
+    PROBE_UP,
 )
 from netsvc.server.reported_server import BY_CAUSE, OF_STORE, TOTALS
 from netsvc.server.services import SERVICES
@@ -52,7 +62,7 @@ def _flag_row(name: str, setting: Setting, service: str) -> str:
         if isinstance(DEFAULTS[name], float)
         else str(DEFAULTS[name])
     )
-    repeated = " May be repeated." if setting.kind in ("listen", "networks") else ""
+    repeated = " May be repeated." if is_list(name) else ""
     flag = f"{flag_of(name)}{value}".replace("|", "\\|")
     return f"| `{flag}` | {setting.meaning}{repeated} | {default} | {service} |\n"
 
@@ -77,10 +87,26 @@ def metrics() -> str:
     rows += [f"| `{name}_total{{service}}` | counter | {meaning} |\n" for name, meaning, _ in OF_STORE]
     gauges = (STORE_UP, STORE_WAITING, STORE_OLDEST, STORE_NODES)
     rows += [f"| `{name}{{service}}` | gauge | {meaning} |\n" for name, meaning in gauges]
+    rows += _probe_rows()
     rows.append("| `{}_total` | counter | {} |\n".format(*LOG_LINES))
     rows.append("| `{}` | gauge | {} |\n".format(*CERTIFICATE))
     rows.append("| `process_...` | | Memory, CPU time and open files of the process. |\n")
     return "\n| metric | type | meaning |\n|---|---|---|\n" + "".join(rows) + "\n"
+
+
+def _probe_rows() -> list[str]:
+    counters = [
+        f"| `netsvc_probe_{name}_total{{target}}` | counter | {meaning} |\n" for name, meaning in COUNTERS.items()
+    ]
+    return [
+        "| `{}{{target}}` | gauge | {} |\n".format(*PROBE_UP),
+        *counters,
+        "| `{}_total{{target,direction}}` | counter | {} |\n".format(*LOSS_DIRECTION),
+        *(f"| `{name}{{target}}` | histogram | {meaning} |\n" for name, meaning, _ in HISTOGRAMS),
+        "| `{}{{target,direction}}` | histogram | {} |\n".format(*DELAY_CHANGE),
+        "| `{}{{target}}` | gauge | {} |\n".format(*CLOCK_OFFSET),
+        "| `{}{{target}}` | gauge | {} |\n".format(*CLOCK_UNCERTAINTY),
+    ]
 
 
 def messages() -> str:

@@ -16,7 +16,7 @@ from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
 from netsvc.server.metrics import metrics_site
-from netsvc.server.reported_server import ReportedChat
+from netsvc.server.reported_server import ReportedChat, ReportedProbe
 
 PEER = IPv4Address("TCP", "192.0.2.1", 40_000)
 
@@ -29,6 +29,7 @@ class Pages:
         self.tcp = Counters(self.clock.seconds, "tcp")
         self.counters = [self.tcp]
         self.chat: ReportedChat | None = None
+        self.probes: list[ReportedProbe] = []
         self.certificate_expires: float | None = None
         self.dropped_log_lines = 0
         self.connections = ConnectionCounter()

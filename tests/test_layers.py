@@ -49,7 +49,7 @@ PURE_MODULES = {
     *("probe.clock_offset", "probe.delay_variation", "probe.loss_direction", "probe.one_way_delay"),
     *("probe.probe_schedule", "probe.probe_series", "probe.probe_target", "probe.recent_minimum"),
     *("probe.duration_summary", "probe.fail_condition", "probe.probe_event", "probe.probe_summary"),
-    "probe.rate_limit_pattern",
+    *("probe.answer_watch", "probe.bucketed_durations", "probe.probe_counters", "probe.rate_limit_pattern"),
     *(
         "echo",
         "echo.reply_template",

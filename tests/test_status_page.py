@@ -126,6 +126,7 @@ def test_the_report_has_everything_that_a_server_counts(pages: Pages) -> None:
             },
             "nodes": {"own": "7716487e53b8", "alive": 2},
         },
+        "probes": [],
         "certificate_expires": 1_800_000_000.0,
         "dropped_log_lines": 21,
     }

@@ -107,7 +107,7 @@ def test_help_describes_the_flags_with_their_defaults() -> None:
         assert flag in text
     assert "Seconds that a stop may take; then connections are aborted." in text
     assert "0: no limit. [default: 5.0]" in text
-    assert "Without any of these flags: --tcp 1314 --udp 520" in text
+    assert "Without any of these flags, and without --probe: --tcp 1314 --udp 520" in text
 
 
 def test_the_version_flag_prints_the_version_of_netsvc(capsys: pytest.CaptureFixture[str]) -> None:

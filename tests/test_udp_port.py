@@ -737,3 +737,55 @@ def test_a_port_reads_a_bounded_number_of_datagrams_at_a_time_and_none_when_it_w
     port.startListening()
     port.doRead()
     assert (service.number, endless.reads) == (expected, expected)
+
+
+class Collecting(DatagramService):
+    """Collects what one port is told, and tells each of them."""
+
+    def __init__(self) -> None:
+        super().__init__(reactor)
+        self.errors: list[int | None] = []
+        self.answers: list[bytes] = []
+        self.told: Deferred[None] = Deferred()
+
+    def received(self, datagram: Datagram) -> None:
+        self.answers.append(datagram.payload)
+        self._tell()
+
+    def not_received(self, failure: OSError) -> None:
+        self.errors.append(failure.errno)
+        self._tell()
+
+    async def next(self) -> None:
+        await self.told.addTimeout(SECONDS, reactor)
+
+    def _tell(self) -> None:
+        told, self.told = self.told, Deferred()
+        told.callback(None)
+
+
+@linux
+@ensureDeferred
+async def test_a_port_that_outlives_errors_stays_open_when_twisted_closes_it() -> None:
+    service = Collecting()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        udp_socket = open_udp_socket(reactor, "127.0.0.1", 0, 1400, metadata=True, transmit_times=True)
+        port = UdpPort(reactor, service, udp_socket, outlives_errors=True)
+        port.startListening()
+        port.connect(*peer.getsockname())
+        for payload in (b"one", b"two", b"three"):
+            port.write(
+                payload
+            )  # Twisted's reactors take the time of the send, which is at the socket now, for an error
+            peer.sendto(*peer.recvfrom(100))
+            await service.next()
+    assert service.answers == [b"one", b"two", b"three"]
+    assert [number for number, _ in udp_socket.transmit_times(10)] == [0, 1, 2]
+    for _ in range(2):
+        port.write(b"refused")
+        await service.next()
+    assert service.errors == [errno.ECONNREFUSED] * 2
+    assert udp_socket.fileno() != -1
+    await maybeDeferred(port.stopListening)
+    assert udp_socket.fileno() == -1

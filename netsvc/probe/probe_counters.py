@@ -48,9 +48,9 @@ class ProbeCounters:
 class RunningCounters:
     """Adds up the counters of the runs of one target. No number ever decreases.
 
-    In a ledger, ``lost`` decreases when a late answer arrives, and the direction of losses may be revised. Here, a probe
-    counts as lost if it was not answered in time, also if it is answered later. The direction of a loss counts as soon
-    as it is known, which is at a later answer. A direction that is revised is made up for by the next losses.
+    In a ledger, ``lost`` decreases when a late answer arrives, and the direction of losses may be revised. Here, a
+    probe counts as lost if it was not answered in time, also if it is answered later. The direction of a loss counts as
+    soon as it is known, which is at a later answer. If it is revised, the next losses make up for it.
     """
 
     def __init__(self) -> None:

@@ -46,9 +46,9 @@ class ProbeService(Service):
     """Measures one target until it is stopped. It can be started again, and its counters go on.
 
     The name of the target is looked up every five minutes, every 30 s while the target does not answer, and after each
-    failure. As long as the name has the address that is measured, this stays. Otherwise a new run begins. An error of
-    the network, such as a missing route, ends a run; the next attempt follows after 1 to 60 s. The service logs one line
-    when the target stops to answer, and one when it answers again.
+    failure. As long as the name has the address that is measured, this stays. Otherwise a new run begins. If the system
+    cannot begin a run, for instance without a route, the next attempt follows after 1 to 60 s. The service logs one
+    line when the target stops to answer, and one when it answers again.
 
     :param reactor: provides sockets, names and time.
     :param target: the target.
@@ -83,7 +83,7 @@ class ProbeService(Service):
 
     @property
     def is_up(self) -> bool:
-        """Whether the target is measured and its last probes were answered: not yet three in a row without an answer."""
+        """Whether the target answers: it is measured, and fewer than three probes in a row had no answer."""
         return self._run is not None and self._watch.answers is True
 
     def startService(self) -> None:
@@ -96,9 +96,10 @@ class ProbeService(Service):
     def stopService(self) -> Deferred[None]:
         """Send no more probes. Fires when the socket is closed."""
         super().stopService()
+        stopped = self._end_run()
         self._starts += 1
         cancel(self._next_lookup)
-        return self._end_run()
+        return stopped
 
     def count(self) -> None:
         """Bring the counters up to date."""
@@ -108,7 +109,7 @@ class ProbeService(Service):
             self.clock = found.clock
 
     def summary(self) -> ProbeSummary:
-        """Return the numbers of the last complete minute, or those since the start if that is less than a minute ago."""
+        """Return the numbers of the last complete minute of this run; those since its start before it is complete."""
         if self._summary is not None:
             return self._summary
         if self._run is not None:

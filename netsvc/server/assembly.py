@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -31,14 +31,18 @@ from netsvc.server.log_relay import LogRelay
 from netsvc.server.reported_server import TOP_SOURCES
 from netsvc.server.services import SERVICES, ServiceRow, SharedParts, missing_extra
 
+if TYPE_CHECKING:
+    from netsvc.probe.probe_service import ProbeService
+
 
 def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcService:
     """Return all services of ``config``; by default echo on TCP port 1314 and timestamps on UDP port 520.
 
-    The result is a ``MultiService`` with a :class:`StreamService` for each stream service and a
-    :class:`~netsvc.net.listening.Listener` for each datagram port. It can be started again after a stop. Stopping fires
-    when everything that was accepted is sent, or when ``config.drain_timeout`` is over. An application may have
-    several.
+    The result is a ``MultiService`` with a :class:`StreamService` for each stream service, a
+    :class:`~netsvc.net.listening.Listener` for each datagram port, and a
+    :class:`~netsvc.probe.probe_service.ProbeService` for each target of ``config.probe``. It can be started again after
+    a stop. Stopping fires when everything that was accepted is sent, or when ``config.drain_timeout`` is over. An
+    application may have several.
 
     :param reactor: opens the ports and tells the time.
     :raises ConfigError: for a listening string that has no meaning, a certificate that cannot be used, and a setting
@@ -65,9 +69,27 @@ def netsvc_service(reactor: Reactor, config: Config | None = None) -> NetsvcServ
             _add_streams(service, ports, config, row, terms, shared)
             _add_datagrams(service, ports, config, row, terms)
     service.chat = shared.chat
+    for probe in _probes(reactor, config):
+        service.probes.append(probe)
+        probe.setServiceParent(service)
     if config.metrics is not None:
         service.pages = _pages(reactor, config, config.metrics, service)
     return service
+
+
+def _probes(reactor: Reactor, config: Config) -> Iterator[ProbeService]:
+    """Give the service of each target. They take turns."""
+    if not config.probe_targets:
+        return
+    try:
+        from netsvc.probe.probe_run import ProbeSettings  # late: its library is an extra
+        from netsvc.probe.probe_service import ProbeService
+    except ImportError as e:
+        raise missing_extra("probe", ", ".join(config.probe), e, "probe") from None
+    settings = ProbeSettings(interval=round(config.probe_interval * 1e9))
+    for number, target in enumerate(config.probe_targets):
+        delay = settings.interval * number // len(config.probe_targets)
+        yield ProbeService(reactor, target, settings, delay=delay)
 
 
 def _terms(
@@ -193,6 +215,7 @@ class NetsvcService(MultiService):
     :param connections: of all services.
     :param tls: the certificate of the stream services.
     :ivar counters: of each service.
+    :ivar probes: the targets that are measured.
     :ivar chat: the chat; None without one.
     :ivar log_relay: passes the log on; None if it is written directly.
     :ivar pages: the listener of the metrics. It starts first and stops last, so that it can report both.
@@ -205,6 +228,7 @@ class NetsvcService(MultiService):
         self.connections = connections
         self.tls = tls
         self.counters: list[Counters] = []
+        self.probes: list[ProbeService] = []
         self.chat: ChatHub | None = None
         self.pages: Listener | None = None
         self.log_relay: LogRelay | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,7 @@ from netsvc.limits.networks import InvalidNetworkError, IPNetwork, NetworkRules,
 from netsvc.limits.numbers import check_number
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.limits.token_bucket import BURST, RATE, TOTAL
+from netsvc.probe.probe_target import ProbeTarget, ProbeTargetError, parse_probe_target
 from netsvc.redis.redis_address import RedisAddress, parse_redis_address
 from netsvc.stamp.stamp_sessions import SESSIONS_MAX
 from netsvc.web.request_origin import parse_origin
@@ -32,6 +33,9 @@ _PATH = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*(?:[A-Za-z0-9._~-]+)?")
 
 DEFAULT_TCP = ("1314",)
 DEFAULT_UDP = ("520",)
+
+#: The least and the most seconds between two probes of a target.
+PROBE_INTERVALS = (0.01, 3600.0)
 
 #: The kinds of settings. ``listen``, ``networks`` and ``names`` are lists, whose flags may be repeated.
 Kind = Literal["listen", "networks", "number", "whole number", "text", "switch", "names"]
@@ -84,8 +88,8 @@ class Config:
 
     The fields of services take the same strings as the flags: a port (``"1314"``: all addresses of the host, IPv4 and
     IPv6), an address and port (``"127.0.0.1:1314"``, ``"[::1]:1314"``), or a Twisted endpoint description
-    (``"ssl:1315:privateKey=key.pem:certKey=cert.pem"``, ``"unix:/run/netsvc.sock:mode=660"``). If no service is named,
-    TCP port 1314 echoes and UDP port 520 sends timestamps.
+    (``"ssl:1315:privateKey=key.pem:certKey=cert.pem"``, ``"unix:/run/netsvc.sock:mode=660"``). If neither a service nor
+    a target of ``probe`` is named, TCP port 1314 echoes and UDP port 520 sends timestamps.
 
     Sizes are bytes, times are seconds, and 0 means no limit.
 
@@ -95,12 +99,12 @@ class Config:
     tcp: Sequence[str] = _listen(
         "Echo streams (RFC 862) on this port or address. With --reply, acknowledge each message instead.",
         "stream",
-        default_text="1314 if no service flag is given",
+        default_text="1314 if neither a service flag nor --probe is given",
     )
     udp: Sequence[str] = _listen(
         "Answer each datagram on this port or address with '[ctime] ' and the bytes of the datagram.",
         "datagram",
-        default_text="520 if no service flag is given",
+        default_text="520 if neither a service flag nor --probe is given",
     )
     udp_echo: Sequence[str] = _listen(
         "Answer each datagram on this port or address with its own bytes (RFC 862).", "datagram"
@@ -248,6 +252,18 @@ class Config:
         "Answer packets from this network even if another reflector could have sent them: from a port below 1024, such "
         "as 862, or from the port number of --stamp.",
         default_text="no network",
+    )
+    probe: Sequence[str] = _setting(
+        (),
+        "names",
+        "TARGET",
+        "Probes",
+        "Measure this target for ever: stamp/HOST:862, udp-echo/HOST:7, udp/HOST:520, tcp/HOST:443 or tls/HOST:443. "
+        "--metrics exports delays and losses. Needs the extra 'probe'.",
+        default_text="no target",
+    )
+    probe_interval: float = _setting(
+        1.0, "number", "SECONDS", "Probes", "Seconds between two probes of a target, from 0.01 to 3600."
     )
     metrics: str | None = _setting(
         None,
@@ -457,7 +473,7 @@ class Config:
     def __post_init__(self) -> None:
         for name, setting in SETTINGS.items():
             self._check_type(name, setting)
-        if not any(getattr(self, service) for service in SERVICE_NAMES):
+        if not self.probe and not any(getattr(self, service) for service in SERVICE_NAMES):
             object.__setattr__(self, "tcp", DEFAULT_TCP)
             object.__setattr__(self, "udp", DEFAULT_UDP)
         self._check_combinations()
@@ -510,6 +526,7 @@ class Config:
             raise ConfigError("metrics_host", ", ".join(self.metrics_host), "there are no metrics", "add --metrics")
         self._check_chat()
         self._check_web()
+        self._check_probe()
         if self.reuse_port and (self.chat or self.web) and self.chat_redis is None:
             problem = "each process would have a chat of its own"
             raise ConfigError("reuse_port", "", problem, "add --chat-store redis://HOST, which all processes share")
@@ -547,6 +564,27 @@ class Config:
             if parse_origin(origin) is None:
                 raise ConfigError("web_origin", repr(origin), "not an origin", "write https://chat.example.org")
 
+    def _check_probe(self) -> None:
+        least, most = PROBE_INTERVALS
+        if not least <= self.probe_interval <= most:
+            remedy = f"choose {least:g} to {most:g} seconds"
+            raise ConfigError("probe_interval", f"{self.probe_interval:g}", "out of range", remedy)
+        if self.probe_interval != DEFAULTS["probe_interval"] and not self.probe:
+            raise ConfigError("probe_interval", f"{self.probe_interval:g}", "there is no target", "add --probe")
+
+    def _targets(self) -> Iterator[ProbeTarget]:
+        found: set[ProbeTarget] = set()
+        for text in self.probe:
+            try:
+                target = parse_probe_target(text)
+            except ProbeTargetError as e:
+                problem, _, remedy = str(e).removeprefix(f"{text}: ").rpartition("; ")
+                raise ConfigError("probe", repr(text), problem, remedy) from None
+            if target in found:
+                raise ConfigError("probe", text, "the target is named twice", "remove one of them")
+            found.add(target)
+            yield target
+
     def _parse(self) -> _Parsed:
         allow, deny = ([self._scoped(name, text) for text in getattr(self, name)] for name in ("allow", "deny"))
         proxies, web_proxies, stamp_services = (
@@ -562,7 +600,16 @@ class Config:
             idle_timeout=self.idle_timeout,
             receive_buffer=self.receive_buffer,
         )
-        return _Parsed(tuple(allow), tuple(deny), proxies, web_proxies, stamp_services, self._template(), limits)
+        return _Parsed(
+            tuple(allow),
+            tuple(deny),
+            proxies,
+            web_proxies,
+            stamp_services,
+            self._template(),
+            limits,
+            tuple(self._targets()),
+        )
 
     def _scoped(self, name: str, text: str) -> tuple[str, IPNetwork]:
         """Parse ``NETWORK``, or ``SERVICE=NETWORK``. The service is empty for all of them."""
@@ -622,6 +669,11 @@ class Config:
         """The networks of ``stamp_from``; None if there are none."""
         return NetworkRules(self._parsed.stamp_services) if self._parsed.stamp_services else None
 
+    @property
+    def probe_targets(self) -> tuple[ProbeTarget, ...]:
+        """The parsed ``probe``."""
+        return self._parsed.probe_targets
+
     def listening(self, service: str, transport: Transport) -> tuple[str, ...]:
         """Return the listening strings of a service that open a transport.
 
@@ -657,6 +709,7 @@ class _Parsed:
     stamp_services: tuple[IPNetwork, ...]
     reply_template: ReplyTemplate | None
     limits: StreamLimits
+    probe_targets: tuple[ProbeTarget, ...]
 
 
 def _setting_of(known: Field[Any]) -> Setting:

@@ -10,7 +10,7 @@ WHERE_HELP = (
     "WHERE is a port (1314: all addresses of this host, IPv4 and IPv6), an address and port (127.0.0.1:1314, "
     "[::1]:1314) or a Twisted endpoint description (tcp:..., ssl:..., tls:..., unix:PATH:mode=660, systemd:...; "
     "on UDP, udp:PORT:interface=ADDRESS or systemd:domain=INET6:name=NAME). "
-    "Without any of these flags: --tcp 1314 --udp 520."
+    "Without any of these flags, and without --probe: --tcp 1314 --udp 520."
 )
 
 

@@ -20,6 +20,7 @@ from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
 from netsvc.net.http_site import BoundedSite, ReadablePage, TextPage
 from netsvc.net.reactors import Clock
+from netsvc.server.probe_metrics import ProbeCollector
 from netsvc.server.reported_server import BY_CAUSE, OF_STORE, TOP_SOURCES, TOTALS, ReportedServer
 from netsvc.server.status_page import status_pages
 
@@ -57,6 +58,7 @@ def metrics_site(
     """
     registry = CollectorRegistry()
     registry.register(ServiceCollector(server))
+    registry.register(ProbeCollector(server))
     ProcessCollector(registry=registry)
     root = TextPage(lambda: (200, "/status\n/status.json\n/metrics\n/healthz\n/readyz\n"))
     root.putChild(b"", root)

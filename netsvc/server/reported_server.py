@@ -7,6 +7,10 @@ from typing import Protocol
 
 from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.net.counters import Counters
+from netsvc.probe.bucketed_durations import BucketedDurations
+from netsvc.probe.probe_counters import RunningCounters
+from netsvc.probe.probe_summary import ClockSummary, ProbeSummary
+from netsvc.probe.probe_target import ProbeTarget
 
 #: Sources of each service that are listed, those that were refused most.
 TOP_SOURCES = 5
@@ -52,6 +56,36 @@ class ReportedChat(Protocol):
         """Return the rooms with members of this process, and how many."""
 
 
+class ReportedProbe(Protocol):
+    """A target that is measured, as the pages report it: a :class:`~netsvc.probe.probe_service.ProbeService`."""
+
+    @property
+    def target(self) -> ProbeTarget:
+        """The target."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its last probes were answered."""
+
+    @property
+    def counters(self) -> RunningCounters:
+        """Its counters, as of the last call of :meth:`count`."""
+
+    @property
+    def durations(self) -> Mapping[str, BucketedDurations]:
+        """Its histograms, by the names of ``probe_service.BUCKETED``."""
+
+    @property
+    def clock(self) -> ClockSummary | None:
+        """Its clock, as of the last call of :meth:`count`; None if it is not known."""
+
+    def count(self) -> None:
+        """Bring the counters up to date."""
+
+    def summary(self) -> ProbeSummary:
+        """Return the numbers of the last minute."""
+
+
 class ReportedServer(Protocol):
     """A server, as the pages report it."""
 
@@ -66,6 +100,10 @@ class ReportedServer(Protocol):
     @property
     def chat(self) -> ReportedChat | None:
         """The chat; None without one."""
+
+    @property
+    def probes(self) -> Sequence[ReportedProbe]:
+        """The targets that are measured."""
 
     @property
     def certificate_expires(self) -> float | None:

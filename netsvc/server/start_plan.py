@@ -22,7 +22,7 @@ from netsvc.wire.listening_string import (
 )
 
 #: Settings that have a line of their own.
-_NAMED = (*SERVICE_NAMES, "metrics", "chat_store", "tls_cert")
+_NAMED = (*SERVICE_NAMES, "probe", "probe_interval", "metrics", "chat_store", "tls_cert")
 
 #: The port of a description such as ``ssl:443:privateKey=key.pem`` or ``tls:certificates:tcp:443``.
 _DESCRIBED_PORT = re.compile(r"(?:^|:)(?:tcp[46]?|ssl):(?:port=)?(\d+)")
@@ -70,10 +70,12 @@ class _Place:
 
 
 def describe(config: Config) -> Iterator[str]:
-    """Give the services with their addresses, the store, and the settings that differ from their defaults."""
+    """Give the services with their addresses, the targets, the store, and the settings that differ from defaults."""
     for name in SERVICE_NAMES:
         for text in getattr(config, name):
             yield f"{name}: {_described(name, text)}"
+    for target in config.probe_targets:
+        yield f"probe: {target}, every {config.probe_interval:g} s"
     if config.metrics is not None:
         yield f"metrics: {_described('metrics', _metrics_address(config.metrics))}"
     if config.chat or config.web:

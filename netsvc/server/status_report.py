@@ -11,7 +11,14 @@ from netsvc.limits.cause import Cause
 from netsvc.limits.connection_counter import TOP_NETWORKS
 from netsvc.net.counters import Counters
 from netsvc.net.store_counters import StoreCounters
-from netsvc.server.reported_server import BY_CAUSE, OF_STORE, TOP_SOURCES, TOTALS, ReportedChat, ReportedServer
+from netsvc.server.reported_server import (
+    BY_CAUSE,
+    OF_STORE,
+    TOP_SOURCES,
+    TOTALS,
+    ReportedChat,
+    ReportedServer,
+)
 
 #: The version of the format. It changes when a field is removed or gets another meaning, not with a new field.
 VERSION = 1
@@ -42,6 +49,7 @@ def status_report(server: ReportedServer, *, time: float, started: float, uptime
             {"network": network, "connections": count} for network, count in server.connections.top(TOP_NETWORKS)
         ],
         "chat": None if server.chat is None else _chat(server.chat, _store_of(counted)),
+        "probes": [{"up": probe.is_up, **probe.summary().to_json()} for probe in server.probes],
         "certificate_expires": server.certificate_expires,
         "dropped_log_lines": server.dropped_log_lines,
     }
