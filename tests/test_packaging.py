@@ -41,7 +41,7 @@ FILES = {
 }
 
 #: The extras that ``netsvc[test]`` installs.
-INSTALLED_BY_TEST = ("test", "fast", "metrics", "probe", "redis", "terminal", "unicode", "web")
+INSTALLED_BY_TEST = ("test", "fast", "metrics", "plot", "probe", "redis", "terminal", "unicode", "web")
 
 PLUGIN = "twisted/plugins/netsvc_plugin.py"
 METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}

@@ -96,7 +96,7 @@ def _course(series: ProbeSeries, width: int) -> Text:
 def _numbers(summary: ProbeSummary, width: int) -> Table:
     names = tuple(PERCENTILES) if width >= NARROW else ("p50", "p99")
     table = Table.grid(padding=(0, 2))
-    table.add_column()
+    table.add_column(no_wrap=True, min_width=max(map(len, _NAMES.values())))
     for _ in range(len(names) + 2):
         table.add_column(justify="right")
     table.add_row("ms", "min", *names, "max", style="dim")
