@@ -15,10 +15,34 @@ from twisted.python.failure import Failure
 from netsvc.limits.connection_counter import ConnectionCounter
 from netsvc.limits.networks import NetworkRules
 from netsvc.net.counters import Counters
+from netsvc.probe.bucketed_durations import BucketedDurations
+from netsvc.probe.probe_counters import ProbeCounters, RunningCounters
+from netsvc.probe.probe_ledger import LedgerCounts
+from netsvc.probe.probe_summary import ClockSummary, ProbeSummary
+from netsvc.probe.probe_target import parse_probe_target
 from netsvc.server.metrics import metrics_site
 from netsvc.server.reported_server import ReportedChat, ReportedProbe
 
 PEER = IPv4Address("TCP", "192.0.2.1", 40_000)
+
+
+class FakeProbe:
+    """A target with these numbers."""
+
+    def __init__(self, target: str = "stamp/192.0.2.1:862") -> None:
+        self.target = parse_probe_target(target)
+        self.is_up = True
+        self.counters = RunningCounters()
+        self.durations: dict[str, BucketedDurations] = {}
+        self.clock: ClockSummary | None = None
+        self.found = ProbeCounters(LedgerCounts())
+
+    def count(self) -> None:
+        self.counters.update(self.found)
+        self.clock = self.found.clock
+
+    def summary(self) -> ProbeSummary:
+        return ProbeSummary(str(self.target), self.target.protocol, "interval", 0, 60, 1, self.found.counts)
 
 
 class Pages:

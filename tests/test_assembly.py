@@ -84,6 +84,17 @@ def test_metrics_without_their_extra_are_refused_with_the_remedy(monkeypatch: py
     )
 
 
+def test_a_target_without_its_extra_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("probe_service", "probe_run", "probe_record", "probe_statistics", "duration_histogram"):
+        monkeypatch.delitem(sys.modules, f"netsvc.probe.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "hdrh.histogram", None)
+    with pytest.raises(ConfigError) as refusal:
+        netsvc_service(reactor, Config(probe=["host"]))
+    assert str(refusal.value) == (
+        "--probe host: hdrh.histogram is not installed; run pip install '.[probe]' in netsvc's source folder"
+    )
+
+
 def test_a_bare_metrics_port_is_opened_on_the_loopback_address(network: Network) -> None:
     service = netsvc_service(network.host("host").reactor, Config(metrics="9100"))
     service.startService()

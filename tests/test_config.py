@@ -9,6 +9,8 @@ from netsvc import Config, ConfigError
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.server.config import SETTINGS
 
+GOPHER = "--probe 'gopher/x': 'gopher' is neither stamp, udp, udp-echo, tcp nor tls; write stamp/x"
+
 
 def test_by_default_it_echoes_on_1314_and_sends_timestamps_on_520() -> None:
     assert (Config().tcp, Config().udp, Config().chat) == (("1314",), ("520",), ())
@@ -17,6 +19,13 @@ def test_by_default_it_echoes_on_1314_and_sends_timestamps_on_520() -> None:
 def test_a_service_that_is_named_is_the_only_one() -> None:
     config = Config(chat=["1400"])
     assert (config.tcp, config.udp, config.chat) == ((), (), ("1400",))
+
+
+def test_a_target_without_a_service_opens_no_default_port() -> None:
+    config = Config(probe=["host"])
+    assert (config.tcp, config.udp) == ((), ())
+    assert [str(target) for target in config.probe_targets] == ["stamp/host:862"]
+    assert Config(probe=["host"], udp=["1"]).udp == ("1",)
 
 
 def test_it_is_frozen_and_hashable_and_a_changed_copy_is_easy() -> None:
@@ -41,6 +50,16 @@ def test_the_limits_of_a_connection_are_its_own() -> None:
     ("settings", "message"),
     [
         ({"tcp": "1314"}, """--tcp '1314': a list of strings is needed; write ["1314"]"""),
+        ({"probe": ["gopher/x"]}, GOPHER),
+        ({"probe": ["tcp/h"]}, "--probe 'tcp/h': the port is missing; write tcp/h:443"),
+        ({"probe": [""]}, "--probe '': the host is missing; write HOST:PORT"),
+        ({"probe": ["h", "stamp/h:862"]}, "--probe stamp/h:862: the target is named twice; remove one of them"),
+        ({"probe": "h"}, """--probe 'h': a list of strings is needed; write ["h"]"""),
+        ({"probe_interval": 2}, "--probe-interval 2: there is no target; add --probe"),
+        (
+            {"probe": ["h"], "probe_interval": 0},
+            "--probe-interval 0: out of range; choose 0.01 to 3600 seconds",
+        ),
         ({"framing": "line"}, "--framing line: an echo has no messages to frame; add --reply"),
         ({"reply": "x", "chat": ["1"]}, "--reply 'x': no service acknowledges messages; add --tcp"),
         ({"queue_max": 65_535}, "--queue-max 65535: smaller than the transport's own buffer; give 65536 or more, or 0"),

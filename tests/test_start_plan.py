@@ -43,6 +43,14 @@ def test_the_store_in_redis_is_named_without_asking_it() -> None:
     assert "store of the chat: redis://redis.example.org:6379/0" in list(describe(config))
 
 
+def test_it_lists_the_targets_and_no_default_services_beside_them() -> None:
+    config = Config(probe=["192.0.2.1", "tcp/[2001:db8::1]:443"], probe_interval=0.5)
+    assert list(describe(config)) == [
+        "probe: stamp/192.0.2.1:862, every 0.5 s",
+        "probe: tcp/[2001:db8::1]:443, every 0.5 s",
+    ]
+
+
 @pytest.mark.parametrize(
     ("first", "places"),
     [

@@ -27,7 +27,7 @@ from tests.browser import browser_page, violations
 from tests.connections import connect, terms
 from tests.programs import SECONDS, Program, serving
 from tests.redis_nodes import REDIS, SimulatedRedisHost
-from tests.reported_pages import Pages
+from tests.reported_pages import FakeProbe, Pages
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -83,6 +83,7 @@ def busy(pages: Pages) -> Pages:
     counters.store.gaps, counters.store.filled, counters.store.new_logs = 7, 8, 9
     pages.connections.connection_opened(connect(EchoFactory(terms(pages.clock)))[0])
     pages.chat = FakeChat({"#lobby": 2, "#tea": 1})
+    pages.probes = [FakeProbe()]
     pages.certificate_expires = 1_800_000_000.0
     pages.dropped_log_lines = 21
     return pages
@@ -126,7 +127,7 @@ def test_the_report_has_everything_that_a_server_counts(pages: Pages) -> None:
             },
             "nodes": {"own": "7716487e53b8", "alive": 2},
         },
-        "probes": [],
+        "probes": [{"up": True, "summary": FakeProbe().summary().to_json()}],
         "certificate_expires": 1_800_000_000.0,
         "dropped_log_lines": 21,
     }
@@ -179,12 +180,16 @@ def test_any_name_of_a_room_is_valid_json_in_ascii(pages: Pages, name: str) -> N
     assert report_of(pages)["chat"]["rooms"] == [{"name": name, "members": 1}]
 
 
+#: Fields whose value is documented as a whole: tallies, and the summary of a probe.
+KEPT_WHOLE = ("refused", "disconnected", "unsent", "unreceived", "causes", "summary")
+
+
 def fields_of(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the paths of all fields, such as ``services[].open``. The causes of a tally are no fields."""
+    """Yield the paths of all fields, such as ``services[].open``."""
     if isinstance(value, list):
         for each in value:
             yield from fields_of(each, f"{path}[]")
-    elif isinstance(value, dict) and not path.endswith(("refused", "disconnected", "unsent", "unreceived", "causes")):
+    elif isinstance(value, dict) and not path.endswith(KEPT_WHOLE):
         for name, inner in value.items():
             yield from fields_of(inner, f"{path}.{name}" if path else name)
     else:

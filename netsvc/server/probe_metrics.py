@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from netsvc.probe.bucketed_durations import BUCKET_BOUNDS
 from netsvc.probe.probe_counters import COUNTERS, LOSS_DIRECTIONS
@@ -42,7 +43,7 @@ HISTOGRAMS = (
 )
 
 _CHANGES = {"there": "there_change", "back": "back_change"}
-_BOUNDS = (*(f"{bound / 1e9:g}" for bound in BUCKET_BOUNDS), "+Inf")
+_BOUNDS = (*(floatToGoString(bound / 1e9) for bound in BUCKET_BOUNDS), "+Inf")
 
 
 class ProbeCollector(Collector):

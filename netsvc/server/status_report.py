@@ -49,7 +49,7 @@ def status_report(server: ReportedServer, *, time: float, started: float, uptime
             {"network": network, "connections": count} for network, count in server.connections.top(TOP_NETWORKS)
         ],
         "chat": None if server.chat is None else _chat(server.chat, _store_of(counted)),
-        "probes": [{"up": probe.is_up, **probe.summary().to_json()} for probe in server.probes],
+        "probes": [{"up": probe.is_up, "summary": probe.summary().to_json()} for probe in server.probes],
         "certificate_expires": server.certificate_expires,
         "dropped_log_lines": server.dropped_log_lines,
     }
