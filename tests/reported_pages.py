@@ -36,13 +36,14 @@ class FakeProbe:
         self.durations: dict[str, BucketedDurations] = {}
         self.clock: ClockSummary | None = None
         self.found = ProbeCounters(LedgerCounts())
+        self.last_minute = ProbeSummary(target, self.target.protocol, "interval", 0, 60, 1, LedgerCounts())
 
     def count(self) -> None:
         self.counters.update(self.found)
         self.clock = self.found.clock
 
     def summary(self) -> ProbeSummary:
-        return ProbeSummary(str(self.target), self.target.protocol, "interval", 0, 60, 1, self.found.counts)
+        return self.last_minute
 
 
 class Pages:

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ from netsvc import Config, EchoFactory, netsvc_service
 from netsvc.limits.cause import Cause
 from netsvc.net.counters import Counters
 from netsvc.net.store_counters import StoreCounters
+from netsvc.probe.duration_summary import DurationSummary
+from netsvc.probe.loss_direction import DirectionCounts
+from netsvc.probe.probe_ledger import LedgerCounts
 from netsvc.server.status_report import ROOMS_MAX, status_report
 from netsvc.testing import Host, Network
 from tests.browser import browser_page, violations
@@ -455,6 +459,36 @@ def note_ages(page: Page) -> None:
             new MutationObserver(note).observe(document.getElementById("age"), { childList: true });
         }"""
     )
+
+
+@pytest.mark.browser
+def test_the_targets_are_shown_with_their_last_minute_and_the_panel_is_hidden_without_one(
+    tmp_path: Path, pages: Pages
+) -> None:
+    stamp, tcp = FakeProbe(), FakeProbe("tcp/host.example:443")
+    tcp.is_up = False
+    percentiles = {"p50": 12_300_000, "p90": 0, "p99": 45_600_000, "p99.9": 0}
+    stamp.last_minute = replace(
+        stamp.last_minute,
+        address="192.0.2.1:862",
+        counts=LedgerCounts(sent=60, answered=55, lost=5),
+        durations={"rtt": DurationSummary(55, 0, 0.0, 0, 0.0, percentiles)},
+        direction=DirectionCounts(stateful=True, lost_there=3, lost_back=2),
+    )
+    pages.probes = [stamp, tcp]
+    with browser_page(tmp_path) as page, watched(page):
+        wait_for(page, "#state", "Connected")
+        assert page.locator("#probe-panel").is_hidden()
+        answer_with(page, [report_of(pages)])
+        page.reload()
+        cells = page.locator("#probe-rows tr")
+        wait_for(page, "#probe-rows tr:first-child th", "stamp/192.0.2.1:862")
+        first, second = (cells.nth(number).locator("th, td").all_inner_texts() for number in range(2))
+        assert first == [
+            *("stamp/192.0.2.1:862", "192.0.2.1:862", "answers", "60", "5", "3", "2", "12.3 ms", "45.6 ms")
+        ]
+        assert second == ["tcp/host.example:443", "–", "no answer", "0", "0", *["–"] * 4]
+        assert "marked" in (cells.nth(1).get_attribute("class") or "")
 
 
 @pytest.mark.browser

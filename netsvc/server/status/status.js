@@ -28,6 +28,7 @@ const EFFECTS = [
 const SERVICE_LABELS = [
   "Service", "Open", "In all", "New", "Received", "Sent", "Replies", "Stalls", "Dropped lines", "Dropped datagrams",
 ];
+const PROBE_LABELS = ["Target", "Address", "State", "Sent", "Lost", "Lost there", "Lost back", "Median", "p99"];
 const CAUSE_LABELS = ["Cause", "Service", "Effect", "In all", "Now", "Meaning"];
 const SVG = "http://www.w3.org/2000/svg";
 const NONE = "–";
@@ -183,6 +184,7 @@ function show(report) {
   last = report;
   showOverview(report, growth);
   showServices(report, growth);
+  showProbes(report);
   showCauses(report, growth);
   showChat(report);
   showNetworks(report);
@@ -233,6 +235,29 @@ function showServices(report, growth) {
     ],
   }));
   fill("service-rows", rows, SERVICE_LABELS);
+}
+
+function showProbes({ probes }) {
+  const rows = probes.map(({ up, summary }) => {
+    const { direction } = summary;
+    const delay = summary.durations.rtt ?? summary.durations.connect;
+    return {
+      texts: [
+        summary.target,
+        summary.address ?? NONE,
+        up ? "answers" : "no answer",
+        count(summary.sent),
+        count(summary.lost),
+        direction?.stateful ? count(direction.lost_there) : NONE,
+        direction?.stateful ? count(direction.lost_back) : NONE,
+        milliseconds(delay?.p50_seconds ?? null),
+        milliseconds(delay?.p99_seconds ?? null),
+      ],
+      isMarked: !up,
+    };
+  });
+  fill("probe-rows", rows, PROBE_LABELS);
+  showIf(rows.length, find("probe-panel"));
 }
 
 function showCauses(report, growth) {
