@@ -35,7 +35,7 @@ def measure(reactor: Any, port: int, count: int, *, kernel: bool, busy: bool) ->
     record = ProbeRecord(target, str(target), schedule, 1_000_000_000)
     prober = UdpProber(reactor, target.host, port, StampDialect(7, BASE_LENGTH), schedule, record)
     udp_socket = open_udp_socket(reactor, "", 0, 2_000, metadata=kernel, transmit_times=kernel)
-    udp_port = UdpPort(reactor, prober, udp_socket)
+    udp_port = UdpPort(reactor, prober, udp_socket, outlives_errors=True)
 
     def work() -> None:
         end = time.perf_counter() + BUSY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -19,6 +20,9 @@ from netsvc.wire.zones import socket_address, zoned_host
 
 #: Seconds after a failed receive until the next one.
 RETRY_INTERVAL = 0.1
+
+#: Errors of a receive that tell of an earlier send on a connected socket. They do not last.
+_OF_A_SEND = frozenset((errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EMSGSIZE))
 
 #: Reads that found one datagram and no second one in a row, after which the port seldom tries to read a second one at
 #: once. The reactor costs as much as several such attempts.
@@ -157,6 +161,9 @@ class UdpPort:
                 batch = self.socket.receive_batch(maximum)
             except OSError as e:  # such as ENOMEM; the port lives on
                 self._service.not_received(e)
+                if e.errno in _OF_A_SEND:
+                    left -= 1
+                    continue
                 self.stopReading()  # the reactor would call again at once
                 self._retry = self._reactor.callLater(RETRY_INTERVAL, self.startReading)
                 return
@@ -192,7 +199,11 @@ class UdpPort:
             self._dropped = dropped
 
     def connectionLost(self, reason: Any) -> None:
-        """Close the socket, and tell the service."""
+        """Close the socket, and tell the service.
+
+        Twisted's reactors also call this instead of :meth:`doRead` when the socket has an error, or a time of a
+        transmission. This is not the end of the port.
+        """
         if self.socket.fileno() == -1:
             return
         if self._outlives_errors and not self._stopping and reason.check(ConnectionDone):

@@ -145,7 +145,7 @@ class ProbeRecord:
                 measured = self._measure(answer, mono, offset, times)
             if handshake is not None:
                 self.statistics.record(DurationKind.HANDSHAKE, handshake)
-            if answer.verdict is AnswerVerdict.LATE and sequence < self._ledger.decided_below:
+            if sequence < self._ledger.decided_below:  # it counted as lost
                 self.series.lost(self.schedule.time_of(sequence) - self.schedule.start, -1)
         if self._on_event is not None:
             self._on_event(self._event(answer, mono, path, handshake, measured))
@@ -156,8 +156,8 @@ class ProbeRecord:
     def foreign(self) -> None:
         self._ledger.foreign()
 
-    def refused(self, error: OSError) -> None:
-        self._count_error(error)
+    def refused(self, error: OSError, count: int = 1) -> None:
+        self._count_error(error, count)
 
     def advance(self, mono: int) -> bool:
         for probe in self._ledger.advance(mono):
@@ -167,6 +167,8 @@ class ProbeRecord:
                 self.series.lost(place)
                 if self._on_event is not None:
                     self._on_event(ProbeEvent(self._name, "lost", mono - self.schedule.start, probe.sequence))
+        # Answers to older probes tell nothing any more. Without this, directions would remember hours of probes.
+        self._directions.forget_below(self._ledger.remembered_from + FIRST_SEQUENCE)
         return self._ledger.counts.pending > 0
 
     # Asked by who shows the numbers
@@ -275,11 +277,11 @@ class ProbeRecord:
             **measured,
         )
 
-    def _count_error(self, error: OSError) -> str:
+    def _count_error(self, error: OSError, count: int = 1) -> str:
         words = (error.strerror or str(error)).lower()
         if words not in self._errors and len(self._errors) >= ERRORS_MAX:
             words = "other errors"
-        self._errors[words] += 1
+        self._errors[words] += count
         return words
 
     def _summary(self, scope: SummaryScope, mono: int, since: _Marks | None) -> ProbeSummary:

@@ -49,8 +49,12 @@ class ProbeRecorder(Protocol):
     def foreign(self) -> None:
         """An answer to another run has arrived."""
 
-    def refused(self, error: OSError) -> None:
-        """The network or the target has told that a probe was not delivered: an ICMP error."""
+    def refused(self, error: OSError, count: int = 1) -> None:
+        """The network, the target or this host has told that probes or answers were not delivered.
+
+        :param error: such as an ICMP error.
+        :param count: how many of them.
+        """
 
     def advance(self, mono: int) -> bool:
         """Decide which probes are lost by now. Return whether some may still be answered in time."""

@@ -37,6 +37,9 @@ ECHO_SIZE = 64
 #: Bytes of the longest answer: the longest payload, and a timestamp in front of it.
 _ANSWER_MAX = 65_536
 
+#: Bytes of the receive buffer, as far as the system allows: short answers of 0.1 s at 20,000 a second.
+_RECEIVE_BUFFER = 1 << 20
+
 #: Seconds between two questions to the system how right its clock is.
 CLAIM_INTERVAL = 10.0
 
@@ -124,7 +127,15 @@ class ProbeRun:
             self._prober.start()
             return
         interface = self._settings.source or ("::" if ":" in self.address else "")
-        udp_socket = open_udp_socket(self._reactor, interface, 0, _ANSWER_MAX, metadata=True, transmit_times=True)
+        udp_socket = open_udp_socket(
+            self._reactor,
+            interface,
+            0,
+            _ANSWER_MAX,
+            metadata=True,
+            transmit_times=True,
+            receive_buffer=_RECEIVE_BUFFER,
+        )
         if self._settings.traffic_class is not None:
             udp_socket.set_traffic_class(self._settings.traffic_class)
         port = UdpPort(self._reactor, self._prober, udp_socket, outlives_errors=True)
