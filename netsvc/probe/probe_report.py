@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter
 
 from netsvc.errors import NetsvcError
 from netsvc.probe.duration_summary import PERCENTILES
-from netsvc.probe.probe_series import ProbeSeries
+from netsvc.probe.probe_series import Extent, ProbeSeries
 from netsvc.probe.probe_summary import ProbeSummary
 
 #: Targets in one picture. Further ones are left out, and the picture says so.
@@ -138,12 +138,22 @@ def _draw_course(axes: Any, target: ReportedTarget) -> None:
         shares.set_ylabel("lost", color=_LOST, loc="bottom")
         shares.spines["top"].set_visible(False)
     if known:
-        axes.set_ylim(bottom=min(0, *(extent.least for _, extent in known)))
+        _limit(axes, summary, [extent for _, extent in known])
         axes.legend(loc="upper right", fontsize=8, frameon=False)
     else:
         axes.set_yticks([])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _time(value)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration_text(value)))
+
+
+def _limit(axes: Any, summary: ProbeSummary, extents: Sequence[Extent]) -> None:
+    """Show values up to a little above p99.9. A single one far above it would make all others a line at 0."""
+    kind = next(kind for kind in _MAIN if kind in summary.durations)
+    most = max(extent.most for extent in extents)
+    top = min(1.1 * most, 1.5 * summary.durations[kind].percentiles["p99.9"])
+    axes.set_ylim(min(0, *(extent.least for extent in extents)), top)
+    if most > top:
+        axes.text(0.01, 0.97, f"up to {duration_text(most)}", va="top", transform=axes.transAxes, fontsize=8)
 
 
 def _draw_histogram(axes: Any, target: ReportedTarget) -> None:
