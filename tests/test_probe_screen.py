@@ -72,7 +72,7 @@ def test_a_terminal_shows_the_view_in_place_and_the_summary_at_the_end(size: tup
         command = [*NETSVC, "probe", f"127.0.0.1:{port}", "-i", "0.05"]
         with at_terminal(*command, columns=columns, rows=rows) as terminal:
             terminal.wait_for("round trip")
-            assert terminal.text.count(f"stamp/127.0.0.1:{port}") == 1
+            assert terminal.text.count(f"stamp/127.0.0.1:{port}") == 1, terminal.text
             terminal.process.send_signal(signal.SIGINT)
             terminal.wait_for("times of sending")
             assert terminal.process.wait(20) == 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from rich.console import Console, Group
@@ -32,7 +33,11 @@ class ProbeScreen:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = Console(highlight=False) if console is None else console
+        if console is None:
+            # Without the size that a shell may have exported: the terminal may have another one by now.
+            environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            console = Console(highlight=False, _environ=environment)
+        self._console = console
         self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="ellipsis")
 
     def start(self) -> None:
