@@ -10,7 +10,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import error
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -33,6 +33,7 @@ async def check_stream(
     :param seconds: how long to wait for the connection, and then for the handshake.
     :param contexts: for TLS: one that offers protocols by ALPN, and one for a server that refuses the offer. Empty for
         plain TCP.
+    :raises CancelledError: if it is cancelled. The connection is closed then.
     """
     if not contexts:
         return await _check(reactor, target, address, seconds, None)
@@ -56,6 +57,9 @@ async def _check(
         connector: Any = reactor.connectTCP(address, target.port, factory, timeout=seconds)
         report_connect_error(connector.transport)
         await factory.connected
+    except CancelledError:
+        connector.disconnect()
+        raise
     except (error.ConnectError, OSError) as e:
         verdict, reason = verdict_of_error(_error_number(e), address, seconds)
         return Finding(target=target, address=address, verdict=verdict, reason=reason)
@@ -68,8 +72,13 @@ async def _check(
     )
     if attempt is not None:
         deadline = Deadline(reactor, clock, seconds, connection.give_up)
-        await connection.ended
-        deadline.cancel()
+        try:
+            await connection.ended
+        except CancelledError:
+            connection.transport.abortConnection()
+            raise
+        finally:
+            deadline.cancel()
         connected = _with_tls(connected, connection, attempt, seconds)
     return replace(connected, path_mtu=connection.close())
 

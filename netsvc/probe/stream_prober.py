@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -38,6 +38,7 @@ class StreamProber:
     :param timeout: seconds that a connection may take, and then a handshake.
     :param contexts: for TLS: one that offers protocols by ALPN, and one for a server that refuses the offer.
     :ivar finished: fires when the last probe of the schedule is answered or lost, or after :meth:`stop`.
+        It fails if the recorder raises an exception while connections are opened.
     """
 
     log = Logger()
@@ -63,23 +64,35 @@ class StreamProber:
         self._timeout = timeout
         self._contexts = contexts
         self._mono = monotonic_nanoseconds_of(reactor)
-        self._timer = PreciseTimer(reactor, self._wake)
+        self._timer: PreciseTimer | None = None  # from the start to the end
         self._next_look = 0
         self._opening: set[Deferred[Finding]] = set()
 
     def start(self) -> None:
         """Wait for the first probe of the schedule."""
-        self._set_timer()
+        self._timer = PreciseTimer(self._reactor, self._wake)
+        self._set_timer(self._timer)
 
     def stop(self) -> None:
         """Open no further connections, and give up those that are being opened."""
-        self._timer.close()
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
         for opening in tuple(self._opening):
             opening.cancel()
         if not self.finished.called:
             self.finished.callback(None)
 
     def _wake(self) -> None:
+        try:
+            self._connect_and_look()
+        except Exception:  # a fault of the recorder: nothing more would be opened
+            failure = Failure()
+            if not self.finished.called:
+                self.finished.errback(failure)
+            self.stop()
+
+    def _connect_and_look(self) -> None:
         now = self._mono()
         for sequence in self._schedule.due(now):
             self._connect(sequence)
@@ -88,12 +101,12 @@ class StreamProber:
             pending = self._recorder.advance(now)
             if not pending and not self._opening and self._schedule.finished:
                 self.stop()
-                return
-        self._set_timer()
+        if self._timer is not None:  # the recorder may have stopped it
+            self._set_timer(self._timer)
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, timer: PreciseTimer) -> None:
         due = self._schedule.next_time()
-        self._timer.set(self._next_look if due is None else min(due, self._next_look or due))
+        timer.set(self._next_look if due is None else min(due, self._next_look or due))
 
     def _connect(self, sequence: int) -> None:
         due = self._schedule.time_of(sequence)
@@ -127,5 +140,5 @@ class StreamProber:
             self._recorder.refused(OSError(errno.EPROTO, finding.reason))
 
     def _failed(self, failure: Failure) -> None:
-        if not self.finished.called:  # else it was cancelled
+        if failure.check(CancelledError) is None:
             self.log.failure("a probe failed", failure)
