@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from array import array
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from netsvc.errors import NetsvcError
 from netsvc.probe.probe_payload import PROBE_SIZE_MAX, PayloadKind, ProbePayload
-from netsvc.stamp.packets import BASE_LENGTH, StampFormatError, StampQuestion, decode_answer, encode_question
-from netsvc.stamp.stamp_times import ErrorEstimate, TimeFormat, encode_time
+from netsvc.stamp.packets import BASE_LENGTH, StampFormatError, StampQuestion, encode_question, unpack_answer
+from netsvc.stamp.stamp_times import (
+    ErrorEstimate,
+    TimeFormat,
+    decode_error_estimate,
+    decode_time_bits,
+    encode_time,
+)
 from netsvc.stamp.tlvs import TLV_HEADER, UNRECOGNIZED, StampTlv, TlvType, encode_tlvs
 
 #: Probes whose times of sending are remembered, to recognise their answers.
@@ -19,6 +26,9 @@ REMEMBERED_TIMES = 131_072
 FIRST_SEQUENCE = 1
 
 _MASK = 0xFFFFFFFF
+
+#: A reflector changes its estimate seldom.
+_estimate = lru_cache(256)(decode_error_estimate)
 
 
 class ReflectedTimes(NamedTuple):
@@ -109,7 +119,7 @@ class StampDialect:
         self._tlvs = b"" if size == BASE_LENGTH else encode_tlvs([StampTlv(TlvType.EXTRA_PADDING, bytes(padding))])
         self._tail = b""
         self.claim(error_estimate or ErrorEstimate(False, TimeFormat.NTP, float("inf")))
-        self._sent = array("q", bytes(8 * REMEMBERED_TIMES))
+        self._sent = array("Q", bytes(8 * REMEMBERED_TIMES))  # as the questions have them
         self._next = 0
 
     def claim(self, estimate: ErrorEstimate) -> None:
@@ -117,33 +127,35 @@ class StampDialect:
         self._tail = encode_question(StampQuestion(0, 0, estimate, self._ssid, self._tlvs))[12:]
 
     def question(self, sequence: int, wall: int) -> bytes:
-        self._sent[sequence % REMEMBERED_TIMES] = wall
+        time = encode_time(wall, TimeFormat.NTP)
+        self._sent[sequence % REMEMBERED_TIMES] = int.from_bytes(time)
         self._next = sequence + 1
-        # As encode_question does, in less time: T1 is read before.
-        return (sequence + FIRST_SEQUENCE & _MASK).to_bytes(4) + encode_time(wall, TimeFormat.NTP) + self._tail
+        # As encode_question does, in less time.
+        return (sequence + FIRST_SEQUENCE & _MASK).to_bytes(4) + time + self._tail
 
     def parse(self, datagram: bytes, wall: int) -> ParsedAnswer:
         try:
-            answer = decode_answer(datagram, near=wall)
+            counter, transmitted, bits, ssid, received, low, sent, _, ttl = unpack_answer(datagram)
         except StampFormatError:
             return ParsedAnswer(PayloadKind.NOT_A_PROBE)
-        # A reflector of TWAMP-light writes zeros where STAMP has the SSID.
-        if answer.ssid not in (self._ssid, 0):
+        if ssid != self._ssid and ssid:
             return ParsedAnswer(PayloadKind.OTHER_RUN)
-        sequence = self._whole_number(answer.sender_sequence)
+        sequence = self._whole_number(low)
         known = 0 <= self._next - 1 - sequence < REMEMBERED_TIMES and sequence >= 0
-        if not known or self._sent[sequence % REMEMBERED_TIMES] != answer.sender_time:
-            return ParsedAnswer(PayloadKind.OTHER_RUN if answer.ssid == 0 or not known else PayloadKind.CORRUPTED)
-        if not self._has_our_padding(answer.tlvs):
+        if not known or self._sent[sequence % REMEMBERED_TIMES] != sent:
+            return ParsedAnswer(PayloadKind.CORRUPTED if known and ssid else PayloadKind.OTHER_RUN)
+        # A reflector of TWAMP-light writes zeros where STAMP has the SSID, and behind its 41 bytes whatever it likes.
+        if ssid and not self._has_our_padding(datagram[BASE_LENGTH:]):
             return ParsedAnswer(PayloadKind.CORRUPTED)
-        estimate = answer.error_estimate
+        estimate = _estimate(bits)
+        form = estimate.time_format
         times = ReflectedTimes(
-            answer.sequence,
-            answer.receive_time,
-            answer.transmit_time,
+            counter,
+            decode_time_bits(received, form, wall),
+            decode_time_bits(transmitted, form, wall),
             estimate.synchronized,
             estimate.error,
-            answer.sender_ttl,
+            ttl,
         )
         return ParsedAnswer(PayloadKind.OURS, sequence, times)
 

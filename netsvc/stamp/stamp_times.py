@@ -21,6 +21,7 @@ NTP_EPOCH = 2_208_988_800
 SECONDS_MASK = 0xFFFFFFFF
 
 _PERIOD = (SECONDS_MASK + 1) * SECOND
+_HALF_PERIOD = _PERIOD // 2
 _PAIR = Struct("!LL")
 
 
@@ -49,12 +50,17 @@ def decode_time(data: bytes, time_format: TimeFormat, *, near: int) -> int:
     :param near: a time in nanoseconds since the Unix epoch. Of all the times that the octets can mean, which are 136
         years apart, the nearest one is returned.
     """
-    seconds, rest = _PAIR.unpack(data)
+    return decode_time_bits(int.from_bytes(data), time_format, near)
+
+
+def decode_time_bits(bits: int, time_format: TimeFormat, near: int) -> int:
+    """Do what :func:`decode_time` does, for octets that were read as a number."""
+    seconds, rest = bits >> 32, bits & SECONDS_MASK
     if time_format is TimeFormat.PTP:
-        time: int = seconds * SECOND + rest
+        time = seconds * SECOND + rest
     else:
         time = (seconds - NTP_EPOCH) * SECOND + ((rest * SECOND + (1 << 31)) >> 32)
-    return time + (near - time + _PERIOD // 2) // _PERIOD * _PERIOD
+    return time + (near - time + _HALF_PERIOD) // _PERIOD * _PERIOD
 
 
 @dataclass(frozen=True, slots=True)
