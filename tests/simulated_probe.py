@@ -259,7 +259,7 @@ def _compare(
 
 
 class _Truth:
-    """What the network did.
+    """The acts of the network.
 
     :param there: what arrived at the responder.
     :param back: what arrived at the prober.

@@ -1,4 +1,4 @@
-"""What the kernel tells of the system's clock."""
+"""The state of the system's clock, as the kernel tells it."""
 
 from __future__ import annotations
 

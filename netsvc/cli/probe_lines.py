@@ -1,4 +1,4 @@
-"""What ``netsvc probe`` prints: a line for each event of a probe, and the summary of a target."""
+"""The output of ``netsvc probe``: a line for each event of a probe, and the summary of a target."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class ClockOffset:
 
     @property
     def estimate(self) -> ClockEstimate | None:
-        """What is known; None before the first probe."""
+        """The offset and the drift; None before the first probe."""
         if not self._bests:
             return None
         first, last = self._bests[0], self._bests[-1]

@@ -48,7 +48,7 @@ _MODULUS = 1 << 32
 
 
 class AnswerPath(Enum):
-    """What an answer tells about its way.
+    """The way of an answer, as far as it tells.
 
     :cvar FIRST: the first answer to its question.
     :cvar DUPLICATED_THERE: the reflector received the question again.

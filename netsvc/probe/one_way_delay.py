@@ -70,7 +70,7 @@ class OneWayDelay:
 
 @dataclass(frozen=True, slots=True)
 class ClockClaim:
-    """What a host says of its clock in the error estimate of a STAMP packet (RFC 8762, 4.2.1; RFC 4656, 4.1.2).
+    """The claim of a host about its clock in the error estimate of a STAMP packet (RFC 8762, 4.2.1; RFC 4656, 4.1.2).
 
     :ivar synchronised: the S bit: the clock is synchronised to UTC by an external source.
     :ivar error: nanoseconds by which it may be wrong.

@@ -1,4 +1,4 @@
-"""What happens to one probe: an answer, a loss, a send that failed. The line that is printed for it, as values."""
+"""The events of one probe: an answer, a loss, a send that failed. The line that is printed for each, as values."""
 
 from __future__ import annotations
 

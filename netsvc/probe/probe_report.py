@@ -42,7 +42,7 @@ class ReportError(NetsvcError):
 
 @dataclass(frozen=True)
 class ReportedTarget:
-    """What a report shows of a target.
+    """The part of a report about one target.
 
     :param summary: its numbers since the start.
     :param series: their course.

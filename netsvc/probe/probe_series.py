@@ -29,7 +29,7 @@ class Extent(NamedTuple):
 
 
 class SeriesInterval(NamedTuple):
-    """What happened in one interval.
+    """The events of one interval.
 
     :ivar start: when it begins, in nanoseconds since the start of the measurement.
     :ivar sent: probes that were due in it.

@@ -1,4 +1,4 @@
-"""What a measurement of one target found: the numbers that text, JSON, the live view and metrics show.
+"""The results of a measurement of one target: the numbers that text, JSON, the live view and metrics show.
 
 The schema has a version. Times and durations are seconds, as floats, and their names end with ``_seconds``. Fractions
 are from 0 to 1. A value that is not known is None.

@@ -45,7 +45,7 @@ class TlvType(IntEnum):
 
 
 class SyncSource(IntEnum):
-    """What synchronizes a clock (RFC 8972, section 4.3). 0 is reserved: nothing is said."""
+    """The source that synchronizes a clock (RFC 8972, section 4.3). 0 is reserved: nothing is said."""
 
     UNKNOWN = 0
     NTP = 1
