@@ -779,7 +779,7 @@ def test_a_short_option_has_one_meaning_in_all_commands_and_is_in_the_table() ->
         for shorts, longs in rows
         for short, long in zip(re.findall(r"`(-\w)", shorts), re.findall(r"`(--[\w-]+)", longs), strict=True)
     }
-    assert {"-4", "-6", "-h", "-l", "-o", "-p", "-s", "-u", "-U", "-v", "-w"} == set(table)
+    assert set("46cdhilopsuUvw") == {short[1:] for short in table}
     context = click.Context(COMMANDS)
     for name in NAMES:
         command = COMMANDS.get_command(context, name)
