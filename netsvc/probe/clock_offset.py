@@ -63,15 +63,19 @@ class ClockOffset:
         :param error: nanoseconds by which the stamps may be wrong, such as their resolution.
         """
         rtt = max(0, (t4 - t1) - (t3 - t2))
-        best = _Best(now, (t2 - t1) + (t3 - t4), (rtt + 1) // 2 + error)
+        double, uncertainty = (t2 - t1) + (t3 - t4), (rtt + 1) // 2 + error
         bests = self._bests
-        if bests and self._stepped(bests[-1], best):
-            self.steps += 1
-            bests.clear()
-        if not bests or now // self._window != bests[-1].now // self._window:
-            bests.append(best)
-        elif best.uncertainty < bests[-1].uncertainty:
-            bests[-1] = best
+        if bests:
+            before = bests[-1]
+            possible = before.uncertainty + uncertainty + abs(now - before.now) * DRIFT_MAX_PPM // 1_000_000
+            if abs(double - before.double) > 2 * possible + 2:
+                self.steps += 1
+                bests.clear()
+            elif now // self._window == before.now // self._window:
+                if uncertainty < before.uncertainty:
+                    bests[-1] = _Best(now, double, uncertainty)
+                return
+        bests.append(_Best(now, double, uncertainty))
 
     @property
     def estimate(self) -> ClockEstimate | None:
@@ -85,7 +89,3 @@ class ClockOffset:
             drift = (last.double - first.double) / 2 / elapsed * 1e6
             uncertainty = (last.uncertainty + first.uncertainty) / elapsed * 1e6
         return ClockEstimate(last.double // 2, last.uncertainty + last.double % 2, drift, uncertainty)
-
-    def _stepped(self, before: _Best, after: _Best) -> bool:
-        possible = before.uncertainty + after.uncertainty + abs(after.now - before.now) * DRIFT_MAX_PPM // 1_000_000
-        return abs(after.double - before.double) > 2 * possible + 2

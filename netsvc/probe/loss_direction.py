@@ -337,7 +337,9 @@ class LossDirection:
         :param sequence: the number of the question, as it was given to ``sent``.
         :param counter: the number of the answer, modulo 2**32, as the reflector wrote it.
         """
-        segment = next((one for one in reversed(self._segments) if one.start <= sequence), self._segments[0])
+        segment = self._segments[-1]
+        if sequence < segment.start:
+            segment = next((one for one in reversed(self._segments) if one.start <= sequence), self._segments[0])
         first = sequence in segment.floors
         if sequence < segment.final.sequence or not (first or sequence in segment.arrivals):
             return AnswerPath.UNUSABLE
@@ -428,7 +430,10 @@ def _plausible(questions: int) -> int:
 
 def _nearest(counter: int, highest: int) -> int:
     """Return the number that is ``counter`` modulo 2**32 and nearest to ``highest``."""
-    distance = (counter - highest) % _MODULUS
+    distance = counter - highest
+    if -_MODULUS // 2 <= distance < _MODULUS // 2:  # the usual case
+        return counter
+    distance %= _MODULUS
     return highest + (distance if distance < _MODULUS // 2 else distance - _MODULUS)
 
 

@@ -98,6 +98,7 @@ class ProbeRecord:
         self._variation = DelayVariation()
         self._rate_limit = RateLimitPattern()
         self._reflector: ClockClaim | None = None
+        self._reflector_claim: tuple[bool, float] | None = None  # as it was received; it changes seldom
         self._sources: Counter[tuple[StampSource | None, StampSource | None]] = Counter()
         self._errors: Counter[str] = Counter()
         self._late_sends = self._void_times = 0
@@ -137,18 +138,18 @@ class ProbeRecord:
         path = None
         if times is not None:
             path = self._directions.answered(sequence + FIRST_SEQUENCE, times.sequence)
-        measured: dict[str, Any] = {}
+        measured: dict[str, Any] | None = None if self._on_event is None else {}
         if answer.verdict in _FIRST_ANSWERS:
             if void:
                 self._void_times += 1
             else:
-                measured = self._measure(answer, mono, offset, times)
+                self._measure(answer, mono, offset, times, measured)
             if handshake is not None:
                 self.statistics.record(DurationKind.HANDSHAKE, handshake)
             if sequence < self._ledger.decided_below:  # it counted as lost
                 self.series.lost(self.schedule.time_of(sequence) - self.schedule.start, -1)
         if self._on_event is not None:
-            self._on_event(self._event(answer, mono, path, handshake, measured))
+            self._on_event(self._event(answer, mono, path, handshake, measured or {}))
 
     def corrupted(self) -> None:
         self._ledger.corrupted()
@@ -203,14 +204,20 @@ class ProbeRecord:
 
     # The rest is private
 
-    def _measure(self, answer: ProbeAnswer, mono: int, offset: int, times: ReflectedTimes | None) -> dict[str, Any]:
-        """Count the times of a first answer. Return those that its event has."""
+    def _measure(
+        self,
+        answer: ProbeAnswer,
+        mono: int,
+        offset: int,
+        times: ReflectedTimes | None,
+        found: dict[str, Any] | None,
+    ) -> None:
+        """Count the times of a first answer. Add those that its event has to ``found``, unless there is no event."""
         assert answer.rtt is not None
         assert answer.rtt_intended is not None
         self._sources[answer.sent_source, answer.received_source] += 1
-        place = self.schedule.time_of(answer.sequence) - self.schedule.start
+        place = answer.sequence * self.schedule.interval
         rtt = answer.rtt
-        found: dict[str, Any] = {}
         if times is not None:
             t4 = mono + offset
             rtt = self._measure_directions(t4 - answer.rtt, times, t4, mono, place, found)
@@ -220,16 +227,16 @@ class ProbeRecord:
         if self._main is DurationKind.RTT:
             # The time of a reflector is part of it: a request that had waited there would have waited as long.
             record(DurationKind.RTT_INTENDED, answer.rtt_intended)
-            found |= {"rtt": rtt, "rtt_intended": answer.rtt_intended}
-        else:
+            if found is not None:
+                found |= {"rtt": rtt, "rtt_intended": answer.rtt_intended}
+        elif found is not None:
             found["connect"] = rtt
         self._jitter["rtt"].add(rtt)
         for difference in self._variation.add(answer.sequence, rtt):
             record(DurationKind.DELAY_VARIATION, abs(difference))
-        return found
 
     def _measure_directions(
-        self, t1: int, times: ReflectedTimes, t4: int, mono: int, place: int, found: dict[str, Any]
+        self, t1: int, times: ReflectedTimes, t4: int, mono: int, place: int, found: dict[str, Any] | None
     ) -> int:
         """Count the times of a reflector. Return the round trip without the time that it took."""
         record = self.statistics.record
@@ -242,17 +249,23 @@ class ProbeRecord:
         self.series.value("back", place, sample.back_change)
         self._jitter["there"].add(sample.there)
         self._jitter["back"].add(sample.back)
-        found |= {"there_change": sample.there_change, "back_change": sample.back_change}
-        theirs = self._reflector = ClockClaim(times.synchronized, round(min(times.error, _MOST_SECONDS) * 1e9))
+        if found is not None:
+            found |= {"there_change": sample.there_change, "back_change": sample.back_change}
+        theirs = self._reflector
+        if theirs is None or (times.synchronized, times.error) != self._reflector_claim:
+            self._reflector_claim = times.synchronized, times.error
+            theirs = ClockClaim(times.synchronized, round(min(times.error, _MOST_SECONDS) * 1e9))
+            self._reflector = theirs
         absolute = None if self.claim is None else absolute_delay(sample, self.claim, theirs)
         if absolute is not None:
             record(DurationKind.THERE_DELAY, absolute.there)
             record(DurationKind.BACK_DELAY, absolute.back)
-            found |= {
-                "there_delay": absolute.there,
-                "back_delay": absolute.back,
-                "delay_uncertainty": absolute.uncertainty,
-            }
+            if found is not None:
+                found |= {
+                    "there_delay": absolute.there,
+                    "back_delay": absolute.back,
+                    "delay_uncertainty": absolute.uncertainty,
+                }
         return sample.rtt
 
     def _event(
