@@ -258,11 +258,14 @@ def carried(
     return sorted(events, key=lambda one: one[:2]), arrivals, scenario
 
 
+@pytest.mark.parametrize("distance", [1, 7, 1024])
 @pytest.mark.parametrize("duplicates", [False, True])
 @pytest.mark.parametrize("seed", range(10))
-def test_reading_the_counts_and_forgetting_old_questions_changes_no_result(seed: int, duplicates: bool) -> None:
+def test_reading_the_counts_and_forgetting_old_questions_changes_no_result(
+    seed: int, duplicates: bool, distance: int
+) -> None:
     events, _, _ = carried(seed, 1000, duplicates=duplicates)
-    whole, piecewise = LossDirection(stateful=True), LossDirection(stateful=True)
+    whole, piecewise = LossDirection(stateful=True), LossDirection(stateful=True, checkpoint_distance=distance)
     chance = random.Random(seed)
     sent = 0
     for _, _, sequence, counter in events:
