@@ -1,4 +1,4 @@
-"""What a busy prober measures, with the times of the kernel and with its own: ``python -m bench.probe_stamps``.
+"""The times that a busy prober measures, by the kernel and by itself: ``python -m bench.probe_stamps``.
 
 A probe each 5 ms goes to the STAMP reflector in C. In half of the runs, the prober computes for 2 ms in each iteration
 of its reactor, as a program does that has other work. The round trips are without the time that the reflector took.

@@ -31,7 +31,7 @@ GROWING = {("udp", "stamp"), ("stamp", "udp")}
 #: How many datagrams that takes, in two directions.
 GROWING_MAX = 2 * MAX_SIZE // 27 + 1
 
-#: What is forged: any bytes, and a test packet of STAMP.
+#: The forged datagrams: any bytes, and a test packet of STAMP.
 PAYLOADS = {"bytes": b"boo", "stamp": bytes(44)}
 
 #: A port of a service that is not at a standard port.

@@ -16,7 +16,7 @@ from netsvc.cli.outgoing_stream import OutgoingStream
 
 
 class SocketTransport:
-    """A transport with a real socket, of which only the kernel is asked. Nothing runs it.
+    """A transport with a real socket, of which only the kernel is asked. No reactor watches it.
 
     :ivar aborted: whether the protocol has given up.
     """

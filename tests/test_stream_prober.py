@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from netsvc import Config, netsvc_service
 from netsvc.check.check_target import CheckTarget
-from netsvc.check.tls_attempt import ALPN_OFFERED, checking_context
+from netsvc.check.tls_attempt import checking_contexts
 from netsvc.probe.probe_event import ProbeEvent
 from netsvc.probe.probe_record import ProbeRecord
 from netsvc.probe.probe_schedule import ProbeSchedule
@@ -73,7 +73,7 @@ class Probing:
             schedule,
             self.record,
             1.0,
-            [checking_context(alpn) for alpn in (ALPN_OFFERED, ())] if tls else (),
+            checking_contexts() if tls else (),
         )
         self.finished: list[Any] = []
         self.prober.finished.addBoth(self.finished.append)

@@ -24,8 +24,9 @@ from netsvc.net.udp_port import UdpPort
 from netsvc.net.udp_socket import TELLS_LOCAL_ADDRESS, open_udp_socket
 from netsvc.probe.probe_dialects import EchoDialect, ProbeDialect, ReflectedTimes, StampDialect
 from netsvc.probe.probe_ledger import StampSource
+from netsvc.probe.probe_recorder import LOSS_INTERVAL
 from netsvc.probe.probe_schedule import ProbeSchedule
-from netsvc.probe.udp_prober import LOSS_INTERVAL, SENDS_MAX, UdpProber
+from netsvc.probe.udp_prober import SENDS_MAX, UdpProber
 from netsvc.stamp.server import SessionKey, StampReflector
 from netsvc.stamp.stamp_keys import StampKeys
 from netsvc.stamp.stamp_sessions import StampSessions

@@ -14,7 +14,7 @@ from netsvc.check.check_target import CheckProtocol, CheckTarget
 from netsvc.check.datagram_check import check_datagrams
 from netsvc.check.finding import Finding
 from netsvc.check.stream_check import check_stream
-from netsvc.check.tls_attempt import ALPN_OFFERED, checking_context
+from netsvc.check.tls_attempt import checking_contexts
 from netsvc.net.reactors import Reactor
 
 #: Sockets that are open at once.
@@ -43,10 +43,8 @@ class HostCheck:
 
     async def findings(self, targets: Sequence[CheckTarget]) -> AsyncIterator[list[Finding]]:
         """Check all targets at once. Give the findings of each, one for each address, in the order of the targets."""
-        # Before the first packet: loading the authorities of the system takes 10 ms.
         has_tls = any(target.protocol == "tls" for target in targets)
-        offers = (ALPN_OFFERED, ()) if has_tls else ()
-        contexts = [checking_context(alpn, self._authorities) for alpn in offers]
+        contexts = checking_contexts(self._authorities) if has_tls else []  # before the first packet: it takes time
         begun: list[list[Deferred[Finding]]] = [[Deferred() for _ in self._addresses] for _ in targets]
         starting = Deferred.fromCoroutine(self._start(targets, contexts, begun))
         for checks in begun:

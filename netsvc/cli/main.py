@@ -83,7 +83,9 @@ def _parse(argv: Sequence[str] | None) -> Any:
     except click.UsageError as e:
         _end(usage_error_text(e), USAGE)
     except OSError as e:  # the help was to be printed
-        _end(f"standard output: {(e.strerror or str(e)).lower()}", FAILED)
+        from netsvc.net.error_words import failure_words  # late, as in _Commands
+
+        _end(f"standard output: {failure_words(e)}", FAILED)
 
 
 def _end(line: str, status: int) -> NoReturn:

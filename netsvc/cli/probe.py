@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 from click import UsageError
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 
-from netsvc.check.tls_attempt import ALPN_OFFERED, checking_context
+from netsvc.check.tls_attempt import checking_contexts
 from netsvc.cli.command import Command, CommandError, explain
 from netsvc.cli.console import notice, print_line
 from netsvc.cli.json_lines import json_line
@@ -31,7 +28,7 @@ from netsvc.cli.parameters import (
     wait_option,
 )
 from netsvc.cli.probe_lines import event_line, summary_lines
-from netsvc.cli.terminal_reactor import install_asyncio_reactor
+from netsvc.cli.terminal_reactor import install_asyncio_reactor, output_moves_cursor
 from netsvc.errors import NetsvcError
 from netsvc.net.host_names import resolve
 from netsvc.net.name_resolver import ascii_name
@@ -102,7 +99,8 @@ class Probe(Command):
         if not find_spec("hdrh"):
             raise UsageError("hdrhistogram is not installed; run pip install '.[probe]' in netsvc's source folder")
         self._check_report()
-        self._has_screen = not (self.as_json or self.lines or self.every) and _terminal_for_a_view()
+        wants_lines = self.as_json or self.lines or self.every
+        self._has_screen = not wants_lines and output_moves_cursor() and find_spec("rich") is not None
         if self.every is None and self.interval < LINES_INTERVAL and not self._has_screen:
             self.every = 1.0
         self._ended: Deferred[None] = Deferred()
@@ -110,10 +108,12 @@ class Probe(Command):
         self._close_screen: Callable[[], object] = lambda: None
 
     def install_reactor(self) -> None:
-        install_asyncio_reactor()  # Twisted's own would close the socket when the kernel tells a time of sending
+        # Twisted's own reactors take the time of a transmission for an error of the socket, and no longer watch it. The
+        # port would have to ask them again after each probe.
+        install_asyncio_reactor()
 
     async def run(self, reactor: Reactor) -> None:
-        runs = [await self._prepare(reactor, target, number) for number, target in enumerate(self._targets)]
+        runs = await self._prepare(reactor)
         interrupted = False
         try:
             for run in runs:
@@ -169,13 +169,9 @@ class Probe(Command):
         except ProbeTargetError as e:
             raise UsageError(str(e)) from None
 
-    async def _prepare(self, reactor: Reactor, target: ProbeTarget, number: int) -> ProbeRun:
+    async def _prepare(self, reactor: Reactor) -> list[ProbeRun]:
         from netsvc.probe.probe_run import ProbeRun, ProbeSettings  # late: it needs hdrhistogram
 
-        try:
-            addresses = await resolve(reactor, ascii_name(target.host), self._family)
-        except Exception as e:
-            raise CommandError(explain(e, HostPort(target.host, target.port))) from None
         interval = round(self.interval * 1e9)
         settings = ProbeSettings(
             interval=interval,
@@ -186,21 +182,32 @@ class Probe(Command):
             traffic_class=None if self.dscp is None else self.dscp << 2,
             source=self.source or "",
         )
-        try:
-            return ProbeRun(
-                reactor,
-                target,
-                addresses[0],
-                settings,
-                delay=interval * number // len(self._targets),  # the targets take turns
-                contexts=self._contexts() if target.protocol == "tls" else (),
-                on_event=None if self.every is not None or self._has_screen else self._print_event,
-            )
-        except NetsvcError as e:
-            raise UsageError(f"--size {self.size}: {e}") from None
+        has_tls = any(target.protocol == "tls" for target in self._targets)
+        contexts = checking_contexts(self.ca or "") if has_tls else ()
+        runs = []
+        for number, target in enumerate(self._targets):
+            address = await self._resolve(reactor, target)
+            try:
+                run = ProbeRun(
+                    reactor,
+                    target,
+                    address,
+                    settings,
+                    delay=interval * number // len(self._targets),  # the targets take turns
+                    contexts=contexts if target.protocol == "tls" else (),
+                    on_event=None if self.every is not None or self._has_screen else self._print_event,
+                )
+            except NetsvcError as e:
+                raise UsageError(f"--size {self.size}: {e}") from None
+            runs.append(run)
+        return runs
 
-    def _contexts(self) -> Sequence[SSL.Context]:
-        return [checking_context(alpn, self.ca or "") for alpn in (ALPN_OFFERED, ())]
+    async def _resolve(self, reactor: Reactor, target: ProbeTarget) -> str:
+        try:
+            addresses = await resolve(reactor, ascii_name(target.host), self._family)
+        except Exception as e:
+            raise CommandError(explain(e, HostPort(target.host, target.port))) from None
+        return addresses[0]
 
     def _start(self, run: ProbeRun) -> None:
         source = None if self.source is None else HostPort(self.source, 0)
@@ -268,11 +275,6 @@ class Probe(Command):
     def _end(self) -> None:
         if not self._ended.called:
             self._ended.callback(None)
-
-
-def _terminal_for_a_view() -> bool:
-    """Whether standard output is a terminal that can show a view in place, and rich is there."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb") and bool(find_spec("rich"))
 
 
 def _parse_conditions(texts: Sequence[str]) -> list[FailCondition]:

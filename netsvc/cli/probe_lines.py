@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netsvc.probe.duration_summary import PERCENTILES, DurationSummary
+from netsvc.probe.duration_summary import PERCENTILES
 from netsvc.probe.probe_event import ProbeEvent
 from netsvc.probe.probe_summary import ClockSummary, ProbeSummary
 
@@ -100,14 +100,10 @@ def _durations(summary: ProbeSummary) -> Iterable[str]:
     columns = ["min", *PERCENTILES, "max"]
     yield f"{'ms':<{_WIDTH}}  {''.join(f'{column:>10}' for column in columns)}"
     for kind in kinds:
-        values = _row(summary.durations[kind])
+        values = summary.durations[kind].row()
         yield f"{_KINDS[kind]:<{_WIDTH}}  {''.join(f'{value / 1e6:>10.3f}' for value in values)}"
     if "rtt" in summary.jitter:
         yield f"jitter {_milliseconds(summary.jitter['rtt'])}"
-
-
-def _row(summary: DurationSummary) -> list[int]:
-    return [summary.minimum, *(summary.percentiles[name] for name in PERCENTILES), summary.maximum]
 
 
 def _remarks(summary: ProbeSummary) -> Iterable[str]:

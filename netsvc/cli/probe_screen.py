@@ -108,8 +108,7 @@ def _numbers(summary: ProbeSummary, width: int) -> Table:
     for kind, name in _NAMES.items():
         found = summary.durations.get(kind)
         if found is not None:
-            values = [found.minimum, *(found.percentiles[one] for one in names), found.maximum]
-            table.add_row(name, *(f"{value / 1e6:.3f}" for value in values))
+            table.add_row(name, *(f"{value / 1e6:.3f}" for value in found.row(names)))
     return table
 
 

@@ -1,4 +1,4 @@
-"""Whether there is a terminal for a full screen, and the reactor that prompt_toolkit needs for it."""
+"""Whether there is a terminal for a screen, and the reactor that prompt_toolkit needs for it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from importlib.util import find_spec
 
 def has_screen() -> bool:
     """Return whether standard input and output are a terminal for a full screen, and prompt_toolkit is there."""
-    is_terminal = os.isatty(0) and os.isatty(1) and os.environ.get("TERM", "dumb") not in ("", "dumb")
-    return is_terminal and find_spec("prompt_toolkit") is not None
+    return os.isatty(0) and output_moves_cursor() and find_spec("prompt_toolkit") is not None
+
+
+def output_moves_cursor() -> bool:
+    """Return whether standard output is a terminal that can write over what it shows."""
+    return os.isatty(1) and os.environ.get("TERM", "dumb") not in ("", "dumb")
 
 
 def install_asyncio_reactor() -> None:

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from netsvc.errors import ConfigError, ListenError
 from netsvc.limits.stream_limits import StreamLimits
 from netsvc.net.datagram_protocol import DATAGRAM_MAX, DatagramService
+from netsvc.net.error_words import failure_words
 from netsvc.net.kernel_buffers import bound_kernel_buffers
 from netsvc.net.reactors import Reactor
 from netsvc.net.stream_factory import wrapped_log_prefix
@@ -320,7 +321,7 @@ def _endpoint(reactor: Reactor, setting: str, where: EndpointDescription) -> ISt
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, text)
     except OSError as e:
-        problem = f"cannot read {e.filename!r}: {(e.strerror or str(e)).lower()}"
+        problem = f"cannot read {e.filename!r}: {failure_words(e)}"
         raise ConfigError(setting, text, problem, "name a file that exists and that you may read") from e
     except (KeyError, IndexError) as e:
         raise ConfigError(setting, text, _NOT_INHERITED, _SOCKET_UNIT) from e

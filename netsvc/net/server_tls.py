@@ -18,6 +18,7 @@ from zope.interface import implementer
 from netsvc.errors import NetsvcError
 from netsvc.limits.admission import HANDSHAKE_RATE
 from netsvc.limits.numbers import check_number
+from netsvc.net.error_words import failure_words
 from netsvc.net.reactors import Clock, monotonic_of
 from netsvc.net.tls_handshakes import HandshakeTurns, TurnTakingTLS
 
@@ -193,7 +194,7 @@ def _content(path: str) -> bytes:
                 raise CertificateError(path, "not a regular file")
             content = file.read(FILE_MAX + 1) or b""
     except OSError as e:
-        raise CertificateError(path, f"cannot be read: {(e.strerror or str(e)).lower()}") from None
+        raise CertificateError(path, f"cannot be read: {failure_words(e)}") from None
     if len(content) > FILE_MAX:
         raise CertificateError(path, "longer than 1 MiB")
     return content

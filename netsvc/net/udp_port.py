@@ -202,7 +202,7 @@ class UdpPort:
         """Close the socket, and tell the service.
 
         Twisted's reactors also call this instead of :meth:`doRead` when the socket has an error, or a time of a
-        transmission. This is not the end of the port.
+        transmission. A port that ``outlives_errors`` stays open then.
         """
         if self.socket.fileno() == -1:
             return

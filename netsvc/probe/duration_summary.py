@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: The percentiles of every summary, and their names.
@@ -23,3 +24,7 @@ class DurationSummary:
     maximum: int
     stddev: float
     percentiles: dict[str, int]
+
+    def row(self, names: Iterable[str] = PERCENTILES) -> list[int]:
+        """Return the minimum, the percentiles of these names and the maximum: a row of a table."""
+        return [self.minimum, *(self.percentiles[name] for name in names), self.maximum]

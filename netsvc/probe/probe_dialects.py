@@ -107,18 +107,17 @@ class StampDialect:
 
     :param ssid: a random number from 1 to 65,535, the identifier of the session.
     :param size: bytes of each datagram: 44, or 48 and more, which are filled up with padding (RFC 8972).
-    :param error_estimate: that of the sender's clock.
     :raises ProbeSizeError: for any other size.
     """
 
-    def __init__(self, ssid: int, size: int, error_estimate: ErrorEstimate | None = None) -> None:
+    def __init__(self, ssid: int, size: int) -> None:
         padding = size - BASE_LENGTH - TLV_HEADER
         if size != BASE_LENGTH and not 0 <= padding <= PROBE_SIZE_MAX - BASE_LENGTH - TLV_HEADER:
             raise ProbeSizeError(f"a STAMP packet has {BASE_LENGTH} bytes, or {BASE_LENGTH + TLV_HEADER} or more")
         self._ssid = ssid
         self._tlvs = b"" if size == BASE_LENGTH else encode_tlvs([StampTlv(TlvType.EXTRA_PADDING, bytes(padding))])
         self._tail = b""
-        self.claim(error_estimate or ErrorEstimate(False, TimeFormat.NTP, float("inf")))
+        self.claim(ErrorEstimate(False, TimeFormat.NTP, float("inf")))
         self._sent = array("Q", bytes(8 * REMEMBERED_TIMES))  # as the questions have them
         self._next = 0
 

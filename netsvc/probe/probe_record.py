@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from netsvc.net.error_words import failure_words
 from netsvc.probe.clock_offset import ClockOffset
 from netsvc.probe.delay_variation import DelayVariation, InterarrivalJitter
 from netsvc.probe.loss_direction import AnswerPath, DirectionCounts, LossDirection
@@ -87,6 +88,7 @@ class ProbeRecord:
         self.series = ProbeSeries(schedule.interval)
         self.claim: ClockClaim | None = None
         self._name = str(target)
+        self._is_stamp = target.protocol == "stamp"
         self._on_event = on_event
         self._offset = offset
         self._main = DurationKind.CONNECT if target.protocol in ("tcp", "tls") else DurationKind.RTT
@@ -108,10 +110,10 @@ class ProbeRecord:
 
     def sent(self, sequence: int, due: int, mono: int) -> None:
         self._ledger.sent(sequence, due, mono)
-        if self.target.protocol == "stamp":
+        if self._is_stamp:
             self._directions.sent(sequence + FIRST_SEQUENCE)
         self.series.sent(due - self.schedule.start)
-        if mono - due > self.schedule.lateness_limit:
+        if self.schedule.is_late(sequence, mono):
             self._late_sends += 1
 
     def unsent(self, sequence: int, due: int, error: OSError) -> None:
@@ -147,7 +149,7 @@ class ProbeRecord:
             if handshake is not None:
                 self.statistics.record(DurationKind.HANDSHAKE, handshake)
             if sequence < self._ledger.decided_below:  # it counted as lost
-                self.series.lost(self.schedule.time_of(sequence) - self.schedule.start, -1)
+                self.series.lost(self._place(sequence), -1)
         if self._on_event is not None:
             self._on_event(self._event(answer, mono, path, handshake, measured or {}))
 
@@ -164,15 +166,14 @@ class ProbeRecord:
         for probe in self._ledger.advance(mono):
             self._rate_limit.decided(probe.sent, probe.answered)
             if not probe.answered:
-                place = self.schedule.time_of(probe.sequence) - self.schedule.start
-                self.series.lost(place)
+                self.series.lost(self._place(probe.sequence))
                 if self._on_event is not None:
                     self._on_event(ProbeEvent(self._name, "lost", mono - self.schedule.start, probe.sequence))
         # Answers to older probes tell nothing any more. Without this, directions would remember hours of probes.
         self._directions.forget_below(self._ledger.remembered_from + FIRST_SEQUENCE)
         return self._ledger.counts.pending > 0
 
-    # Asked by who shows the numbers
+    # Called to show the numbers
 
     def total(self, mono: int) -> ProbeSummary:
         """Return the numbers since the start."""
@@ -193,16 +194,19 @@ class ProbeRecord:
     def counters(self) -> ProbeCounters:
         """Return the counters since the start. Unlike a summary, this costs little after months, too."""
         below = self._ledger.decided_below + FIRST_SEQUENCE
-        is_stamp = self.target.protocol == "stamp"
         return ProbeCounters(
             self._ledger.counts,
             self._late_sends,
-            self._directions.counts(below) if is_stamp else None,
-            self._directions.open_losses(below) if is_stamp else 0,
-            self._clock_summary() if self._reflector is not None else None,
+            self._directions.counts(below) if self._is_stamp else None,
+            self._directions.open_losses(below) if self._is_stamp else 0,
+            self._clock_summary(),
         )
 
     # The rest is private
+
+    def _place(self, sequence: int) -> int:
+        """Return the place of a probe in the series: nanoseconds from the start until it is due."""
+        return sequence * self.schedule.interval
 
     def _measure(
         self,
@@ -216,7 +220,7 @@ class ProbeRecord:
         assert answer.rtt is not None
         assert answer.rtt_intended is not None
         self._sources[answer.sent_source, answer.received_source] += 1
-        place = answer.sequence * self.schedule.interval
+        place = self._place(answer.sequence)
         rtt = answer.rtt
         if times is not None:
             t4 = mono + offset
@@ -291,7 +295,7 @@ class ProbeRecord:
         )
 
     def _count_error(self, error: OSError, count: int = 1) -> str:
-        words = (error.strerror or str(error)).lower()
+        words = failure_words(error)
         if words not in self._errors and len(self._errors) >= ERRORS_MAX:
             words = "other errors"
         self._errors[words] += count
@@ -308,7 +312,6 @@ class ProbeRecord:
             sources = sources_since(sources, since.sources)
             late_sends, void_times = late_sends - since.late_sends, void_times - since.void_times
             errors = errors - since.errors
-        of_reflector = self._reflector is not None
         return ProbeSummary(
             target=self._name,
             address=self.address,
@@ -322,21 +325,24 @@ class ProbeRecord:
             void_times=void_times,
             durations=self.statistics.totals() if since is None else self.statistics.interval(),
             jitter={name: jitter.value for name, jitter in self._jitter.items() if jitter.value is not None},
-            direction=directions if self.target.protocol == "stamp" else None,
-            clock=self._clock_summary() if of_reflector else None,
+            direction=directions if self._is_stamp else None,
+            clock=self._clock_summary(),
             sources=sources,
             rate_limit=self._rate_limit.rate,
             errors=dict(errors),
         )
 
-    def _clock_summary(self) -> ClockSummary:
+    def _clock_summary(self) -> ClockSummary | None:
+        """Return what is known of the clocks; None before the first answer with times of the reflector."""
         claim, reflector = self.claim, self._reflector
+        if reflector is None:
+            return None
         return ClockSummary(
             self._clock.estimate,
             self._clock.steps,
             self._delays.clock_movements,
             None if claim is None else claim.synchronised,
-            None if reflector is None else reflector.synchronised,
+            reflector.synchronised,
         )
 
     def _marks_at(self, mono: int) -> _Marks:

@@ -7,6 +7,9 @@ from typing import Protocol
 from netsvc.probe.probe_dialects import ReflectedTimes
 from netsvc.probe.probe_ledger import StampSource
 
+#: Nanoseconds between two looks at which probes are lost.
+LOSS_INTERVAL = 100_000_000
+
 
 class ProbeRecorder(Protocol):
     """Records what happens to the probes of one target. All times are nanoseconds.

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from netsvc.errors import NetsvcError
+from netsvc.net.error_words import failure_words
 from netsvc.probe.duration_summary import PERCENTILES
 from netsvc.probe.probe_series import Extent, ProbeSeries
 from netsvc.probe.probe_summary import ProbeSummary
@@ -79,7 +80,7 @@ def write_report(path: str, targets: Sequence[ReportedTarget]) -> None:
         Path(partial).replace(path)
     except OSError as e:
         Path(partial).unlink(missing_ok=True)
-        raise ReportError(f"{path}: {(e.strerror or str(e)).lower()}; name a file that can be written") from None
+        raise ReportError(f"{path}: {failure_words(e)}; name a file that can be written") from None
 
 
 def _picture(targets: Sequence[ReportedTarget], kind: str) -> bytes:
@@ -258,9 +259,7 @@ def _cells(summary: ProbeSummary) -> list[str]:
     kind = next((kind for kind in _MAIN if kind in summary.durations), None)
     durations = [""] * (len(PERCENTILES) + 2)
     if kind is not None:
-        found = summary.durations[kind]
-        values = [found.minimum, *(found.percentiles[name] for name in PERCENTILES), found.maximum]
-        durations = [duration_text(value) for value in values]
+        durations = [duration_text(value) for value in summary.durations[kind].row()]
     return [
         summary.target,
         *(f"{number:,}" for number in (counts.sent, counts.answered, counts.lost)),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
 from netsvc.check.check_target import CheckTarget
@@ -74,7 +74,7 @@ class ProbeRun:
     :param address: its IPv4 or IPv6 address.
     :param settings: how it is measured.
     :param delay: nanoseconds from :meth:`start` to the first probe.
-    :param contexts: for TLS: one that offers protocols by ALPN, and one for a server that refuses the offer.
+    :param contexts: for TLS: those of :func:`~netsvc.check.tls_attempt.checking_contexts`.
     :param on_event: is called with everything that happens to a probe, except that it was sent.
     :ivar record: what is known by now.
     :ivar finished: fires when the last probe of the schedule is answered or lost, or after :meth:`stop`.
@@ -148,7 +148,7 @@ class ProbeRun:
         cancel(self._claim_call)
         if isinstance(self._prober, StreamProber):
             return maybeDeferred(self._prober.stop)
-        return maybeDeferred(lambda: None) if self._port is None else self._port.stopListening()
+        return succeed(None) if self._port is None else self._port.stopListening()
 
     def total(self) -> ProbeSummary:
         """Return the numbers since the start."""

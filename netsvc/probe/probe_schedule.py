@@ -70,6 +70,14 @@ class ProbeSchedule:
         """Return when the next probe is due that ``due`` has not returned; None after the last one."""
         return None if self.finished else self.time_of(self._next)
 
+    def next_wake(self, next_look: int) -> int:
+        """Return when a prober has to wake: to send the next probe, or to look for what is lost.
+
+        :param next_look: when it looks next; 0 before the first time, which comes with the first probe.
+        """
+        due = self.next_time()
+        return next_look if due is None else min(due, next_look or due)
+
     def is_late(self, sequence: int, sent: int) -> bool:
         """Whether a probe that left at ``sent`` left so late that the process or the system did not keep up."""
         return sent - self.time_of(sequence) > self.lateness_limit

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from netsvc.check.tls_attempt import ALPN_OFFERED, checking_context
+from netsvc.check.tls_attempt import checking_contexts
 from netsvc.net.error_words import failure_words
 from netsvc.net.host_names import resolve
 from netsvc.net.name_resolver import ascii_name
@@ -70,8 +70,7 @@ class ProbeService(Service):
         self._reactor = reactor
         self._settings = settings
         self._delay = delay
-        is_tls = target.protocol == "tls"
-        self._contexts = [checking_context(alpn) for alpn in (ALPN_OFFERED, ())] if is_tls else []
+        self._contexts = checking_contexts() if target.protocol == "tls" else []
         self._mono = monotonic_nanoseconds_of(reactor)
         self._watch = AnswerWatch(self._mono())
         self._starts = 0  # the number of starts and stops: a look-up that began before is not used
@@ -189,7 +188,7 @@ class ProbeService(Service):
         self.counters.end_run()
         run, self._run = self._run, None
         self._summary = self.clock = None
-        return maybeDeferred(lambda: None) if run is None else run.stop()
+        return succeed(None) if run is None else run.stop()
 
     def _run_finished(self, run: ProbeRun) -> None:
         """The schedule has no end, so the socket was closed."""

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from netsvc.errors import NetsvcError
 from netsvc.wire.address import AddressError, format_address, is_ip, parse_address
 
-#: What a target is asked: STAMP (RFC 8762), a timestamp service, an echo (RFC 862), a connection, a TLS handshake.
+#: The protocols: STAMP (RFC 8762), netsvc's timestamps, an echo of datagrams (RFC 862), a connection, a TLS handshake.
 ProbeProtocol = Literal["stamp", "udp", "udp-echo", "tcp", "tls"]
 
 PROBE_PROTOCOLS: tuple[ProbeProtocol, ...] = get_args(ProbeProtocol)

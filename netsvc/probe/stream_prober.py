@@ -16,14 +16,11 @@ from netsvc.check.stream_check import check_stream
 from netsvc.net.precise_timer import PreciseTimer
 from netsvc.net.reactors import Reactor, monotonic_nanoseconds_of
 from netsvc.probe.probe_ledger import StampSource
-from netsvc.probe.probe_recorder import ProbeRecorder
+from netsvc.probe.probe_recorder import LOSS_INTERVAL, ProbeRecorder
 from netsvc.probe.probe_schedule import ProbeSchedule
 
 #: Connections that are being opened at a time. Further probes are not sent, and are counted so.
 CONNECTIONS_MAX = 256
-
-#: Nanoseconds between two looks at which probes are lost.
-LOSS_INTERVAL = 100_000_000
 
 
 class StreamProber:
@@ -36,7 +33,7 @@ class StreamProber:
     :param schedule: tells when the probes are due.
     :param recorder: is told what happens.
     :param timeout: seconds that a connection may take, and then a handshake.
-    :param contexts: for TLS: one that offers protocols by ALPN, and one for a server that refuses the offer.
+    :param contexts: for TLS: those of :func:`~netsvc.check.tls_attempt.checking_contexts`.
     :ivar finished: fires when the last probe of the schedule is answered or lost, or after :meth:`stop`.
         It fails if the recorder raises an exception while connections are opened.
     """
@@ -71,7 +68,7 @@ class StreamProber:
     def start(self) -> None:
         """Wait for the first probe of the schedule."""
         self._timer = PreciseTimer(self._reactor, self._wake)
-        self._set_timer(self._timer)
+        self._timer.set(self._schedule.next_wake(self._next_look))
 
     def stop(self) -> None:
         """Open no further connections, and give up those that are being opened."""
@@ -102,11 +99,7 @@ class StreamProber:
             if not pending and not self._opening and self._schedule.finished:
                 self.stop()
         if self._timer is not None:  # the recorder may have stopped it
-            self._set_timer(self._timer)
-
-    def _set_timer(self, timer: PreciseTimer) -> None:
-        due = self._schedule.next_time()
-        timer.set(self._next_look if due is None else min(due, self._next_look or due))
+            self._timer.set(self._schedule.next_wake(self._next_look))
 
     def _connect(self, sequence: int) -> None:
         due = self._schedule.time_of(sequence)

@@ -16,16 +16,13 @@ from netsvc.probe.clock_reading import MOVEMENT_MAX, ClockReading, clocks_moved
 from netsvc.probe.probe_dialects import ProbeDialect
 from netsvc.probe.probe_ledger import StampSource
 from netsvc.probe.probe_payload import PayloadKind
-from netsvc.probe.probe_recorder import ProbeRecorder
+from netsvc.probe.probe_recorder import LOSS_INTERVAL, ProbeRecorder
 from netsvc.probe.probe_schedule import ProbeSchedule
 from netsvc.wire.datagram import Datagram
 
 #: Probes that are sent in one iteration of the reactor. After a stall many are due. The port receives up to 64 answers
 #: in one iteration, so those to a burst do not fill its buffer.
 SENDS_MAX = 32
-
-#: Nanoseconds between two looks at which probes are lost.
-LOSS_INTERVAL = 100_000_000
 
 #: Probes whose time of transmission is waited for.
 TRANSMISSIONS_MAX = 4_096
@@ -168,8 +165,7 @@ class UdpProber(DatagramService):
         if self._next < self._due_below:
             timer.set(self._mono())
             return
-        due = self._schedule.next_time()
-        timer.set(self._next_look if due is None else min(due, self._next_look or due))
+        timer.set(self._schedule.next_wake(self._next_look))
 
     def _send(self, sequence: int) -> None:
         due = self._schedule.time_of(sequence)

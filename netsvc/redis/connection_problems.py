@@ -8,6 +8,7 @@ from OpenSSL import SSL
 from twisted.internet import error
 from twisted.python.failure import Failure
 
+from netsvc.net.error_words import failure_words
 from netsvc.wire.text import clean
 
 
@@ -31,7 +32,7 @@ def connection_problem(failure: Failure) -> str:
             reasons = ", ".join(str(item[-1]) for item in cause.args[0] if item) if cause.args else ""
             return f"TLS failed: {reasons or 'Redis closed the connection'}"
         case OSError():
-            return (cause.strerror or str(cause)).lower()
+            return failure_words(cause)
     if type(cause).__name__ in ("VerificationError", "CertificateError"):
         return "TLS failed: the certificate is for another host"
     return clean(f"{type(cause).__name__}: {cause}")

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from netsvc.errors import NetsvcError
+from netsvc.net.error_words import failure_words
 from netsvc.server.config import SETTINGS, Setting
 
 #: Bytes of the longest file that is read.
@@ -51,7 +52,7 @@ def read_config_file(path: str, others: tuple[str, ...] = ()) -> dict[str, Any]:
         with open(path, "rb") as file:
             content = file.read(FILE_MAX + 1)
     except OSError as e:
-        problem = (e.strerror or str(e)).lower()
+        problem = failure_words(e)
         raise ConfigFileError(f"{path}: {problem}; name a TOML file that you may read") from None
     if len(content) > FILE_MAX:
         raise ConfigFileError(f"{path}: longer than 1 MiB; name a TOML file")

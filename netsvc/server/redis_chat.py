@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.ssl import trustRootFromCertificates
@@ -22,6 +21,7 @@ from netsvc.net.terms import Terms
 from netsvc.redis.redis_address import RedisAddress, RedisCredentials, credentials_from, parse_credentials
 from netsvc.redis.redis_endpoint import redis_endpoint
 from netsvc.server.config import Config
+from netsvc.server.setting_files import read_setting_file
 
 
 def redis_chat(
@@ -48,14 +48,7 @@ def _credentials(config: Config, environment: Mapping[str, str]) -> RedisCredent
     if file is None:
         return credentials_from(environment)
     setting = "chat_store_credentials"
-    try:
-        text = Path(file).read_text("utf-8")
-    except OSError as e:
-        raise ConfigError(setting, file, (e.strerror or str(e)).lower(), "name a file that can be read") from None
-    except UnicodeDecodeError:
-        raise ConfigError(
-            setting, file, "the file is not UTF-8", "write one line, the password or USER:PASSWORD"
-        ) from None
+    text = read_setting_file(setting, file, "UTF-8", "one line, the password or USER:PASSWORD")
     return parse_credentials(text, setting)
 
 

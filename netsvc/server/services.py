@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from netsvc.chat.directory import Directory
@@ -34,6 +33,7 @@ from netsvc.rfc.daytime_server import DaytimeFactory
 from netsvc.rfc.discard_server import DiscardDatagramProtocol, DiscardFactory
 from netsvc.rfc.time_server import TimeFactory
 from netsvc.server.config import Config
+from netsvc.server.setting_files import read_setting_file
 from netsvc.stamp.server import SessionKey, StampReflector
 from netsvc.stamp.stamp_keys import StampKeys, parse_stamp_keys
 from netsvc.stamp.stamp_sessions import StampSessions
@@ -160,13 +160,8 @@ def _stamp_keys(config: Config) -> StampKeys | None:
     file = config.stamp_keys
     if file is None:
         return None
-    try:
-        text = Path(file).read_text("ascii")
-    except OSError as e:
-        raise ConfigError("stamp_keys", file, (e.strerror or str(e)).lower(), "name a file that can be read") from None
-    except UnicodeDecodeError:
-        raise ConfigError("stamp_keys", file, "the file is not ASCII", "write lines such as 17 HEXKEY") from None
-    return parse_stamp_keys(text, "stamp_keys")
+    setting = "stamp_keys"
+    return parse_stamp_keys(read_setting_file(setting, file, "ASCII", "lines such as 17 HEXKEY"), setting)
 
 
 def _timestamps(terms: Terms, config: Config) -> Callable[[], DatagramService]:

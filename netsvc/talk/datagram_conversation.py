@@ -9,6 +9,7 @@ from twisted.internet import error
 from twisted.python.failure import Failure
 
 from netsvc.net.datagram_protocol import DatagramService, connect_port
+from netsvc.net.error_words import failure_words
 from netsvc.net.reactors import Clock
 from netsvc.net.socket_errors import close_reason
 from netsvc.talk.base_conversation import PEER_SILENCE, BaseConversation, NotSentError, ignore_notice
@@ -66,7 +67,7 @@ class DatagramConversation(BaseConversation, DatagramService):
         except error.MessageLengthError:
             raise NotSentError(too_long) from None
         except OSError as e:
-            reason = too_long if e.errno == errno.EMSGSIZE else (e.strerror or str(e)).lower()
+            reason = too_long if e.errno == errno.EMSGSIZE else failure_words(e)
             raise NotSentError(reason) from None
         if self.is_bye(message):
             self.finish()
