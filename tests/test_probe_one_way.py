@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from netsvc.probe.clock_offset import OFFSET_WINDOW, ClockOffset
 from netsvc.probe.delay_variation import DelayVariation, InterarrivalJitter
-from netsvc.probe.one_way_delay import BASE_WINDOW, ClockClaim, OneWayDelay, OneWaySample, absolute_delay
+from netsvc.probe.one_way_delay import BASE_WINDOW, ClockClaim, OneWayDelay, OneWaySample, absolute_delay, clock_claim
 from netsvc.probe.recent_minimum import MinimumWindowError, RecentMinimum
 
 SECOND = 1_000_000_000
@@ -73,6 +73,11 @@ def test_absolute_delays_need_the_claim_of_both_hosts_and_may_be_negative() -> N
     assert (absolute.there, absolute.back, absolute.uncertainty) == (-60, 160, 500)
     assert absolute_delay(sample, claim, none) is None
     assert absolute_delay(sample, none, claim) is None
+
+
+def test_an_error_is_in_nanoseconds_also_if_it_is_unknown() -> None:
+    assert clock_claim(True, 0.0025) == ClockClaim(True, 2_500_000)
+    assert clock_claim(False, float("inf")) == ClockClaim(False, 10**18)
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(-50, 50)), max_size=60), st.integers(1, 10))

@@ -28,40 +28,49 @@ def test_a_session_without_a_line_has_no_key_if_there_is_no_star() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "--stamp-keys: the file contains no key; write lines such as `17 HEXKEY` or `* HEXKEY`"),
-        ("# nothing\n", "--stamp-keys: the file contains no key; write lines such as `17 HEXKEY` or `* HEXKEY`"),
+        ("", "--stamp-keys keys: the file contains no key; write lines such as `17 HEXKEY` or `* HEXKEY`"),
+        ("# nothing\n", "--stamp-keys keys: the file contains no key; write lines such as `17 HEXKEY` or `* HEXKEY`"),
         (
             f"\n{SECRET}",
-            "--stamp-keys line 2: it has 1 word, not 2; write lines such as `17 HEXKEY` or `* HEXKEY`",
+            "--stamp-keys keys, line 2: it has 1 word, not 2; write lines such as `17 HEXKEY` or `* HEXKEY`",
         ),
         (
             f"1 {SECRET} {SECRET}",
-            "--stamp-keys line 1: it has 3 words, not 2; write lines such as `17 HEXKEY` or `* HEXKEY`",
+            "--stamp-keys keys, line 1: it has 3 words, not 2; write lines such as `17 HEXKEY` or `* HEXKEY`",
         ),
         (
             f"65536 {SECRET}",
-            "--stamp-keys line 1: the first word is no SSID; begin it with a number up to 65535, or with *",
+            "--stamp-keys keys, line 1: the first word is no SSID; begin it with a number up to 65535, or with *",
         ),
         (
             f"{SECRET} 17",
-            "--stamp-keys line 1: the first word is no SSID; begin it with a number up to 65535, or with *",
+            "--stamp-keys keys, line 1: the first word is no SSID; begin it with a number up to 65535, or with *",
         ),
-        (f"1 {SECRET}0", "--stamp-keys line 1: the key is not hexadecimal; write two of 0-9 and a-f for each octet"),
-        (f"1 {SECRET}xx", "--stamp-keys line 1: the key is not hexadecimal; write two of 0-9 and a-f for each octet"),
+        (
+            f"1 {SECRET}0",
+            "--stamp-keys keys, line 1: the key is not hexadecimal; write two of 0-9 and a-f for each octet",
+        ),
+        (
+            f"1 {SECRET}xx",
+            "--stamp-keys keys, line 1: the key is not hexadecimal; write two of 0-9 and a-f for each octet",
+        ),
         (
             f"1 {SECRET[2:]}",
-            "--stamp-keys line 1: the key has 15 octets, fewer than 16; make one with `openssl rand -hex 32`",
+            "--stamp-keys keys, line 1: the key has 15 octets, fewer than 16; make one with `openssl rand -hex 32`",
         ),
         (
             f"# a\n1 {SECRET}\n\n01 {SECRET}",
-            "--stamp-keys line 4: line 2 has a key for the same SSID; remove one of them",
+            "--stamp-keys keys, line 4: line 2 has a key for the same SSID; remove one of them",
         ),
-        (f"* {SECRET}\n* {SECRET}", "--stamp-keys line 2: line 1 has a key for the same SSID; remove one of them"),
+        (
+            f"* {SECRET}\n* {SECRET}",
+            "--stamp-keys keys, line 2: line 1 has a key for the same SSID; remove one of them",
+        ),
     ],
 )
 def test_an_error_names_the_line_and_the_remedy_and_not_the_key(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        parse_stamp_keys(text, "stamp_keys")
+        parse_stamp_keys(text, "stamp_keys", "keys")
     assert str(raised.value) == message
 
 

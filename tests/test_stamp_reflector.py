@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import socket
 import time
 import warnings
@@ -31,7 +32,17 @@ from netsvc.stamp.server import SessionKey, StampReflector
 from netsvc.stamp.stamp_keys import StampKeys
 from netsvc.stamp.stamp_sessions import StampSessions
 from netsvc.stamp.stamp_times import ErrorEstimate, TimeFormat
-from netsvc.stamp.tlvs import ClassOfService, StampTlv, TimestampInformation, TlvType, decode_tlvs, encode_tlvs
+from netsvc.stamp.tlvs import (
+    INTEGRITY_FAILED,
+    ClassOfService,
+    StampTlv,
+    TimestampInformation,
+    TlvType,
+    decode_tlvs,
+    encode_tlvs,
+    sign_tlvs,
+    tlvs_are_genuine,
+)
 from netsvc.testing import Network
 from netsvc.wire.datagram import Datagram
 from tests.connections import terms
@@ -138,7 +149,7 @@ def test_the_tlvs_tell_the_traffic_class_and_where_the_times_come_from(clock: Cl
     datagram = Datagram(question(tlvs=encode_tlvs(asked)), PEER, traffic_class=10 << 2 | 3)
     [answer] = StampReflector(terms(clock)).batch_received([datagram])
     assert decode_tlvs(answer.payload[44:]) == [
-        StampTlv(TlvType.TIMESTAMP_INFORMATION, TimestampInformation(5, 2, 5, 2).encode(), 0),
+        StampTlv(TlvType.TIMESTAMP_INFORMATION, TimestampInformation(0, 2, 0, 2).encode(), 0),
         StampTlv(TlvType.CLASS_OF_SERVICE, ClassOfService(46, 10, 3).encode(), 0),
         StampTlv(TlvType.REFLECTED_TEST_PACKET_CONTROL, bytes(12), 0x80),
         StampTlv(TlvType.EXTRA_PADDING, b"padding", 0),
@@ -146,11 +157,27 @@ def test_the_tlvs_tell_the_traffic_class_and_where_the_times_come_from(clock: Cl
     assert answer.traffic_class == 46 << 2
 
 
-def test_a_clock_that_is_kept_right_is_not_called_free_running(clock: Clock) -> None:
-    reflector = StampReflector(terms(clock), clock_state=lambda: ClockState(True, 0.001))
+@pytest.mark.parametrize(
+    ("state", "source"),
+    [(None, 0), (ClockState(True, 0.001), 0), (ClockState(False, math.inf), 5)],
+    ids=["unknown", "synchronized", "free-running"],
+)
+def test_a_clock_is_called_free_running_only_if_the_system_tells_so(
+    clock: Clock, state: ClockState | None, source: int
+) -> None:
+    reflector = StampReflector(terms(clock), clock_state=lambda: state)
     tlvs = encode_tlvs([StampTlv(TlvType.TIMESTAMP_INFORMATION, bytes(4))])
     [answer] = answers_to(reflector, question(tlvs=tlvs))
-    assert decode_tlvs(answer.tlvs)[0].value == TimestampInformation(0, 2, 0, 2).encode()
+    assert decode_tlvs(answer.tlvs)[0].value == TimestampInformation(source, 2, source, 2).encode()
+
+
+def test_a_session_is_forgotten_a_second_after_its_end_at_most(clock: Clock) -> None:
+    sessions = StampSessions[SessionKey](100)
+    reflector = StampReflector(terms(clock), sessions=sessions)
+    answers_to(reflector, question(ssid=1), question(ssid=2), question(ssid=2))
+    clock.advance(901)
+    answers_to(reflector, question(ssid=3))
+    assert len(sessions) == 1
 
 
 def test_nothing_is_claimed_about_a_clock_that_the_system_does_not_keep(clock: Clock) -> None:
@@ -160,7 +187,7 @@ def test_nothing_is_claimed_about_a_clock_that_the_system_does_not_keep(clock: C
 
 
 def test_the_state_of_the_clock_is_asked_for_once_a_second(clock: Clock) -> None:
-    states = iter([ClockState(False, 16.0), ClockState(True, 0.001)])
+    states = iter([ClockState(False, math.inf), ClockState(True, 0.001)])
     reflector = StampReflector(terms(clock), clock_state=lambda: next(states))
     for seconds, synchronized in ((0, False), (0.9, False), (0.2, True)):
         clock.advance(seconds)
@@ -182,16 +209,78 @@ def test_an_answer_that_comes_back_is_not_answered(clock: Clock, key: bytes | No
     [
         (question(key=KEY[1:]), Cause.STAMP_HMAC),
         (question(ssid=9, key=KEY), Cause.STAMP_HMAC),
-        (question(), Cause.STAMP_INVALID),
+        (question(), Cause.STAMP_HMAC),
+        (question()[:14], Cause.STAMP_HMAC),
+        (question(key=KEY)[:111], Cause.STAMP_HMAC),
+        (question(key=KEY)[:13], Cause.STAMP_INVALID),
         (question().ljust(112, b"\0"), Cause.STAMP_HMAC),
     ],
-    ids=["a wrong key", "an unknown SSID", "unauthenticated", "no HMAC"],
+    ids=["a wrong key", "an unknown SSID", "unauthenticated", "TWAMP-light", "too short", "no packet", "no HMAC"],
 )
 def test_with_keys_only_authenticated_questions_are_answered(clock: Clock, packet: bytes, cause: Cause) -> None:
     service = terms(clock)
     reflector = StampReflector(service, keys=StampKeys({7: KEY}))
     assert answers_to(reflector, packet) == []
     assert service.counters.refused == {cause: 1}
+
+
+def test_authenticated_answers_are_counted_for_each_session(clock: Clock) -> None:
+    reflector = stateful(terms(clock), keys=StampKeys({}, KEY))
+    numbers = [question(5, key=KEY), question(8, key=KEY), question(9, ssid=8, key=KEY), question(8, key=KEY)]
+    assert [answer.sequence for answer in answers_to(reflector, *numbers, key=KEY)] == [0, 1, 0, 2]
+    others = [
+        Datagram(question(key=KEY), ("192.0.2.1", 40_001)),
+        Datagram(question(key=KEY), PEER, b"\x7f\0\0\2"),
+    ]
+    assert [int.from_bytes(answer.payload[:4]) for answer in reflector.batch_received(others)] == [0, 0]
+
+
+def test_each_session_has_the_key_of_its_ssid(clock: Clock) -> None:
+    keys = {7: KEY, 8: KEY[::-1]}
+    reflector = StampReflector(terms(clock), keys=StampKeys(keys))
+    for ssid, key in keys.items():
+        [answer] = answers_to(reflector, question(ssid=ssid, key=key), key=key)
+        assert answer.ssid == ssid
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["unauthenticated", "authenticated"])
+def test_an_answer_leaves_from_the_address_that_was_asked(clock: Clock, key: bytes | None) -> None:
+    reflector = StampReflector(terms(clock), keys=None if key is None else StampKeys({}, key))
+    asked = b"\x7f\0\0\2"
+    [answer] = reflector.batch_received([Datagram(question(key=key), PEER, asked, asked)])
+    assert (answer.peer, answer.local) == (PEER, asked)
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["unauthenticated", "authenticated"])
+def test_times_that_the_system_does_not_tell_are_read_from_the_clock(clock: Clock, key: bytes | None) -> None:
+    reflector = StampReflector(terms(clock), keys=None if key is None else StampKeys({}, key))
+    [reply] = reflector.batch_received([Datagram(question(key=key), PEER)])
+    answer = decode_answer(reply.payload, near=NANOSECONDS, key=key)
+    assert (answer.receive_time, answer.transmit_time, answer.sender_ttl) == (NANOSECONDS, NANOSECONDS, 255)
+
+
+def test_the_tlvs_of_an_authenticated_question_are_verified_filled_in_and_signed(clock: Clock) -> None:
+    asked = encode_tlvs([StampTlv(TlvType.CLASS_OF_SERVICE, ClassOfService(46).encode())])
+    reflector = stateful(terms(clock), keys=StampKeys({7: KEY}))
+    datagram = Datagram(question(9, tlvs=sign_tlvs(asked, 9, KEY), key=KEY), PEER, traffic_class=10 << 2 | 3)
+    [reply] = reflector.batch_received([datagram])
+    answer = decode_answer(reply.payload, near=NANOSECONDS, key=KEY)
+    [class_of_service, signature] = decode_tlvs(answer.tlvs)
+    assert class_of_service == StampTlv(TlvType.CLASS_OF_SERVICE, ClassOfService(46, 10, 3).encode(), 0)
+    assert (signature.type, signature.flags) == (TlvType.HMAC, 0)
+    assert tlvs_are_genuine(answer.tlvs, 0, KEY)  # 0: the number of the answer
+    assert reply.traffic_class == 46 << 2
+
+
+@pytest.mark.parametrize("tlvs", [b"\x80\4\0\4" + bytes(4), sign_tlvs(b"", 8, KEY)], ids=["unsigned", "wrong"])
+def test_unsigned_tlvs_of_an_authenticated_question_have_no_effect(clock: Clock, tlvs: bytes) -> None:
+    reflector = StampReflector(terms(clock), keys=StampKeys({7: KEY}))
+    datagram = Datagram(question(9, tlvs=tlvs, key=KEY), PEER, traffic_class=10 << 2)
+    [reply] = reflector.batch_received([datagram])
+    [tlv] = decode_tlvs(decode_answer(reply.payload, near=NANOSECONDS, key=KEY).tlvs)
+    assert tlv.flags & INTEGRITY_FAILED
+    assert tlv.value == tlvs[4:]
+    assert reply.traffic_class is None
 
 
 def test_bytes_and_answers_are_counted(clock: Clock) -> None:
@@ -224,7 +313,10 @@ def test_a_question_from_the_port_of_a_reflector_is_answered_to_trusted_networks
         ({"stamp_keys": "keys.txt"}, "--stamp-keys keys.txt: STAMP is not served; add --stamp"),
         ({"stamp_from": ["192.0.2.0/24"]}, "--stamp-from 192.0.2.0/24: STAMP is not served; add --stamp"),
         ({"stamp": ["862"], "stamp_from": ["x"]}, "--stamp-from x: neither a network nor an address"),
-        ({"stamp": ["862"], "stamp_sessions": -1}, "--stamp-sessions -1"),
+        (
+            {"stamp": ["862"], "stamp_sessions": -1},
+            "--stamp-sessions -1: out of range; give a whole number from 0 (0: stateless, nothing is counted)",
+        ),
     ],
 )
 def test_a_setting_without_a_meaning_is_refused(settings: dict[str, object], message: str) -> None:
@@ -238,7 +330,7 @@ def test_a_setting_without_a_meaning_is_refused(settings: dict[str, object], mes
     [
         (None, "no such file or directory"),
         (b"\xff", "the file is not ASCII"),
-        (b"7 00", "line 1: the key has 1 octets, fewer than 16"),
+        (b"7 00", "keys, line 1: the key has 1 octets, fewer than 16"),
     ],
 )
 def test_a_key_file_that_cannot_be_used_is_refused(

@@ -53,7 +53,6 @@ facts = st.builds(
     st.sampled_from(SyncSource),
     st.one_of(st.none(), st.just(KEY)),
     st.booleans(),
-    st.booleans(),
 )
 
 
@@ -157,11 +156,6 @@ def test_timestamp_information_is_filled_in() -> None:
 def test_the_class_of_service_tells_the_dscp_that_arrived_and_sets_that_of_the_answer() -> None:
     # DSCP1 001010, DSCP2 101110, ECN 01, RP 00.
     assert reflect_tlvs(CLASS_OF_SERVICE, FACTS) == ReflectedTlvs(bytes.fromhex("00 04 0004 2ae40000"), 10)
-
-
-def test_a_dscp_that_the_policy_forbids_is_reported_and_that_of_the_question_is_used() -> None:
-    answer = reflect_tlvs(CLASS_OF_SERVICE, replace(FACTS, may_set_dscp=False))
-    assert answer == ReflectedTlvs(bytes.fromhex("00 04 0004 2ae50000"), 46)
 
 
 def test_a_class_of_service_cannot_be_told_if_the_traffic_class_is_unknown() -> None:

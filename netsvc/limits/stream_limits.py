@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from netsvc.errors import ConfigError
-from netsvc.limits.numbers import check_number
+from netsvc.limits.numbers import NO_LIMIT, check_number
 
 #: Seconds for which a peer may acknowledge nothing of what is sent, if its ``stall_timeout`` is not longer. Of such a
 #: peer too little may be queued for the stall timeout.
@@ -13,6 +13,9 @@ ACKNOWLEDGE_TIMEOUT = 60.0
 
 #: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
 TRANSPORT_BUFFER = 65_536
+
+#: What a ``receive_buffer`` of 0 means.
+KERNEL_DECIDES = "the kernel decides"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class StreamLimits:
 
     def __post_init__(self) -> None:
         for limit in fields(self):
-            check_number(limit.name, getattr(self, limit.name), whole=limit.type == "int")
+            zero = KERNEL_DECIDES if limit.name == "receive_buffer" else NO_LIMIT
+            check_number(limit.name, getattr(self, limit.name), whole=limit.type == "int", zero=zero)
         if 0 < self.queue_max < TRANSPORT_BUFFER:
             problem = "smaller than the transport's own buffer"
             raise ConfigError("queue_max", self.queue_max, problem, f"give {TRANSPORT_BUFFER} or more, or 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 import sys
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ class ClockState:
 
     :ivar synchronized: whether a program such as chronyd, ntpd or ptp4l keeps it right.
     :ivar error: the seconds by which it differs from the true time at most, as that program has told the kernel.
-        Without such a program it means nothing: the kernel lets it grow to 16 s and no further.
+        Without such a program ``inf``: the kernel then tells 16 s, whatever the clock shows.
     """
 
     synchronized: bool
@@ -32,7 +33,8 @@ class ClockState:
 def parse_timex(returned: int, timex: bytes) -> ClockState:
     """Return the state that adjtimex has told: its return value, and its structure."""
     _modes, _offset, _frequency, largest_error, _estimated_error, status = _TIMEX.unpack_from(timex)
-    return ClockState(returned != _ERROR and not status & _UNSYNCHRONIZED, largest_error / 1e6)
+    synchronized = returned != _ERROR and not status & _UNSYNCHRONIZED
+    return ClockState(synchronized, largest_error / 1e6 if synchronized else math.inf)
 
 
 def read_clock_state() -> ClockState | None:

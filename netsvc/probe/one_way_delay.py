@@ -17,6 +17,8 @@ from netsvc.probe.recent_minimum import RecentMinimum
 #: those of two hosts with NTP may, add 60 us in this time. A queue that stands for longer disappears from the change.
 BASE_WINDOW = 60_000_000_000
 
+_MOST_SECONDS = 1e9
+
 
 class OneWaySample(NamedTuple):
     """The delays of one probe in nanoseconds.
@@ -78,6 +80,11 @@ class ClockClaim:
 
     synchronised: bool
     error: int
+
+
+def clock_claim(synchronised: bool, error: float) -> ClockClaim:
+    """Return a claim whose error is given in seconds. ``inf`` becomes 10^9 seconds."""
+    return ClockClaim(synchronised, round(min(error, _MOST_SECONDS) * 1e9))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from netsvc.net.error_words import failure_words
 from netsvc.probe.clock_offset import ClockOffset
 from netsvc.probe.delay_variation import DelayVariation, InterarrivalJitter
 from netsvc.probe.loss_direction import AnswerPath, DirectionCounts, LossDirection
-from netsvc.probe.one_way_delay import ClockClaim, OneWayDelay, absolute_delay
+from netsvc.probe.one_way_delay import ClockClaim, OneWayDelay, absolute_delay, clock_claim
 from netsvc.probe.probe_counters import ProbeCounters
 from netsvc.probe.probe_dialects import FIRST_SEQUENCE, ReflectedTimes
 from netsvc.probe.probe_event import ProbeEvent, ProbeEventKind
@@ -39,7 +39,6 @@ _DUPLICATED: dict[AnswerPath | None, Literal["there", "back"]] = {
     AnswerPath.DUPLICATED_THERE: "there",
     AnswerPath.DUPLICATED_BACK: "back",
 }
-_MOST_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +257,7 @@ class ProbeRecord:
         theirs = self._reflector
         if theirs is None or (times.synchronized, times.error) != self._reflector_claim:
             self._reflector_claim = times.synchronized, times.error
-            theirs = ClockClaim(times.synchronized, round(min(times.error, _MOST_SECONDS) * 1e9))
-            self._reflector = theirs
+            self._reflector = theirs = clock_claim(times.synchronized, times.error)
         absolute = None if self.claim is None else absolute_delay(sample, self.claim, theirs)
         if absolute is not None:
             record(DurationKind.THERE_DELAY, absolute.there)

@@ -16,7 +16,7 @@ from netsvc.linux.clock_state import read_clock_state
 from netsvc.net.reactors import Reactor, cancel, monotonic_nanoseconds_of, tells_wall_time, wall_nanoseconds_of
 from netsvc.net.udp_port import UdpPort
 from netsvc.net.udp_socket import open_udp_socket
-from netsvc.probe.one_way_delay import ClockClaim
+from netsvc.probe.one_way_delay import clock_claim
 from netsvc.probe.probe_counters import ProbeCounters
 from netsvc.probe.probe_dialects import EchoDialect, ProbeDialect, StampDialect
 from netsvc.probe.probe_event import ProbeEvent
@@ -179,7 +179,7 @@ class ProbeRun:
         """Tell the record and the reflector how right the clock of this host is."""
         state = read_clock_state() if tells_wall_time(self._reactor) else None
         if state is not None:
-            self.record.claim = ClockClaim(state.synchronized, round(state.error * 1e9))
+            self.record.claim = clock_claim(state.synchronized, state.error)
             if self._stamp is not None:
                 self._stamp.claim(ErrorEstimate(state.synchronized, TimeFormat.NTP, state.error))
         self._claim_call = self._reactor.callLater(CLAIM_INTERVAL, self._claim)

@@ -19,8 +19,8 @@ from netsvc.limits.admission import CONNECT_RATE, HANDSHAKE_RATE
 from netsvc.limits.connection_counter import MAX_PER_HOST, MAX_PER_NETWORK
 from netsvc.limits.datagram_guard import MAX_SIZE
 from netsvc.limits.networks import InvalidNetworkError, IPNetwork, NetworkRules, parse_network
-from netsvc.limits.numbers import check_number
-from netsvc.limits.stream_limits import StreamLimits
+from netsvc.limits.numbers import NO_LIMIT, check_number
+from netsvc.limits.stream_limits import KERNEL_DECIDES, StreamLimits
 from netsvc.limits.token_bucket import BURST, RATE, TOTAL
 from netsvc.probe.probe_target import ProbeTarget, ProbeTargetError, parse_probe_target
 from netsvc.redis.redis_address import RedisAddress, parse_redis_address
@@ -52,6 +52,7 @@ class Setting:
     :param default_text: the default in words, if the value itself does not say it.
     :param choices: the values that are allowed, if they are few.
     :param transports: for listening strings, what the service serves.
+    :param zero: of a number, what 0 means; empty if 0 is not allowed.
     """
 
     kind: Kind
@@ -61,10 +62,30 @@ class Setting:
     default_text: str = ""
     choices: tuple[str, ...] = ()
     transports: tuple[Transport, ...] = ()
+    zero: str = ""
 
 
 def _setting(default: Any, kind: Kind, metavar: str, group: str, meaning: str, **more: Any) -> Any:
     return field(default=default, metadata={"setting": Setting(kind, meaning, metavar, group, **more)})
+
+
+def _number(
+    default: float | None,
+    metavar: str,
+    group: str,
+    meaning: str,
+    zero: str = NO_LIMIT,
+    *,
+    kind: Kind = "number",
+    **more: Any,
+) -> Any:
+    if zero:
+        meaning = f"{meaning} 0: {zero}."
+    return _setting(default, kind, metavar, group, meaning, zero=zero, **more)
+
+
+def _whole_number(default: int | None, *texts: str, **more: Any) -> Any:
+    return _number(default, *texts, kind="whole number", **more)
 
 
 def _listen(meaning: str, *transports: Transport, default_text: str = "off") -> Any:
@@ -76,10 +97,7 @@ def _networks(meaning: str, default_text: str) -> Any:
 
 
 def _seconds(default: float, meaning: str) -> Any:
-    return _setting(default, "number", "SECONDS", "Time limits", meaning)
-
-
-_NO_LIMIT = "0: no limit."
+    return _number(default, "SECONDS", "Time limits", meaning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,26 +203,23 @@ class Config:
         "Trust the certificate authorities in this PEM file for rediss://.",
         default_text="the authorities of the system",
     )
-    chat_history_max: int = _setting(
-        HISTORY_MAX, "whole number", "N", "Chat", f"Entries that the log of a room keeps. {_NO_LIMIT}"
+    chat_history_max: int = _whole_number(HISTORY_MAX, "N", "Chat", "Entries that the log of a room keeps.")
+    chat_history_age: float = _number(
+        HISTORY_AGE, "SECONDS", "Chat", "Seconds for which the log of a room keeps an entry."
     )
-    chat_history_age: float = _setting(
-        HISTORY_AGE, "number", "SECONDS", "Chat", f"Seconds for which the log of a room keeps an entry. {_NO_LIMIT}"
-    )
-    chat_replay: int = _setting(
+    chat_replay: int = _whole_number(
         REPLAY,
-        "whole number",
         "N",
         "Chat",
-        "Entries of the log that a member sees when it joins a room, at most 1000. 0: none.",
+        "Entries of the log that a member sees when it joins a room, at most 1000.",
+        "none",
     )
-    chat_rooms: int = _setting(ROOMS_MAX, "whole number", "N", "Chat", f"Maximum number of rooms. {_NO_LIMIT}")
-    chat_rooms_per_host: int = _setting(
+    chat_rooms: int = _whole_number(ROOMS_MAX, "N", "Chat", "Maximum number of rooms.")
+    chat_rooms_per_host: int = _whole_number(
         ROOMS_PER_HOST,
-        "whole number",
         "N",
         "Chat",
-        f"Maximum number of rooms that members of one host have opened. {_NO_LIMIT}",
+        "Maximum number of rooms that members of one host have opened.",
     )
     web_path: str = _setting(
         "/", "text", "PATH", "Web", "Serve the page of --web at this path, such as /chat/. The WebSocket is below it."
@@ -227,13 +242,13 @@ class Config:
         "address in it that is not of this network is taken as the client's.",
         default_text="no network",
     )
-    stamp_sessions: int = _setting(
+    stamp_sessions: int = _whole_number(
         SESSIONS_MAX,
-        "whole number",
         "N",
         "STAMP",
         "Maximum number of sessions whose answers are counted. Their senders can then tell loss on the way there from "
-        "loss on the way back. A session ends after 15 minutes without a packet. 0: stateless, nothing is counted.",
+        "loss on the way back. A session ends after 15 minutes without a packet.",
+        "stateless, nothing is counted",
     )
     stamp_keys: str | None = _setting(
         None,
@@ -262,8 +277,8 @@ class Config:
         "--metrics exports delays and losses. Needs the extra 'probe'.",
         default_text="no target",
     )
-    probe_interval: float = _setting(
-        1.0, "number", "SECONDS", "Probes", "Seconds between two probes of a target, from 0.01 to 3600."
+    probe_interval: float = _number(
+        1.0, "SECONDS", "Probes", "Seconds between two probes of a target, from 0.01 to 3600.", zero=""
     )
     metrics: str | None = _setting(
         None,
@@ -330,142 +345,126 @@ class Config:
         "Trust PROXY protocol headers (v1, v2) from this network; the address in the header is taken as the client's.",
         "no network",
     )
-    max_connections: int | None = _setting(
+    max_connections: int | None = _whole_number(
         None,
-        "whole number",
         "N",
         "Connection limits",
-        f"Maximum number of concurrent connections. Further ones are refused with 'server full'. {_NO_LIMIT}",
+        "Maximum number of concurrent connections. Further ones are refused with 'server full'.",
         default_text="open-file limit less 64",
     )
-    max_per_host: int = _setting(
+    max_per_host: int = _whole_number(
         MAX_PER_HOST,
-        "whole number",
         "N",
         "Connection limits",
-        f"Maximum number of concurrent connections of one host (an IPv4 address or IPv6 /64). {_NO_LIMIT}",
+        "Maximum number of concurrent connections of one host (an IPv4 address or IPv6 /64).",
     )
-    max_per_network: int = _setting(
+    max_per_network: int = _whole_number(
         MAX_PER_NETWORK,
-        "whole number",
         "N",
         "Connection limits",
         "Maximum number of concurrent connections of one network (an IPv4 /24 or IPv6 /48). An IPv6 /56 may have half "
-        f"as many. {_NO_LIMIT}",
+        "as many.",
     )
-    connect_rate: float = _setting(
+    connect_rate: float = _number(
         CONNECT_RATE,
-        "number",
         "N",
         "Connection limits",
         "New connections per second of one host, with a burst of ten times this number. A network may open four times "
-        f"as many. On --web, a host may send as many further requests on its connections. {_NO_LIMIT}",
+        "as many. On --web, a host may send as many further requests on its connections.",
     )
-    handshake_rate: float = _setting(
+    handshake_rate: float = _number(
         HANDSHAKE_RATE,
-        "number",
         "N",
         "Connection limits",
-        f"TLS handshakes per second of all hosts together. Further ones wait, and hosts take turns. {_NO_LIMIT}",
+        "TLS handshakes per second of all hosts together. Further ones wait, and hosts take turns.",
     )
-    queue_max: int = _setting(
+    queue_max: int = _whole_number(
         StreamLimits.queue_max,
-        "whole number",
         "BYTES",
         "Connection limits",
         "Bytes that may be queued for a peer, at least 65536. If the queue stays above this for 0.5 s, the peer is "
-        f"disconnected. {_NO_LIMIT}",
+        "disconnected.",
     )
-    receive_buffer: int = _setting(
+    receive_buffer: int = _whole_number(
         StreamLimits.receive_buffer,
-        "whole number",
         "BYTES",
         "Connection limits",
         "Bytes that the kernel keeps for a connection until they are read (Linux doubles the number). A peer sends at "
-        "most about this much per round trip. 0: the kernel decides.",
+        "most about this much per round trip.",
+        KERNEL_DECIDES,
     )
     handshake_timeout: float = _seconds(
-        StreamLimits.handshake_timeout, f"Seconds that a TLS handshake, or a PROXY header, may take. {_NO_LIMIT}"
+        StreamLimits.handshake_timeout, "Seconds that a TLS handshake, or a PROXY header, may take."
     )
     line_timeout: float = _seconds(
         StreamLimits.line_timeout,
-        f"Seconds from the first byte of a line to its end. Then the peer is closed. {_NO_LIMIT}",
+        "Seconds from the first byte of a line to its end. Then the peer is closed.",
     )
     idle_timeout: float = _seconds(
         StreamLimits.idle_timeout,
-        f"Seconds without input from a peer. Then it is closed. The chat has a limit of its own. {_NO_LIMIT}",
+        "Seconds without input from a peer. Then it is closed. The chat has a limit of its own.",
     )
     chat_idle_timeout: float = _seconds(
         CHAT_IDLE_TIMEOUT,
         "Seconds without a line from a chat member. Then it is closed. The member is warned 300 s before, or after "
-        "half the time if the limit is below 600. A member whose host is gone is noticed within 2 minutes in any case. "
-        f"{_NO_LIMIT}",
+        "half the time if the limit is below 600. A member whose host is gone is noticed within 2 minutes in any case.",
     )
     stall_timeout: float = _seconds(
         StreamLimits.stall_timeout,
-        "If more than 64 KiB are queued for a peer, seconds that it may take to read them. Then it is disconnected. "
-        f"{_NO_LIMIT}",
+        "If more than 64 KiB are queued for a peer, seconds that it may take to read them. Then it is disconnected.",
     )
     close_timeout: float = _seconds(
         StreamLimits.close_timeout,
-        f"Seconds that a closing connection may make no progress. Then it is aborted. {_NO_LIMIT}",
+        "Seconds that a closing connection may make no progress. Then it is aborted.",
     )
     drain_timeout: float = _seconds(
         5.0,
-        "Seconds that a stop may take; then connections are aborted. Reading from peers takes at most half of them. "
-        f"{_NO_LIMIT}",
+        "Seconds that a stop may take; then connections are aborted. Reading from peers takes at most half of them.",
     )
-    chat_rate: float = _setting(
+    chat_rate: float = _number(
         CHAT_RATE,
-        "number",
         "N",
         "Rate limits",
         "Lines per second of one chat member. All members of one host together may send 8 times as many. Further lines "
-        f"are processed later, and none is lost. {_NO_LIMIT}",
+        "are processed later, and none is lost.",
     )
-    chat_burst: int = _setting(
+    chat_burst: int = _whole_number(
         CHAT_BURST,
-        "whole number",
         "N",
         "Rate limits",
-        f"Lines that a chat member may send at once after a pause. {_NO_LIMIT}",
+        "Lines that a chat member may send at once after a pause.",
     )
-    chat_total: float = _setting(
+    chat_total: float = _number(
         DELIVERIES_RATE,
-        "number",
         "N",
         "Rate limits",
         "Deliveries per second of the whole chat. A line costs one for each member of its room. Above this, speakers "
-        f"are slowed down, with equal shares for the rooms. {_NO_LIMIT}",
+        "are slowed down, with equal shares for the rooms.",
     )
-    udp_rate: float = _setting(
+    udp_rate: float = _number(
         RATE,
-        "number",
         "N",
         "Rate limits",
         "Datagrams per second that a service answers for one source (an IPv4 address or IPv6 /64). Each service counts "
-        f"by itself. {_NO_LIMIT}",
+        "by itself.",
     )
-    udp_burst: int = _setting(
+    udp_burst: int = _whole_number(
         BURST,
-        "whole number",
         "N",
         "Rate limits",
-        f"Datagrams that a service answers at once for one source after a pause. {_NO_LIMIT}",
+        "Datagrams that a service answers at once for one source after a pause.",
     )
-    udp_total: float = _setting(
+    udp_total: float = _number(
         TOTAL,
-        "number",
         "N",
         "Rate limits",
-        f"Datagrams per second that a service answers for all sources together. {_NO_LIMIT}",
+        "Datagrams per second that a service answers for all sources together.",
     )
-    udp_max_size: int = _setting(
+    udp_max_size: int = _whole_number(
         MAX_SIZE,
-        "whole number",
         "BYTES",
         "Rate limits",
-        f"Bytes of the longest datagram that is answered. Longer ones are not answered, only counted. {_NO_LIMIT}",
+        "Bytes of the longest datagram that is answered. Longer ones are not answered, only counted.",
     )
 
     _parsed: ClassVar[_Parsed]  # set on each instance; it is no field
@@ -495,7 +494,7 @@ class Config:
                     raise ConfigError(name, repr(value), "neither True nor False", "give one of them")
             case "number" | "whole number":
                 if value is not None or name != "max_connections":
-                    check_number(name, value, whole=setting.kind == "whole number")
+                    check_number(name, value, whole=setting.kind == "whole number", zero=setting.zero)
             case "text":
                 if value is not None and not isinstance(value, str):
                     raise ConfigError(name, repr(value), "a string is needed", f'write "{value}"')

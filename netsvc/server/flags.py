@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netsvc.errors import ConfigError
+from netsvc.limits.numbers import number_remedy
 from netsvc.server.config import SETTINGS
 
 #: The meaning of WHERE in the help.
@@ -30,4 +31,5 @@ def parse_flag(name: str, text: str) -> str | float:
     try:
         return (int if kind == "whole number" else float)(text)
     except ValueError:
-        raise ConfigError(name, text, f"not a {kind}", f"give a {kind} from 0, which means no limit") from None
+        remedy = number_remedy(f"a {kind}", SETTINGS[name].zero)
+        raise ConfigError(name, text, f"not a {kind}", remedy) from None

@@ -161,7 +161,7 @@ def _stamp_keys(config: Config) -> StampKeys | None:
     if file is None:
         return None
     setting = "stamp_keys"
-    return parse_stamp_keys(read_setting_file(setting, file, "ASCII", "lines such as 17 HEXKEY"), setting)
+    return parse_stamp_keys(read_setting_file(setting, file, "ASCII", "lines such as 17 HEXKEY"), setting, file)
 
 
 def _timestamps(terms: Terms, config: Config) -> Callable[[], DatagramService]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from netsvc.limits.cause import Cause
@@ -32,15 +33,11 @@ from netsvc.stamp.tlvs import SyncSource
 from netsvc.wire.address import format_address
 from netsvc.wire.datagram import Datagram, SocketAddress
 
-#: Seconds for which the state of the clock is kept.
-CLOCK_STATE_AGE = 1.0
+#: Seconds for which the state of the clock is kept, and an idle session at most after its end.
+UPDATE_INTERVAL = 1.0
 
 #: The TTL that is reported if the system does not tell it (RFC 5357, section 4.2.1).
 UNKNOWN_TTL = 255
-
-#: The error estimate if the system does not tell how right its clock is.
-UNKNOWN_CLOCK = ClockState(synchronized=False, error=float("inf"))
-
 
 _NO_TIME = bytes(8)
 
@@ -82,14 +79,14 @@ class StampReflector(DatagramResponder):
         self._read_clock_state = clock_state
         self._bound = ""
         self._error_estimate = 0
-        self._synchronized = False
-        self._clock_check = float("-inf")
+        self._sync_source = SyncSource.UNKNOWN
+        self._next_update = float("-inf")
 
     def startProtocol(self) -> None:
         super().startProtocol()
         bound = self.transport.getHost()
         self._bound = format_address(bound.host, bound.port)
-        self._check_clock(self.terms.monotonic())  # the first answer is as fast as the others
+        self._update(self.terms.monotonic())  # the first answer is as fast as the others
 
     def replies_to(self, admitted: list[Datagram]) -> Iterator[Datagram]:
         return self._answers(admitted) if self._keys is None else self._authenticated_answers(admitted, self._keys)
@@ -97,7 +94,7 @@ class StampReflector(DatagramResponder):
     def _answers(self, admitted: Sequence[Datagram]) -> Iterator[Datagram]:
         # Hot, at 1.6 us: the port sends each answer before it asks for the next one, so T3 is right for each.
         wall, now, sessions, bound = self._wall, self.terms.monotonic(), self._sessions, self._bound
-        self._check_clock(now)
+        self._update(now)
         new = tuple.__new__
         for datagram in admitted:
             question, peer, local, _, ttl, _, received = datagram
@@ -126,11 +123,12 @@ class StampReflector(DatagramResponder):
 
     def _authenticated_answers(self, admitted: Sequence[Datagram], keys: StampKeys) -> Iterator[Datagram]:
         now = self.terms.monotonic()
-        self._check_clock(now)
+        self._update(now)
         for datagram in admitted:
             question, peer, local, _, ttl, _, received = datagram
             if len(question) < AUTHENTICATED_LENGTH:
-                self.refuse(Cause.STAMP_INVALID, datagram)
+                is_question = len(question) >= SHORTEST_QUESTION  # but an unauthenticated one
+                self.refuse(Cause.STAMP_HMAC if is_question else Cause.STAMP_INVALID, datagram)
                 continue
             ssid = authenticated_ssid_of(question)
             key = keys.key_for(ssid)
@@ -163,22 +161,28 @@ class StampReflector(DatagramResponder):
             int.from_bytes(question[:4]),
             sequence,
             datagram.traffic_class,
-            # The kernel does not tell what keeps its clock right.
-            SyncSource.UNKNOWN if self._synchronized else SyncSource.FREE_RUNNING,
+            self._sync_source,
             key,
             authenticated=key is not None,
         )
         reflected = reflect_tlvs(question[base_length:], facts)
         return reflected.area, None if reflected.dscp is None else reflected.dscp << 2
 
-    def _check_clock(self, now: float) -> None:
-        """Ask how right the clock is, once a second."""
-        if now < self._clock_check:
+    def _update(self, now: float) -> None:
+        """Ask how right the clock is, and forget idle sessions, once a second."""
+        if now < self._next_update:
             return
-        self._clock_check = now + CLOCK_STATE_AGE
-        state = self._read_clock_state() or UNKNOWN_CLOCK
-        self._synchronized = state.synchronized
-        self._error_estimate = ErrorEstimate(state.synchronized, TimeFormat.NTP, state.error).encode()
+        self._next_update = now + UPDATE_INTERVAL
+        state = self._read_clock_state()
+        if state is None:
+            self._sync_source, estimate = SyncSource.UNKNOWN, ErrorEstimate(False, TimeFormat.NTP, math.inf)
+        else:
+            # The kernel does not tell what keeps its clock right.
+            self._sync_source = SyncSource.UNKNOWN if state.synchronized else SyncSource.FREE_RUNNING
+            estimate = ErrorEstimate(state.synchronized, TimeFormat.NTP, state.error)
+        self._error_estimate = estimate.encode()
+        if self._sessions is not None:
+            self._sessions.forget_idle(now)
 
 
 def _no_claim() -> ClockState | None:

@@ -35,13 +35,14 @@ class StampKeys:
         return self._keys.get(ssid, self._others)
 
 
-def parse_stamp_keys(text: str, setting: str = "") -> StampKeys:
+def parse_stamp_keys(text: str, setting: str = "", file: str = "") -> StampKeys:
     """Parse the text of a key file.
 
     Each line is an SSID, 0 to 65535, or ``*`` for all others, and after spaces a key of 16 octets or more in
     hexadecimal. Empty lines, and lines that begin with ``#``, are ignored.
 
     :param setting: the name of the setting that names the file, for the error.
+    :param file: the file, for the error.
     :raises ConfigError: for any other line, a second key for the same SSID, and a text without a key. The error names
         the line and shows nothing of the key.
     """
@@ -51,7 +52,7 @@ def parse_stamp_keys(text: str, setting: str = "") -> StampKeys:
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        name = f"line {number}"
+        name = f"{file}, line {number}" if file else f"line {number}"
         if len(words) != 2:
             counted = "1 word" if len(words) == 1 else f"{len(words)} words"
             raise ConfigError(setting, name, f"it has {counted}, not 2", _FORM)
@@ -67,7 +68,7 @@ def parse_stamp_keys(text: str, setting: str = "") -> StampKeys:
         lines[ssid] = number
         keys[ssid] = _key(words[1], setting, name)
     if not keys:
-        raise ConfigError(setting, "", "the file contains no key", _FORM)
+        raise ConfigError(setting, file, "the file contains no key", _FORM)
     others = keys.pop(OTHERS, None)
     return StampKeys({ssid: key for ssid, key in keys.items() if isinstance(ssid, int)}, others)
 

@@ -38,7 +38,7 @@ class StampSessions(Generic[K]):
     one takes the place of the one that has not asked for longest. A session that asks again is kept. It takes one of
     the other places: a free one, or that of the session that has not asked for longest, if that has not asked for a
     minute. If there is none, the new session stays on probation. Forged sessions that ask again every minute can thus
-    keep new sessions on probation, but they cannot end a session that is in use.
+    keep new sessions on probation, but they cannot end a session that asks at least once a minute.
 
     :param maximum: the number of sessions. A session takes about 450 bytes. With 0 the reflector is stateless.
     :param idle: seconds without a question after which a session begins anew.

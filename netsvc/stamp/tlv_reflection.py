@@ -46,7 +46,6 @@ class TlvFacts:
     :param sync_source: what synchronizes the clock.
     :param key: the key of the session, or None if it has none.
     :param authenticated: whether the question has the authenticated mode. Its TLVs must then have an HMAC.
-    :param may_set_dscp: whether the answer may have the DSCP that the question asks for.
     """
 
     question_sequence: int
@@ -55,7 +54,6 @@ class TlvFacts:
     sync_source: SyncSource = SyncSource.UNKNOWN
     key: bytes | None = None
     authenticated: bool = False
-    may_set_dscp: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +135,9 @@ def _fill(answer: bytearray, bounds: list[tuple[int, int]], types: list[int], fa
 def _class_of_service(value: bytes, facts: TlvFacts, dscp: int | None) -> tuple[bytes, int]:
     """Return the value of a Class of Service TLV, and the DSCP of the answer (RFC 8972, section 4.4).
 
-    The answer has the DSCP that the question asks for. If the policy forbids it, it has that of the question, and RP
-    is 1. So is that of a further TLV that asks for another one.
+    The answer has the DSCP that the first such TLV asks for. In a further one that asks for another DSCP, RP is 1.
     """
     asked, received = value[0] >> 2, facts.traffic_class or 0
     if dscp is None:
-        dscp = asked if facts.may_set_dscp else received >> 2
-    reverse_path = int(not facts.may_set_dscp or asked != dscp)
-    return ClassOfService(asked, received >> 2, received & 3, reverse_path).encode(), dscp
+        dscp = asked
+    return ClassOfService(asked, received >> 2, received & 3, int(asked != dscp)).encode(), dscp
