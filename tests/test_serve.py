@@ -177,7 +177,7 @@ def test_settings_are_read_from_a_file_and_flags_replace_them(tmp_path: Path) ->
     [
         ("udp-rat = 1", (), "udp-rat: there is no such key; write udp-rate"),
         ("tcp = 1314", (), 'tcp: 1314 is not a list of strings; write tcp = ["1314"]'),
-        ("udp_rate = -1", (), "udp-rate -1: out of range; give a number from 0 (0: no limit)"),
+        ("udp_rate = -1", (), "udp-rate -1: out of range; give a number from 0, which means no limit"),
         ('framing = "line"', ("--tcp", "1"), "framing line: an echo has no messages to frame; add --reply"),
     ],
 )
@@ -204,7 +204,7 @@ def test_a_setting_of_the_file_that_cannot_be_served_is_named_with_the_file(tmp_
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        (["--udp-rate", "fast"], "--udp-rate fast: not a number; give a number from 0 (0: no limit)"),
+        (["--udp-rate", "fast"], "--udp-rate fast: not a number; give a number from 0, which means no limit"),
         (["--framing", "words", "--reply", "x"], "--framing words: the choices are raw and line; choose one of them"),
         (["--tcp"], "--tcp: the value is missing; write it after the option"),
         (["1314"], "unexpected argument 1314"),

@@ -315,7 +315,7 @@ def test_a_question_from_the_port_of_a_reflector_is_answered_to_trusted_networks
         ({"stamp": ["862"], "stamp_from": ["x"]}, "--stamp-from x: neither a network nor an address"),
         (
             {"stamp": ["862"], "stamp_sessions": -1},
-            "--stamp-sessions -1: out of range; give a whole number from 0 (0: stateless, nothing is counted)",
+            "--stamp-sessions -1: out of range; give a whole number from 0, which means a stateless reflector",
         ),
     ],
 )

@@ -83,14 +83,17 @@ async def test_a_blocking_call_runs_in_another_thread_on_a_real_reactor() -> Non
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"queue_max": -1}, "--queue-max -1: out of range; give a whole number from 0 (0: no limit)"),
+        ({"queue_max": -1}, "--queue-max -1: out of range; give a whole number from 0, which means no limit"),
         (
             {"receive_buffer": -1},
-            "--receive-buffer -1: out of range; give a whole number from 0 (0: the kernel decides)",
+            "--receive-buffer -1: out of range; give a whole number from 0, which means the kernel's own size",
         ),
         ({"queue_max": 100}, "--queue-max 100: smaller than the transport's own buffer; give 65536 or more, or 0"),
-        ({"stall_timeout": float("nan")}, "--stall-timeout nan: out of range; give a number from 0 (0: no limit)"),
-        ({"idle_timeout": "5"}, "--idle-timeout 5: not a number; give a number from 0 (0: no limit)"),
+        (
+            {"stall_timeout": float("nan")},
+            "--stall-timeout nan: out of range; give a number from 0, which means no limit",
+        ),
+        ({"idle_timeout": "5"}, "--idle-timeout 5: not a number; give a number from 0, which means no limit"),
     ],
 )
 def test_a_limit_without_a_meaning_is_refused(limits: dict[str, object], message: str) -> None:

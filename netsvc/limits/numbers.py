@@ -30,4 +30,4 @@ def number_remedy(wanted: str, zero: str) -> str:
     :param wanted: the kind of number, with its article.
     :param zero: what 0 means; empty if it means nothing.
     """
-    return f"give {wanted} from 0 (0: {zero})" if zero else f"give {wanted} above 0"
+    return f"give {wanted} from 0, which means {zero}" if zero else f"give {wanted} above 0"

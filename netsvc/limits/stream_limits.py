@@ -15,7 +15,7 @@ ACKNOWLEDGE_TIMEOUT = 60.0
 TRANSPORT_BUFFER = 65_536
 
 #: What a ``receive_buffer`` of 0 means.
-KERNEL_DECIDES = "the kernel decides"
+KERNEL_SIZE = "the kernel's own size"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StreamLimits:
 
     def __post_init__(self) -> None:
         for limit in fields(self):
-            zero = KERNEL_DECIDES if limit.name == "receive_buffer" else NO_LIMIT
+            zero = KERNEL_SIZE if limit.name == "receive_buffer" else NO_LIMIT
             check_number(limit.name, getattr(self, limit.name), whole=limit.type == "int", zero=zero)
         if 0 < self.queue_max < TRANSPORT_BUFFER:
             problem = "smaller than the transport's own buffer"

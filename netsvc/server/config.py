@@ -20,7 +20,7 @@ from netsvc.limits.connection_counter import MAX_PER_HOST, MAX_PER_NETWORK
 from netsvc.limits.datagram_guard import MAX_SIZE
 from netsvc.limits.networks import InvalidNetworkError, IPNetwork, NetworkRules, parse_network
 from netsvc.limits.numbers import NO_LIMIT, check_number
-from netsvc.limits.stream_limits import KERNEL_DECIDES, StreamLimits
+from netsvc.limits.stream_limits import KERNEL_SIZE, StreamLimits
 from netsvc.limits.token_bucket import BURST, RATE, TOTAL
 from netsvc.probe.probe_target import ProbeTarget, ProbeTargetError, parse_probe_target
 from netsvc.redis.redis_address import RedisAddress, parse_redis_address
@@ -248,7 +248,7 @@ class Config:
         "STAMP",
         "Maximum number of sessions whose answers are counted. Their senders can then tell loss on the way there from "
         "loss on the way back. A session ends after 15 minutes without a packet.",
-        "stateless, nothing is counted",
+        "a stateless reflector",
     )
     stamp_keys: str | None = _setting(
         None,
@@ -391,7 +391,7 @@ class Config:
         "Connection limits",
         "Bytes that the kernel keeps for a connection until they are read (Linux doubles the number). A peer sends at "
         "most about this much per round trip.",
-        KERNEL_DECIDES,
+        KERNEL_SIZE,
     )
     handshake_timeout: float = _seconds(
         StreamLimits.handshake_timeout, "Seconds that a TLS handshake, or a PROXY header, may take."
