@@ -1,6 +1,6 @@
 """Make the pictures of ``netsvc probe`` in docs/images: ``python -m docs.probe_pictures``.
 
-A responder is measured for 30 s, and suspended for 8 s meanwhile. The pictures are the report of the measurement, and
+A responder is measured for 30 s, and suspended for 6 s meanwhile. The pictures are the report of the measurement, and
 the live view at its end.
 """
 
@@ -26,7 +26,7 @@ from tests.programs import serving
 
 IMAGES = Path(__file__).parent / "images"
 SETTINGS = ProbeSettings(interval=20_000_000, duration=30_000_000_000, timeout=1_000_000_000)
-SUSPENDED_AT, SUSPENDED_FOR = 14.0, 8.0
+SUSPENDED_AT, SUSPENDED_FOR = 22.0, 6.0
 
 
 async def measure(reactor: Any, stamp: int, tcp: int, pid: int) -> None:
@@ -44,7 +44,7 @@ async def measure(reactor: Any, stamp: int, tcp: int, pid: int) -> None:
         [ReportedTarget(run.total(), run.record.series, run.record.buckets()) for run in runs],
     )
     console = Console(record=True, width=90, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    console.print(probe_picture([(run.total(), run.record.series) for run in runs], 90))
+    console.print(probe_picture([(run.total(), run.record.series) for run in runs], 90, 34))
     picture = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="netsvc probe"), flags=re.DOTALL)
     (IMAGES / "probe-live.svg").write_text(picture)  # no fonts of other hosts
     for run in runs:

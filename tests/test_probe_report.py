@@ -17,14 +17,14 @@ from netsvc.probe.probe_target import ProbeTarget
 MS = 1_000_000
 
 
-def measured(name: str = "host<1>", *, answers: int = 50, lost: int = 5) -> ReportedTarget:
-    """Return what a STAMP target has told: round trips of 1 to 2 ms, and losses at the end."""
+def measured(name: str = "host<1>", *, answers: int = 50, lost: int = 5, outage: range = range(0)) -> ReportedTarget:
+    """Return what a STAMP target has told: round trips of 1 to 2 ms, and losses at the end and in an outage."""
     schedule = ProbeSchedule(0, 10 * MS, count=answers + lost)
     record = ProbeRecord(ProbeTarget("stamp", name, 862), "192.0.2.1:862", schedule, 100 * MS)
     for sequence in range(answers + lost):
         due = schedule.time_of(sequence)
         record.sent(sequence, due, due)
-        if sequence < answers:
+        if sequence < answers and sequence not in outage:
             rtt = MS + sequence * 20_000
             times = ReflectedTimes(sequence, due + rtt // 2, due + rtt // 2, False, 1.0, 64)
             record.answered(sequence, due + rtt, "kernel", 0, times=times)
@@ -44,6 +44,24 @@ def test_a_picture_has_the_course_the_histogram_and_the_percentiles_of_each_targ
     for title in ("how many took how long", "percentiles", "there, change", "back, change", "lost"):
         assert found.count(title) == 2
     assert [*tmp_path.iterdir()] == [file]
+
+
+def test_the_line_is_interrupted_where_no_probe_was_answered(tmp_path: Path) -> None:
+    file = tmp_path / "report.svg"
+    lines = []
+    for outage in (range(0), range(20, 30)):
+        write_report(str(file), [measured(lost=0, outage=outage)])
+        paths = [node for node in ET.fromstring(file.read_text()).iter() if node.tag.endswith("}path")]
+        mean = next(path for path in paths if "stroke: #0072b2; stroke-width: 1.2" in path.get("style", ""))
+        lines.append(mean.get("d", "").count("M"))
+    assert lines == [1, 2]
+
+
+def test_a_change_of_zero_is_drawn_at_zero(tmp_path: Path) -> None:
+    file = tmp_path / "report.svg"
+    write_report(str(file), [measured(answers=1, lost=0)])
+    assert "1 ns" not in texts(file.read_text())
+    assert "0" in texts(file.read_text())
 
 
 def test_the_same_measurement_gives_the_same_picture(tmp_path: Path) -> None:

@@ -35,25 +35,38 @@ def measured(lost: range, *, probes: int = 10) -> tuple[ProbeSummary, ProbeSerie
     return record.total(10_000 * MS), record.series
 
 
-def lines(*targets: tuple[ProbeSummary, ProbeSeries], width: int = 80) -> list[str]:
-    console = Console(width=width, height=24, color_system=None, force_terminal=False)
+def lines(*targets: tuple[ProbeSummary, ProbeSeries], width: int = 80, height: int = 10) -> list[str]:
+    console = Console(width=width, height=height, color_system=None, force_terminal=False)
     with console.capture() as capture:
-        console.print(probe_picture(targets, width))
+        console.print(probe_picture(targets, width, height))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
-def test_the_view_has_the_numbers_of_the_summary_and_the_course_with_its_losses() -> None:
+def test_the_view_has_the_numbers_of_the_summary_and_a_plot_with_the_losses_and_its_scale() -> None:
     summary, series = measured(range(4, 6))
     view = lines((summary, series))
     assert view[0] == "stamp/host:862  10 sent, 2 lost (20.00%)"
-    assert view[1] == "▁▁▂▃xx▆▇██"
-    assert re.fullmatch(r"ms +min +p50 +p90 +p99 +p99.9 +max", view[2])
+    assert view[1] == "▁▂▃▃xx▆▆▇█"
+    assert view[2] == "1.000 to 10.000 ms, 0.01 s a column"
+    assert re.fullmatch(r"ms +min +p50 +p90 +p99 +p99.9 +max", view[3])
     percentiles = [f"{value / 1e6:.3f}" for value in summary.durations["rtt"].percentiles.values()]
-    assert view[3].split() == ["round", "trip", "1.000", *percentiles, "10.000"]
+    assert view[4].split() == ["round", "trip", "1.000", *percentiles, "10.000"]
     assert view[-1] == "Ctrl-C ends the measurement and prints the summary."
 
 
-def test_a_long_course_shows_its_end() -> None:
+def test_a_plot_uses_the_rows_that_the_terminal_has() -> None:
+    target = measured(range(4, 6))
+    assert lines(target, height=40)[1:6] == [
+        "       ▁▅█",
+        "      ▆███",
+        "   ▃  ████",
+        "▁▄██xx████",
+        "1.000 to 10.000 ms, 0.01 s a column",
+    ]
+    assert lines(target, height=11)[1:3] == ["      ▃▅▆█", "▁▃▄▆xx████"]
+
+
+def test_a_long_plot_shows_its_end() -> None:
     view = lines(measured(range(90, 91), probes=100), width=40)
     assert len(view[1]) == 39
     assert view[1].index("x") == 29

@@ -29,6 +29,13 @@ def test_each_interval_tells_what_happened_to_the_probes_that_were_due_in_it() -
     assert all(interval.values == {} for interval in others)
 
 
+def test_the_latest_intervals_are_the_last_ones() -> None:
+    series = ProbeSeries(SECOND)
+    series.sent(3 * SECOND)
+    assert [interval.start for interval in series.latest(2)] == [2 * SECOND, 3 * SECOND]
+    assert series.latest(9) == list(series)
+
+
 def test_a_late_answer_takes_a_loss_back() -> None:
     series = ProbeSeries(SECOND)
     series.sent(0)

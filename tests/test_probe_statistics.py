@@ -52,9 +52,7 @@ def test_intervals_describe_what_was_recorded_since_the_last_one_and_add_up_to_t
         assert_describes(histogram.total(), list(chain(*intervals[: number + 1])))
         histogram.end_interval()
         assert histogram.interval() is None
-    everything = list(chain(*intervals))
-    assert_describes(histogram.total(), everything)
-    assert histogram.sum() == sum(everything)
+    assert_describes(histogram.total(), list(chain(*intervals)))
 
 
 @given(st.lists(magnitudes, min_size=1, max_size=60))
@@ -66,13 +64,6 @@ def test_the_buckets_are_those_of_hdr_histogram(values: list[int]) -> None:
         (item.value_iterated_to, item.count_added_in_this_iter_step) for item in reference.get_recorded_iterator()
     ]
     assert recorded(values).buckets() == [(value, number) for value, number in expected if number]
-
-
-@given(durations, st.lists(magnitudes | magnitudes.map(lambda one: -one), min_size=1).map(sorted))
-def test_cumulative_counts_are_right_to_three_digits(values: list[int], bounds: list[int]) -> None:
-    for bound, number in zip(bounds, recorded(values).at_most(bounds), strict=True):
-        margin = abs(bound) // 900 + 1
-        assert sum(value <= bound - margin for value in values) <= number <= sum(value <= bound for value in values)
 
 
 def test_a_round_trip_of_20_us_is_told_to_20_ns() -> None:
@@ -91,7 +82,6 @@ def test_more_than_an_hour_counts_as_an_hour_and_the_maximum_stays_exact() -> No
 def test_an_empty_histogram_has_no_summary() -> None:
     histogram = DurationHistogram()
     assert (histogram.total(), histogram.interval(), histogram.buckets()) == (None, None, [])
-    assert histogram.at_most([5]) == [0]
 
 
 def test_statistics_have_the_kinds_that_occur() -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import accumulate
-from operator import itemgetter
 
 from hdrh.histogram import HdrHistogram
 
@@ -19,6 +17,9 @@ from netsvc.probe.duration_summary import PERCENTILES, DurationSummary
 DURATION_MAX = 3600 * 1_000_000_000
 
 _SIGNIFICANT_DIGITS = 3
+
+#: HdrHistogram divides the values of each power of two into 2**10 buckets, enough for these digits.
+_HALF_BITS = 10
 
 #: Values are collected before they are counted.
 _BATCH = 1024
@@ -33,8 +34,8 @@ class _Distribution:
         self.squares = 0
         self.minimum = 0
         self.maximum = 0
-        self._positive: HdrHistogram | None = None
-        self._negative: HdrHistogram | None = None
+        self.positive: HdrHistogram | None = None
+        self.negative: HdrHistogram | None = None
 
     def add(self, values: list[int]) -> None:
         if not values:
@@ -48,9 +49,9 @@ class _Distribution:
         if greatest > DURATION_MAX or least < -DURATION_MAX:
             values = [max(-DURATION_MAX, min(DURATION_MAX, value)) for value in values]
         if least < 0:
-            self._negative = _record(self._negative, [-value for value in values if value < 0])
+            self.negative = _record(self.negative, [-value for value in values if value < 0])
             values = [value for value in values if value >= 0]
-        self._positive = _record(self._positive, values)
+        self.positive = _record(self.positive, values)
 
     def merge(self, other: _Distribution) -> None:
         if not other.count:
@@ -60,19 +61,32 @@ class _Distribution:
         self.count += other.count
         self.sum += other.sum
         self.squares += other.squares
-        self._positive = _merge(self._positive, other._positive)
-        self._negative = _merge(self._negative, other._negative)
+        self.positive = _merge(self.positive, other.positive)
+        self.negative = _merge(self.negative, other.negative)
 
     def clear(self) -> None:
         self.count = self.sum = self.squares = 0
-        _clear(self._positive)
-        _clear(self._negative)
+        _clear(self.positive)
+        _clear(self.negative)
 
-    def buckets(self) -> Iterator[tuple[int, int]]:
-        """Yield the largest value of each bucket that is not empty, and its count, in the order of the values."""
-        for value, number in reversed(list(_buckets(self._negative))):
-            yield -value, number
-        yield from _buckets(self._positive)
+
+class _Buckets:
+    """The buckets of distributions from the least value on, with empty ones between them.
+
+    :ivar numbers: how many durations are in each.
+    """
+
+    def __init__(self, parts: Sequence[_Distribution]) -> None:
+        self._first_negative, negative = _joined([part.negative for part in parts])
+        self._first_positive, positive = _joined([part.positive for part in parts])
+        self._positive = len(negative)
+        self.numbers = negative[::-1] + positive
+
+    def value(self, place: int) -> int:
+        """Return the value that stands for a bucket: the farthest one from zero."""
+        if place < self._positive:
+            return -_farthest(self._first_negative + self._positive - 1 - place)
+        return _farthest(self._first_positive + place - self._positive)
 
 
 class DurationHistogram:
@@ -111,32 +125,17 @@ class DurationHistogram:
         return _summary([self._before, self._interval])
 
     def buckets(self) -> list[tuple[int, int]]:
-        """Return, since the start, the largest value of each bucket that is not empty, and its count, in order."""
-        self._count()
-        return _buckets_of([self._before, self._interval])
+        """Return, since the start, the value of each bucket that is not empty, and its count, in order.
 
-    def at_most(self, bounds: Sequence[int]) -> list[int]:
-        """Return, since the start, how many durations were at most each bound, to the precision of the histogram."""
-        buckets = self.buckets()
-        cumulative = [0, *accumulate(number for _, number in buckets)]
-        return [cumulative[bisect_right(buckets, bound, key=itemgetter(0))] for bound in bounds]
-
-    def sum(self) -> int:
-        """Return the sum of all durations in nanoseconds. It is exact."""
+        The value is the farthest one from zero that the bucket holds.
+        """
         self._count()
-        return self._before.sum + self._interval.sum
+        buckets = _Buckets([self._before, self._interval])
+        return [(buckets.value(place), number) for place, number in enumerate(buckets.numbers) if number]
 
     def _count(self) -> None:
         self._interval.add(self._waiting)
         self._waiting.clear()
-
-
-def _buckets_of(parts: list[_Distribution]) -> list[tuple[int, int]]:
-    numbers: Counter[int] = Counter()
-    for part in parts:
-        for value, number in part.buckets():
-            numbers[value] += number
-    return sorted(numbers.items())
 
 
 def _summary(parts: list[_Distribution]) -> DurationSummary | None:
@@ -146,13 +145,13 @@ def _summary(parts: list[_Distribution]) -> DurationSummary | None:
     count, total = sum(part.count for part in parts), sum(part.sum for part in parts)
     minimum, maximum = min(part.minimum for part in parts), max(part.maximum for part in parts)
     variance = (count * sum(part.squares for part in parts) - total * total) / (count * count)
-    buckets = _buckets_of(parts)
-    cumulative = list(accumulate(number for _, number in buckets))
+    buckets = _Buckets(parts)
+    cumulative = list(accumulate(buckets.numbers))
     percentiles = {}
     for name, percentile in PERCENTILES.items():
         # The margin is for the error of the division, which would otherwise round a whole number up.
         rank = math.ceil(count * percentile / 100 - 1e-9)
-        value, _ = buckets[bisect_left(cumulative, rank)]
+        value = buckets.value(bisect_left(cumulative, rank))
         percentiles[name] = max(minimum, min(maximum, value))
     return DurationSummary(count, minimum, total / count, maximum, math.sqrt(variance), percentiles)
 
@@ -164,12 +163,10 @@ def _record(histogram: HdrHistogram | None, values: list[int]) -> HdrHistogram |
     if histogram is None:
         histogram = HdrHistogram(1, DURATION_MAX, _SIGNIFICANT_DIGITS)
     counts = histogram.counts
-    half = histogram.sub_bucket_half_count_magnitude
-    whole = half + 1
     for value in values:
-        bucket = value.bit_length() - whole
-        if bucket > 0:
-            counts[(bucket << half) + (value >> bucket)] += 1
+        shift = value.bit_length() - _HALF_BITS - 1
+        if shift > 0:
+            counts[(shift << _HALF_BITS) + (value >> shift)] += 1
         else:
             counts[value] += 1
     histogram.total_count += len(values)
@@ -198,12 +195,22 @@ def _merge(total: HdrHistogram | None, other: HdrHistogram | None) -> HdrHistogr
     return total
 
 
-def _buckets(histogram: HdrHistogram | None) -> Iterator[tuple[int, int]]:
-    """Yield the largest value of each bucket that is not empty, and its count."""
-    if histogram is None or not histogram.total_count:
-        return
-    first = histogram.get_counts_array_index(histogram.min_value)
-    last = histogram.get_counts_array_index(histogram.max_value)
-    for index, number in enumerate(histogram.counts[first : last + 1], first):
-        if number:
-            yield histogram.get_highest_equivalent_value(histogram.get_value_from_index(index)), number
+def _joined(histograms: Sequence[HdrHistogram | None]) -> tuple[int, list[int]]:
+    """Return the index of the first bucket in use, and the counts from it to the last one in use."""
+    used = [histogram for histogram in histograms if histogram is not None and histogram.total_count]
+    if not used:
+        return 0, []
+    first = min(histogram.get_counts_array_index(histogram.min_value) for histogram in used)
+    last = max(histogram.get_counts_array_index(histogram.max_value) for histogram in used)
+    counts = [histogram.counts[first : last + 1] for histogram in used]
+    # Each summary reads thousands of buckets, so this is done without a loop of Python's.
+    return first, list(map(sum, zip(*counts, strict=True))) if len(counts) > 1 else counts[0]
+
+
+def _farthest(index: int) -> int:
+    """Return the largest value of a bucket: the inverse of the index in :func:`_record`."""
+    shift = (index >> _HALF_BITS) - 1
+    if shift <= 0:
+        return index
+    half = 1 << _HALF_BITS
+    return (half + index % half + 1 << shift) - 1

@@ -108,20 +108,17 @@ def _draw_course(axes: Any, target: ReportedTarget) -> None:
     axes.set_xlabel("time since the start")
     axes.set_ylabel("connect" if summary.protocol in ("tcp", "tls") else "round trip")
     intervals = list(series)
-    known = [(interval.start, interval.values["rtt"]) for interval in intervals if "rtt" in interval.values]
-    times = [start / 1e9 for start, _ in known]
-    axes.fill_between(
-        times,
-        [extent.least for _, extent in known],
-        [extent.most for _, extent in known],
-        color=_BAND,
-        alpha=0.45,
-        linewidth=0,
-        label="least to most",
+    known = [interval.values["rtt"] for interval in intervals if "rtt" in interval.values]
+    # NaN interrupts the line and the band where no probe was answered.
+    asked = [interval for interval in intervals if interval.sent or "rtt" in interval.values]
+    times = [interval.start / 1e9 for interval in asked]
+    least, mean, most = (
+        [getattr(interval.values["rtt"], height) if "rtt" in interval.values else math.nan for interval in asked]
+        for height in ("least", "mean", "most")
     )
-    axes.plot(times, [extent.mean for _, extent in known], color=_LINE, linewidth=1.2, label="mean")
-    if len(known) < _FEW:
-        axes.plot(times, [extent.mean for _, extent in known], "o", color=_LINE, markersize=4)
+    axes.fill_between(times, least, most, color=_BAND, alpha=0.45, linewidth=0, label="least to most")
+    marker = "o" if len(known) < _FEW else None
+    axes.plot(times, mean, marker=marker, color=_LINE, linewidth=1.2, markersize=4, label="mean")
     lost = [interval for interval in intervals if interval.lost > 0]
     if lost:
         shares = axes.twinx()
@@ -139,7 +136,7 @@ def _draw_course(axes: Any, target: ReportedTarget) -> None:
         shares.set_ylabel("lost", color=_LOST, loc="bottom")
         shares.spines["top"].set_visible(False)
     if known:
-        _limit(axes, summary, [extent for _, extent in known])
+        _limit(axes, summary, known)
         axes.legend(loc="upper right", fontsize=8, frameon=False)
     else:
         axes.set_yticks([])
@@ -199,16 +196,22 @@ def _draw_percentiles(axes: Any, target: ReportedTarget) -> None:
         return
     for kind, name, colour in shown:
         percentiles = target.summary.durations[kind].percentiles
-        values = [max(1, percentiles[one]) for one in PERCENTILES]
-        axes.plot(range(len(values)), values, "o-", color=colour, markersize=3.5, linewidth=1.2, label=name)
+        values = [percentiles[one] for one in PERCENTILES]
+        axes.plot(
+            range(len(values)), values, "o-", color=colour, markersize=3.5, linewidth=1.2, clip_on=False, label=name
+        )
     axes.set_xticks(range(len(PERCENTILES)), list(PERCENTILES))
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: duration_text(value)))
+    axes.set_yscale("symlog", linthresh=_LINEAR)  # a change may be 0
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "" if 0 < value < _LINEAR else duration_text(value)))
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda _value, _: ""))
     axes.legend(fontsize=7.5, frameon=False)
 
 
 _FEW = 3
+
+#: Nanoseconds below which the scale of the percentiles is linear.
+_LINEAR = 1_000
 
 
 def duration_text(nanoseconds: float) -> str:

@@ -86,9 +86,15 @@ class ProbeSeries:
 
     def __iter__(self) -> Iterator[SeriesInterval]:
         """Yield the intervals in their order, also those in which nothing happened."""
-        for number, (sent, lost, values) in enumerate(zip(self._sent, self._lost, self._values, strict=True)):
-            extents = {kind: Extent(*cell) for kind, cell in values.items()}
-            yield SeriesInterval(number * self.width, sent, lost, extents)
+        return map(self._interval, range(len(self)))
+
+    def latest(self, count: int) -> list[SeriesInterval]:
+        """Return the last intervals, at most ``count``."""
+        return [self._interval(number) for number in range(len(self))[-count:]]
+
+    def _interval(self, number: int) -> SeriesInterval:
+        extents = {kind: Extent(*cell) for kind, cell in self._values[number].items()}
+        return SeriesInterval(number * self.width, self._sent[number], self._lost[number], extents)
 
     def _index(self, time: int) -> int:
         index = time // self.width
