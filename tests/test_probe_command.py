@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ def objects(output: bytes) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def blocking_echo() -> Iterator[int]:
-    """Run a UDP echo with blocking sockets on a thread."""
+def blocking_echo(change: Callable[[bytes], bytes] = lambda payload: payload) -> Iterator[int]:
+    """Run a UDP echo with blocking sockets on a thread. It may change what it sends back."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as echo:
         echo.bind(("127.0.0.1", 0))
 
@@ -42,7 +42,7 @@ def blocking_echo() -> Iterator[int]:
                 payload, peer = echo.recvfrom(2_000)
                 if payload == b"end":
                     return
-                echo.sendto(payload, peer)
+                echo.sendto(change(payload), peer)
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -88,6 +88,40 @@ def test_a_target_that_does_not_answer_is_an_error() -> None:
     assert done.returncode == 1
     assert done.stdout.decode().splitlines()[:2] == [f"{target} seq=0 lost", f"{target} seq=1 lost"]
     assert done.stderr.decode().startswith(f"netsvc: {target}: no answer")
+
+
+def test_damaged_answers_have_events_and_another_error_than_silence() -> None:
+    with blocking_echo(lambda payload: payload[:-1] + b"?") as port:
+        done = netsvc("probe", *FAST, "-c", 3, "-w", 0.2, "--json", f"udp-echo/127.0.0.1:{port}")
+    kinds = [event["type"] for event in objects(done.stdout)]
+    assert (kinds.count("corrupted"), kinds.count("lost"), done.returncode) == (3, 3, 1)
+    assert b"all answers were damaged" in done.stderr
+
+
+def test_lines_are_printed_at_any_interval_if_they_are_asked_for() -> None:
+    with blocking_echo() as port:
+        done = netsvc("probe", "-i", 0.005, "-c", 20, "--lines", f"udp-echo/127.0.0.1:{port}")
+    assert done.stdout.count(b"seq=") == 20
+
+
+def test_connections_leave_from_the_source_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        netsvc("probe", "-c", 1, "-s", "127.0.0.9", f"tcp/127.0.0.1:{listener.getsockname()[1]}")
+        connection, peer = listener.accept()
+        connection.close()
+    assert peer[0] == "127.0.0.9"
+
+
+def test_a_report_is_written_also_if_nobody_reads_the_lines(tmp_path: Path) -> None:
+    report = tmp_path / "report.svg"
+    with blocking_echo() as port:
+        command = [*map(str, NETSVC), "probe", *FAST, "-c", "40", "--report", str(report), f"udp-echo/127.0.0.1:{port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
+            assert program.stdout is not None
+            program.stdout.readline()
+            program.stdout.close()
+            program.wait(SECONDS)
+    assert report.read_text().startswith("<?xml")
 
 
 def test_a_condition_that_holds_is_told_and_is_an_error() -> None:
@@ -137,7 +171,13 @@ def test_a_closed_pipe_ends_it_silently_and_a_full_disk_with_one_line() -> None:
         (["icmp/host"], "icmp/host: 'icmp' is neither stamp, udp, udp-echo, tcp nor tls; write stamp/host"),
         (["--udp", "--tcp", "host"], "--udp cannot be combined with --tcp"),
         (["--size", "45", "127.0.0.1"], "--size 45: a STAMP packet has 44 bytes, or 48 or more"),
-        (["--dscp", "46", "tcp/127.0.0.1:1"], "--dscp: connections have no such choice"),
+        (["--dscp", "46", "tcp/127.0.0.1:1"], "--dscp: tcp/127.0.0.1:1 is a connection and has no such choice"),
+        (["-i", "1e300", "127.0.0.1"], "--interval 1e300: out of range; choose 0.000001 to 86400"),
+        (["-i", "1e-12", "127.0.0.1"], "--interval 1e-12: out of range; choose 0.000001 to 86400"),
+        (["-d", "1e300", "127.0.0.1"], "--duration 1e300: out of range; choose 0.000001 to 1000000000"),
+        (["-w", "1e300", "127.0.0.1"], "--timeout 1e300: out of range; choose 0.000001 to 1000000"),
+        (["--lines", "--every", "1", "127.0.0.1"], "--lines cannot be combined with --every"),
+        (["--report", "nowhere/a.svg", "127.0.0.1"], "--report nowhere/a.svg: there is no folder nowhere; make it"),
         (["--fail-if", "loss", "127.0.0.1"], "--fail-if 'loss' is not a condition"),
         (["-i", "0", "127.0.0.1"], "--interval 0: not a number above 0"),
         (["--source", "::1", "-4", "127.0.0.1"], "--source ::1: an address of the other family"),

@@ -121,7 +121,7 @@ def test_a_server_measures_its_targets_and_reports_them(network: Network) -> Non
     netsvc_service(reflector.reactor, Config(stamp=["862"], tcp=["1314"])).startService()
     service = netsvc_service(prober.reactor, Config(probe=["reflector", "tcp/reflector:1314"], probe_interval=0.5))
     service.startService()
-    network.advance(10)
+    network.advance(10.1)
     assert service.is_ready()
     assert [probe.is_up for probe in service.probes] == [True, True]
     network.run(service.stopService())

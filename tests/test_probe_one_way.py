@@ -104,21 +104,21 @@ def test_a_window_that_is_shorter_than_its_steps_is_refused() -> None:
 def test_the_true_offset_and_drift_are_within_the_uncertainty(
     pairs: list[tuple[int, int]], offset: int, ppm: int
 ) -> None:
-    """Each exchange is short, so the drift within it is below the error of 2 us that is given."""
+    """Each exchange takes at most 20 ms, so the drift within it is at most 2 us."""
     clocks = ClockOffset()
     for place, (there, back) in enumerate(pairs):
         now = place * SECOND
-        clocks.add(*times(EPOCH + now, there, back, offset + now * ppm // 1_000_000), now, 2_000)
+        clocks.add(*times(EPOCH + now, there, back, offset + now * ppm // 1_000_000), now)
         estimate = clocks.estimate
         assert estimate is not None
         # The estimate may be from a probe of the same window.
-        drifted = abs(ppm) * OFFSET_WINDOW // 1_000_000
+        drifted = abs(ppm) * OFFSET_WINDOW // 1_000_000 + 2_000
         assert abs(estimate.offset - offset - now * ppm // 1_000_000) <= estimate.offset_uncertainty + drifted
     assert clocks.steps == 0
     estimate = clocks.estimate
     assert estimate is not None
     if estimate.drift_ppm is not None and estimate.drift_uncertainty_ppm is not None:
-        assert abs(estimate.drift_ppm - ppm) <= estimate.drift_uncertainty_ppm + 1e-3
+        assert abs(estimate.drift_ppm - ppm) <= estimate.drift_uncertainty_ppm + 4_000 / OFFSET_WINDOW * 1e6
     assert estimate.drift_ppm is not None or len(pairs) <= 20
 
 

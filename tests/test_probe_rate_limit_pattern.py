@@ -80,6 +80,17 @@ def test_an_outage_is_no_limit(rate: int, end: int) -> None:
     assert run(rate, 12, lambda time: not 3 <= time < end) is None
 
 
+@pytest.mark.parametrize("rate", [10, 20, 50, 100])
+@pytest.mark.parametrize("outage", [30, 62, 300])
+def test_an_outage_that_ends_is_no_limit_at_any_moment(rate: int, outage: int) -> None:
+    pattern = RateLimitPattern()
+    for number in range((outage + 15) * rate):
+        time = number / rate
+        pattern.decided(round(time * 1e9), not 1 <= time < 1 + outage)
+        if time > outage:
+            assert pattern.rate is None
+
+
 def test_a_limit_with_little_loss_is_not_judged() -> None:
     assert run(105, 30, limited(100, 20, random.Random(1))) is None
 

@@ -63,7 +63,7 @@ def test_a_plot_uses_the_rows_that_the_terminal_has() -> None:
         "▁▄██xx████",
         "1.000 to 10.000 ms, 0.01 s a column",
     ]
-    assert lines(target, height=11)[1:3] == ["      ▃▅▆█", "▁▃▄▆xx████"]
+    assert lines(target, height=12)[1:3] == ["      ▃▅▆█", "▁▃▄▆xx████"]
 
 
 def test_a_long_plot_shows_its_end() -> None:

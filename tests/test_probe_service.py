@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 from twisted.logger import Logger, capturedLogs, formatEvent
+from twisted.python.failure import Failure
 
 from netsvc import Config, netsvc_service
-from netsvc.probe.probe_run import ProbeSettings
+from netsvc.probe.probe_run import START_LEAD, ProbeRun, ProbeSettings
 from netsvc.probe.probe_service import LOOKUP_INTERVAL, RETRY_MAX, SUMMARY_INTERVAL, ProbeService
 from netsvc.probe.probe_target import parse_probe_target
 from netsvc.testing import Host, Network
@@ -224,6 +225,32 @@ def test_a_socket_that_the_system_closes_is_opened_again(network: Network, refle
     network.advance(5)
     assert service.is_up
     assert count(service, "sent", "lost")[0] >= 9
+
+
+@pytest.mark.logs_failure("ZeroDivisionError")
+def test_a_run_that_fails_is_logged_and_begins_anew(
+    network: Network, reflector: Host, logged_failures: list[Failure]
+) -> None:
+    service = measuring(network, "stamp/10.0.0.1")
+    network.advance(2.5)
+    with log_of(ProbeService) as lines:
+        assert service._run is not None
+        service._run.finished.errback(ZeroDivisionError("a fault"))
+        assert not service.is_up
+        network.advance(5)
+    assert service.is_up
+    assert lines[0] == "stamp/10.0.0.1:862: a run has failed"
+    assert count(service, "sent")[0] >= 6
+    assert logged_failures.pop().check(ZeroDivisionError)
+
+
+def test_the_first_probe_leaves_on_time(network: Network, reflector: Host) -> None:
+    run = ProbeRun(network.host("prober").reactor, parse_probe_target("stamp/10.0.0.1"), "10.0.0.1", SECOND)
+    network.advance(START_LEAD / 1e9 / 2)  # the time that it takes to open the socket
+    run.start()
+    network.advance(2.5)
+    assert (run.total().counts.answered, run.total().late_sends) == (3, 0)
+    network.run(run.stop())
 
 
 def test_the_summary_is_that_of_the_last_complete_minute(network: Network, reflector: Host) -> None:

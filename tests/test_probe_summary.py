@@ -91,6 +91,11 @@ def test_the_loss_is_a_fraction_of_the_probes_that_have_a_verdict() -> None:
     assert EMPTY.loss is None
 
 
+def test_an_interval_in_which_losses_were_answered_late_has_no_fraction_of_losses() -> None:
+    counts = LedgerCounts(sent=5, lost=-25, late=30)
+    assert replace(SUMMARY, scope="interval", counts=counts).loss is None
+
+
 def test_the_numbers_of_an_interval_are_the_differences_except_those_of_the_moment() -> None:
     before = LedgerCounts(attempted=10, sent=10, answered=5, pending=3, lost=2, reordering_extent_max=4)
     after = LedgerCounts(attempted=14, sent=14, answered=12, late=1, pending=0, lost=1, reordering_extent_max=6)

@@ -57,6 +57,7 @@ class Probing:
         count: int | None = 5,
         interval: int = 10 * MS,
         on_event: Any = None,
+        source: str = "",
     ) -> None:
         self.network = network
         self.client = network.hosts["client"]
@@ -64,7 +65,8 @@ class Probing:
         protocol = "tls" if tls else "tcp"
         schedule = ProbeSchedule(self._now(), interval, count=count)
         target = ProbeTarget("tls" if tls else "tcp", "server", PORT)
-        self.record = ProbeRecord(target, "", schedule, SECOND, on_event=on_event or self.events.append)
+        timeout = 2 * SECOND if tls else SECOND
+        self.record = ProbeRecord(target, "", schedule, timeout, on_event=on_event or self.events.append)
         self.prober = StreamProber(
             self.client.reactor,
             CheckTarget(protocol, "tls" if tls else "tcp", PORT),
@@ -74,6 +76,7 @@ class Probing:
             self.record,
             1.0,
             checking_contexts() if tls else (),
+            source,
         )
         self.finished: list[Any] = []
         self.prober.finished.addBoth(self.finished.append)
@@ -204,17 +207,51 @@ def test_a_tls_probe_reports_the_connection_and_the_handshake(network: Network, 
         assert abs(summary.durations[name].minimum - 100 * MS) <= 1
 
 
-def test_a_connection_whose_handshake_takes_too_long_is_answered_and_the_reason_is_told(
+def test_a_connection_whose_handshake_takes_too_long_is_lost_and_the_reason_is_told(
     network: Network, server: Host
 ) -> None:
     accepting = listen(server)
     probing = Probing(network, tls=True, count=2)
-    summary = probing.run(3.0)
-    assert (summary.counts.answered, summary.counts.lost) == (2, 0)
-    assert sum(summary.errors.values()) == 2
-    # It was told as lost when its timeout elapsed, before the handshake was given up.
-    assert [interval.lost for interval in probing.record.series] == [0, 0]
+    summary = probing.run(4.0)
+    assert probing.finished == [None]
+    assert (summary.counts.answered, summary.counts.lost, summary.durations) == (0, 2, {})
+    [(words, number)] = summary.errors.items()
+    assert ("no answer to the handshake" in words, number) == (True, 2)
+    assert [event.kind for event in probing.events] == ["lost", "lost"]
     assert accepting.open == []
+
+
+def test_a_server_without_tls_answers_no_tls_probe(network: Network, server: Host) -> None:
+    netsvc_service(server.reactor, Config(tcp=[str(PORT)])).startService()
+    summary = Probing(network, tls=True, count=2).run(4.0)
+    assert (summary.counts.answered, summary.counts.lost) == (0, 2)
+    assert summary.errors == {f"the server does not speak TLS; try tcp/{PORT}": 2}
+
+
+def test_a_handshake_that_ends_after_the_timeout_of_a_connection_is_no_loss_before(
+    network: Network, server: Host, tmp_path: Path
+) -> None:
+    pem = tmp_path / "server.pem"
+    trustme.CA().issue_cert("server").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    netsvc_service(server.reactor, Config(tcp=[str(PORT)], tls_cert=str(pem))).startService()
+    network.links().set(latency=0.4)  # the connection takes 0.8 s, the handshake as long
+    probing = Probing(network, tls=True, count=2)
+    assert probing.run(4.0).counts.answered == 2
+    assert [event.kind for event in probing.events] == ["answered", "answered"]
+
+
+def test_connections_leave_from_the_source(network: Network, server: Host) -> None:
+    seen: list[str] = []
+
+    class Noting(Protocol):
+        def connectionMade(self) -> None:
+            assert self.transport is not None
+            seen.append(self.transport.getPeer().host)  # type: ignore[attr-defined]
+
+    serverFromString(server.reactor, f"tcp:{PORT}").listen(Factory.forProtocol(Noting))
+    source = network.hosts["client"].address
+    Probing(network, count=1, source=source).run(1.0)
+    assert seen == [source]
 
 
 def test_stopping_closes_the_connections_with_a_handshake_under_way(network: Network, server: Host) -> None:

@@ -89,10 +89,10 @@ class Told:
         self.answers.append((sequence, mono, source, void))
         self.times.append(times)
 
-    def corrupted(self) -> None:
+    def corrupted(self, mono: int) -> None:
         self.corruptions += 1
 
-    def foreign(self) -> None:
+    def foreign(self, mono: int) -> None:
         self.foreigners += 1
 
     def refused(self, error: OSError, count: int = 1) -> None:

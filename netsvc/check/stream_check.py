@@ -25,7 +25,13 @@ from netsvc.net.socket_errors import report_connect_error
 
 
 async def check_stream(
-    reactor: Reactor, target: CheckTarget, host: str, address: str, seconds: float, contexts: Sequence[SSL.Context]
+    reactor: Reactor,
+    target: CheckTarget,
+    host: str,
+    address: str,
+    seconds: float,
+    contexts: Sequence[SSL.Context],
+    source: str = "",
 ) -> Finding:
     """Check a TCP port at one address.
 
@@ -33,28 +39,31 @@ async def check_stream(
     :param seconds: how long to wait for the connection, and then for the handshake.
     :param contexts: for TLS: one that offers protocols by ALPN, and one for a server that refuses the offer. Empty for
         plain TCP.
+    :param source: the local IP address; empty for that of the route.
     :raises CancelledError: if it is cancelled. The connection is closed then.
     """
     if not contexts:
-        return await _check(reactor, target, address, seconds, None)
+        return await _check(reactor, target, address, seconds, None, source)
     offering, plain = contexts
     attempt = TlsAttempt(offering, host)
-    finding = await _check(reactor, target, address, seconds, attempt)
+    finding = await _check(reactor, target, address, seconds, attempt, source)
     if attempt.alert not in OFFER_REFUSED:
         return finding
-    again = await _check(reactor, target, address, seconds, TlsAttempt(plain, host))
+    again = await _check(reactor, target, address, seconds, TlsAttempt(plain, host), source)
     return again if again.tls is None else replace(again, tls=replace(again.tls, alpn_refusal=attempt.alert))
 
 
 async def _check(
-    reactor: Reactor, target: CheckTarget, address: str, seconds: float, attempt: TlsAttempt | None
+    reactor: Reactor, target: CheckTarget, address: str, seconds: float, attempt: TlsAttempt | None, source: str
 ) -> Finding:
     clock = monotonic_of(reactor)
     connection = _Connection(clock, attempt)
     factory = _ConnectionFactory(connection)
     began = clock()
     try:
-        connector: Any = reactor.connectTCP(address, target.port, factory, timeout=seconds)
+        connector: Any = reactor.connectTCP(
+            address, target.port, factory, timeout=seconds, bindAddress=(source, 0) if source else None
+        )
         report_connect_error(connector.transport)
         await factory.connected
     except CancelledError:

@@ -16,11 +16,15 @@ class PositiveNumber(click.ParamType[Any]):
     """A number above 0.
 
     :param kind: ``int`` or ``float``.
+    :param least: the smallest number that makes sense.
+    :param most: the largest one.
     """
 
-    def __init__(self, kind: Callable[[Any], float]) -> None:
+    def __init__(self, kind: Callable[[Any], float], least: float = 0, most: float = float("inf")) -> None:
         self.name = "number"
         self._kind = kind
+        self._least = least
+        self._most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -31,6 +35,9 @@ class PositiveNumber(click.ParamType[Any]):
             what = "a whole number" if self._kind is int else "a number"
             flag = _flag_of(param)
             self.fail(f"{flag} {value}: not {what} above 0; choose one, such as {flag} 3", param, ctx)
+        if not self._least <= number <= self._most:
+            choice = f"choose {self._least:f}".rstrip("0").rstrip(".") + f" to {self._most:.0f}"
+            self.fail(f"{_flag_of(param)} {value}: out of range; {choice}", param, ctx)
         return number
 
 
@@ -193,7 +200,7 @@ def wait_option(default: float | None, meaning: str) -> click.Option:
     """Return the option ``-w``, which is the parameter ``timeout``: seconds without an answer until it is an error."""
     return click.Option(
         ["-w", "--timeout"],
-        type=PositiveNumber(float),
+        type=PositiveNumber(float, 1e-6, 1e6),
         default=default,
         show_default=default is not None,
         metavar="SECONDS",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import click
 from click import UsageError
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
 
 from netsvc.check.tls_attempt import checking_contexts
 from netsvc.cli.command import Command, CommandError, explain
@@ -29,23 +30,28 @@ from netsvc.cli.parameters import (
 )
 from netsvc.cli.probe_lines import event_line, summary_lines
 from netsvc.cli.terminal_reactor import install_asyncio_reactor, output_moves_cursor
-from netsvc.errors import NetsvcError
 from netsvc.net.host_names import resolve
 from netsvc.net.name_resolver import ascii_name
-from netsvc.net.reactors import Reactor, cancel
+from netsvc.net.reactors import Reactor, cancel, monotonic_of
 from netsvc.net.server_tls import CertificateError, load_certificates
 from netsvc.probe.fail_condition import FailCondition, FailConditionError, parse_fail_condition
+from netsvc.probe.probe_dialects import ProbeSizeError
 from netsvc.probe.probe_event import ProbeEvent
-from netsvc.probe.probe_payload import PROBE_SIZE_MAX
+from netsvc.probe.probe_payload import PROBE_SIZE_MAX, PayloadError
 from netsvc.probe.probe_summary import ProbeSummary
 from netsvc.probe.probe_target import ProbeProtocol, ProbeTarget, ProbeTargetError, parse_probe_target
 from netsvc.wire.address import HostPort, family_of
 
 if TYPE_CHECKING:
+    from netsvc.cli.probe_screen import ProbeScreen
     from netsvc.probe.probe_run import ProbeRun
 
 #: Seconds of the shortest interval at which each answer gets a line. At a shorter one, there is a summary each second.
 LINES_INTERVAL = 0.02
+
+#: Seconds between two pictures of the live view, and the share of the time that they may take.
+REFRESH = 0.25
+SCREEN_SHARE = 0.05
 
 #: The largest DSCP.
 DSCP_MAX = 63
@@ -88,9 +94,9 @@ class Probe(Command):
                 raise UsageError(f"--source {self.source}: an address of the other family; leave out -4 or -6")
             self._family = family_of(self.source)
         streams = [str(target) for target in self._targets if target.protocol in _STREAMS]
-        for flag, value in (("--dscp", self.dscp), ("--size", self.size), ("--source", self.source)):
+        for flag, value in (("--dscp", self.dscp), ("--size", self.size)):
             if value is not None and streams:
-                raise UsageError(f"{flag}: connections have no such choice; leave it out, or probe {streams[0]} alone")
+                raise UsageError(f"{flag}: {streams[0]} is a connection and has no such choice; leave out one of them")
         if self.ca is not None:
             try:
                 load_certificates(self.ca)
@@ -99,13 +105,16 @@ class Probe(Command):
         if not find_spec("hdrh"):
             raise UsageError("hdrhistogram is not installed; run pip install '.[probe]' in netsvc's source folder")
         self._check_report()
-        wants_lines = self.as_json or self.lines or self.every
-        self._has_screen = not wants_lines and output_moves_cursor() and find_spec("rich") is not None
-        if self.every is None and self.interval < LINES_INTERVAL and not self._has_screen:
+        if self.lines and self.every is not None:
+            raise UsageError("--lines cannot be combined with --every, which prints summaries; leave out one of them")
+        wants_lines = self.as_json or self.lines
+        can_move = output_moves_cursor() and find_spec("rich") is not None
+        self._has_screen = can_move and not wants_lines and self.every is None
+        if self.every is None and self.interval < LINES_INTERVAL and not wants_lines and not self._has_screen:
             self.every = 1.0
         self._ended: Deferred[None] = Deferred()
         self._next_call: IDelayedCall | None = None
-        self._close_screen: Callable[[], object] = lambda: None
+        self._screen: ProbeScreen | None = None
 
     def install_reactor(self) -> None:
         # Twisted's own reactors take the time of a transmission for an error of the socket, and no longer watch it. The
@@ -113,30 +122,25 @@ class Probe(Command):
         install_asyncio_reactor()
 
     async def run(self, reactor: Reactor) -> None:
+        if self._has_screen:
+            from netsvc.cli.probe_screen import ProbeScreen  # late: rich is an extra
+
+            self._screen = ProbeScreen()
         runs = await self._prepare(reactor)
         interrupted = False
         try:
-            for run in runs:
-                self._start(run)
-            if self.every is not None:
-                self._next_call = reactor.callLater(self.every, self._print_intervals, reactor, runs)
-            if self._has_screen:
-                self._open_screen(reactor, runs)
-            finished = DeferredList([run.finished for run in runs])
-            finished.addCallback(lambda _: self._end())
-            await self._ended
+            await self._measure(reactor, runs)
         except (CancelledError, asyncio.CancelledError):
             interrupted = True
         finally:
-            cancel(self._next_call)
-            self._close_screen()
-            summaries = [run.total() for run in runs]
             for run in runs:
                 await run.stop()
+            summaries = [run.total() for run in runs]
+            # Also if nobody reads the lines any more.
+            if self.report is not None and any(summary.counts.attempted for summary in summaries):
+                self._write_report(runs)
         for summary in summaries:
             self._print([json_line(summary.to_json())] if self.as_json else summary_lines(summary))
-        if self.report is not None:
-            self._write_report(runs)
         if interrupted:
             raise CancelledError
         failures = [failure for summary in summaries for failure in _failures(self._conditions, summary)]
@@ -144,7 +148,7 @@ class Probe(Command):
         for failure in failures:
             notice(failure)
         for summary in silent:
-            notice(f"{summary.target}: no answer; no program listens there, or a firewall drops the packets")
+            notice(f"{summary.target}: {_silence(summary)}")
         if failures or silent:
             raise CommandError
 
@@ -184,9 +188,9 @@ class Probe(Command):
         )
         has_tls = any(target.protocol == "tls" for target in self._targets)
         contexts = checking_contexts(self.ca or "") if has_tls else ()
+        addresses = [await self._resolve(reactor, target) for target in self._targets]
         runs = []
-        for number, target in enumerate(self._targets):
-            address = await self._resolve(reactor, target)
+        for number, (target, address) in enumerate(zip(self._targets, addresses, strict=True)):
             try:
                 run = ProbeRun(
                     reactor,
@@ -197,10 +201,28 @@ class Probe(Command):
                     contexts=contexts if target.protocol == "tls" else (),
                     on_event=None if self.every is not None or self._has_screen else self._print_event,
                 )
-            except NetsvcError as e:
+            except (ProbeSizeError, PayloadError) as e:
                 raise UsageError(f"--size {self.size}: {e}") from None
             runs.append(run)
         return runs
+
+    async def _measure(self, reactor: Reactor, runs: Sequence[ProbeRun]) -> None:
+        """Start all runs, and wait until they are finished."""
+        try:
+            for run in runs:
+                self._start(run)
+            if self.every is not None:
+                self._next_call = reactor.callLater(self.every, self._print_intervals, reactor, runs)
+            if self._screen is not None:
+                self._screen.start()
+                self._update_screen(self._screen, reactor, runs)
+            finished = DeferredList([run.finished for run in runs], fireOnOneErrback=True, consumeErrors=True)
+            finished.addCallbacks(lambda _: self._end(), lambda failure: self._end(failure.value.subFailure))
+            await self._ended
+        finally:
+            cancel(self._next_call)
+            if self._screen is not None:
+                self._screen.stop()
 
     async def _resolve(self, reactor: Reactor, target: ProbeTarget) -> str:
         try:
@@ -216,18 +238,13 @@ class Probe(Command):
         except Exception as e:
             raise CommandError(explain(e, HostPort(run.address, run.target.port), source)) from None
 
-    def _open_screen(self, reactor: Reactor, runs: Sequence[ProbeRun]) -> None:
-        from netsvc.cli.probe_screen import REFRESH, ProbeScreen  # late: rich is an extra
-
-        screen = ProbeScreen()
-        self._close_screen = screen.stop
-        screen.start()
-
-        def update() -> None:
-            self._next_call = reactor.callLater(REFRESH, update)
-            screen.update([(run.total(), run.record.series) for run in runs])
-
-        update()
+    def _update_screen(self, screen: ProbeScreen, reactor: Reactor, runs: Sequence[ProbeRun]) -> None:
+        clock = monotonic_of(reactor)
+        began = clock()
+        screen.update([(run.total(), run.record.series) for run in runs])
+        # Probes that are due meanwhile leave late.
+        pause = max(REFRESH, (clock() - began) / SCREEN_SHARE)
+        self._next_call = reactor.callLater(pause, self._update_screen, screen, reactor, runs)
 
     def _check_report(self) -> None:
         if self.report is None:
@@ -272,9 +289,9 @@ class Probe(Command):
                 raise
             self._ended.errback(e)
 
-    def _end(self) -> None:
+    def _end(self, failure: Failure | None = None) -> None:
         if not self._ended.called:
-            self._ended.callback(None)
+            self._ended.callback(None) if failure is None else self._ended.errback(failure)
 
 
 def _parse_conditions(texts: Sequence[str]) -> list[FailCondition]:
@@ -287,6 +304,12 @@ def _parse_conditions(texts: Sequence[str]) -> list[FailCondition]:
 def _failures(conditions: Sequence[FailCondition], summary: ProbeSummary) -> list[str]:
     found = [(summary.target, condition.failure(summary)) for condition in conditions]
     return [f"{target}: {failure}" for target, failure in found if failure is not None]
+
+
+def _silence(summary: ProbeSummary) -> str:
+    if summary.counts.corrupted:
+        return "all answers were damaged; another service listens there, or the path changes the packets"
+    return "no answer; no program listens there, or a firewall drops the packets"
 
 
 def _protocol_option(flag: str, meaning: str) -> click.Option:
@@ -307,14 +330,14 @@ COMMAND = click.Command(
     ),
     params=[
         click.Argument(["targets"], metavar="TARGET...", nargs=-1, required=True),
-        _protocol_option("--stamp", "STAMP is the protocol of targets that name none. This is the default."),
-        _protocol_option("--udp", "The same with timestamps in datagrams."),
-        _protocol_option("--udp-echo", "The same with an echo of datagrams."),
-        _protocol_option("--tcp", "The same with TCP connections."),
-        _protocol_option("--tls", "The same with TCP connections and TLS handshakes."),
+        _protocol_option("--stamp", "Use STAMP for targets that name no protocol. This is the default."),
+        _protocol_option("--udp", "Use timestamps in datagrams for them."),
+        _protocol_option("--udp-echo", "Use an echo of datagrams for them."),
+        _protocol_option("--tcp", "Use TCP connections for them."),
+        _protocol_option("--tls", "Use TCP connections and TLS handshakes for them."),
         click.Option(
             ["-i", "--interval"],
-            type=PositiveNumber(float),
+            type=PositiveNumber(float, 1e-6, 86_400),
             default=0.2,
             show_default=True,
             metavar="SECONDS",
@@ -322,7 +345,10 @@ COMMAND = click.Command(
         ),
         click.Option(["-c", "--count"], type=PositiveNumber(int), metavar="N", help="Send N probes to each target."),
         click.Option(
-            ["-d", "--duration"], type=PositiveNumber(float), metavar="SECONDS", help="Send probes for this time."
+            ["-d", "--duration"],
+            type=PositiveNumber(float, 1e-6, 1e9),
+            metavar="SECONDS",
+            help="Send probes for this time.",
         ),
         click.Option(
             ["--size"],
@@ -343,11 +369,16 @@ COMMAND = click.Command(
         wait_option(2.0, "Seconds without an answer after which a probe is lost."),
         click.Option(
             ["--every"],
-            type=PositiveNumber(float),
+            type=PositiveNumber(float, 1e-3, 1e6),
             metavar="SECONDS",
-            help="Print a summary so often, in place of a line for each answer. [default: 1 if -i is below 0.02]",
+            help=(
+                "Print a summary so often, in place of a line for each answer. [default: 1 if -i is below 0.02, "
+                "without --lines and --json]"
+            ),
         ),
-        click.Option(["--lines"], is_flag=True, help="Print a line for each answer, at a terminal too."),
+        click.Option(
+            ["--lines"], is_flag=True, help="Print a line for each answer, whatever -i is, at a terminal too."
+        ),
         json_option(),
         click.Option(
             ["--fail-if"],

@@ -69,6 +69,11 @@ def summary_lines(summary: ProbeSummary) -> list[str]:
     return [head, ", ".join(numbers), *_directions(summary), *_durations(summary), *_remarks(summary)]
 
 
+def times(count: int) -> str:
+    """Return how often something happened: ``once``, ``1,200 times``."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def _milliseconds(nanoseconds: float) -> str:
     """Return a duration with its unit: ``0.042 ms``."""
     return f"{nanoseconds / 1e6:.3f} ms"
@@ -90,7 +95,7 @@ def _directions(summary: ProbeSummary) -> Iterable[str]:
     if direction.duplicates_there or direction.duplicates_back:
         yield f"duplicated on the way there {direction.duplicates_there:,}, back {direction.duplicates_back:,}"
     if direction.restarts:
-        yield f"the reflector began to count anew {direction.restarts:,} times"
+        yield f"the reflector began to count anew {times(direction.restarts)}"
 
 
 def _durations(summary: ProbeSummary) -> Iterable[str]:
@@ -121,7 +126,7 @@ def _remarks(summary: ProbeSummary) -> Iterable[str]:
     if summary.rate_limit is not None:
         yield f"the responder, or the path, seems to limit the rate to {summary.rate_limit:,.0f} answers a second"
     for words, count in summary.errors.items():
-        yield f"{words}: {count:,} times"
+        yield f"{words}: {times(count)}"
 
 
 def _clock(clock: ClockSummary) -> Iterable[str]:

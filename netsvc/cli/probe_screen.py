@@ -9,12 +9,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from netsvc.cli.probe_lines import times
 from netsvc.probe.duration_summary import PERCENTILES
 from netsvc.probe.probe_series import ProbeSeries
 from netsvc.probe.probe_summary import ProbeSummary
-
-#: Seconds between two pictures.
-REFRESH = 0.25
 
 #: On a terminal with fewer columns, there are fewer percentiles.
 NARROW = 60
@@ -25,7 +23,13 @@ PLOT_ROWS = 4
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LOST = "x"  # so that nothing depends on a colour
 _NOTHING = " "
-_NAMES = {"rtt": "round trip", "connect": "connect", "there_change": "there +", "back_change": "back +"}
+_NAMES = {
+    "rtt": "round trip",
+    "connect": "connect",
+    "handshake": "handshake",
+    "there_change": "there +",
+    "back_change": "back +",
+}
 
 
 class ProbeScreen:
@@ -84,8 +88,13 @@ def _head(summary: ProbeSummary) -> Text:
     head = Text(summary.target, style="bold", overflow="ellipsis", no_wrap=True)
     head.append(f"  {counts.sent:,} sent, ", style="not bold")
     head.append(f"{counts.lost:,} lost{loss}", style="bold red" if counts.lost else "not bold")
-    others = (("late", counts.late), ("duplicate", counts.duplicates), ("reordered", counts.reordered))
-    for name, number in (*others, ("corrupted", counts.corrupted), ("not sent", counts.unsent)):
+    others: tuple[tuple[str, int], ...] = (
+        ("late", counts.late),
+        ("duplicate", counts.duplicates),
+        ("reordered", counts.reordered),
+    )
+    others += (("corrupted", counts.corrupted), ("of other runs", counts.foreign), ("not sent", counts.unsent))
+    for name, number in others:
         if number:
             head.append(f", {number:,} {name}", style="not bold")
     return head
@@ -142,6 +151,10 @@ def _remarks(summary: ProbeSummary) -> list[str]:
         )
     if summary.rate_limit is not None:
         remarks.append(f"the rate seems to be limited to {summary.rate_limit:,.0f} answers a second")
+    if "rtt" in summary.jitter:
+        remarks.append(f"jitter {summary.jitter['rtt'] / 1e6:.3f} ms")
     if summary.late_sends:
         remarks.append(f"sent late: {summary.late_sends:,}")
-    return [*remarks, *(f"{words}: {count:,} times" for words, count in summary.errors.items())]
+    if summary.void_times:
+        remarks.append(f"answers without times: {summary.void_times:,}, because the clock of this host was set")
+    return [*remarks, *(f"{words}: {times(count)}" for words, count in summary.errors.items())]

@@ -36,12 +36,12 @@ _BIND_FAILURES = {
 
 def error_words(number: int) -> str:
     """Return the words for an error number, such as ``network is unreachable``; nothing for 0."""
-    return os.strerror(number).lower() if number else ""
+    return _within_sentence(os.strerror(number)) if number else ""
 
 
 def failure_words(failure: OSError) -> str:
     """Return the words for an error of the system, such as ``no space left on device``."""
-    return (failure.strerror or str(failure)).lower()
+    return _within_sentence(failure.strerror or str(failure))
 
 
 def connect_failure(number: int, host: str) -> str:
@@ -56,6 +56,12 @@ def connect_failure(number: int, host: str) -> str:
 def bind_failure(number: int) -> str:
     """Return the words for the failure to use a local address, and the remedy if one is known; nothing for 0."""
     return _BIND_FAILURES.get(number) or _with_remedy(error_words(number), _REMEDIES.get(number))
+
+
+def _within_sentence(words: str) -> str:
+    """Return words with a small first letter, unless they begin with an abbreviation."""
+    first = words.partition(" ")[0]
+    return words[:1].lower() + words[1:] if first[1:].islower() or len(first) == 1 else words
 
 
 def _with_remedy(problem: str, remedy: str | None) -> str:

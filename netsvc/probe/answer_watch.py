@@ -10,7 +10,7 @@ SILENT_AFTER = 3
 
 @dataclass(frozen=True, slots=True)
 class AnswerChange:
-    """A target has stopped to answer, or answers again.
+    """A target has stopped answering, or answers again.
 
     :ivar answers: whether it answers now.
     :ivar nanoseconds: since its last answer. If it never answered, since the start.
@@ -25,7 +25,7 @@ class AnswerChange:
 
 
 class AnswerWatch:
-    """Finds the moments at which a target stops to answer, and at which it answers again.
+    """Finds the moments at which a target stops answering, and at which it answers again.
 
     Times are nanoseconds on a monotonic clock.
 

@@ -44,7 +44,9 @@ class ClockOffset:
     """Estimates the offset as NTP does: from the probe with the least round trip of each window.
 
     Offset = ((T2 - T1) + (T3 - T4)) / 2 (RFC 5905, 8). It is wrong by half the difference of the delays there and back,
-    which is at most half the round trip. The drift comes from the first and the last window of the past hour.
+    which is at most half the round trip. That is true only if the stamps are exact: those of a reflector that stamps by
+    a tick of 10 ms add 10 ms, and nothing in a packet tells. The drift comes from the first and the last window of the
+    past hour.
 
     :param window: nanoseconds of a window.
     """
@@ -55,15 +57,14 @@ class ClockOffset:
         #: How often the offset changed by more than the uncertainty and any drift explain: a clock was set.
         self.steps = 0
 
-    def add(self, t1: int, t2: int, t3: int, t4: int, now: int, error: int = 0) -> None:
+    def add(self, t1: int, t2: int, t3: int, t4: int, now: int) -> None:
         """Add a probe.
 
         :param t1: to ``t4``: nanoseconds since any epoch, which is the same for all four.
         :param now: nanoseconds on a monotonic clock of the sender.
-        :param error: nanoseconds by which the stamps may be wrong, such as their resolution.
         """
         rtt = max(0, (t4 - t1) - (t3 - t2))
-        double, uncertainty = (t2 - t1) + (t3 - t4), (rtt + 1) // 2 + error
+        double, uncertainty = (t2 - t1) + (t3 - t4), (rtt + 1) // 2
         bests = self._bests
         if bests:
             before = bests[-1]

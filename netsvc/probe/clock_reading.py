@@ -26,18 +26,3 @@ def clocks_moved(before: ClockReading, after: ClockReading) -> bool:
     """Whether the difference of the clocks changed between two readings: the wall clock was set."""
     moved = (after.wall - after.mono) - (before.wall - before.mono)
     return abs(moved) > before.uncertainty + after.uncertainty + MOVEMENT_MAX
-
-
-def monotonic_stamp(stamp: int, before: ClockReading, after: ClockReading) -> int | None:
-    """Return a stamp of the kernel on the monotonic clock; None if it cannot be trusted.
-
-    :param stamp: nanoseconds since the epoch, between the two readings.
-    :param before: a reading before the event, such as at the send of the probe.
-    :param after: a reading after it, such as at the processing of the answer.
-    """
-    if clocks_moved(before, after):
-        return None
-    mono = stamp - (before.wall - before.mono)
-    tolerance = before.uncertainty + after.uncertainty + MOVEMENT_MAX
-    # A clock that was set there and back shows the same difference in both readings.
-    return mono if before.mono - tolerance <= mono <= after.mono + tolerance else None

@@ -165,6 +165,6 @@ class StampDialect:
 
     def _has_our_padding(self, tlvs: bytes) -> bool:
         """Whether the TLVs have come back. A reflector that does not know them copies the U flag."""
-        if not self._tlvs:
-            return not tlvs
+        if not self._tlvs:  # none were sent: some reflectors append octets
+            return True
         return tlvs[1:] == self._tlvs[1:] and tlvs[0] & ~UNRECOGNIZED == 0

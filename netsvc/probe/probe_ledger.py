@@ -107,7 +107,7 @@ class LedgerCounts:
     :ivar reordered: first answers that came after the answer to a later probe (RFC 4737).
     :ivar reordering_extent_max: the largest reordering extent (RFC 4737, 4.2).
     :ivar corrupted: answers whose content was damaged.
-    :ivar foreign: answers to other runs, from other peers, or to probes that were never sent.
+    :ivar foreign: answers to other runs, or to probes that were never sent.
     :ivar forgotten: answers to probes that are no longer remembered.
     """
 
@@ -268,7 +268,7 @@ class ProbeLedger:
         self._corrupted += 1
 
     def foreign(self) -> None:
-        """Count an answer to another run or from another peer."""
+        """Count an answer to another run."""
         self._foreign += 1
 
     def advance(self, now: int) -> list[DecidedProbe]:

@@ -152,11 +152,13 @@ class ProbeRecord:
         if self._on_event is not None:
             self._on_event(self._event(answer, mono, path, handshake, measured or {}))
 
-    def corrupted(self) -> None:
+    def corrupted(self, mono: int) -> None:
         self._ledger.corrupted()
+        self._tell_unknown("corrupted", mono)
 
-    def foreign(self) -> None:
+    def foreign(self, mono: int) -> None:
         self._ledger.foreign()
+        self._tell_unknown("foreign", mono)
 
     def refused(self, error: OSError, count: int = 1) -> None:
         self._count_error(error, count)
@@ -269,6 +271,11 @@ class ProbeRecord:
                     "delay_uncertainty": absolute.uncertainty,
                 }
         return sample.rtt
+
+    def _tell_unknown(self, kind: ProbeEventKind, mono: int) -> None:
+        """Report an answer whose probe is not known."""
+        if self._on_event is not None:
+            self._on_event(ProbeEvent(self._name, kind, mono - self.schedule.start))
 
     def _event(
         self,

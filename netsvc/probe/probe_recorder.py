@@ -46,10 +46,10 @@ class ProbeRecorder(Protocol):
         :param handshake: how long the TLS handshake took on the connection that is the answer.
         """
 
-    def corrupted(self) -> None:
+    def corrupted(self, mono: int) -> None:
         """A damaged answer has arrived."""
 
-    def foreign(self) -> None:
+    def foreign(self, mono: int) -> None:
         """An answer to another run has arrived."""
 
     def refused(self, error: OSError, count: int = 1) -> None:

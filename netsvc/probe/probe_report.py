@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,13 @@ class ReportedTarget:
 def check_report_path(path: str) -> None:
     """Check that a report can have this path.
 
-    :raises ReportError: if its end tells no format.
+    :raises ReportError: if its end tells no format, or there is no such folder.
     """
     if Path(path).suffix.lower() not in _SUFFIXES:
         raise ReportError(f"{path}: the name has to end with .svg, .png or .html")
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise ReportError(f"{path}: there is no folder {folder}; make it, or name another one")
 
 
 def write_report(path: str, targets: Sequence[ReportedTarget]) -> None:
@@ -74,12 +78,13 @@ def write_report(path: str, targets: Sequence[ReportedTarget]) -> None:
     suffix = Path(path).suffix.lower()
     picture = _picture(targets, "png" if suffix == ".png" else "svg")
     data = _page(picture.decode("utf-8"), targets).encode("utf-8") if suffix == ".html" else picture
-    partial = f"{path}.partial-{os.getpid()}"
+    partial = Path(path).with_name(f".netsvc-report-{os.getpid()}")
     try:
-        Path(partial).write_bytes(data)
-        Path(partial).replace(path)
+        partial.write_bytes(data)
+        partial.replace(path)
     except OSError as e:
-        Path(partial).unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise ReportError(f"{path}: {failure_words(e)}; name a file that can be written") from None
 
 

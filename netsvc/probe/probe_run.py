@@ -40,6 +40,9 @@ _ANSWER_MAX = 65_536
 #: Bytes of the receive buffer, as far as the system allows: short answers of 0.1 s at 20,000 a second.
 _RECEIVE_BUFFER = 1 << 20
 
+#: Nanoseconds from the making of a run to its first probe. Until then its socket is opened.
+START_LEAD = 50_000_000
+
 #: Seconds between two questions to the system how right its clock is.
 CLAIM_INTERVAL = 10.0
 
@@ -51,7 +54,8 @@ class ProbeSettings:
     :param interval: between two probes of a target.
     :param count: probes of a target; None for no limit.
     :param duration: of the measurement; None for no limit.
-    :param timeout: after which a probe without an answer is lost.
+    :param timeout: after which a probe without an answer is lost. With TLS, it is that of the connection, and then that
+        of the handshake.
     :param size: bytes of a datagram; None for 44 (STAMP) or 64.
     :param traffic_class: DSCP times 4, and the ECN bits, of datagrams; None for the system's default.
     :param source: the local IP address to send from; empty for that of the route.
@@ -73,11 +77,12 @@ class ProbeRun:
     :param target: the target, as the user has named it.
     :param address: its IPv4 or IPv6 address.
     :param settings: how it is measured.
-    :param delay: nanoseconds from :meth:`start` to the first probe.
+    :param delay: nanoseconds that are added to ``START_LEAD`` until the first probe. Call :meth:`start` at once.
     :param contexts: for TLS: those of :func:`~netsvc.check.tls_attempt.checking_contexts`.
     :param on_event: is called with everything that happens to a probe, except that it was sent.
     :ivar record: what is known by now.
-    :ivar finished: fires when the last probe of the schedule is answered or lost, or after :meth:`stop`.
+    :ivar finished: fires when the last probe of the schedule is answered or lost, or after :meth:`stop`. It fails if a
+        fault of netsvc's ends the run.
     :raises ProbeSizeError: if the protocol has no datagram of this size.
     :raises PayloadError: likewise.
     """
@@ -101,17 +106,20 @@ class ProbeRun:
         self._claim_call: IDelayedCall | None = None
         self._stamp: StampDialect | None = None
         mono = monotonic_nanoseconds_of(reactor)
-        schedule = ProbeSchedule(mono() + delay, settings.interval, count=settings.count, duration=settings.duration)
+        start = mono() + START_LEAD + delay
+        schedule = ProbeSchedule(start, settings.interval, count=settings.count, duration=settings.duration)
         self._mono = mono
         where = format_address(address, target.port)
         offset = wall_nanoseconds_of(reactor)() - mono()
-        self.record = ProbeRecord(target, where, schedule, settings.timeout, offset, on_event=on_event)
+        # A connection, and then a handshake, may each take this long.
+        timeout = settings.timeout * (2 if target.protocol == "tls" else 1)
+        self.record = ProbeRecord(target, where, schedule, timeout, offset, on_event=on_event)
         self._prober: UdpProber | StreamProber
         if target.protocol in ("tcp", "tls"):
             checked = CheckTarget(str(target), "tls" if target.protocol == "tls" else "tcp", target.port)
             seconds = settings.timeout / 1e9
             self._prober = StreamProber(
-                reactor, checked, target.host, address, schedule, self.record, seconds, contexts
+                reactor, checked, target.host, address, schedule, self.record, seconds, contexts, settings.source
             )
         else:
             self._prober = UdpProber(reactor, address, target.port, self._dialect(), schedule, self.record)
@@ -137,7 +145,11 @@ class ProbeRun:
             receive_buffer=_RECEIVE_BUFFER,
         )
         if self._settings.traffic_class is not None:
-            udp_socket.set_traffic_class(self._settings.traffic_class)
+            try:
+                udp_socket.set_traffic_class(self._settings.traffic_class)
+            except OSError:
+                udp_socket.close()
+                raise
         port = UdpPort(self._reactor, self._prober, udp_socket, outlives_errors=True)
         port.startListening()
         self._port = port

@@ -48,7 +48,7 @@ class ProbeService(Service):
     The name of the target is looked up every five minutes, every 30 s while the target does not answer, and after each
     failure. As long as the name has the address that is measured, this stays. Otherwise a new run begins. If the system
     cannot begin a run, for instance without a route, the next attempt follows after 1 to 60 s. The service logs one
-    line when the target stops to answer, and one when it answers again.
+    line when the target stops answering, and one when it answers again.
 
     :param reactor: provides sockets, names and time.
     :param target: the target.
@@ -178,7 +178,7 @@ class ProbeService(Service):
         )
         run.start()
         self._run = run
-        run.finished.addCallback(lambda _: self._run_finished(run))
+        run.finished.addCallbacks(lambda _: self._run_finished(run), lambda failure: self._run_failed(run, failure))
         self._next_summary = self._reactor.callLater(SUMMARY_INTERVAL, self._sum_up)
 
     def _end_run(self) -> Deferred[None]:
@@ -195,6 +195,13 @@ class ProbeService(Service):
         if self._run is run:
             self._end_run()
             self._retry("the system has closed the socket")
+
+    def _run_failed(self, run: ProbeRun, failure: Failure) -> None:
+        """A fault of netsvc's has ended the run: begin another one."""
+        self.log.failure("{target}: a run has failed", failure, target=str(self.target))
+        if self._run is run:
+            self._end_run()
+            self._retry("see the traceback")
 
     def _retry(self, reason: str) -> None:
         """Try again to begin a run, after a delay."""

@@ -102,8 +102,11 @@ class ProbeSummary:
 
     @property
     def loss(self) -> Fraction | None:
-        """The fraction of the probes with a verdict that were lost; None if there are none."""
-        return self.share(self.counts.lost)
+        """The fraction of the probes with a verdict that were lost; None if there are none.
+
+        It is None of an interval in which more earlier losses were answered late than probes were lost.
+        """
+        return None if self.counts.lost < 0 else self.share(self.counts.lost)
 
     def to_json(self) -> dict[str, object]:
         """Return the summary as plain values (``docs/reference``)."""

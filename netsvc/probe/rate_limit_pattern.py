@@ -83,6 +83,8 @@ class RateLimitPattern:
             return None
         answers = sum(answered for _, answered in groups)
         share = answers / sum(sent for sent, _ in groups)
+        if not 0 < share < 1:  # the answers, or the losses, are in the last group, which is not complete
+            return None
         measure = sum((answered - sent * share) ** 2 / (sent * share * (1 - share)) for sent, answered in groups)
         freedom = len(groups) - 1
         if measure / freedom > _RATIO_MAX or _deviations(measure, freedom) > -_DEVIATIONS_MIN:

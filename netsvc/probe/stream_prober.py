@@ -26,6 +26,8 @@ CONNECTIONS_MAX = 256
 class StreamProber:
     """Probes one target over TCP, or TLS. Each probe is a connection, which is closed when it is open.
 
+    A TLS probe is answered when its handshake is complete. The recorder waits for it twice as long as ``timeout``.
+
     :param reactor: connects.
     :param target: the protocol, ``tcp`` or ``tls``, and the port.
     :param host: the name or address that the user has typed, which a certificate should have.
@@ -34,6 +36,7 @@ class StreamProber:
     :param recorder: is told what happens.
     :param timeout: seconds that a connection may take, and then a handshake.
     :param contexts: for TLS: those of :func:`~netsvc.check.tls_attempt.checking_contexts`.
+    :param source: the local IP address of the connections; empty for that of the route.
     :ivar finished: fires when the last probe of the schedule is answered or lost, or after :meth:`stop`.
         It fails if the recorder raises an exception while connections are opened.
     """
@@ -50,6 +53,7 @@ class StreamProber:
         recorder: ProbeRecorder,
         timeout: float,
         contexts: Sequence[SSL.Context] = (),
+        source: str = "",
     ) -> None:
         self.finished: Deferred[None] = Deferred()
         self._reactor = reactor
@@ -60,6 +64,7 @@ class StreamProber:
         self._recorder = recorder
         self._timeout = timeout
         self._contexts = contexts
+        self._source = source
         self._mono = monotonic_nanoseconds_of(reactor)
         self._timer: PreciseTimer | None = None  # from the start to the end
         self._next_look = 0
@@ -109,7 +114,9 @@ class StreamProber:
         began = self._mono()
         self._recorder.sent(sequence, due, began)
         opening = Deferred.fromCoroutine(
-            check_stream(self._reactor, self._target, self._host, self._address, self._timeout, self._contexts)
+            check_stream(
+                self._reactor, self._target, self._host, self._address, self._timeout, self._contexts, self._source
+            )
         )
         self._opening.add(opening)
         opening.addBoth(self._opened, opening)
@@ -120,8 +127,8 @@ class StreamProber:
         return result
 
     def _found(self, finding: Finding, sequence: int, began: int) -> None:
-        if finding.connect_seconds is None:
-            if finding.verdict is not PortVerdict.FILTERED:  # silence is a loss
+        if finding.connect_seconds is None or finding.verdict is not PortVerdict.OPEN:
+            if finding.verdict is not PortVerdict.FILTERED:  # silence tells no reason
                 self._recorder.refused(OSError(errno.ECONNREFUSED, finding.reason))
             return
         mono = began + round(finding.connect_seconds * 1e9)
@@ -129,8 +136,6 @@ class StreamProber:
         handshake = None if took is None else round(took * 1e9)
         source: StampSource = "kernel" if finding.connect_by_kernel else "process"
         self._recorder.answered(sequence, mono, source, 0, handshake=handshake)
-        if finding.verdict is not PortVerdict.OPEN:
-            self._recorder.refused(OSError(errno.EPROTO, finding.reason))
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError) is None:

@@ -111,9 +111,9 @@ class UdpProber(DatagramService):
                     mono, source, void = reading.mono, _PROCESS, True
                 recorder.answered(answer.sequence, mono, source, offset, void=void, times=answer.times)
             elif answer.kind is PayloadKind.CORRUPTED:
-                recorder.corrupted()
+                recorder.corrupted(reading.mono)
             else:
-                recorder.foreign()
+                recorder.foreign(reading.mono)
         return []
 
     def not_received(self, failure: OSError) -> None:

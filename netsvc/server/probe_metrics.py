@@ -23,7 +23,8 @@ CLOCK_OFFSET = (
 )
 CLOCK_UNCERTAINTY = (
     "netsvc_probe_clock_offset_uncertainty_seconds",
-    "The true offset differs from netsvc_probe_clock_offset_seconds by at most this.",
+    "The true offset differs from netsvc_probe_clock_offset_seconds by at most this, if the stamps of the reflector "
+    "are exact.",
 )
 LOSS_DIRECTION = (
     "netsvc_probe_lost_by_direction",
