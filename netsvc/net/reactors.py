@@ -60,10 +60,13 @@ class Reactor(Clock, Protocol):
 def monotonic_of(clock: Clock) -> Callable[[], float]:
     """Return a function that measures durations in seconds and that no change of the system's time affects.
 
-    Twisted's reactors, and netsvc's, tell the wall time. For them this is ``time.monotonic``. A clock in a test, or a
-    reactor of the simulated network, measures durations itself.
+    Twisted's reactors, and netsvc's, tell the wall time. For them this is ``time.monotonic``. A reactor of the
+    simulated network has a method ``monotonic``. A clock in a test measures durations itself.
     """
-    return time.monotonic if tells_wall_time(clock) else clock.seconds
+    if tells_wall_time(clock):
+        return time.monotonic
+    own: Callable[[], float] | None = getattr(clock, "monotonic", None)
+    return clock.seconds if own is None else own
 
 
 def wall_of(clock: Clock) -> Callable[[], float]:
@@ -83,7 +86,10 @@ def wall_nanoseconds_of(clock: Clock) -> Callable[[], int]:
 
 def monotonic_nanoseconds_of(clock: Clock) -> Callable[[], int]:
     """Return a function that measures durations as that of :func:`monotonic_of` does, in nanoseconds."""
-    return time.monotonic_ns if tells_wall_time(clock) else lambda: wall_nanoseconds(clock.seconds())
+    if tells_wall_time(clock):
+        return time.monotonic_ns
+    monotonic = monotonic_of(clock)
+    return lambda: wall_nanoseconds(monotonic())
 
 
 def tells_wall_time(clock: Clock) -> bool:

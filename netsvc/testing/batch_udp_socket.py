@@ -72,7 +72,7 @@ class SimulatedUdpSocket:
             destination, source = received.destination, self._socket.as_sockaddr(received.source)
             local = destination if self._stack.is_local(destination) else self._reply_address(source)
             packed_local = None if local is None else ip_address(local).packed
-            metadata = (*received.header, wall_nanoseconds(received.time)) if self._metadata else ()
+            metadata = (*received.header, wall_nanoseconds(received.wall_time)) if self._metadata else ()
             payload = received.data[: self._max_size]
             batch.append(Datagram(payload, source, packed_local, ip_address(destination).packed, *metadata))
         return batch

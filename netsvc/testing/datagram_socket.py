@@ -51,14 +51,14 @@ _USUAL_HEADER = IpHeader()
 class ReceivedDatagram(NamedTuple):
     """A datagram in the receive buffer of a socket.
 
-    :ivar time: when it arrived.
+    :ivar wall_time: when it arrived, by the clock of the host.
     """
 
     data: bytes
     source: tuple[str, int]
     destination: str
     header: IpHeader
-    time: float
+    wall_time: float
 
 
 class DatagramSocket(Socket):
@@ -289,7 +289,7 @@ class DatagramSocket(Socket):
             trace.add(now, self.stack.name, "datagram", ports=ports, data=data, outcome="buffer full")
             return
         self._buffered_bytes += len(data) + DATAGRAM_OVERHEAD
-        self._received.append(ReceivedDatagram(data, source, destination, header, self.stack.events.now))
+        self._received.append(ReceivedDatagram(data, source, destination, header, self.stack.wall_time()))
         self.readiness_changed()
 
     def _answer_port_unreachable(self, destination: tuple[str, int], remote: Stack) -> None:

@@ -66,24 +66,22 @@ class Determinism:
     """A block in which random numbers follow the seed, and clocks the virtual time. It may contain itself.
 
     :param seed: the seed. Each block gets other numbers.
-    :param now: returns the virtual time in seconds.
+    :param now: returns the time that ``time.time`` tells, in seconds.
+    :param monotonic: returns the time that ``time.monotonic`` tells, in seconds.
     """
 
-    def __init__(self, seed: int, now: Callable[[], float]) -> None:
+    def __init__(self, seed: int, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._seeds = random.Random(f"{seed} determinism")
         self._depth = 0
         self._state: Any = None
         self._replaced: list[tuple[Any, str]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
-        def now_ns() -> int:
-            return int(now() * 1_000_000_000)
-
         self._replacements = {
             "time": now,
-            "time_ns": now_ns,
-            "monotonic": now,
-            "monotonic_ns": now_ns,
+            "time_ns": lambda: int(now() * 1_000_000_000),
+            "monotonic": monotonic,
+            "monotonic_ns": lambda: int(monotonic() * 1_000_000_000),
             "urandom": random.randbytes,
             "_urandom": random.randbytes,
             "seed": MethodType(_seed_from_the_run, _FUNCTIONS["seed"].__self__),

@@ -31,6 +31,23 @@ class StandstillError(NetsvcError, RuntimeError):
 ScheduledEvent = list[Any]
 
 
+class KeptTime(float):
+    """The time of an event that does not happen before it is released.
+
+    :param time: when it would have happened. If it is released later, it happens then.
+    :param kept: the list to which the event is added.
+    """
+
+    __slots__ = ("kept",)
+
+    kept: list[ScheduledEvent]
+
+    def __new__(cls, time: float, kept: list[ScheduledEvent]) -> KeptTime:
+        self = super().__new__(cls, time)
+        self.kept = kept
+        return self
+
+
 class EventQueue:
     """The scheduled events. The earliest is run first; of two at the same time, the one that was scheduled first.
 
@@ -55,13 +72,32 @@ class EventQueue:
     def call_at(self, time: float, call: Callable[..., object], *args: Any) -> ScheduledEvent:
         """Schedule a timer."""
         event = [ceil(time * TICKS_PER_SECOND) / TICKS_PER_SECOND, next(self._sequence), False, call, args]
-        heappush(self._heap, event)
+        if type(time) is KeptTime:
+            time.kept.append(event)
+        else:
+            heappush(self._heap, event)
         return event
 
     def deliver_at(self, time: float, call: Callable[..., object], *args: Any) -> None:
         """Schedule a delivery."""
-        self.in_flight += 1
-        heappush(self._heap, [ceil(time * TICKS_PER_SECOND) / TICKS_PER_SECOND, next(self._sequence), True, call, args])
+        event = [ceil(time * TICKS_PER_SECOND) / TICKS_PER_SECOND, next(self._sequence), True, call, args]
+        if type(time) is KeptTime:
+            time.kept.append(event)
+        else:
+            self.in_flight += 1
+            heappush(self._heap, event)
+
+    def release(self, kept: list[ScheduledEvent]) -> None:
+        """Let events that were kept happen at their time, or now if it is past. It empties the list."""
+        for event in kept:
+            if event[3] is None:  # it was cancelled
+                self._cancelled -= 1
+                continue
+            event[0] = max(event[0], self.now)
+            event[1] = next(self._sequence)
+            self.in_flight += event[2]
+            heappush(self._heap, event)
+        kept.clear()
 
     def cancel(self, event: ScheduledEvent) -> None:
         """Cancel a timer. A timer that has run or was cancelled before is ignored."""

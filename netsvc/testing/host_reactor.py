@@ -117,6 +117,7 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self._selectables: dict[int, Any] = {}
         self._ready: dict[int, None] = {}
         self._iteration_due = False
+        self._busy_until = 0.0  # virtual time until which no code of the host runs
         self._calls: dict[DelayedCall, ScheduledEvent] = {}
         self._in_main_loop = False
         self.active = RunningHost(self)
@@ -132,14 +133,18 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     # IReactorTime
 
     def seconds(self) -> float:
-        return self._events.now
+        return self.stack.wall_time()
+
+    def monotonic(self) -> float:
+        """Return the seconds of the monotonic clock of the host, which is never set."""
+        return self.stack.monotonic_time()
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kw: object) -> DelayedCall:  # noqa: A002  Twisted's name
         self._check_host_up()
         if not 0 <= delay < inf:
             raise ValueError(f"the delay must be a number of seconds, 0 or more: {delay!r}")
         call = DelayedCall(
-            self._events.now + delay, callable, args, kw, self._unschedule, self._schedule, seconds=self.seconds
+            self.seconds() + delay, callable, args, kw, self._unschedule, self._schedule, seconds=self.seconds
         )
         self._schedule(call)
         return call
@@ -152,16 +157,36 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
 
     def _schedule(self, call: DelayedCall) -> None:
         self._unschedule(call)
-        self._calls[call] = self._events.call_at(call.time, self._run_call, call)
+        clock = self.stack.clock
+        time = call.time if clock is None else max(self._events.now, clock.when(call.time))
+        self._calls[call] = self._events.call_at(time, self._run_call, call)
 
     def _unschedule(self, call: DelayedCall) -> None:
         event = self._calls.pop(call, None)
         if event is not None:
             self._events.cancel(event)
 
+    def clock_changed(self) -> None:
+        """Schedule the delayed calls by the clock of the host, which was changed."""
+        for call in tuple(self._calls):
+            self._schedule(call)
+
+    def pause(self, seconds: float) -> None:
+        """Run no code of the host for these virtual seconds, or for as long again if it is paused already."""
+        self._busy_until = max(self._busy_until, self._events.now) + seconds
+
     def _run_call(self, call: DelayedCall) -> None:
+        if self._busy_until > self._events.now:
+            self._calls[call] = self._events.call_at(self._busy_until, self._run_call, call)
+            return
         with self.active:
             self._run_call_here(call)
+        self._take_time()
+
+    def _take_time(self) -> None:
+        """The host has run a callback."""
+        if self.stack.callback_cost:
+            self.pause(self.stack.callback_cost)
 
     def _run_call_here(self, call: DelayedCall) -> None:
         if self.threadCallQueue:
@@ -189,8 +214,12 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             self._events.call_at(self._events.now, self._run_thread_calls)
 
     def _run_thread_calls(self) -> None:
+        if self._busy_until > self._events.now:
+            self._events.call_at(self._busy_until, self._run_thread_calls)
+            return
         with self.active:
             self.runUntilCurrent()
+        self._take_time()
 
     def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:
         self._check_host_up()
@@ -321,8 +350,15 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             self._events.deliver_at(self._events.now, self._run_iteration)
 
     def _run_iteration(self) -> None:
+        if self._busy_until > self._events.now:
+            self._events.call_at(self._busy_until, self._run_iteration_behind_calls)
+            return
         with self.active:
             self._run_iteration_here()
+
+    def _run_iteration_behind_calls(self) -> None:
+        """Run an iteration after the delayed calls that are due, as a reactor does after a pause."""
+        self._events.call_at(self._events.now, self._run_iteration)
 
     def _run_iteration_here(self) -> None:
         """Run one reactor iteration: let each socket that is ready now read or write once."""
@@ -340,6 +376,14 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
                 call_with_context(context, self._doReadOrWrite, selectable, number, event)
                 if number not in self._ready and self._ready_events(number):
                     self._socket_ready(number)
+                if self.stack.callback_cost:
+                    self._take_time()
+                    waiting = list(ready)
+                    self._ready = dict.fromkeys(waiting[waiting.index(number) + 1 :]) | self._ready
+                    if self._ready and not self._iteration_due:
+                        self._iteration_due = True
+                        self._events.call_at(self._busy_until, self._run_iteration_behind_calls)
+                    return
 
     def _ready_events(self, number: int) -> int:
         """Return the poll events of a descriptor for which it is both ready and watched."""

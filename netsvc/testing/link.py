@@ -10,6 +10,7 @@ from random import Random
 from typing import Literal, TypedDict, Unpack
 
 from netsvc.errors import NetsvcError
+from netsvc.testing.events import KeptTime, ScheduledEvent
 from netsvc.testing.splits import SplitPolicy, nowhere
 
 #: Bytes of the IPv4 and UDP headers of a datagram, of the UDP header alone, and of the IPv4 and TCP headers of a
@@ -52,6 +53,8 @@ class Conditions:
     :param tcp: ``"reno"`` for the congestion control of RFC 5681 and RFC 6582 in connections that are made from now
         on. With ``"simple"``, streams on a link with a bandwidth have no congestion control.
     :param up: False for a partition: every packet is lost.
+    :param held: whether packets are kept until it is False again. On a link without a bandwidth, acknowledgements of
+        streams need no packets, and are not kept.
     """
 
     latency: float = 0.0
@@ -65,6 +68,7 @@ class Conditions:
     splits: SplitPolicy = nowhere
     tcp: Literal["simple", "reno"] = "simple"
     up: bool = True
+    held: bool = False
 
     def __post_init__(self) -> None:
         for name in ("latency", "jitter"):
@@ -85,15 +89,11 @@ class Conditions:
             raise LinkError(f"mtu must be a number of bytes, 68 or more: {self.mtu!r}")
         if self.tcp not in ("simple", "reno"):
             raise LinkError(f'tcp must be "simple" or "reno": {self.tcp!r}')
-        if not isinstance(self.up, bool):
-            raise LinkError(f"up must be True or False: {self.up!r}")
+        for name in ("up", "held"):
+            if not isinstance(getattr(self, name), bool):
+                raise LinkError(f"{name} must be True or False: {getattr(self, name)!r}")
         if not callable(self.splits):
             raise LinkError(f"splits must be a policy such as netsvc.testing.splits.at_random: {self.splits!r}")
-
-    @property
-    def by_packets(self) -> bool:
-        """Whether streams are sent packet by packet, as by TCP; see :mod:`netsvc.testing.tcp_recovery`."""
-        return self.bandwidth != inf or self.tcp == "reno"
 
     def replace(self, **changes: Unpack[ConditionChanges]) -> Conditions:
         """Return a copy with these changes.
@@ -121,6 +121,30 @@ class ConditionChanges(TypedDict, total=False):
     splits: SplitPolicy
     tcp: Literal["simple", "reno"]
     up: bool
+    held: bool
+
+
+class Bottleneck:
+    """One direction of a line that several links share.
+
+    :param bandwidth: bits per second.
+    :param queue: bytes that may wait for it. Further packets are lost.
+    :ivar idle_at: the time at which all earlier packets have left the queue.
+    """
+
+    def __init__(self, bandwidth: float, queue: float) -> None:
+        self.idle_at = 0.0
+        self._bandwidth = bandwidth
+        self._queue = queue
+
+    def is_full(self, now: float, length: int) -> bool:
+        """Whether a packet of this length finds no room in the queue."""
+        return max(0.0, self.idle_at - now) * self._bandwidth / 8 + length > self._queue
+
+    def transmit(self, now: float, length: int) -> float:
+        """Send a packet. Returns the time at which it has left the line."""
+        self.idle_at = max(now, self.idle_at) + length * 8 / self._bandwidth
+        return self.idle_at
 
 
 def _fragments(length: int, header: int, mtu: int) -> list[int]:
@@ -141,7 +165,8 @@ class Link:
     """One direction of the path between two hosts.
 
     :param seed: the seed of its random numbers, different for each link.
-    :ivar idle_at: the time at which all earlier packets have left its queue.
+    :ivar bottleneck: the line behind it that it shares with other links; None if there is none.
+    :ivar kept: events that are kept while the link is held.
     :ivar counts: the number of datagrams by outcome: ``delivered``, ``lost``, ``duplicated``, ``reordered``.
     """
 
@@ -149,8 +174,10 @@ class Link:
         self.conditions = conditions
         self.counts: Counter[str] = Counter()
         self._seed = seed
+        self.bottleneck: Bottleneck | None = None
+        self.kept: list[ScheduledEvent] = []
         self._random: Random | None = None
-        self.idle_at = 0.0
+        self._idle_at = 0.0
         self._last_arrival_before_crash = inf  # of what had left the queue when the source crashed with a queue
         self._in_loss_burst = False
 
@@ -162,24 +189,38 @@ class Link:
         return self._random
 
     @property
+    def idle_at(self) -> float:
+        """The time at which all earlier packets have left its queue, and that of its bottleneck."""
+        return self._idle_at if self.bottleneck is None else max(self._idle_at, self.bottleneck.idle_at)
+
+    @property
+    def by_packets(self) -> bool:
+        """Whether streams are sent packet by packet, as by TCP; see :mod:`netsvc.testing.tcp_recovery`."""
+        conditions = self.conditions
+        return conditions.bandwidth != inf or conditions.tcp == "reno" or self.bottleneck is not None
+
+    @property
     def segment_max(self) -> int:
         """Maximum payload bytes of a segment."""
-        conditions = self.conditions
-        return min(conditions.mtu, ETHERNET_MTU) - SEGMENT_HEADERS if conditions.by_packets else SEGMENT_MAX
+        return min(self.conditions.mtu, ETHERNET_MTU) - SEGMENT_HEADERS if self.by_packets else SEGMENT_MAX
+
+    def arrival_at(self, time: float) -> float:
+        """Return the time of an arrival as the event queue needs it: while the link is held, the event is kept."""
+        return KeptTime(time, self.kept) if self.conditions.held else float(time)
 
     def change(self, now: float, conditions: Conditions) -> None:
         """Change the conditions from now on.
 
         What is in the queue leaves it at the old bandwidth; later packets wait for it as long as at the new one.
         """
-        if self.idle_at > now:
-            self.idle_at = now + (self.idle_at - now) * self.conditions.bandwidth / conditions.bandwidth
+        if self._idle_at > now:
+            self._idle_at = now + (self._idle_at - now) * self.conditions.bandwidth / conditions.bandwidth
         self.conditions = conditions
 
     def clear_queue(self, now: float) -> None:
         """The source crashes: what has not left its queue is lost."""
-        if self.idle_at > now:
-            self.idle_at = now
+        if self._idle_at > now:
+            self._idle_at = now
             self._last_arrival_before_crash = now + self.conditions.latency + self.conditions.jitter
 
     def carries(self, now: float, source_crashed: bool) -> bool:
@@ -192,9 +233,9 @@ class Link:
     def send_segment(self, now: float, length: int) -> float | None:
         """Send a segment of a stream. Returns its arrival time, or None if it is lost."""
         conditions = self.conditions
-        if not conditions.up or (conditions.loss and self._is_lost()):
+        if not conditions.up or (conditions.loss and self._is_lost()) or self._drops(now, length + SEGMENT_HEADERS):
             return None
-        return self._arrival(now, length + SEGMENT_HEADERS)
+        return self.arrival_at(self._arrival(now, length + SEGMENT_HEADERS))
 
     def send_datagram(self, now: float, length: int, headers: int = DATAGRAM_HEADERS) -> tuple[list[float], str]:
         """Send a datagram. Returns its arrival times (none, one or two) and its outcome, as in ``TraceEvent``.
@@ -207,7 +248,7 @@ class Link:
         packets: Sequence[int] = (packet,)
         if packet > conditions.mtu:
             packets = _fragments(length + UDP_HEADER, headers - UDP_HEADER, conditions.mtu)
-        if not conditions.up or (conditions.loss and self._loses(packets)):
+        if not conditions.up or (conditions.loss and self._loses(packets)) or self._drops(now, packet):
             self.counts["lost"] += 1
             return [], "lost"
         self.counts["delivered"] += 1
@@ -221,13 +262,19 @@ class Link:
             self.counts["duplicated"] += 1
             outcome = "duplicated" if not outcome else "reordered and duplicated"
             arrivals.append(self._arrival_of_last(now, packets))
-        return arrivals, outcome
+        return [self.arrival_at(arrival) for arrival in arrivals], outcome
+
+    def _drops(self, now: float, length: int) -> bool:
+        """Whether the queue of the bottleneck has no room for a packet."""
+        return self.bottleneck is not None and self.bottleneck.is_full(now, length)
 
     def _arrival(self, now: float, length: int) -> float:
         conditions = self.conditions
         transmitted = now
         if conditions.bandwidth != inf:
-            transmitted = self.idle_at = max(now, self.idle_at) + length * 8 / conditions.bandwidth
+            transmitted = self._idle_at = max(now, self._idle_at) + length * 8 / conditions.bandwidth
+        if self.bottleneck is not None:
+            transmitted = self.bottleneck.transmit(transmitted, length)
         if conditions.jitter:
             transmitted += conditions.jitter * self.random.random()
         return transmitted + conditions.latency

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from ipaddress import ip_address
-from math import inf
+from itertools import combinations
+from math import inf, isfinite
 from typing import Any, ParamSpec, TypeVar, Unpack
 
 from twisted.internet.defer import Deferred
@@ -13,8 +15,9 @@ from twisted.python.failure import Failure
 
 from netsvc.errors import NetsvcError
 from netsvc.testing.diagnosis import LoggedFailures, call_text, known_facts
+from netsvc.testing.host_clock import HostClock
 from netsvc.testing.host_reactor import HostReactor
-from netsvc.testing.link import ConditionChanges, Link
+from netsvc.testing.link import Bottleneck, ConditionChanges, Link
 from netsvc.testing.stack import BROADCAST, BUFFER, Fabric, HostDownError, Stack, is_ip_address
 from netsvc.testing.trace import Trace
 from netsvc.testing.trial_tests import run_in_virtual_time
@@ -44,6 +47,7 @@ class Host:
         self.address = stack.addresses[0]
         self._network = network
         self._stack = stack
+        self._starts: list[Callable[[HostReactor], object]] = []
         self._start()
 
     def __repr__(self) -> str:
@@ -100,7 +104,63 @@ class Host:
         self._stack.up = True
         self._start()
         self._network.note(self.name, "restarted")
+        for start in self._starts:
+            self.run(start, self._reactor)
         return self._reactor
+
+    def on_start(self, start: Callable[[HostReactor], object]) -> None:
+        """Call a function with the reactor of the host now, and with the new one at each restart.
+
+        It starts the services of the host. The function runs as code of the host.
+        """
+        self._starts.append(start)
+        self.run(start, self.reactor)
+
+    def pause(self, seconds: float) -> None:
+        """Run no code of the host for these virtual seconds, as after SIGSTOP or during a garbage collection.
+
+        Its kernel goes on: packets arrive, buffers fill and overflow, connections are established. Afterwards the
+        delayed calls that became due run first, as in Twisted's reactors, and then what has arrived is read.
+        A second pause begins when the first one ends.
+
+        :raises HostDownError: if the host has crashed.
+        """
+        _check_seconds("pause", seconds)
+        self.reactor.pause(seconds)
+        self._network.note(self.name, f"paused for {seconds:g} s")
+
+    def cost(self, seconds: float) -> None:
+        """Let each callback of the host take virtual time from now on: a slow processor.
+
+        A callback is a delayed call, or one event of one socket. The time passes after it. Meanwhile no other code of
+        the host runs.
+        """
+        _check_seconds("cost", seconds)
+        self._stack.callback_cost = float(seconds)
+        self._network.note(self.name, f"cost={seconds:g}")
+
+    def clock(self, *, skew: float | None = None, drift: float | None = None) -> None:
+        """Set the clock of the host, or let it run too fast or too slow from now on.
+
+        ``time.time`` and ``reactor.seconds`` follow it, and so do delayed calls: if the clock is set forward by an
+        hour, the calls of the next hour are due, as on Twisted's reactors, whose time is ``time.time``. The time of
+        ``time.monotonic`` drifts, and does not jump.
+
+        :param skew: seconds by which the clock is ahead of the virtual time from now on. By default it is not set.
+        :param drift: seconds that it gains in a second from now on, such as ``100e-6``. By default the rate stays.
+        """
+        if skew is not None and not (_is_finite(skew)):
+            raise NetworkError(f"skew must be a number of seconds: {skew!r}")
+        if drift is not None and not (_is_finite(drift) and -1 < drift <= 1):
+            raise NetworkError(f"drift must be more than -1 and at most 1: {drift!r}")
+        stack = self._stack
+        if stack.clock is None:
+            stack.clock = HostClock()
+        stack.clock.change(self._network.now, skew=skew, drift=drift)
+        self._reactor.clock_changed()
+        changes = {"skew": skew, "drift": drift}
+        text = " ".join(f"{name}={value:g}" for name, value in changes.items() if value is not None)
+        self._network.note(self.name, f"clock {text}")
 
     def _start(self) -> None:
         self._reactor = HostReactor(self._stack, self._network.lookup)
@@ -124,8 +184,12 @@ class Links:
         changed = [(link, link.conditions.replace(**conditions)) for link in self._links()]
         if self._all_links:  # those that exist, and those that are created when they are first used
             self._fabric.conditions = self._fabric.conditions.replace(**conditions)
+            if "latency" in conditions:
+                self._fabric.latencies = {}
         for link, new in changed:
             link.change(self._network.now, new)
+            if not new.held:
+                self._network._events.release(link.kept)
         text = " ".join(f"{name}={_condition_text(value)}" for name, value in conditions.items())
         self._network.note(self._name(), text)
 
@@ -136,6 +200,28 @@ class Links:
     def heal(self) -> None:
         """End a partition."""
         self.set(up=True)
+
+    def hold(self) -> None:
+        """Keep all packets that are sent from now on, until :meth:`release`. Those in flight arrive."""
+        self.set(held=True)
+
+    def release(self) -> None:
+        """Let the packets that were kept arrive now, or after the latency of the link, in their order."""
+        self.set(held=False)
+
+    def flap(self, down: float, up: float, times: int) -> None:
+        """Begin a partition now and heal it after ``down`` seconds; ``up`` seconds later again, ``times`` times.
+
+        :raises NetworkError: for impossible numbers.
+        """
+        _check_seconds("down", down)
+        _check_seconds("up", up)
+        if not isinstance(times, int) or times < 1:
+            raise NetworkError(f"times must be a number, 1 or more: {times!r}")
+        for number in range(times):
+            begin = number * (down + up)
+            self._network.call_later(begin, self.partition)
+            self._network.call_later(begin + down, self.heal)
 
     def count(self, outcome: str) -> int:
         """Return how many datagrams were ``delivered``, ``lost``, ``duplicated`` or ``reordered`` so far, in total.
@@ -153,7 +239,8 @@ class Links:
         if self._all_links:
             return "all links"
         source, destination = self._ends[0]
-        return f"{source} {'->' if len(self._ends) == 1 else '<->'} {destination}"
+        more = f" and {len(self._ends) // 2 - 1} more" if len(self._ends) > 2 else ""
+        return f"{source} {'->' if len(self._ends) == 1 else '<->'} {destination}{more}"
 
 
 class Network:
@@ -251,6 +338,86 @@ class Network:
         """Return all links, including those of hosts that are added later."""
         return Links(self, [], all_links=True)
 
+    def between(self, *groups: Iterable[str]) -> Links:
+        """Return the links between hosts of different groups, in both directions. Those within a group are left out.
+
+        :param groups: two or more groups of names of hosts.
+        :raises NetworkError: for an unknown host, a host in two groups, or fewer than two groups.
+        """
+        members = [self._members(group) for group in groups]
+        if len(members) < 2 or not all(members):
+            raise NetworkError("two or more groups of hosts are needed, and none may be empty")
+        names = [name for group in members for name in group]
+        twice = next((name for name, number in Counter(names).items() if number > 1), None)
+        if twice is not None:
+            raise NetworkError(f"the host {twice!r} is in two groups")
+        return Links(
+            self,
+            [
+                pair
+                for one, other in combinations(members, 2)
+                for source in one
+                for destination in other
+                for pair in ((source, destination), (destination, source))
+            ],
+        )
+
+    def partition(self, *groups: Iterable[str]) -> Links:
+        """Begin a partition between groups of hosts, and return the links between them, whose ``heal`` ends it."""
+        links = self.between(*groups)
+        links.partition()
+        return links
+
+    def regions(self, members: Mapping[str, Iterable[str]], latencies: Mapping[tuple[str, str], float]) -> None:
+        """Place hosts in regions, and set the latencies of the links between them from now on.
+
+        :param members: the names of the hosts of each region.
+        :param latencies: seconds in one direction, by two regions in any order. Two times the same region stands for
+            the links within it; if it is missing, these are left as they are.
+        :raises NetworkError: for an unknown host or region, a host in two regions, a missing or an impossible latency.
+        """
+        region_of: dict[str, str] = {}
+        for region, hosts in members.items():
+            for host in self._members(hosts):
+                if host in region_of:
+                    raise NetworkError(f"the host {host!r} is in two regions")
+                region_of[host] = region
+        found: dict[tuple[str, str], float] = {}
+        for pair, latency in latencies.items():
+            unknown = next((region for region in pair if region not in members), None)
+            if unknown is not None:
+                raise NetworkError(f"no region is called {unknown!r}; the regions are {', '.join(members)}")
+            _check_seconds("latency", latency)
+            found[pair] = latency
+            found.setdefault((pair[1], pair[0]), latency)
+        missing = next((pair for pair in combinations(members, 2) if pair not in found), None)
+        if missing is not None:
+            raise NetworkError(f"the latency between {missing[0]!r} and {missing[1]!r} is missing")
+        self._fabric.place(region_of, found)
+        text = " ".join(f"{one}-{other}={latency:g}" for (one, other), latency in latencies.items())
+        self.note("regions", text)
+
+    def bottleneck(self, one: Iterable[str], other: Iterable[str], *, bandwidth: float, queue: float = inf) -> Links:
+        """Let all packets between two groups of hosts pass one line, in each direction. Returns the links.
+
+        It comes after the links' own conditions. Streams that begin from now on are sent packet by packet, as on a link
+        with a bandwidth; ``tcp="reno"`` adds congestion control.
+
+        :param bandwidth: bits per second of the line, in each direction.
+        :param queue: bytes that may wait for the line. A packet that finds it full is lost.
+        :raises NetworkError: as :meth:`between`, and for impossible numbers.
+        """
+        if not _is_finite(bandwidth) or bandwidth <= 0:
+            raise NetworkError(f"bandwidth must be a number of bits per second, more than 0: {bandwidth!r}")
+        if not isinstance(queue, int | float) or not queue > 0:
+            raise NetworkError(f"queue must be a number of bytes, more than 0: {queue!r}")
+        links = self.between(one, other)
+        lines = (Bottleneck(bandwidth, queue), Bottleneck(bandwidth, queue))
+        for number, (source, destination) in enumerate(links._ends):
+            self._fabric.link(source, destination).bottleneck = lines[number % 2]
+        self.note(links._name(), f"bottleneck={bandwidth:g}")
+        return links
+
     def advance(self, seconds: float) -> None:
         """Advance the virtual time by this many seconds, and run all events up to then."""
         _check_seconds("time", seconds)
@@ -325,6 +492,12 @@ class Network:
             if not any(self._fabric.stack_at(address) for address in addresses):
                 return addresses
 
+    def _members(self, names: Iterable[str]) -> list[str]:
+        if isinstance(names, str):
+            raise NetworkError(f"a group of hosts is needed, not {names!r}; write {{{names!r}}}")
+        # A set has another order in each process.
+        return sorted({self._host(name).name for name in names}, key=list(self.hosts).index)
+
     def _host(self, name: str) -> Host:
         if name not in self.hosts:
             raise NetworkError(f"no host is called {name!r}; the hosts are {', '.join(self.hosts) or 'none'}")
@@ -342,6 +515,10 @@ def _raise(failure: Failure) -> None:
     waiting = (_ for _ in [None])
     next(waiting)
     failure.throwExceptionIntoGenerator(waiting)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _check_seconds(name: str, value: float) -> None:

@@ -86,7 +86,7 @@ class Pipe:
         self._closes = False  # whether the sender does not read any more either
         self._stopped = False  # whether nothing more is sent
         self._listener: StreamEnd | None = None  # until the handshake is complete
-        by_packets = self.link.conditions.by_packets or self.reverse_link.conditions.by_packets
+        by_packets = self.link.by_packets or self.reverse_link.by_packets
         self._recovery: LossRecovery = (
             TcpRecovery(self, self._events, round_trip) if by_packets else FixedDelayRecovery(self, self._events)
         )
@@ -198,7 +198,7 @@ class Pipe:
         """Send one packet. Returns its arrival time, or None if it is lost. Packets arrive in order."""
         arrival = self.source.stack.send_packet(self.sink.stack, kind, self._ports, data)
         if arrival is not None:
-            arrival = self._last_arrival = max(arrival, self._last_arrival)
+            arrival = self._last_arrival = self.link.arrival_at(max(arrival, self._last_arrival))
         return arrival
 
     def acknowledged(self, when: float, length: int) -> None:

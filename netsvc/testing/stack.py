@@ -17,7 +17,9 @@ from typing import Any
 from netsvc.errors import NetsvcError
 from netsvc.testing.determinism import Determinism
 from netsvc.testing.events import EventQueue
+from netsvc.testing.host_clock import HostClock
 from netsvc.testing.link import Conditions, Link
+from netsvc.testing.running_host import running_reactor
 from netsvc.testing.trace import Trace
 
 #: The readiness of a socket, with the values of poll(2).
@@ -62,12 +64,23 @@ class Fabric:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.events = EventQueue()
-        self.determinism = self.events.surroundings = Determinism(seed, lambda: self.events.now)
+        self.determinism = self.events.surroundings = Determinism(seed, self._wall_time, self._monotonic_time)
         self.trace = Trace()
         self.stacks: dict[str, Stack] = {}  # by name
         self.conditions = Conditions()  # of links that are created later, when they are first used or changed
+        self.latencies: dict[tuple[str, str], float] = {}  # by the regions of two hosts
+        self._region_of: dict[str, str] = {}
         self._by_address: dict[str, Stack] = {}
         self._links: dict[tuple[str, str], Link] = {}
+
+    def _wall_time(self) -> float:
+        """Return the wall time of the host whose code runs; outside of hosts, the virtual time."""
+        running = running_reactor()
+        return self.events.now if running is None else float(running.stack.wall_time())
+
+    def _monotonic_time(self) -> float:
+        running = running_reactor()
+        return self.events.now if running is None else float(running.stack.monotonic_time())
 
     def add(self, stack: Stack) -> None:
         """Add a stack.
@@ -91,8 +104,25 @@ class Fabric:
         link = self._links.get((source, destination))
         if link is None:
             conditions = Conditions() if source == destination else self.conditions
+            latency = self._latency(source, destination)
+            if latency is not None:
+                conditions = conditions.replace(latency=latency)
             link = self._links[source, destination] = Link(f"{self.seed} {source} -> {destination}", conditions)
         return link
+
+    def place(self, region_of: dict[str, str], latencies: dict[tuple[str, str], float]) -> None:
+        """Set the latencies between hosts by their regions, of the links that exist and of later ones."""
+        self._region_of, self.latencies = region_of, latencies
+        for (source, destination), link in self._links.items():
+            latency = self._latency(source, destination)
+            if latency is not None:
+                link.change(self.events.now, link.conditions.replace(latency=latency))
+
+    def _latency(self, source: str, destination: str) -> float | None:
+        """Return the latency by the regions of two hosts; None if it does not follow from them."""
+        if not self.latencies or source == destination:
+            return None
+        return self.latencies.get((self._region_of.get(source, ""), self._region_of.get(destination, "")))
 
     def partitions(self) -> list[str]:
         """Return the names of the links that are in a partition."""
@@ -140,6 +170,8 @@ class Stack:
         self.buffer = buffer
         self.refuses = refuses
         self.up = True
+        self.clock: HostClock | None = None  # unless it was changed, that of the network
+        self.callback_cost = 0.0
         self.boot_count = 1  # sockets, timers and reactors with an earlier count no longer exist
         self._bound: dict[tuple[int, int], list[Socket]] = {}  # by socket type and port
         self.paths: dict[str, Socket] = {}  # UNIX sockets
@@ -154,6 +186,14 @@ class Stack:
         self._last_descriptor += 1
         self.sockets[self._last_descriptor] = opened
         return self._last_descriptor
+
+    def wall_time(self) -> float:
+        """Return what the wall clock of the host tells."""
+        return self.events.now if self.clock is None else self.clock.wall(self.events.now)
+
+    def monotonic_time(self) -> float:
+        """Return what its monotonic clock tells."""
+        return self.events.now if self.clock is None else self.clock.monotonic(self.events.now)
 
     def crash(self) -> None:
         """Drop every socket and send nothing, as in a power failure."""

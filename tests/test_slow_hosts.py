@@ -1,0 +1,240 @@
+"""Simulated hosts that pause, whose callbacks take time, whose clocks are wrong, and whose services start again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.endpoints import clientFromString, connectProtocol, serverFromString
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.task import LoopingCall
+
+from netsvc import Config, netsvc_service
+from netsvc.net.reactors import monotonic_of
+from netsvc.testing import Host, HostDownError, Network, NetworkError
+from netsvc.testing.host_clock import HostClock
+
+
+class Noting(Protocol):
+    """Notes what happens and when.
+
+    :ivar notes: time and event.
+    """
+
+    def __init__(self, host: Host, notes: list[tuple[float, str]]) -> None:
+        self._host = host
+        self._notes = notes
+
+    def dataReceived(self, data: bytes) -> None:
+        self._notes.append((self._host._network.now, data.decode()))
+
+
+def listening(network: Network) -> tuple[Host, Host, list[tuple[float, str]]]:
+    """Return a server that notes what it receives, and a client."""
+    server, client = network.host("server"), network.host("client")
+    notes: list[tuple[float, str]] = []
+    factory = Factory.forProtocol(lambda: Noting(server, notes))
+    serverFromString(server.reactor, "tcp:7").listen(factory)
+    return server, client, notes
+
+
+def connect(network: Network, client: Host) -> Any:
+    return network.run(connectProtocol(clientFromString(client.reactor, "tcp:server:7"), Protocol())).transport
+
+
+def clocks(host: Host) -> tuple[float, float, float]:
+    """Return what the clocks of a host tell: that of its reactor, the wall clock, and the monotonic one."""
+    with host:
+        return host.reactor.seconds(), time.time(), time.monotonic()  # noqa: TID251  as the code of a host does
+
+
+def test_a_paused_host_runs_nothing_and_its_kernel_goes_on(network: Network) -> None:
+    server, client, notes = listening(network)
+    transport = connect(network, client)
+    server.pause(2)
+    server.reactor.callLater(1, lambda: notes.append((network.now, "timer")))
+    transport.write(b"data")
+    later = network.run(connectProtocol(clientFromString(client.reactor, "tcp:server:7"), Protocol()))
+    assert (notes, network.now) == ([], 0.0)  # the kernel has established the connection
+    network.advance(1.5)
+    assert notes == []
+    network.advance(1)
+    # As after SIGSTOP: the delayed calls first, although the data came before.
+    assert notes == [(2, "timer"), (2, "data")]
+    later.transport.write(b"more")
+    network.settle()
+    assert notes[2:] == [(2.5, "more")]
+
+
+def test_pauses_follow_each_other_and_end_with_a_restart(network: Network) -> None:
+    server = network.host("server")
+    fired: list[float] = []
+    server.pause(1)
+    server.pause(2)
+    server.reactor.callLater(0, lambda: fired.append(network.now))
+    network.advance(5)
+    assert fired == [3]
+    server.pause(100)
+    server.crash()
+    with pytest.raises(HostDownError):
+        server.pause(1)
+    server.restart()
+    server.reactor.callLater(0, lambda: fired.append(network.now))
+    network.advance(1)
+    assert fired == [3, 5]
+
+
+def test_the_buffer_of_a_paused_host_overflows(network: Network) -> None:
+    class Counting(DatagramProtocol):
+        count = 0
+
+        def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+            self.count += 1
+
+    server, client = network.host("server", buffer=10_000), network.host("client")
+    counting = Counting()
+    server.reactor.listenUDP(9, counting)
+    sending: Any = client.reactor.listenUDP(0, DatagramProtocol())
+    network.settle()
+    server.pause(1)
+    for _ in range(100):
+        sending.write(bytes(500), (server.address, 9))
+    network.advance(2)
+    assert 0 < counting.count < 100
+    assert sum(event.outcome == "buffer full" for event in network.trace) == 100 - counting.count
+
+
+def test_a_connection_through_a_pause_loses_nothing(network: Network) -> None:
+    server, client, notes = listening(network)
+    transport = connect(network, client)
+    for _ in range(20):
+        transport.write(b"x" * 10_000)
+    server.pause(3)
+    network.advance(10)
+    assert sum(len(text) for _, text in notes) == 200_000
+
+
+def test_each_callback_takes_its_time(network: Network) -> None:
+    server, client, notes = listening(network)
+    first, second = connect(network, client), connect(network, client)
+    network.settle()
+    server.cost(0.25)
+    first.write(b"1")
+    second.write(b"2")
+    for _ in range(2):
+        server.reactor.callLater(0, lambda: notes.append((network.now, "timer")))
+    network.advance(2)
+    assert notes == [(0.0, "timer"), (0.25, "timer"), (0.5, "1"), (0.75, "2")]
+    server.cost(0)
+    first.write(b"3")
+    network.advance(0.1)
+    assert notes[4:] == [(2.0, "3")]
+
+
+def test_a_host_with_too_much_to_do_falls_behind(network: Network) -> None:
+    server = network.host("server")
+    server.cost(0.02)
+    calls: list[float] = []
+    loop = LoopingCall(lambda: calls.append(network.now))
+    loop.clock = server.reactor
+    loop.start(0.01)
+    network.advance(1)
+    loop.stop()
+    assert len(calls) == pytest.approx(50, abs=2)
+
+
+def test_a_clock_that_is_set_moves_the_delayed_calls_as_on_a_real_reactor(network: Network) -> None:
+    host, other = network.host("host"), network.host("other")
+    fired: list[float] = []
+    host.reactor.callLater(10, lambda: fired.append(network.now))
+    network.advance(1)
+    host.clock(skew=-5)
+    assert clocks(host) == (-4, -4, 1)
+    assert clocks(other) == (1, 1, 1)
+    network.advance(13.5)
+    assert fired == []
+    network.advance(0.5)
+    assert fired == [15]
+    host.reactor.callLater(3600, lambda: fired.append(network.now))
+    host.clock(skew=3600)
+    network.advance(0)
+    assert fired == [15, 15]
+
+
+def test_a_clock_drifts(network: Network) -> None:
+    host = network.host("host")
+    network.advance(100)
+    host.clock(drift=0.5)
+    fired: list[float] = []
+    host.reactor.callLater(3, lambda: fired.append(network.now))
+    network.advance(10)
+    assert fired == [102]
+    assert clocks(host) == (115, 115, 115)
+    host.clock(skew=0)
+    assert clocks(host) == (110, 110, 115)
+
+
+def test_the_idle_timeout_of_netsvc_survives_a_clock_that_is_set(network: Network) -> None:
+    server, client = network.host("server"), network.host("client")
+    netsvc_service(server.reactor, Config(tcp=["7"], idle_timeout=60)).startService()
+    ended: list[float] = []
+
+    class Idle(Protocol):
+        def connectionLost(self, reason: Any = None) -> None:
+            ended.append(network.now)
+
+    network.run(connectProtocol(clientFromString(client.reactor, "tcp:server:7"), Idle()))
+    network.advance(10)
+    server.clock(skew=3600)
+    network.advance(30)
+    assert monotonic_of(server.reactor)() == 40
+    assert ended == []
+    network.advance(60)
+    assert len(ended) == 1
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 100), st.none() | st.floats(-1e4, 1e4), st.none() | st.floats(-0.5, 1)), max_size=6)
+)
+def test_the_monotonic_clock_never_jumps_and_the_wall_clock_is_as_far_ahead_as_it_was_set(
+    changes: list[tuple[float, float | None, float | None]],
+) -> None:
+    clock, now = HostClock(), 0.0
+    for elapsed, skew, drift in changes:
+        before = clock.monotonic(now)
+        now += elapsed
+        monotonic, wall = clock.monotonic(now), clock.wall(now)
+        assert monotonic >= before
+        clock.change(now, skew=skew, drift=drift)
+        assert clock.monotonic(now) == pytest.approx(monotonic)
+        assert clock.wall(now) == pytest.approx(wall if skew is None else now + skew)
+        assert clock.when(clock.wall(now + 7)) == pytest.approx(now + 7)
+
+
+def test_services_start_at_each_restart(network: Network) -> None:
+    server = network.host("server")
+    started: list[Any] = []
+    server.on_start(started.append)
+    server.crash()
+    reactor = server.restart()
+    assert started == [started[0], reactor]
+    assert started[0] is not reactor
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("pause", {"seconds": -1}),
+        ("cost", {"seconds": float("inf")}),
+        ("clock", {"skew": float("nan")}),
+        ("clock", {"skew": "1"}),
+        ("clock", {"drift": -1}),
+        ("clock", {"drift": 2}),
+    ],
+)
+def test_impossible_numbers_are_refused(network: Network, method: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(NetworkError):
+        getattr(network.host("host"), method)(**arguments)
