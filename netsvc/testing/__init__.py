@@ -3,6 +3,8 @@
 No test opens a real socket.
 """
 
+from netsvc.testing.fault_search import FaultReport, chaos, replay, sweep
+from netsvc.testing.faults import Fault, FaultError
 from netsvc.testing.global_reactor import install
 from netsvc.testing.host_reactor import HostReactor
 from netsvc.testing.link import Conditions, LinkError
@@ -13,6 +15,9 @@ from netsvc.testing.trace import Trace, TraceEvent
 
 __all__ = [
     "Conditions",
+    "Fault",
+    "FaultError",
+    "FaultReport",
     "Host",
     "HostDownError",
     "HostReactor",
@@ -23,5 +28,8 @@ __all__ = [
     "NotSimulatedError",
     "Trace",
     "TraceEvent",
+    "chaos",
     "install",
+    "replay",
+    "sweep",
 ]

@@ -56,6 +56,7 @@ class EventQueue:
 
     :ivar now: virtual seconds since the beginning.
     :ivar in_flight: the number of scheduled deliveries.
+    :ivar steps: the number of events that have run, since :meth:`observe` was called.
     :ivar surroundings: a block that surrounds the events while they run.
     """
 
@@ -63,6 +64,7 @@ class EventQueue:
         self.now = 0.0
         self.surroundings: AbstractContextManager[object] = nullcontext()
         self.in_flight = 0
+        self.steps = 0
         self._events_at_this_time = 0
         self._heap: list[ScheduledEvent] = []
         self._sequence = count()
@@ -163,6 +165,17 @@ class EventQueue:
         if in_flight:
             self.in_flight -= 1
         call(*args)
+
+    def observe(self, after_step: Callable[[], object]) -> None:
+        """Count events from now on, and call a function after each of them."""
+        step = self.step
+
+        def observed() -> None:
+            step()
+            self.steps += 1
+            after_step()
+
+        self.step = observed  # type: ignore[method-assign]  # without an observer, it costs nothing
 
     def run_until(self, time: float) -> None:
         """Run every event that is scheduled up to ``time``, and set the virtual time to ``time``."""

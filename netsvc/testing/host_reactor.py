@@ -394,6 +394,10 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             return 0
         return watched.poll((IN if number in self._reads else 0) | (OUT if number in self._writes else 0))
 
+    def selectable_of(self, number: int) -> Any:
+        """Return the transport that watches a descriptor; None if none does."""
+        return self._selectables.get(number)
+
     # IReactorTCP, IReactorSSL
 
     def listenTCP(self, port: Any, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> IListeningPort:

@@ -1,0 +1,205 @@
+"""``python -m netsvc.testing``: search for bugs of a scenario, by faults or by seeds, outside of pytest."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from netsvc.errors import NetsvcError
+from netsvc.testing.global_reactor import install
+
+_STATUS_USAGE = 64
+
+
+class ScenarioError(NetsvcError, ValueError):
+    """The scenario cannot be loaded; the message says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Return 0 if it found no problem, 1 if it did, and 64 for wrong arguments."""
+    options = _parser().parse_args(arguments)
+    install()  # before the scenario imports the reactor
+    from netsvc.testing.faults import FaultError
+
+    try:
+        status: int = options.call(_load(options.scenario), options)
+    except (ScenarioError, FaultError) as e:
+        sys.stderr.write(f"netsvc.testing: {e}\n")
+        return _STATUS_USAGE
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m netsvc.testing",
+        description=(
+            "Search for bugs on a simulated network. A scenario is FILE::NAME, a function that takes a Network, and "
+            "returns a Deferred or a coroutine. twisted.internet.reactor is that of the host whose code runs."
+        ),
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, call: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.add_argument("scenario", metavar="FILE::NAME")
+        added.add_argument(
+            "--timeout", type=float, default=3600.0, help="virtual seconds until a result has to be there"
+        )
+        added.set_defaults(call=call)
+        return added
+
+    def jobs(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--jobs", type=int, help="processes at a time (default: one for each core)")
+
+    one = command("sweep", _sweep, "Run a scenario once, and then again with one fault after each of its events.")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--faults", type=_kinds, default=None, metavar="KIND,...", help="abort, close, partition, ...")
+    one.add_argument("--hosts", type=_names, default=None, metavar="NAME,...", help="those that crash and pause")
+    one.add_argument("--runs", type=int, default=2_000, help="the number of runs at most (default: 2000)")
+    jobs(one)
+    several = command("chaos", _chaos, "Run a scenario with random faults for each seed, and shrink those that matter.")
+    several.add_argument("--seeds", type=int, default=100, help="the number of seeds (default: 100)")
+    several.add_argument("--first-seed", type=int, default=0)
+    several.add_argument("--budget", type=int, default=5, help="faults of a run (default: 5)")
+    several.add_argument("--faults", type=_kinds, default=None, metavar="KIND,...")
+    several.add_argument("--hosts", type=_names, default=None, metavar="NAME,...", help="those that crash and pause")
+    jobs(several)
+    search = command("search", _search, "Run a scenario, or a test whose only fixture is network, with many seeds.")
+    search.add_argument("--seconds", type=float, default=60.0, help="how long to search (default: 60)")
+    search.add_argument("--first-seed", type=int, default=0)
+    jobs(search)
+    again = command("replay", _replay, "Repeat one run, with the faults that a report names.")
+    again.add_argument("faults", nargs="*", metavar="FAULT")
+    again.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _sweep(scenario: Any, options: argparse.Namespace) -> int:
+    from netsvc.testing.fault_search import sweep
+    from netsvc.testing.faults import FAULT_KINDS
+
+    return _print(
+        sweep(
+            scenario,
+            seed=options.seed,
+            faults=options.faults or FAULT_KINDS,
+            hosts=options.hosts,
+            timeout=options.timeout,
+            runs_max=options.runs,
+            jobs=options.jobs,
+        )
+    )
+
+
+def _chaos(scenario: Any, options: argparse.Namespace) -> int:
+    from netsvc.testing.fault_search import chaos
+    from netsvc.testing.faults import FAULT_KINDS
+
+    return _print(
+        chaos(
+            scenario,
+            seeds=range(options.first_seed, options.first_seed + options.seeds),
+            budget=options.budget,
+            faults=options.faults or FAULT_KINDS,
+            hosts=options.hosts,
+            timeout=options.timeout,
+            jobs=options.jobs,
+        )
+    )
+
+
+def _search(scenario: Any, options: argparse.Namespace) -> int:
+    from netsvc.testing.parallel_runs import map_on_cores
+    from netsvc.testing.scenario_run import run_scenario
+
+    deadline = time.monotonic() + options.seconds
+
+    def seeds() -> Iterator[int]:
+        for seed in count(options.first_seed):
+            if time.monotonic() >= deadline:
+                return
+            yield seed
+
+    def run(seed: int) -> tuple[int, list[str]]:
+        return seed, [str(problem) for problem in run_scenario(scenario, seed, timeout=options.timeout).problems]
+
+    runs = failed = 0
+    for seed, problems in map_on_cores(partial(run), seeds(), options.jobs):
+        runs += 1
+        if problems:
+            failed += 1
+            if failed <= 3:
+                sys.stdout.write(f"seed {seed}: {problems[0]}\n")
+                sys.stdout.write(f"   python -m netsvc.testing replay {options.scenario} --seed {seed}\n")
+                sys.stdout.flush()
+    sys.stdout.write(f"{runs:,} seeds, {failed:,} with a problem\n")
+    return int(failed > 0)
+
+
+def _replay(scenario: Any, options: argparse.Namespace) -> int:
+    from netsvc.testing.fault_search import replay
+
+    try:
+        replay(scenario, *options.faults, seed=options.seed, timeout=options.timeout)
+    except AssertionError as e:
+        sys.stdout.write(f"{e}\n")
+        return 1
+    sys.stdout.write("no problem\n")
+    return 0
+
+
+def _print(report: Any) -> int:
+    sys.stdout.write(f"{report}\n")
+    return int(bool(report.findings))
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _kinds(text: str) -> list[str]:
+    from netsvc.testing.faults import FAULT_KINDS
+
+    names = _names(text)
+    unknown = next((name for name in names if name not in FAULT_KINDS), None)
+    if unknown is not None:
+        raise argparse.ArgumentTypeError(f"no fault is called {unknown!r}; the faults are {', '.join(FAULT_KINDS)}")
+    return names
+
+
+def _load(text: str) -> Any:
+    """Load ``FILE::NAME``.
+
+    :raises ScenarioError: if there is no such function.
+    """
+    file, separator, name = text.partition("::")
+    path = Path(file)
+    if not separator or not name:
+        raise ScenarioError(f"{text}: the name of a function is missing; write {file}::NAME")
+    if not path.is_file():
+        raise ScenarioError(f"{file}: no such file; write FILE::NAME")
+    sys.path[:0] = [os.getcwd(), str(path.parent.resolve())]
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ScenarioError(f"{file}: not a file of Python; write FILE.py::NAME")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ScenarioError(f"{file} has no function {name}")
+    return function
+
+
+if __name__ == "__main__":
+    sys.exit(main())

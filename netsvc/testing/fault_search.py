@@ -1,0 +1,293 @@
+"""Finds bugs by faults: one at each event of a good run (``sweep``), or random ones that are shrunk (``chaos``)."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from netsvc.testing.faults import FAULT_KINDS, Fault, FaultKind, listening_hosts, pairs_of_hosts, parse_fault
+from netsvc.testing.parallel_runs import map_on_cores
+from netsvc.testing.scenario_run import PROBLEM_KINDS, TIMEOUT, Invariant, Problem, RunOutcome, Scenario, run_scenario
+
+#: The number of runs of a sweep at most. If there are more faults, as many are chosen evenly.
+RUNS_MAX = 2_000
+
+#: The number of faults of a chaotic run.
+BUDGET = 5
+
+#: Virtual seconds of a random partition, crash or pause, at least and at most. Each order of magnitude is as likely.
+SECONDS_MIN, SECONDS_MAX = 0.01, 100.0
+
+#: Lines of the chart that a failed replay shows.
+CHART_EVENTS = 40
+
+
+@dataclass(frozen=True)
+class FaultFinding:
+    """A run that shows a problem.
+
+    :ivar faults: the faults that happened.
+    :ivar also: how many more runs show the same problem by the same kind of fault.
+    """
+
+    scenario: str
+    seed: int
+    faults: tuple[Fault, ...]
+    problem: Problem
+    also: int = 0
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the run."""
+        quoted = "".join(f" '{fault}'" for fault in self.faults)
+        return f"python -m netsvc.testing replay {self.scenario} --seed {self.seed}{quoted}"
+
+    @property
+    def test(self) -> str:
+        """A test that repeats the run, to be pasted beside the scenario."""
+        name = self.scenario.rpartition("::")[2]
+        arguments = "".join(f"\n        {str(fault)!r}," for fault in self.faults)
+        return (
+            f"def test_{name}_with_faults_of_seed_{self.seed}():\n"
+            f"    netsvc.testing.replay(\n        {name},{arguments}\n        seed={self.seed},\n    )"
+        ).replace("'", '"')
+
+    def __str__(self) -> str:
+        faults = ", ".join(map(str, self.faults)) or "no fault"
+        more = f" (and {self.also:,} more runs)" if self.also else ""
+        text = str(self.problem).replace("\n", "\n   ")
+        return f"{faults}{more}\n   {text}\n   repeat it: {self.command}"
+
+
+@dataclass(frozen=True)
+class FaultReport:
+    """The problems that a search has found, the simplest first.
+
+    :ivar runs: how many runs there were.
+    """
+
+    scenario: str
+    runs: int
+    findings: tuple[FaultFinding, ...]
+    tests: bool = False
+
+    def __str__(self) -> str:
+        count = len(self.findings)
+        problems = "no problem" if not count else f"{count} problem{'s' if count > 1 else ''}"
+        lines = [f"{self.scenario}: {self.runs:,} runs, {problems}"]
+        for number, finding in enumerate(self.findings, 1):
+            lines.append(f"{number}. {finding}")
+            if self.tests:
+                lines.append("   as a test:\n" + "\n".join(f"       {line}" for line in finding.test.splitlines()))
+        return "\n".join(lines)
+
+    def check(self) -> None:
+        """Raise an ``AssertionError`` with the text of the report if there is a problem."""
+        if self.findings:
+            raise AssertionError(str(self))
+
+
+def sweep(
+    scenario: Scenario,
+    *,
+    seed: int = 0,
+    faults: Collection[FaultKind] = FAULT_KINDS,
+    hosts: Collection[str] | None = None,
+    invariants: Sequence[Invariant] = (),
+    timeout: float = TIMEOUT,
+    runs_max: int = RUNS_MAX,
+    jobs: int | None = None,
+) -> FaultReport:
+    """Run a scenario once, and then again with one fault after each event of this run.
+
+    A problem is a result that never comes, a logged failure, a broken invariant, or an exception of the scenario that
+    is a mistake (``scenario_run.MISTAKES``). All other exceptions are what a program may answer to a fault.
+
+    :param scenario: sets up a network, and returns a Deferred or a coroutine.
+    :param seed: of the network.
+    :param faults: the kinds of faults. ``abort`` and ``close`` are of each connection that is open at the event (and
+        ``close`` of each end), ``partition`` of each pair of hosts that talk, ``crash`` and ``pause`` of each of
+        ``hosts``.
+    :param hosts: the hosts that crash and pause; by default those to which others connect.
+    :param invariants: are called after each event, and raise an exception if something is wrong.
+    :param timeout: virtual seconds in which the scenario has to have a result.
+    :param runs_max: the number of runs with a fault; if more are possible, as many are chosen evenly.
+    :param jobs: processes at a time; by default one for each core.
+    """
+    name = scenario_name(scenario)
+    good = run_scenario(scenario, seed, invariants=invariants, timeout=timeout, notes_connections=True)
+    if good.problems:
+        return FaultReport(name, 1, _findings(name, [(seed, (), good.problems)]))
+    chosen = _spread([fault for fault in _single_faults(good, hosts) if fault.kind in faults], runs_max)
+    run = partial(_problems, scenario, seed, invariants=invariants, timeout=timeout)
+    found = zip(chosen, map_on_cores(run, [(fault,) for fault in chosen], jobs), strict=True)
+    return FaultReport(name, len(chosen) + 1, _findings(name, [(seed, (fault,), each) for fault, each in found]))
+
+
+def chaos(
+    scenario: Scenario,
+    *,
+    seeds: Iterable[int] = range(100),
+    budget: int = BUDGET,
+    faults: Collection[FaultKind] = FAULT_KINDS,
+    hosts: Collection[str] | None = None,
+    invariants: Sequence[Invariant] = (),
+    timeout: float = TIMEOUT,
+    jobs: int | None = None,
+) -> FaultReport:
+    """Run a scenario with several random faults for each seed. The faults of a run with a problem are shrunk.
+
+    :param seeds: of the networks and of the faults.
+    :param budget: the number of faults of a run.
+    :param hosts: the hosts that crash and pause; by default all.
+
+    The other parameters are those of :func:`sweep`.
+    """
+    name = scenario_name(scenario)
+    settings: dict[str, Any] = {"invariants": invariants, "timeout": timeout}
+    run = partial(_chaotic_run, scenario, budget=budget, kinds=tuple(faults), hosts=hosts, settings=settings)
+    found = list(map_on_cores(run, seeds, jobs))
+    return FaultReport(name, len(found), _findings(name, found), tests=True)
+
+
+def replay(
+    scenario: Scenario,
+    *faults: str | Fault,
+    seed: int = 0,
+    invariants: Sequence[Invariant] = (),
+    timeout: float = TIMEOUT,
+) -> None:
+    """Repeat a run that :func:`sweep` or :func:`chaos` has found.
+
+    :param faults: their texts, as in ``"abort@9 client:50152--server:80"``.
+    :raises AssertionError: with the problems and the end of the chart, if there still is a problem.
+    """
+    parsed = [parse_fault(fault) if isinstance(fault, str) else fault for fault in faults]
+    outcome = run_scenario(scenario, seed, parsed, invariants=invariants, timeout=timeout)
+    if outcome.problems:
+        problems = "\n".join(map(str, outcome.problems))
+        raise AssertionError(f"{problems}\n{outcome.network.trace.chart(CHART_EVENTS)}")
+
+
+def scenario_name(scenario: Any) -> str:
+    """Return ``FILE::NAME`` of a scenario."""
+    function = inspect.unwrap(scenario)
+    try:
+        file = os.path.relpath(inspect.getsourcefile(function) or "?")
+    except (TypeError, ValueError):
+        file = "?"
+    return f"{file}::{getattr(function, '__qualname__', type(function).__name__)}"
+
+
+def _single_faults(good: RunOutcome, hosts: Collection[str] | None) -> Iterator[Fault]:
+    """Give each fault that can happen after each event of a good run."""
+    network = good.network
+    pairs = pairs_of_hosts(network)
+    names = listening_hosts(network) if hosts is None else list(hosts)
+    for after, connections in enumerate(good.connections[: good.steps], 1):
+        for connection in connections:
+            yield Fault("abort", after, connection.host, connection.peer, (connection.port, connection.peer_port))
+            for one in (connection, connection.reversed()):
+                yield Fault("close", after, one.host, one.peer, (one.port, one.peer_port))
+        yield from (Fault("partition", after, *pair) for pair in pairs)
+        for name in names:
+            yield Fault("crash", after, name)
+            yield Fault("pause", after, name)
+
+
+def _spread(faults: list[Fault], most: int) -> list[Fault]:
+    if len(faults) <= most:
+        return faults
+    return [faults[number * len(faults) // most] for number in range(most)]
+
+
+def _problems(scenario: Scenario, seed: int, faults: Sequence[Fault], **settings: Any) -> list[Problem]:
+    return run_scenario(scenario, seed, faults, **settings).problems
+
+
+def _chaotic_run(
+    scenario: Scenario,
+    seed: int,
+    *,
+    budget: int,
+    kinds: Sequence[FaultKind],
+    hosts: Collection[str] | None,
+    settings: dict[str, Any],
+) -> tuple[int, tuple[Fault, ...], list[Problem]]:
+    good = run_scenario(scenario, seed, **settings)
+    if good.problems:
+        return seed, (), good.problems
+    chance = random.Random(f"{seed} chaos")
+    pairs = pairs_of_hosts(good.network)
+    names = list(good.network.hosts if hosts is None else hosts)
+    faults: list[Fault] = []
+    for _ in range(budget):
+        kind = chance.choice(kinds)
+        # Later than the good run as well: a fault makes a run longer.
+        after = chance.randint(1, 2 * good.steps)
+        seconds = SECONDS_MIN * (SECONDS_MAX / SECONDS_MIN) ** chance.random()
+        if kind in ("crash", "pause"):
+            faults.append(Fault(kind, after, chance.choice(names), seconds=round(seconds, 3)))
+        elif pairs:
+            one, other = chance.sample(chance.choice(pairs), 2)
+            faults.append(Fault(kind, after, one, other, seconds=round(seconds, 3)))
+    problems = _problems(scenario, seed, faults, **settings)
+    if problems:
+        faults, problems = _shrunk(scenario, seed, faults, problems, settings)
+    return seed, tuple(faults), problems
+
+
+def _shrunk(
+    scenario: Scenario, seed: int, faults: list[Fault], problems: list[Problem], settings: dict[str, Any]
+) -> tuple[list[Fault], list[Problem]]:
+    """Leave out faults, and shorten them, as long as a problem of the first kind remains."""
+    kind = problems[0].kind
+
+    def still(candidate: list[Fault]) -> bool:
+        nonlocal faults, problems
+        found = _problems(scenario, seed, candidate, **settings)
+        found = [problem for problem in found if problem.kind == kind]
+        if found:
+            faults, problems = candidate, found
+        return bool(found)
+
+    while any(still(faults[:place] + faults[place + 1 :]) for place in range(len(faults))):
+        pass
+    for place, fault in enumerate(faults):
+        for seconds in (0.01, 0.1, 1.0, 10.0):
+            shorter = replace(fault, seconds=seconds)
+            if (fault.peer and fault.kind != "partition") or seconds >= fault.seconds:
+                break
+            if still([*faults[:place], shorter, *faults[place + 1 :]]):
+                break
+    return faults, problems
+
+
+def _findings(
+    scenario: str, runs: Iterable[tuple[int, tuple[Fault, ...], Sequence[Problem]]]
+) -> tuple[FaultFinding, ...]:
+    """Return one finding for each kind of fault and text of a problem, the simplest first."""
+    found: dict[object, FaultFinding] = {}
+    for seed, faults, problems in runs:
+        for problem in problems:
+            kinds = tuple(fault.kind for fault in faults)
+            summary = "\n".join(problem.text.splitlines()[:2])  # what happened, and what is waited for
+            key = kinds, problem.kind, re.sub(r"[0-9.]+|0x[0-9a-f]+", "#", summary)
+            known = found.get(key)
+            if known is None:
+                found[key] = FaultFinding(scenario, seed, faults, problem)
+            else:
+                found[key] = replace(known, also=known.also + 1)
+    return tuple(sorted(found.values(), key=_complexity))
+
+
+def _complexity(finding: FaultFinding) -> tuple[object, ...]:
+    kinds = [FAULT_KINDS.index(fault.kind) for fault in finding.faults]
+    events = [fault.after for fault in finding.faults]
+    return len(kinds), kinds, PROBLEM_KINDS.index(finding.problem.kind), events, finding.seed

@@ -1,0 +1,196 @@
+"""Faults that a test injects into a run: each happens after a certain event, so that it can be repeated."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Literal, get_args
+
+from netsvc.errors import NetsvcError
+from netsvc.testing.stream_socket import StreamSocket
+
+if TYPE_CHECKING:
+    from netsvc.testing.network import Network
+
+#: The kinds, the simplest first. ``abort``: both ends of a connection are reset. ``close``: the first end closes it.
+#: ``partition``, ``crash`` (and restart), ``pause``: for a time.
+FaultKind = Literal["abort", "close", "partition", "crash", "pause"]
+FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+
+#: Seconds of a partition, a crash or a pause, unless another time is given.
+DURATION = 30.0
+
+_END = r"([^\s:]+)(?::(\d+))?"
+_TEXT = re.compile(rf"(\w+)@(\d+) {_END}(?:--{_END})?(?: ([0-9.]+)s)?")
+
+
+class FaultError(NetsvcError, ValueError):
+    """The text describes no fault; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The two ends of an established TCP connection: hosts and ports."""
+
+    host: str
+    port: int
+    peer: str
+    peer_port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}--{self.peer}:{self.peer_port}"
+
+    def reversed(self) -> Connection:
+        """Return the same connection, with the other end first."""
+        return Connection(self.peer, self.peer_port, self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault. Its text, as in ``partition@12 client--server 30s``, is what :func:`parse_fault` reads.
+
+    :param kind: what happens.
+    :param after: the number of events of the network after which it happens.
+    :param host: the host that crashes, pauses or closes, or one of two.
+    :param peer: the other host of a connection or a partition.
+    :param ports: those of ``host`` and ``peer``, of one connection; None for all connections between the two.
+    :param seconds: how long a partition, a crash or a pause lasts.
+    """
+
+    kind: FaultKind
+    after: int
+    host: str
+    peer: str = ""
+    ports: tuple[int, int] | None = None
+    seconds: float = DURATION
+
+    def __str__(self) -> str:
+        port, peer_port = ("", "") if self.ports is None else (f":{self.ports[0]}", f":{self.ports[1]}")
+        ends = f"{self.host}{port}--{self.peer}{peer_port}" if self.peer else self.host
+        return f"{self.kind}@{self.after} {ends}{'' if self.kind in ('abort', 'close') else f' {self.seconds:g}s'}"
+
+    def happen(self, network: Network) -> bool:
+        """Let it happen now. Return whether it had an effect: the connection may be closed, or the host down."""
+        match self.kind:
+            case "abort" | "close":
+                found = [each for each in open_connections(network) if self._is_meant(each)]
+                for connection in found:
+                    (abort if self.kind == "abort" else close)(network, self._in_order(connection))
+                return bool(found)
+            case "partition":
+                links = network.partition({self.host}, {self.peer})
+                network.call_later(self.seconds, links.heal)
+                return True
+        host = network.hosts[self.host]
+        if not host.up:
+            return False
+        if self.kind == "pause":
+            host.pause(self.seconds)
+        else:
+            host.crash()
+            network.call_later(self.seconds, host.restart)
+        return True
+
+    def _is_meant(self, connection: Connection) -> bool:
+        for one in (connection, connection.reversed()):
+            if (one.host, one.peer) == (self.host, self.peer):
+                return self.ports is None or self.ports == (one.port, one.peer_port)
+        return False
+
+    def _in_order(self, connection: Connection) -> Connection:
+        return connection if connection.host == self.host else connection.reversed()
+
+
+def parse_fault(text: str) -> Fault:
+    """Parse the text of a fault.
+
+    :raises FaultError: and nothing else, whatever the text.
+    """
+    match = _TEXT.fullmatch(text.strip())
+    if match is None or match[1] not in FAULT_KINDS:
+        raise FaultError(
+            f"{text!r} is no fault; write KIND@EVENT HOST, or KIND@EVENT HOST--HOST, and how long, as in "
+            f"'partition@12 client--server 30s'; the kinds are {', '.join(FAULT_KINDS)}"
+        )
+    kind, after, host, port, peer, peer_port, seconds = match.groups()
+    if bool(peer) is (kind in ("crash", "pause")):
+        raise FaultError(f"{text!r}: a {kind} needs {'two hosts' if not peer else 'one host'}")
+    ports = (int(port), int(peer_port)) if port and peer_port else None
+    return Fault(kind, int(after), host, peer or "", ports, float(seconds or DURATION))  # type: ignore[arg-type]
+
+
+def open_connections(network: Network) -> list[Connection]:
+    """Return the TCP connections between two hosts that are established at both ends, each once."""
+    found: dict[Connection, None] = {}
+    for name, end in _ends(network):
+        assert end.outgoing is not None
+        connection = Connection(name, end.local_address[1], end.outgoing.sink.stack.name, end.peer[1])
+        if connection.reversed() not in found:
+            found[connection] = None
+    return list(found)
+
+
+def abort(network: Network, connection: Connection) -> None:
+    """Reset both ends of a connection, as a firewall that forgets it may do."""
+    for end in _ends_of(network, connection):
+        end.receive_reset()
+    network.note(str(connection), "aborted")
+
+
+def close(network: Network, connection: Connection) -> None:
+    """Let the program of the first end close the connection: ``transport.loseConnection()``."""
+    host = network.hosts[connection.host]
+    for end in _ends_of(network, connection):
+        if end.stack.name == connection.host:
+            transport = host.reactor.selectable_of(end.descriptor)
+            if transport is not None:
+                with host:
+                    transport.loseConnection()
+    network.note(str(connection), f"closed by {connection.host}")
+
+
+def pairs_of_hosts(network: Network) -> list[tuple[str, str]]:
+    """Return the pairs of hosts that have sent packets to each other."""
+    talked = {(event.source, event.destination) for event in network.trace if event.destination}
+    names = list(network.hosts)
+    return [(one, other) for one, other in combinations(names, 2) if (one, other) in talked or (other, one) in talked]
+
+
+def listening_hosts(network: Network) -> list[str]:
+    """Return the hosts to which others have connected, or sent the first datagram."""
+    begun = [
+        event for event in network.trace if event.kind in ("SYN", "datagram") and event.destination in network.hosts
+    ]
+    servers: dict[str, None] = {}
+    clients: set[str] = set()
+    for event in begun:
+        if event.source not in servers:
+            clients.add(event.source)
+        if event.destination not in clients:
+            servers[event.destination] = None
+    return list(servers)
+
+
+def _ends(network: Network) -> Iterator[tuple[str, StreamSocket]]:
+    """Give the host and the socket of each end of each established TCP connection."""
+    for name, host in network.hosts.items():
+        if not host.up:
+            continue
+        for each in list(host.reactor.stack.sockets.values()):
+            if not isinstance(each, StreamSocket) or each.family == socket.AF_UNIX or each.outgoing is None:
+                continue
+            if not each.has_no_connection and each.outgoing.sink.stack is not each.stack:
+                yield name, each
+
+
+def _ends_of(network: Network, connection: Connection) -> list[StreamSocket]:
+    found = []
+    for name, end in _ends(network):
+        assert end.outgoing is not None
+        this = Connection(name, end.local_address[1], end.outgoing.sink.stack.name, end.peer[1])
+        if connection in (this, this.reversed()):
+            found.append(end)
+    return found

@@ -1,0 +1,49 @@
+"""Runs on several cores: each in a process that is a copy of this one."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Worker:
+    """What a process of the pool calls. It need not be pickled, as the process is a copy of the one that made it."""
+
+    function: Callable[[Any], Any]
+
+
+def map_on_cores(function: Callable[[T], R], values: Iterable[T], jobs: int | None = None) -> Iterator[R]:
+    """Yield ``function(value)`` for each value, in their order. Values and results are pickled.
+
+    :param jobs: processes at a time; by default one for each core. With one, everything runs in this process.
+    """
+    jobs = jobs or len(os.sched_getaffinity(0))
+    if jobs == 1:
+        yield from map(function, values)
+        return
+    gc.freeze()  # each run collects garbage, and need not look at what is older
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 and later warn of threads. The copies do not use those of this process.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            fork = multiprocessing.get_context("fork")
+            with ProcessPoolExecutor(jobs, fork, _begin, (function,)) as pool:
+                yield from pool.map(_call, values, chunksize=4)
+    finally:
+        gc.unfreeze()
+
+
+def _begin(function: Callable[[Any], Any]) -> None:
+    _Worker.function = staticmethod(function)
+
+
+def _call(value: Any) -> Any:
+    return _Worker.function(value)
