@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.task import deferLater
+from twisted.logger import globalLogBeginner
 
 from netsvc import ChatClient, Config, EchoClient, ask_timestamp, netsvc_service
 from netsvc.chat.program_lines import ReceivedEntry
@@ -114,6 +115,9 @@ async def stamp_probe(network: Network) -> None:
     direction = summary.direction
     assert direction is not None
     assert direction.lost_there + direction.lost_back + direction.lost_unknown == counts.lost
+    assert direction.stateful is (counts.answered + counts.late > 0)
+    for told, ends in ((direction.lost_there, ("client", "server")), (direction.lost_back, ("server", "client"))):
+        assert told <= network.link_from(*ends).count("lost"), f"more losses than there were from {ends[0]}"
 
 
 async def tcp_probe(network: Network) -> None:
@@ -138,6 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=60, help="chaotic runs of each scenario (default: 60)")
     parser.add_argument("--jobs", type=int, help="processes at a time (default: one for each core)")
     options = parser.parse_args(argv)
+    nowhere: Any = lambda _event: None  # noqa: E731
+    globalLogBeginner.beginLoggingTo([nowhere], redirectStandardIO=False)  # the reports tell what matters
     failed = False
     for scenario in SCENARIOS:
         for search in (

@@ -424,6 +424,22 @@ def test_the_error_of_run_names_what_a_deferred_is_of_and_which_of_several_have_
 
 
 @pytest.mark.logs_failure("ZeroDivisionError")
+def test_an_exception_when_a_connection_is_lost_is_logged_and_the_host_goes_on(network: Network) -> None:
+    class Faulty(Protocol):
+        def connectionLost(self, reason: Any = None) -> None:
+            raise ZeroDivisionError
+
+    server, client = network.hosts["server"], network.hosts["client"]
+    serverFromString(server.reactor, "tcp:7").listen(Factory.forProtocol(Protocol))
+    faulty = network.run(connectProtocol(clientFromString(client.reactor, "tcp:server:7"), Faulty()))
+    faulty.transport.loseConnection()
+    ticks: list[float] = []
+    client.reactor.callLater(1, lambda: ticks.append(network.now))
+    network.advance(2)
+    assert ticks == [1]
+
+
+@pytest.mark.logs_failure("ZeroDivisionError")
 @pytest.mark.logs_failure("KeyError")
 def test_the_error_of_run_has_failures_crashes_and_partitions(network: Network) -> None:
     server = network.hosts["server"]

@@ -27,8 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Return 0 if it found no problem, 1 if it did, and 64 for wrong arguments."""
     options = _parser().parse_args(arguments)
     install()  # before the scenario imports the reactor
+    from twisted.logger import globalLogBeginner
+
     from netsvc.testing.faults import FaultError
 
+    nowhere: Any = lambda _event: None  # noqa: E731
+    globalLogBeginner.beginLoggingTo([nowhere], redirectStandardIO=False)  # the report tells what matters
     try:
         status: int = options.call(_load(options.scenario), options)
     except (ScenarioError, FaultError) as e:

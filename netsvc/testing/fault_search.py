@@ -24,6 +24,9 @@ BUDGET = 5
 #: Virtual seconds of a random partition, crash or pause, at least and at most. Each order of magnitude is as likely.
 SECONDS_MIN, SECONDS_MAX = 0.01, 100.0
 
+#: The events after which a single fault is tried, to see whether it suffices.
+MOVES = 20
+
 #: Lines of the chart that a failed replay shows.
 CHART_EVENTS = 40
 
@@ -145,7 +148,6 @@ def chaos(
 
     :param seeds: of the networks and of the faults.
     :param budget: the number of faults of a run.
-    :param hosts: the hosts that crash and pause; by default all.
 
     The other parameters are those of :func:`sweep`.
     """
@@ -225,7 +227,7 @@ def _chaotic_run(
         return seed, (), good.problems
     chance = random.Random(f"{seed} chaos")
     pairs = pairs_of_hosts(good.network)
-    names = list(good.network.hosts if hosts is None else hosts)
+    names = listening_hosts(good.network) if hosts is None else list(hosts)
     faults: list[Fault] = []
     for _ in range(budget):
         kind = chance.choice(kinds)
@@ -233,20 +235,24 @@ def _chaotic_run(
         after = chance.randint(1, 2 * good.steps)
         seconds = SECONDS_MIN * (SECONDS_MAX / SECONDS_MIN) ** chance.random()
         if kind in ("crash", "pause"):
-            faults.append(Fault(kind, after, chance.choice(names), seconds=round(seconds, 3)))
+            if names:
+                faults.append(Fault(kind, after, chance.choice(names), seconds=round(seconds, 3)))
         elif pairs:
             one, other = chance.sample(chance.choice(pairs), 2)
             faults.append(Fault(kind, after, one, other, seconds=round(seconds, 3)))
     problems = _problems(scenario, seed, faults, **settings)
     if problems:
-        faults, problems = _shrunk(scenario, seed, faults, problems, settings)
+        faults, problems = _shrunk(scenario, seed, faults, problems, good.steps, settings)
     return seed, tuple(faults), problems
 
 
 def _shrunk(
-    scenario: Scenario, seed: int, faults: list[Fault], problems: list[Problem], settings: dict[str, Any]
+    scenario: Scenario, seed: int, faults: list[Fault], problems: list[Problem], steps: int, settings: dict[str, Any]
 ) -> tuple[list[Fault], list[Problem]]:
-    """Leave out faults, and shorten them, as long as a problem of the first kind remains."""
+    """Leave out faults, move a single one, and shorten them, as long as a problem of the first kind remains.
+
+    :param steps: events of the run without faults.
+    """
     kind = problems[0].kind
 
     def still(candidate: list[Fault]) -> bool:
@@ -259,10 +265,13 @@ def _shrunk(
 
     while any(still(faults[:place] + faults[place + 1 :]) for place in range(len(faults))):
         pass
+    if len(faults) > 1:  # without the others, the event of a fault may be another one, or none
+        places = [steps * number // MOVES or 1 for number in range(1, MOVES + 1)]
+        any(still([replace(fault, after=after)]) for fault in tuple(faults) for after in dict.fromkeys(places))
     for place, fault in enumerate(faults):
         for seconds in (0.01, 0.1, 1.0, 10.0):
             shorter = replace(fault, seconds=seconds)
-            if (fault.peer and fault.kind != "partition") or seconds >= fault.seconds:
+            if fault.kind in ("abort", "close") or seconds >= fault.seconds:
                 break
             if still([*faults[:place], shorter, *faults[place + 1 :]]):
                 break

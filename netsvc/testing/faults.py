@@ -23,7 +23,7 @@ FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 #: Seconds of a partition, a crash or a pause, unless another time is given.
 DURATION = 30.0
 
-_END = r"([^\s:]+)(?::(\d+))?"
+_END = r"([^\s:]+?)(?::(\d+))?"
 _TEXT = re.compile(rf"(\w+)@(\d+) {_END}(?:--{_END})?(?: ([0-9.]+)s)?")
 
 

@@ -35,7 +35,7 @@ from twisted.internet.protocol import AbstractDatagramProtocol, ClientFactory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.context import theContextTracker
-from twisted.python.log import ILogContext
+from twisted.python.log import ILogContext, err
 from zope.interface import implementer_only
 
 from netsvc.testing.batch_udp_socket import SimulatedUdpSocket
@@ -373,7 +373,10 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
                 selectable = self._selectables[number]
                 # This is what callWithLogger does, with fewer calls.
                 context = {ILogContext: {"isError": 0, "system": selectable.logPrefix()}}
-                call_with_context(context, self._doReadOrWrite, selectable, number, event)
+                try:
+                    call_with_context(context, self._doReadOrWrite, selectable, number, event)
+                except Exception:  # of connectionLost: all others are caught before
+                    err(system=context[ILogContext]["system"])
                 if number not in self._ready and self._ready_events(number):
                     self._socket_ready(number)
                 if self.stack.callback_cost:

@@ -6,12 +6,17 @@ import gc
 import multiprocessing
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+#: Values that a process takes at a time.
+CHUNK = 4
 
 
 class _Worker:
@@ -25,10 +30,12 @@ def map_on_cores(function: Callable[[T], R], values: Iterable[T], jobs: int | No
 
     :param jobs: processes at a time; by default one for each core. With one, everything runs in this process.
     """
+    values = iter(values)
     jobs = jobs or len(os.sched_getaffinity(0))
     if jobs == 1:
         yield from map(function, values)
         return
+    already_frozen = gc.get_freeze_count() > 0
     gc.freeze()  # each run collects garbage, and need not look at what is older
     try:
         with warnings.catch_warnings():
@@ -36,14 +43,23 @@ def map_on_cores(function: Callable[[T], R], values: Iterable[T], jobs: int | No
             warnings.simplefilter("ignore", DeprecationWarning)
             fork = multiprocessing.get_context("fork")
             with ProcessPoolExecutor(jobs, fork, _begin, (function,)) as pool:
-                yield from pool.map(_call, values, chunksize=4)
+                # Unlike ``pool.map``, this takes values only as they are needed: there may be no end of them.
+                waiting: deque[Future[list[R]]] = deque()
+                chunks = iter(lambda: list(islice(values, CHUNK)), [])
+                for chunk in chunks:
+                    waiting.append(pool.submit(_call_each, chunk))
+                    if len(waiting) > 2 * jobs:
+                        yield from waiting.popleft().result()
+                while waiting:
+                    yield from waiting.popleft().result()
     finally:
-        gc.unfreeze()
+        if not already_frozen:
+            gc.unfreeze()
 
 
 def _begin(function: Callable[[Any], Any]) -> None:
     _Worker.function = staticmethod(function)
 
 
-def _call(value: Any) -> Any:
-    return _Worker.function(value)
+def _call_each(values: list[Any]) -> list[Any]:
+    return [_Worker.function(value) for value in values]

@@ -1,0 +1,326 @@
+"""Searches by faults: what they find in programs with known mistakes, and that they find nothing in right ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString, connectProtocol, serverFromString
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from netsvc.testing import Fault, FaultError, Network, chaos, replay, sweep
+from netsvc.testing.faults import FAULT_KINDS, listening_hosts, open_connections, pairs_of_hosts, parse_fault
+from netsvc.testing.scenario_run import run_scenario
+
+names = st.from_regex(r"[a-z][a-z0-9.]*(-[a-z0-9.]+)?", fullmatch=True)
+
+
+class Answering(Protocol):
+    """Answers what it receives."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)  # type: ignore[union-attr]
+
+
+class Asking(Protocol):
+    """Asks a question. Its answer fails with the connection."""
+
+    def __init__(self) -> None:
+        self.answer: Deferred[bytes] = Deferred()
+
+    def ask(self) -> Deferred[bytes]:
+        self.transport.write(b"?")  # type: ignore[union-attr]
+        return self.answer
+
+    def dataReceived(self, data: bytes) -> None:
+        self.answer.callback(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.answer.called:
+            self.answer.errback(reason)
+
+
+class Forgetting(Asking):
+    """The mistake: it does not tell that the connection was lost."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the question."""
+
+
+class Doubling(Asking):
+    """The mistake: the answer of a connection that is lost later fires twice."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.answer.errback(reason)
+
+
+def network_of(network: Network) -> None:
+    network.links().set(latency=0.01)
+    network.host("server").on_start(
+        lambda reactor: serverFromString(reactor, "tcp:7").listen(Factory.forProtocol(Answering))
+    )
+    network.host("client")
+
+
+async def asks(network: Network, protocol: type[Asking] = Asking) -> None:
+    network_of(network)
+    reactor = network.hosts["client"].reactor
+    asking = await connectProtocol(clientFromString(reactor, "tcp:server:7"), protocol())
+    await asking.ask().addTimeout(600, reactor)
+    await deferLater(reactor, 1)
+
+
+async def forgets(network: Network) -> None:
+    network_of(network)
+    asking = await connectProtocol(clientFromString(network.hosts["client"].reactor, "tcp:server:7"), Forgetting())
+    await asking.ask()
+
+
+async def doubles(network: Network) -> None:
+    await asks(network, Doubling)
+
+
+def test_a_right_program_has_no_problem_with_any_fault_at_any_event() -> None:
+    report = sweep(asks, jobs=1)
+    assert report.findings == ()
+    assert report.runs > 30
+    assert chaos(asks, seeds=range(20), jobs=1).findings == ()
+    report.check()
+
+
+def test_a_sweep_finds_a_deferred_that_never_fires_and_the_command_repeats_it() -> None:
+    report = sweep(forgets, jobs=1, faults=["close", "abort"])
+    first = report.findings[0]
+    assert (first.faults[0].kind, first.problem.kind) == ("abort", "no result")
+    assert "forgets (test_fault_search.py:" in str(report)
+    assert f"replay tests/test_fault_search.py::forgets --seed 0 '{first.faults[0]}'" in str(report)
+    with pytest.raises(AssertionError, match="2 problems"):
+        report.check()
+    with pytest.raises(AssertionError, match=r"(?s)no result: .*aborted") as repeated:
+        replay(forgets, str(first.faults[0]))
+    assert "server" in str(repeated.value)  # the chart
+
+
+@pytest.mark.logs_failure("AlreadyCalledError")
+def test_a_sweep_finds_a_logged_failure() -> None:
+    report = sweep(doubles, jobs=1, faults=["abort"])
+    assert {finding.problem.kind for finding in report.findings} == {"failure logged"}
+    assert "AlreadyCalledError" in str(report)
+
+
+def test_cores_find_the_same_as_one() -> None:
+    assert sweep(forgets, jobs=2) == sweep(forgets, jobs=1)
+    assert chaos(forgets, seeds=range(4), jobs=2) == chaos(forgets, seeds=range(4), jobs=1)
+
+
+def test_a_sweep_finds_a_broken_invariant_and_the_event_after_which_it_broke() -> None:
+    def server_is_up(network: Network) -> None:
+        assert network.hosts["server"].up, "the server is down"
+
+    report = sweep(asks, jobs=1, faults=["crash"], invariants=[server_is_up])
+    [finding] = report.findings
+    assert finding.problem.kind == "invariant broken"
+    assert "server_is_up after event 1: AssertionError: the server is down" in finding.problem.text
+    assert finding.also > 5
+
+
+def test_a_sweep_of_a_program_that_fails_without_a_fault_tells_that_alone() -> None:
+    async def wrong(network: Network) -> None:
+        assert network.now > 0
+
+    report = sweep(wrong, jobs=1)
+    assert (report.runs, report.findings[0].faults) == (1, ())
+    assert "exception: AssertionError" in str(report)
+
+
+def test_a_sweep_has_at_most_as_many_runs_as_are_allowed() -> None:
+    assert sweep(asks, jobs=1, runs_max=7).runs == 8
+
+
+def test_chaos_is_shrunk_to_the_faults_that_matter_and_printed_as_a_test() -> None:
+    report = chaos(forgets, seeds=range(10), budget=8, jobs=1)
+    assert report.findings
+    assert all(len(finding.faults) == 1 for finding in report.findings)
+    finding = report.findings[0]
+    assert f'netsvc.testing.replay(\n               forgets,\n               "{finding.faults[0]}"' in str(report)
+    with pytest.raises(AssertionError):
+        replay(forgets, *finding.faults, seed=finding.seed)
+
+
+def test_two_faults_that_matter_together_are_both_kept() -> None:
+    async def survives_one(network: Network) -> None:
+        network_of(network)
+        reactor = network.hosts["client"].reactor
+        lost = 0
+        while True:
+            asking = await connectProtocol(clientFromString(reactor, "tcp:server:7"), Asking())
+            try:
+                await asking.ask().addTimeout(600, reactor)
+                await deferLater(reactor, 0.1)
+                await asking.answer
+                return
+            except Exception:
+                lost += 1
+                assert lost < 2, "the connection was lost twice"
+
+    report = chaos(survives_one, seeds=range(12), budget=12, faults=["abort"], jobs=1)
+    assert report.findings
+    assert min(len(finding.faults) for finding in report.findings) == 2
+    assert max(len(finding.faults) for finding in report.findings) <= 3  # of 12
+
+
+def test_the_same_seed_and_faults_give_the_same_run() -> None:
+    faults = [parse_fault("partition@9 client--server 5s"), parse_fault("pause@3 server 1s")]
+    first, second = (run_scenario(asks, 3, faults).network.trace for _ in range(2))
+    assert str(first) == str(second)
+
+
+def test_each_kind_of_fault_is_in_the_trace() -> None:
+    texts = {
+        "abort": "abort@8 client--server",
+        "close": "close@8 server--client",
+        "partition": "partition@8 client--server 2s",
+        "crash": "crash@8 server 2s",
+        "pause": "pause@8 server 2s",
+    }
+    for kind, note in {
+        "abort": "aborted",
+        "close": "closed by server",
+        "partition": "up=True",
+        "crash": "restarted",
+        "pause": "paused for 2 s",
+    }.items():
+        trace = run_scenario(asks, 0, [parse_fault(texts[kind])]).network.trace
+        assert any(event.kind == note for event in trace), kind
+
+
+def test_hosts_and_connections_are_found(network: Network) -> None:
+    network_of(network)
+    network.host("other")
+    client = network.hosts["client"].reactor
+    network.run(connectProtocol(clientFromString(client, "tcp:server:7"), Asking()))
+    port: Any = network.hosts["other"].reactor.listenUDP(0, DatagramProtocol())
+    port.write(b"x", (network.hosts["client"].address, 9))
+    network.settle()
+    assert [str(each) for each in open_connections(network)] == ["server:7--client:50152"]
+    assert pairs_of_hosts(network) == [("server", "client"), ("client", "other")]
+    assert listening_hosts(network) == ["server"]
+
+
+@given(
+    st.sampled_from(FAULT_KINDS),
+    st.integers(1, 10**6),
+    names,
+    names,
+    st.none() | st.tuples(st.integers(1, 65_535), st.integers(1, 65_535)),
+    st.integers(1, 10**6),
+)
+def test_the_text_of_a_fault_is_read_as_it_was_written(
+    kind: Any, after: int, host: str, peer: str, ports: tuple[int, int] | None, milliseconds: int
+) -> None:
+    if kind in ("crash", "pause"):
+        fault = Fault(kind, after, host, seconds=milliseconds / 1000)
+    elif kind == "partition":
+        fault = Fault(kind, after, host, peer, seconds=milliseconds / 1000)
+    else:
+        fault = Fault(kind, after, host, peer, ports)
+    assert parse_fault(str(fault)) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is no fault; write KIND@EVENT HOST"),
+        ("melt@3 server", "the kinds are abort, close, partition, crash, pause"),
+        ("crash@3 a--b 2s", "a crash needs one host"),
+        ("partition@3 a 2s", "a partition needs two hosts"),
+        ("abort@x a--b", "is no fault"),
+    ],
+)
+def test_another_text_is_refused(text: str, message: str) -> None:
+    with pytest.raises(FaultError, match=message):
+        parse_fault(text)
+
+
+# The command
+
+
+def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "netsvc.testing", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=cwd,
+    )
+
+
+SCENARIO = """
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+
+async def fine(network):
+    with network.host("host"):
+        await deferLater(reactor, 5)
+
+
+def test_unlucky(network):
+    network.host("host")
+    assert network.seed % 10 != 7
+
+
+async def waits(network):
+    await Deferred()
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    (tmp_path / "scenario.py").write_text(SCENARIO)
+    return tmp_path
+
+
+def test_the_command_sweeps_and_replays(scenario: Path) -> None:
+    done = command("sweep", "scenario.py::fine", "--jobs", "1", cwd=scenario)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "scenario.py::fine: 1 runs, no problem\n"
+    done = command("replay", "scenario.py::waits", cwd=scenario)
+    assert done.returncode == 1
+    assert "it waits for: waits (scenario.py:18)" in done.stdout
+    assert command("chaos", "scenario.py::fine", "--seeds", "3", cwd=scenario).returncode == 0
+
+
+def test_the_command_searches_seeds_of_a_test(scenario: Path) -> None:
+    done = command("search", "scenario.py::test_unlucky", "--seconds", "0.5", "--jobs", "2", cwd=scenario)
+    assert done.returncode == 1
+    assert done.stdout.startswith("seed 7: exception: AssertionError")
+    assert "replay scenario.py::test_unlucky --seed 7" in done.stdout
+    assert command("replay", "scenario.py::test_unlucky", "--seed", "7", cwd=scenario).returncode == 1
+    assert command("replay", "scenario.py::test_unlucky", "--seed", "8", cwd=scenario).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["sweep", "scenario.py"], "netsvc.testing: scenario.py: the name of a function is missing"),
+        (["sweep", "nowhere.py::fine"], "netsvc.testing: nowhere.py: no such file"),
+        (["sweep", "scenario.py::nothing"], "netsvc.testing: scenario.py has no function nothing"),
+        (["replay", "scenario.py::fine", "melt@3"], "netsvc.testing: 'melt@3' is no fault"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_status_64(scenario: Path, arguments: list[str], error: str) -> None:
+    done = command(*arguments, cwd=scenario)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr.startswith(error)
+    assert done.stderr.count("\n") == 1
