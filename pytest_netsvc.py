@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,6 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--netsvc-check-determinism",
         action="store_true",
         help="run each test with a network twice with the same seed, and fail if an event differs",
+    )
+    group.addoption(
+        "--netsvc-artifacts",
+        metavar="DIR",
+        help="write the trace of each failed test with a network to this folder: a page, and a capture for Wireshark",
     )
     parser.addini(
         "netsvc_global_reactor",
@@ -117,7 +123,7 @@ def network(
     from netsvc.testing.diagnosis import left_on_the_real_reactor
     from netsvc.testing.global_reactor import is_installed, simulation
 
-    network = Network(network_seed)
+    network = Network(network_seed, payloads=request.config.getoption("netsvc_artifacts") is not None)
     if is_installed():
         try:
             with simulation():
@@ -201,8 +207,24 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
             *omitted,
             *trace[-TRACE_LINES:],
         ]
+        lines[1:1] = _write_artifacts(item, network, test)
         report.sections.append(("simulated network", "\n".join(lines)))
     return report
+
+
+def _write_artifacts(item: pytest.Item, network: Network, test: str) -> list[str]:
+    """Write the trace of a test as a page and as a capture. Return lines about them for the report."""
+    folder: str | None = item.config.getoption("netsvc_artifacts")
+    if folder is None:
+        return []
+    name = re.sub(r"[^\w.-]+", "-", item.nodeid.rpartition("/")[2])[:150]
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        network.trace.html(Path(folder, f"{name}.html"), f"{test}, seed {network.seed}")
+        network.trace.pcap(Path(folder, f"{name}.pcap"))
+    except OSError as e:
+        return [f"--netsvc-artifacts {folder}: {e.strerror}; name a folder that can be written"]
+    return [f"the trace as a page and as a capture: {Path(folder, name)}.html and .pcap"]
 
 
 def _first_seed(config: pytest.Config, test: str) -> int:

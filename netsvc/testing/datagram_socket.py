@@ -237,7 +237,9 @@ class DatagramSocket(Socket):
         now = stack.events.now
         arrivals, outcome = link.send_datagram(now, len(data), headers)
         ports = f"{self.local_address[1]}>{port}"
-        stack.fabric.trace.add(now, stack.name, "datagram", remote.name, ports, data=data, outcome=outcome)
+        addresses = (local or source, host)
+        trace = stack.fabric.trace
+        trace.add(now, stack.name, "datagram", remote.name, ports, data=data, outcome=outcome, addresses=addresses)
         for arrival in arrivals:
             sender = (local or source, self.local_address[1])
             stack.events.deliver_at(arrival, self._datagram_arrives, data, sender, destination, header, remote, link)
@@ -297,7 +299,10 @@ class DatagramSocket(Socket):
         if not remote.is_local(destination[0]):
             return  # broadcast and multicast datagrams are never answered
         ports = f"{destination[1]}>{self.local_address[1]}"
-        arrival = remote.send_packet(self.stack, "ICMP port unreachable", ports)
+        addresses = (destination[0], self.local_address[0])
+        if addresses[1] in WILDCARD.values():
+            addresses = (destination[0], self.stack.source_address(destination[0]))
+        arrival = remote.send_packet(self.stack, "ICMP port unreachable", ports, b"", addresses)
         if arrival is not None:
             link = remote.fabric.link(remote.name, self.stack.name)
             remote.events.deliver_at(arrival, self._port_unreachable_arrives, destination, link)

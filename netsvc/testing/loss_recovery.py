@@ -13,8 +13,8 @@ from netsvc.testing.link import Link
 #: (924.6 s) the connection times out. Linux: TCP_RTO_MIN, TCP_RTO_MAX and tcp_retries2.
 RETRY_DELAY, RETRY_DELAY_MAX, RETRIES = 0.2, 120.0, 15
 
-#: ``(sequence number from 1, kind, payload)``.
-Segment = tuple[int, str, bytes]
+#: ``(sequence number from 1, kind, payload, bytes of the stream before it)``.
+Segment = tuple[int, str, bytes, int]
 
 
 def retry_delay(attempts: int) -> float:
@@ -28,7 +28,7 @@ class SegmentPath(Protocol):
     link: Link
     reverse_link: Link
 
-    def transmit(self, kind: str, data: bytes) -> float | None: ...
+    def transmit(self, kind: str, data: bytes, offset: int) -> float | None: ...
 
     def send_unsent(self) -> None: ...
 
@@ -83,6 +83,7 @@ class FixedDelayRecovery:
         self._path = path
         self._events = events
         self._last_sent = 0  # sequence number
+        self._offset = 0  # bytes that were sent so far
         self._next_expected = 1  # sequence number
         self._unconfirmed: list[Segment] = []  # to be retransmitted, in order; new segments wait until it is empty
         self._retry_scheduled = False
@@ -93,15 +94,16 @@ class FixedDelayRecovery:
 
     def send(self, kind: str, data: bytes) -> None:
         self._last_sent += 1
-        self._transmit((self._last_sent, kind, data))
+        self._transmit((self._last_sent, kind, data, self._offset))
+        self._offset += len(data)
 
     def forget(self) -> None:
         self._unconfirmed.clear()
 
     def _transmit(self, segment: Segment) -> None:
         """Send or retransmit a segment."""
-        _, kind, data = segment
-        arrival = self._path.transmit(kind, data)
+        _, kind, data, offset = segment
+        arrival = self._path.transmit(kind, data, offset)
         if arrival is None:
             self._retransmit_later(segment)
         else:
@@ -135,7 +137,7 @@ class FixedDelayRecovery:
         self._path.send_unsent()
 
     def _segment_arrives(self, segment: Segment) -> None:
-        number, kind, data = segment
+        number, kind, data, _ = segment
         path = self._path
         self.in_flight -= len(data)
         if not path.reaches_sink() or number > self._next_expected:

@@ -252,15 +252,16 @@ class Network:
 
     :param seed: the seed of all random numbers: for loss, jitter, reordering, duplication and splits, and of those that
         the programs use.
+    :param payloads: whether the trace keeps the payloads of packets; else 24 bytes of each.
     :ivar trace: the history of the network.
     :ivar hosts: the hosts by name.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, payloads: bool = False) -> None:
         if not isinstance(seed, int):
             raise NetworkError(f"the seed must be an integer, not {seed!r}")
         self.seed = seed
-        self._fabric = Fabric(seed)
+        self._fabric = Fabric(seed, payloads)
         self._events = self._fabric.events
         self.trace: Trace = self._fabric.trace
         self.hosts: dict[str, Host] = {}

@@ -74,6 +74,7 @@ class Pipe:
         self._reverse_ports = f"{sink.local_address[-1]}>{source.local_address[-1]}"
         self._unsent: deque[bytes] = deque()
         self._first_offset = 0  # bytes of the first unsent chunk that were sent
+        self._sent = 0  # bytes of the stream that were sent
         self._acknowledgements: deque[tuple[float, int]] = deque()  # time at which the sender gets it, and its bytes
         self._sender_waits = False  # for space in the send buffer
         self._last_arrival = 0.0
@@ -194,9 +195,15 @@ class Pipe:
         self._first_offset = 0
         return chunk[begin:] if begin else chunk
 
-    def transmit(self, kind: str, data: bytes) -> float | None:
-        """Send one packet. Returns its arrival time, or None if it is lost. Packets arrive in order."""
-        arrival = self.source.stack.send_packet(self.sink.stack, kind, self._ports, data)
+    def transmit(self, kind: str, data: bytes, offset: int | None = None) -> float | None:
+        """Send one packet. Returns its arrival time, or None if it is lost. Packets arrive in order.
+
+        :param offset: bytes of the stream before the data; by default all that were sent.
+        """
+        offset = self._sent if offset is None else offset
+        self._sent = max(self._sent, offset + len(data))
+        addresses = (self.source.local_address[0], self.sink.local_address[0])
+        arrival = self.source.stack.send_packet(self.sink.stack, kind, self._ports, data, addresses, offset)
         if arrival is not None:
             arrival = self._last_arrival = self.link.arrival_at(max(arrival, self._last_arrival))
         return arrival
@@ -362,7 +369,8 @@ class Pipe:
 
     def _send_back(self, kind: str) -> float | None:
         """Send a packet to the sender. Returns its arrival time, or None if it is lost."""
-        return self.sink.stack.send_packet(self.source.stack, kind, self._reverse_ports)
+        addresses = (self.sink.local_address[0], self.source.local_address[0])
+        return self.sink.stack.send_packet(self.source.stack, kind, self._reverse_ports, b"", addresses)
 
     def _reset_arrives(self, if_lost: Callable[[], object] | None) -> None:
         source = self.source

@@ -59,13 +59,14 @@ class Fabric:
     """The connection between the stacks: the owner of each address, and the links.
 
     :param seed: the seed of all random numbers.
+    :param payloads: whether the trace keeps the payloads of packets.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, payloads: bool) -> None:
         self.seed = seed
         self.events = EventQueue()
         self.determinism = self.events.surroundings = Determinism(seed, self._wall_time, self._monotonic_time)
-        self.trace = Trace()
+        self.trace = Trace(payloads)
         self.stacks: dict[str, Stack] = {}  # by name
         self.conditions = Conditions()  # of links that are created later, when they are first used or changed
         self.latencies: dict[tuple[str, str], float] = {}  # by the regions of two hosts
@@ -226,12 +227,23 @@ class Stack:
         self.source_address(destination)
         return self.fabric.stack_at(destination)
 
-    def send_packet(self, remote: Stack, kind: str, ports: str, data: bytes = b"") -> float | None:
+    def send_packet(
+        self,
+        remote: Stack,
+        kind: str,
+        ports: str,
+        data: bytes = b"",
+        addresses: tuple[str, str] = ("", ""),
+        offset: int = 0,
+    ) -> float | None:
         """Send a packet of a stream, or of ICMP, and record it. Returns its arrival time, or None if it is lost."""
         now = self.events.now
         arrival = self.fabric.link(self.name, remote.name).send_segment(now, len(data))
         outcome = "lost" if arrival is None else ""
-        self.fabric.trace.add(now, self.name, kind, remote.name, ports, data=data, outcome=outcome)
+        trace = self.fabric.trace
+        trace.add(
+            now, self.name, kind, remote.name, ports, data=data, outcome=outcome, addresses=addresses, offset=offset
+        )
         return arrival
 
     def send_to_no_host(

@@ -226,8 +226,10 @@ class StreamSocket(StreamEnd):
     def _send_handshake(self, remote: Stack, kind: str, reverse: bool = False) -> float | None:
         """Send one packet of the handshake. Returns its arrival time, or None if it is lost."""
         if reverse:
-            return remote.send_packet(self.stack, kind, f"{self.peer[1]}>{self.local_address[1]}")
-        return self.stack.send_packet(remote, kind, f"{self.local_address[1]}>{self.peer[1]}")
+            ports, addresses = f"{self.peer[1]}>{self.local_address[1]}", (self.peer[0], self.local_address[0])
+            return remote.send_packet(self.stack, kind, ports, b"", addresses)
+        ports, addresses = f"{self.local_address[1]}>{self.peer[1]}", (self.local_address[0], self.peer[0])
+        return self.stack.send_packet(remote, kind, ports, b"", addresses)
 
     # Connected
 

@@ -93,11 +93,12 @@ class CongestionWindow:
 class _SentSegment:
     """A segment that is not acknowledged yet."""
 
-    __slots__ = ("data", "kind", "left_at", "retransmitted")
+    __slots__ = ("data", "kind", "left_at", "offset", "retransmitted")
 
-    def __init__(self, kind: str, data: bytes) -> None:
+    def __init__(self, kind: str, data: bytes, offset: int) -> None:
         self.kind = kind
         self.data = data
+        self.offset = offset  # bytes of the stream before it
         self.left_at = 0.0  # the time at which it leaves the queue of the link
         self.retransmitted = False
 
@@ -119,6 +120,7 @@ class TcpRecovery:
 
     def __init__(self, path: SegmentPath, events: EventQueue, round_trip: float | None) -> None:
         self.in_flight = 0
+        self._offset = 0  # bytes that were sent so far
         self._path = path
         self._events = events
         self._timeout = RetransmissionTimeout(round_trip)
@@ -156,7 +158,8 @@ class TcpRecovery:
 
     def send(self, kind: str, data: bytes) -> None:
         number = self._next_new
-        self._sent[number] = _SentSegment(kind, data)
+        self._sent[number] = _SentSegment(kind, data, self._offset)
+        self._offset += len(data)
         self.in_flight += len(data)
         self._next_new = self._next_to_send = number + 1
         self._transmit(number)
@@ -170,7 +173,7 @@ class TcpRecovery:
 
     def _transmit(self, number: int) -> None:
         segment = self._sent[number]
-        arrival = self._path.transmit(segment.kind, segment.data)
+        arrival = self._path.transmit(segment.kind, segment.data, segment.offset)
         segment.left_at = max(self._events.now, self._path.link.idle_at)
         if arrival is not None:
             self._events.deliver_at(arrival, self._segment_arrives, number, segment.kind, segment.data)

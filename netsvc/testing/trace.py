@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 #: The maximum number of events that a trace keeps. Older events are dropped.
@@ -16,8 +17,8 @@ ENCRYPTION_BEGINS = "encryption begins: OpenSSL's random numbers do not follow t
 #: The events that a chart draws unless another number is given, and the maximum number of its columns.
 CHART_EVENTS, CHART_HOSTS = 500, 12
 
-#: Payload bytes that are kept of each packet.
-PREVIEW = 24
+#: Payload bytes that are kept of each packet, and of all packets if payloads are kept.
+PREVIEW, PAYLOADS_MAX = 24, 64 * 1024 * 1024
 
 
 class TraceEvent(NamedTuple):
@@ -32,9 +33,11 @@ class TraceEvent(NamedTuple):
     :param destination: the host that the packet was sent to, or "".
     :param ports: the source and destination port, such as ``49152>1314``, or the path of a UNIX socket, or "".
     :param length: payload bytes.
-    :param data: the first bytes of the payload.
+    :param data: the first bytes of the payload; all of them if the trace keeps payloads.
     :param outcome: "" if the packet was delivered normally; ``lost``, ``duplicated``, ``reordered``,
         ``reordered and duplicated``, ``no host has the address``, or ``buffer full`` if the receiver dropped it.
+    :param addresses: the source and destination IP address of a packet; empty if they are not known.
+    :param offset: of a packet of a stream, the bytes of the stream before it.
     """
 
     time: float
@@ -45,6 +48,8 @@ class TraceEvent(NamedTuple):
     length: int
     data: bytes
     outcome: str
+    addresses: tuple[str, str] = ("", "")
+    offset: int = 0
 
     def __str__(self) -> str:
         text = f"{self.time:12.6f}  {self.source}"
@@ -56,22 +61,27 @@ class TraceEvent(NamedTuple):
         """Return the text of the event without its time and hosts."""
         parts = [self.ports, self.kind]
         if self.length:
-            ellipsis = "..." if self.length > len(self.data) else ""
-            parts += [str(self.length), repr(self.data) + ellipsis]
+            ellipsis = "..." if self.length > PREVIEW else ""
+            parts += [str(self.length), repr(self.data[:PREVIEW]) + ellipsis]
         if self.outcome:
             parts.append(f"({self.outcome})")
         return " ".join(part for part in parts if part)
 
 
 class Trace:
-    """The history of a network, oldest event first. It keeps the last 100,000 events.
+    """The history of a network, oldest event first. It keeps the last 100,000 events, and 64 MiB of payloads.
+
+    :meth:`pcap` writes it for Wireshark, and :meth:`html` as a page.
 
     Iterating over a trace yields its events, ``str`` returns one line for each event, and :meth:`chart` draws them.
 
+    :param payloads: whether to keep the payloads of packets; else 24 bytes of each.
     :ivar dropped: the number of events that are no longer kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, payloads: bool = False) -> None:
+        self.keeps_payloads = payloads
+        self._payload_bytes = 0
         self._events: deque[TraceEvent] = deque(maxlen=TRACE_MAX)
         self._recorded = 0
         self._encryption_seen = False
@@ -90,13 +100,27 @@ class Trace:
         *,
         data: bytes = b"",
         outcome: str = "",
+        addresses: tuple[str, str] = ("", ""),
+        offset: int = 0,
     ) -> None:
         """Record one event. A remark precedes the first packet that begins with TLS or SSH."""
         if not self._encryption_seen and data.startswith(_ENCRYPTED):
             self._encryption_seen = True
             self.add(time, source, ENCRYPTION_BEGINS)
         self._recorded += 1
-        self._events.append(TraceEvent(time, source, kind, destination, ports, len(data), data[:PREVIEW], outcome))
+        kept = data if self.keeps_payloads else data[:PREVIEW]
+        event = TraceEvent(time, source, kind, destination, ports, len(data), kept, outcome, addresses, offset)
+        if self.keeps_payloads:
+            self._make_room(len(kept))
+        self._events.append(event)
+
+    def _make_room(self, length: int) -> None:
+        """Drop the oldest events if the payloads would take too much memory."""
+        if len(self._events) == TRACE_MAX:
+            self._payload_bytes -= len(self._events[0].data)
+        self._payload_bytes += length
+        while self._payload_bytes > PAYLOADS_MAX and self._events:
+            self._payload_bytes -= len(self._events.popleft().data)
 
     def __iter__(self) -> Iterator[TraceEvent]:
         return iter(self._events)
@@ -110,6 +134,35 @@ class Trace:
             lines.insert(0, f"({self.dropped:,} earlier events)")
         return "\n".join(lines)
 
+    def pcap(self, path: str | Path, hosts: Collection[str] = ()) -> None:
+        """Write the packets to a capture file, for Wireshark. Lost packets are in it, as in a capture at the sender.
+
+        :param path: the file, which is replaced.
+        :param hosts: write the packets between these hosts only; by default, those of all hosts.
+        """
+        from netsvc.testing.trace_pcap import capture
+
+        with Path(path).open("wb") as file:
+            file.writelines(capture(self._between(hosts)))
+
+    def html(self, path: str | Path, title: str = "Trace", hosts: Collection[str] = ()) -> None:
+        """Write a page with a sequence chart, filters and zoom. It is one file, and loads nothing else.
+
+        :param path: the file, which is replaced.
+        :param title: the heading of the page.
+        :param hosts: as in :meth:`pcap`.
+        """
+        from netsvc.testing.trace_page import page
+
+        Path(path).write_text(page(self._between(hosts), title), "utf-8")
+
+    def _between(self, hosts: Collection[str]) -> list[TraceEvent]:
+        return [
+            event
+            for event in self._events
+            if not hosts or {event.source, event.destination or event.source} <= {*hosts}
+        ]
+
     def chart(self, last: int = CHART_EVENTS, hosts: Collection[str] = ()) -> str:
         """Return a sequence chart in text: a column for each host, an arrow for each packet, time from top to bottom.
 
@@ -119,11 +172,7 @@ class Trace:
         :param last: the number of events to draw, counted from the end; 0 for all.
         :param hosts: draw the events between these hosts only, and their own; by default, those of all hosts.
         """
-        chosen = [
-            event
-            for event in self._events
-            if not hosts or {event.source, event.destination or event.source} <= {*hosts}
-        ]
+        chosen = self._between(hosts)
         counts = Counter(
             name for event in chosen if event.destination for name in dict.fromkeys((event.source, event.destination))
         )
