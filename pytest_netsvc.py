@@ -5,12 +5,14 @@ This module is outside of the package, so that pytest imports neither netsvc nor
 
 from __future__ import annotations
 
+import functools
 import gc
 import inspect
 import re
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,20 +179,78 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
     __tracebackhide__ = True
     network = _network_of(pyfuncitem)
     function = pyfuncitem.obj
-    if network is None or hasattr(function, "hypothesis"):
+    if network is None:
         return (yield)
+    if hasattr(function, "hypothesis"):
+        with _fresh_networks(pyfuncitem, network):
+            return (yield)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        result = function(*args, **kwargs)
-        is_deferred = isinstance(result, sys.modules["twisted.internet.defer"].Deferred)
-        return network.run(result) if is_deferred or inspect.iscoroutine(result) else result
+        return _run(network, function(*args, **kwargs))
 
     pyfuncitem.obj = run
     try:
         return (yield)
     finally:
         pyfuncitem.obj = function
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tell Hypothesis that the fixture ``network`` may be used: each example has a network of its own."""
+    function: Any = getattr(item, "obj", None)
+    if not hasattr(function, "hypothesis") or not _may_renew(item):
+        return
+    from hypothesis import HealthCheck, settings
+
+    function = getattr(function, "__func__", function)  # of a method
+    own: Any = getattr(function, "_hypothesis_internal_use_settings", None) or settings.default
+    suppressed = {*own.suppress_health_check, HealthCheck.function_scoped_fixture}
+    function._hypothesis_internal_use_settings = settings(own, suppress_health_check=suppressed)
+
+
+def _may_renew(item: pytest.Item) -> bool:
+    """Whether ``network`` is the only fixture for one test that a test of Hypothesis asks for.
+
+    Another one may use the network of the first example.
+    """
+    own = {"network", "network_seed", "logged_failures"}
+    asked = set(inspect.signature(item.obj).parameters) & set(getattr(item, "fixturenames", ()))  # type: ignore[attr-defined]
+    definitions = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    others = [name for name in asked - own if any(each.scope == "function" for each in definitions.get(name, ()))]
+    return "network" in asked and not others
+
+
+@contextmanager
+def _fresh_networks(item: pytest.Function, network: Network) -> Iterator[None]:
+    """Give each example of a test of Hypothesis a network of its own, and run what it returns in virtual time."""
+    from netsvc.testing import Network
+
+    handle: Any = item.obj.hypothesis
+    inner_test = handle.inner_test
+    if not _may_renew(item):
+        yield
+        return
+
+    @functools.wraps(inner_test)
+    def with_fresh_network(*args: Any, **kwargs: Any) -> None:
+        fresh = Network(network.seed, payloads=network.trace.keeps_payloads)
+        item.funcargs["network"] = fresh  # the report shows that of the last example, which is the one that fails
+        _run(fresh, inner_test(*args, **{**kwargs, "network": fresh}))
+
+    handle.inner_test = with_fresh_network
+    try:
+        yield
+    finally:
+        handle.inner_test = inner_test
+
+
+def _run(network: Network, result: Any) -> Any:
+    """Run a coroutine or a Deferred in virtual time, and return its result. Return anything else as it is."""
+    __tracebackhide__ = True
+    is_deferred = isinstance(result, sys.modules["twisted.internet.defer"].Deferred)
+    return network.run(result) if is_deferred or inspect.iscoroutine(result) else result
 
 
 @pytest.hookimpl(wrapper=True)

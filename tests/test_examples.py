@@ -83,6 +83,19 @@ def test_the_bot_answers_and_connects_again_after_a_restart_of_the_server(tmp_pa
                 assert bot.stop() == 0, bot.output
 
 
+@pytest.mark.parametrize("scenario", ["websocket", "ssh_command"])
+def test_the_sweeps_of_twisted_find_a_deferred_that_never_fires(scenario: str) -> None:
+    for library in ("twisted.conch.ssh.transport", "wsproto"):
+        pytest.importorskip(library)
+    target = f"{EXAMPLES / 'sweep_twisted.py'}::{scenario}"
+    command = [sys.executable, "-m", "netsvc.testing", "sweep", target, "--faults", "abort,close", "--jobs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=4 * SECONDS, check=False)
+    assert done.returncode == 1, done.stderr
+    assert re.search(
+        rf"1\. abort@\d+ \S+ \(and \d+ more runs\)\n   no result: .*\n   - it waits for: {scenario} \(", done.stdout
+    )
+
+
 def ask(port: int, line: str, awaited: str) -> str:
     """Send a line to the chat. Return the line that begins with ``awaited``."""
     with socket.create_connection(("127.0.0.1", port), SECONDS) as member, member.makefile(encoding="utf-8") as lines:
@@ -115,7 +128,15 @@ def test_the_bridge_stores_each_entry_and_tells_the_members_so(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "example",
-    ["with_web.tac", "one_protocol.py", "test_greeter.py", "test_adder.py", "chat_bot.py", "chat_bridge.tac"],
+    [
+        "with_web.tac",
+        "one_protocol.py",
+        "test_greeter.py",
+        "test_adder.py",
+        "chat_bot.py",
+        "chat_bridge.tac",
+        "sweep_twisted.py",
+    ],
 )
 def test_an_example_says_how_to_run_it(example: str) -> None:
     assert example in (EXAMPLES / example).read_text().split('"""')[1]

@@ -329,3 +329,107 @@ class InTest(TestCase):
     assert "FAILED (failures=1, errors=2, successes=4)" in output
     assert "as expected" in output
     assert re.search(r"no event is scheduled any more at 0 s.*\n- it waits for: .*test_that_waits_for_ever", output)
+
+
+# Hypothesis
+
+HYPOTHESIS = """
+from hypothesis import HealthCheck, given, settings, strategies as st
+from twisted.internet.task import deferLater
+
+seen = []
+
+
+@given(names=st.sets(st.sampled_from("abc")))
+def test_examples(network, names):
+    assert network.hosts == {}, "the network of another example"
+    for name in sorted(names):
+        network.host(name)
+    network.advance(1)
+    assert network.now == 1
+    seen.append(network)
+
+
+def test_they_were_many():
+    assert len(set(map(id, seen))) > 3
+
+
+class TestMethods:
+    @given(st.floats(0, 10))
+    async def test_coroutines_wait_in_virtual_time(self, network, seconds):
+        await deferLater(network.host("host").reactor, seconds)
+        assert network.now >= seconds
+
+
+@given(st.integers())
+def test_it_fails(network, number):
+    network.host("host")
+    network.note("test", f"the number is {number}")
+    assert number < 100
+"""
+
+
+def test_hypothesis_gives_each_example_a_network_of_its_own(tmp_path: Path) -> None:
+    output = run(tmp_path, HYPOTHESIS, "-p", "_hypothesis_pytestplugin", "-p", "no:randomly")
+    assert "1 failed, 3 passed" in output, output
+    assert "test  the number is 100" in output  # the trace of the smallest example
+
+
+def test_hypothesis_still_refuses_other_fixtures_of_one_test(tmp_path: Path) -> None:
+    test = (
+        HYPOTHESIS
+        + """
+
+import pytest
+
+
+@pytest.fixture
+def server(network):
+    return network.host("server")
+
+
+@given(st.integers())
+def test_with_a_fixture(network, server, number):
+    pass
+"""
+    )
+    output = run(tmp_path, test, "-p", "_hypothesis_pytestplugin", "-k", "test_with_a_fixture")
+    assert "function-scoped fixture" in output
+
+
+MACHINE = """
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis import strategies as st, settings
+from netsvc.testing import Network
+
+
+class Machine(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.network = Network(seed=1)
+        self.hosts = [self.network.host(name) for name in "ab"]
+        self.crashed = set()
+
+    @rule(number=st.integers(0, 1))
+    def crash_or_restart(self, number):
+        host = self.hosts[number]
+        host.crash() if host.up else host.restart()
+        self.crashed ^= {number}
+
+    @rule(seconds=st.floats(0, 10))
+    def advance(self, seconds):
+        self.network.advance(seconds)
+
+    @invariant()
+    def hosts_are_up(self):
+        assert [host.up for host in self.hosts] == [number not in self.crashed for number in (0, 1)]
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+"""
+
+
+def test_a_state_machine_of_hypothesis_makes_its_own_network(tmp_path: Path) -> None:
+    output = run(tmp_path, MACHINE, "-p", "_hypothesis_pytestplugin")
+    assert "1 passed" in output, output
