@@ -101,7 +101,7 @@ def test_a_sweep_finds_a_deferred_that_never_fires_and_the_command_repeats_it() 
     first = report.findings[0]
     assert (first.faults[0].kind, first.problem.kind) == ("abort", "no result")
     assert "forgets (test_fault_search.py:" in str(report)
-    assert f"replay tests/test_fault_search.py::forgets --seed 0 '{first.faults[0]}'" in str(report)
+    assert f"replay tests/test_fault_search.py::forgets --seed 0 --fault '{first.faults[0]}'" in str(report)
     with pytest.raises(AssertionError, match="2 problems"):
         report.check()
     with pytest.raises(AssertionError, match=r"(?s)no result: .*aborted") as repeated:
@@ -295,7 +295,7 @@ def test_the_command_sweeps_and_replays(scenario: Path) -> None:
     done = command("sweep", "scenario.py::fine", "--jobs", "1", cwd=scenario)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "scenario.py::fine: 1 runs, no problem\n"
-    done = command("replay", "scenario.py::waits", cwd=scenario)
+    done = command("replay", "scenario.py::waits", "--seed", "0", "--fault", "crash@1 host 2s", cwd=scenario)
     assert done.returncode == 1
     assert "it waits for: waits (scenario.py:18)" in done.stdout
     assert command("chaos", "scenario.py::fine", "--seeds", "3", cwd=scenario).returncode == 0
@@ -316,7 +316,7 @@ def test_the_command_searches_seeds_of_a_test(scenario: Path) -> None:
         (["sweep", "scenario.py"], "netsvc.testing: scenario.py: the name of a function is missing"),
         (["sweep", "nowhere.py::fine"], "netsvc.testing: nowhere.py: no such file"),
         (["sweep", "scenario.py::nothing"], "netsvc.testing: scenario.py has no function nothing"),
-        (["replay", "scenario.py::fine", "melt@3"], "netsvc.testing: 'melt@3' is no fault"),
+        (["replay", "scenario.py::fine", "--fault", "melt@3"], "netsvc.testing: 'melt@3' is no fault"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_status_64(scenario: Path, arguments: list[str], error: str) -> None:

@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--first-seed", type=int, default=0)
     jobs(search)
     again = command("replay", _replay, "Repeat one run, with the faults that a report names.")
-    again.add_argument("faults", nargs="*", metavar="FAULT")
+    again.add_argument(
+        "--fault", action="append", default=[], help="as in 'crash@12 server 30s'; may be repeated", dest="faults"
+    )
     again.add_argument("--seed", type=int, default=0)
     return parser
 

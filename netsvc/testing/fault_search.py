@@ -48,7 +48,7 @@ class FaultFinding:
     @property
     def command(self) -> str:
         """The command that repeats the run."""
-        quoted = "".join(f" '{fault}'" for fault in self.faults)
+        quoted = "".join(f" --fault '{fault}'" for fault in self.faults)
         return f"python -m netsvc.testing replay {self.scenario} --seed {self.seed}{quoted}"
 
     @property
