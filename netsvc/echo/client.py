@@ -46,7 +46,8 @@ class EchoClient(Protocol):
 
         :return: fires with the :class:`Echo`; fails with :class:`EchoError` if different bytes came back, and with the
             reason of the loss if the connection is lost first. Cancelling it closes the connection, because a stream
-            cannot tell a late answer from the next one.
+            cannot tell a late answer from the next one. There is no timeout: if the server loses its power, TCP does
+            not tell. Use ``ask(data).addTimeout(10, reactor)``.
         :raises ValueError: for no data.
         """
         if not data:
