@@ -33,8 +33,7 @@ from twisted.internet.protocol import DatagramProtocol
 from netsvc import Config, netsvc_service
 from netsvc.stamp.packets import StampQuestion, decode_answer, encode_question
 from netsvc.stamp.stamp_times import ErrorEstimate, TimeFormat
-from netsvc.testing import Network
-from netsvc.testing.trace import TraceEvent
+from netsvc.testing import Network, TraceEvent
 
 QUESTIONS = 100
 PORT = 862

@@ -73,7 +73,8 @@ PURE_MODULES = {
     *("testing.events", "testing.link", "testing.splits", "testing.trace", "testing.stack", "testing.pipe"),
     *("testing.keepalive", "testing.loss_recovery", "testing.tcp_recovery"),
     *("testing.stream_socket", "testing.datagram_socket", "testing.determinism", "testing.refusing_loop"),
-    "testing.not_simulated",
+    *("testing.not_simulated", "testing.running_host", "testing.host_clock", "testing.trace_event"),
+    *("testing.trace_page", "testing.trace_pcap", "testing.parallel_runs"),
 }
 
 #: The modules that every service, or every subcommand, may have. All other names of modules are unique.

@@ -11,7 +11,8 @@ from netsvc.testing.link import Conditions, LinkError
 from netsvc.testing.network import Host, Links, Network, NetworkError
 from netsvc.testing.not_simulated import NotSimulatedError
 from netsvc.testing.stack import HostDownError
-from netsvc.testing.trace import Trace, TraceEvent
+from netsvc.testing.trace import Trace
+from netsvc.testing.trace_event import TraceEvent
 
 __all__ = [
     "Conditions",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+from netsvc.testing.trace_event import PREVIEW, TraceEvent
+from netsvc.testing.trace_page import page
+from netsvc.testing.trace_pcap import capture
 
 #: The maximum number of events that a trace keeps. Older events are dropped.
 TRACE_MAX = 100_000
@@ -17,55 +20,8 @@ ENCRYPTION_BEGINS = "encryption begins: OpenSSL's random numbers do not follow t
 #: The events that a chart draws unless another number is given, and the maximum number of its columns.
 CHART_EVENTS, CHART_HOSTS = 500, 12
 
-#: Payload bytes that are kept of each packet, and of all packets if payloads are kept.
-PREVIEW, PAYLOADS_MAX = 24, 64 * 1024 * 1024
-
-
-class TraceEvent(NamedTuple):
-    """One packet that was sent, or one change of a host or a link.
-
-    :param time: virtual seconds since the beginning.
-    :param source: the host that sent the packet, or the host or link that changed.
-    :param kind: ``SYN``, ``SYN-ACK``, ``ACK``, ``data``, ``FIN``, ``RST``, ``connect`` (of a UNIX socket),
-        ``datagram``, ``ICMP port unreachable`` or ``ICMP host unreachable``. For a host: ``crashed`` or ``restarted``.
-        For links: the conditions that were set, such as ``latency=0.1``; a partition is ``up=False``. For a remark
-        (:meth:`netsvc.testing.Network.note`): its text.
-    :param destination: the host that the packet was sent to, or "".
-    :param ports: the source and destination port, such as ``49152>1314``, or the path of a UNIX socket, or "".
-    :param length: payload bytes.
-    :param data: the first bytes of the payload; all of them if the trace keeps payloads.
-    :param outcome: "" if the packet was delivered normally; ``lost``, ``duplicated``, ``reordered``,
-        ``reordered and duplicated``, ``no host has the address``, or ``buffer full`` if the receiver dropped it.
-    :param addresses: the source and destination IP address of a packet; empty if they are not known.
-    :param offset: of a packet of a stream, the bytes of the stream before it.
-    """
-
-    time: float
-    source: str
-    kind: str
-    destination: str
-    ports: str
-    length: int
-    data: bytes
-    outcome: str
-    addresses: tuple[str, str] = ("", "")
-    offset: int = 0
-
-    def __str__(self) -> str:
-        text = f"{self.time:12.6f}  {self.source}"
-        if self.destination:
-            text += f" -> {self.destination}"
-        return f"{text}  {self.label()}"
-
-    def label(self) -> str:
-        """Return the text of the event without its time and hosts."""
-        parts = [self.ports, self.kind]
-        if self.length:
-            ellipsis = "..." if self.length > PREVIEW else ""
-            parts += [str(self.length), repr(self.data[:PREVIEW]) + ellipsis]
-        if self.outcome:
-            parts.append(f"({self.outcome})")
-        return " ".join(part for part in parts if part)
+#: Bytes of all payloads together, if they are kept.
+PAYLOADS_MAX = 64 * 1024 * 1024
 
 
 class Trace:
@@ -140,8 +96,6 @@ class Trace:
         :param path: the file, which is replaced.
         :param hosts: write the packets between these hosts only; by default, those of all hosts.
         """
-        from netsvc.testing.trace_pcap import capture
-
         with Path(path).open("wb") as file:
             file.writelines(capture(self._between(hosts)))
 
@@ -152,8 +106,6 @@ class Trace:
         :param title: the heading of the page.
         :param hosts: as in :meth:`pcap`.
         """
-        from netsvc.testing.trace_page import page
-
         Path(path).write_text(page(self._between(hosts), title), "utf-8")
 
     def _between(self, hosts: Collection[str]) -> list[TraceEvent]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from importlib.resources import files
 
-from netsvc.testing.trace import TraceEvent
+from netsvc.testing.trace_event import TraceEvent
 
 #: Payload bytes of a packet that the page shows.
 SHOWN = 256

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
-from netsvc.testing.trace import TraceEvent
+from netsvc.testing.trace_event import TraceEvent
 
 _MAGIC_NANOSECONDS, _LINKTYPE_RAW, _SNAPLEN = 0xA1B23C4D, 101, 262_144
 
