@@ -181,12 +181,12 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             return
         with self.active:
             self._run_call_here(call)
-        self._take_time()
+        if self.stack.callback_cost:
+            self._take_time()
 
     def _take_time(self) -> None:
         """The host has run a callback."""
-        if self.stack.callback_cost:
-            self.pause(self.stack.callback_cost)
+        self.pause(self.stack.callback_cost)
 
     def _run_call_here(self, call: DelayedCall) -> None:
         if self.threadCallQueue:
@@ -219,7 +219,8 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             return
         with self.active:
             self.runUntilCurrent()
-        self._take_time()
+        if self.stack.callback_cost:
+            self._take_time()
 
     def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:
         self._check_host_up()

@@ -204,9 +204,11 @@ class Link:
         """Maximum payload bytes of a segment."""
         return min(self.conditions.mtu, ETHERNET_MTU) - SEGMENT_HEADERS if self.by_packets else SEGMENT_MAX
 
-    def arrival_at(self, time: float) -> float:
-        """Return the time of an arrival as the event queue needs it: while the link is held, the event is kept."""
-        return KeptTime(time, self.kept) if self.conditions.held else float(time)
+    def not_before(self, arrival: float, last: float) -> float:
+        """Return the time of an arrival that follows an earlier one of the same stream."""
+        if arrival > last:
+            return arrival
+        return KeptTime(last, self.kept) if self.conditions.held else float(last)  # the last one may have been kept
 
     def change(self, now: float, conditions: Conditions) -> None:
         """Change the conditions from now on.
@@ -233,9 +235,13 @@ class Link:
     def send_segment(self, now: float, length: int) -> float | None:
         """Send a segment of a stream. Returns its arrival time, or None if it is lost."""
         conditions = self.conditions
-        if not conditions.up or (conditions.loss and self._is_lost()) or self._drops(now, length + SEGMENT_HEADERS):
+        if not conditions.up or (conditions.loss and self._is_lost()):
             return None
-        return self.arrival_at(self._arrival(now, length + SEGMENT_HEADERS))
+        length += SEGMENT_HEADERS
+        if self.bottleneck is not None and self.bottleneck.is_full(now, length):
+            return None
+        arrival = self._arrival(now, length)
+        return KeptTime(arrival, self.kept) if conditions.held else arrival
 
     def send_datagram(self, now: float, length: int, headers: int = DATAGRAM_HEADERS) -> tuple[list[float], str]:
         """Send a datagram. Returns its arrival times (none, one or two) and its outcome, as in ``TraceEvent``.
@@ -248,7 +254,8 @@ class Link:
         packets: Sequence[int] = (packet,)
         if packet > conditions.mtu:
             packets = _fragments(length + UDP_HEADER, headers - UDP_HEADER, conditions.mtu)
-        if not conditions.up or (conditions.loss and self._loses(packets)) or self._drops(now, packet):
+        is_lost = not conditions.up or (conditions.loss and self._loses(packets))
+        if is_lost or (self.bottleneck is not None and self.bottleneck.is_full(now, packet)):
             self.counts["lost"] += 1
             return [], "lost"
         self.counts["delivered"] += 1
@@ -262,11 +269,9 @@ class Link:
             self.counts["duplicated"] += 1
             outcome = "duplicated" if not outcome else "reordered and duplicated"
             arrivals.append(self._arrival_of_last(now, packets))
-        return [self.arrival_at(arrival) for arrival in arrivals], outcome
-
-    def _drops(self, now: float, length: int) -> bool:
-        """Whether the queue of the bottleneck has no room for a packet."""
-        return self.bottleneck is not None and self.bottleneck.is_full(now, length)
+        if conditions.held:
+            arrivals = [KeptTime(arrival, self.kept) for arrival in arrivals]
+        return arrivals, outcome
 
     def _arrival(self, now: float, length: int) -> float:
         conditions = self.conditions

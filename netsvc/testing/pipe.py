@@ -205,7 +205,7 @@ class Pipe:
         addresses = (self.source.local_address[0], self.sink.local_address[0])
         arrival = self.source.stack.send_packet(self.sink.stack, kind, self._ports, data, addresses, offset)
         if arrival is not None:
-            arrival = self._last_arrival = self.link.arrival_at(max(arrival, self._last_arrival))
+            arrival = self._last_arrival = self.link.not_before(arrival, self._last_arrival)
         return arrival
 
     def acknowledged(self, when: float, length: int) -> None:
