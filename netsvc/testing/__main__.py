@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import inspect
 import os
 import sys
 import time
@@ -204,6 +205,10 @@ def _load(text: str) -> Any:
     function = getattr(module, name, None)
     if not callable(function):
         raise ScenarioError(f"{file} has no function {name}")
+    needed = [each.name for each in inspect.signature(function).parameters.values() if each.default is each.empty]
+    if len(needed) != 1:
+        found = ", ".join(needed) or "none"
+        raise ScenarioError(f"{text}: the parameters are {found}; write a function whose only one is the network")
     return function
 
 
