@@ -282,6 +282,10 @@ def test_unlucky(network):
 
 async def waits(network):
     await Deferred()
+
+
+def two(network, server):
+    pass
 """
 
 
@@ -315,6 +319,7 @@ def test_the_command_searches_seeds_of_a_test(scenario: Path) -> None:
     [
         (["sweep", "scenario.py"], "netsvc.testing: scenario.py: the name of a function is missing"),
         (["sweep", "nowhere.py::fine"], "netsvc.testing: nowhere.py: no such file"),
+        (["search", "scenario.py::two"], "netsvc.testing: scenario.py::two: the parameters are network, server; write"),
         (["sweep", "scenario.py::nothing"], "netsvc.testing: scenario.py has no function nothing"),
         (["replay", "scenario.py::fine", "--fault", "melt@3"], "netsvc.testing: 'melt@3' is no fault"),
     ],
