@@ -20,7 +20,8 @@ from twisted.logger import globalLogBeginner
 from netsvc import ChatClient, Config, EchoClient, ask_timestamp, netsvc_service
 from netsvc.chat.program_lines import ReceivedEntry
 from netsvc.probe.probe_run import ProbeRun, ProbeSettings
-from netsvc.probe.probe_target import ProbeTarget
+from netsvc.probe.probe_summary import ProbeSummary
+from netsvc.probe.probe_target import ProbeProtocol, ProbeTarget
 from netsvc.testing import FaultReport, Host, HostReactor, Network, chaos, sweep
 from netsvc.testing.scenario_run import Scenario
 
@@ -101,18 +102,24 @@ async def chat(network: Network) -> None:
         assert len(texts) >= len(acknowledged), f"{len(acknowledged)} lines are acknowledged, and {texts} received"
 
 
-async def stamp_probe(network: Network) -> None:
-    """Each probe has one verdict, and the directions of the losses add up."""
+async def probed(network: Network, protocol: ProbeProtocol, port: int, count: int) -> ProbeSummary:
+    """Probe the server, and return the numbers. Each probe has one verdict."""
     _, [client] = hosts(network, "client")
-    settings = ProbeSettings(interval=100_000_000, count=10, timeout=1_000_000_000)
-    run = ProbeRun(client.reactor, ProbeTarget("stamp", "server", 862), "10.0.0.1", settings)
+    settings = ProbeSettings(interval=100_000_000, count=count, timeout=1_000_000_000)
+    run = ProbeRun(client.reactor, ProbeTarget(protocol, "server", port), "10.0.0.1", settings)
     run.start()
     await run.finished
     summary = run.total()
     await run.stop()
     counts = summary.counts
-    assert counts.sent == 10 == counts.answered + counts.late + counts.lost
-    direction = summary.direction
+    assert counts.sent == count == counts.answered + counts.late + counts.lost
+    return summary
+
+
+async def stamp_probe(network: Network) -> None:
+    """The directions of the losses add up, and are not more than there were."""
+    summary = await probed(network, "stamp", 862, 10)
+    counts, direction = summary.counts, summary.direction
     assert direction is not None
     assert direction.lost_there + direction.lost_back + direction.lost_unknown == counts.lost
     assert direction.stateful is (counts.answered + counts.late > 0)
@@ -121,15 +128,8 @@ async def stamp_probe(network: Network) -> None:
 
 
 async def tcp_probe(network: Network) -> None:
-    """The same with connections."""
-    _, [client] = hosts(network, "client")
-    settings = ProbeSettings(interval=100_000_000, count=5, timeout=1_000_000_000)
-    run = ProbeRun(client.reactor, ProbeTarget("tcp", "server", 7), "10.0.0.1", settings)
-    run.start()
-    await run.finished
-    counts = run.total().counts
-    await run.stop()
-    assert counts.sent == 5 == counts.answered + counts.late + counts.lost
+    """Each connection has one verdict."""
+    await probed(network, "tcp", 7, 5)
 
 
 SCENARIOS: Sequence[Scenario] = (echo, timestamps, chat, stamp_probe, tcp_probe)

@@ -6,7 +6,7 @@ import math
 
 from netsvc.errors import ConfigError
 
-#: What 0 means for most numbers.
+#: The meaning of 0 for most numbers.
 NO_LIMIT = "no limit"
 
 

@@ -14,7 +14,7 @@ ACKNOWLEDGE_TIMEOUT = 60.0
 #: Twisted's transports ask a producer to pause when more than this many bytes wait for the peer.
 TRANSPORT_BUFFER = 65_536
 
-#: What a ``receive_buffer`` of 0 means.
+#: The meaning of a ``receive_buffer`` of 0.
 KERNEL_SIZE = "the kernel's own size"
 
 

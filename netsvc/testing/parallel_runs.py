@@ -20,7 +20,7 @@ CHUNK = 4
 
 
 class _Worker:
-    """What a process of the pool calls. It need not be pickled, as the process is a copy of the one that made it."""
+    """The function that a process of the pool calls. It need not be pickled: the process is a copy of its parent."""
 
     function: Callable[[Any], Any]
 

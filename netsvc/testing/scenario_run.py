@@ -23,7 +23,7 @@ Scenario = Callable[[Network], Awaitable[Any] | None]
 #: Is called after each event. It raises an exception if something is wrong.
 Invariant = Callable[[Network], object]
 
-#: What may be wrong. ``no result``: the scenario's Deferred never fires. ``exception``: the scenario fails by an
+#: The kinds of problems. ``no result``: the scenario's Deferred never fires. ``exception``: the scenario fails by an
 #: assertion or a mistake of a program. ``failure logged``: an exception that nothing handles.
 ProblemKind = Literal["no result", "endless loop", "invariant broken", "exception", "failure logged"]
 PROBLEM_KINDS: tuple[ProblemKind, ...] = get_args(ProblemKind)
@@ -40,7 +40,7 @@ MISTAKES = (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong in a run."""
+    """A problem of a run."""
 
     kind: ProblemKind
     text: str

@@ -42,7 +42,7 @@ def capture(events: Iterable[TraceEvent]) -> Iterator[bytes]:
 
 
 class _Streams:
-    """What each direction of each connection has sent so far."""
+    """The sequence numbers that each direction of each connection has reached."""
 
     def __init__(self) -> None:
         self._sent: dict[_Flow, int] = {}  # sequence numbers after the last byte
