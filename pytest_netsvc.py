@@ -277,7 +277,7 @@ def _write_artifacts(item: pytest.Item, network: Network, test: str) -> list[str
     folder: str | None = item.config.getoption("netsvc_artifacts")
     if folder is None:
         return []
-    name = re.sub(r"[^\w.-]+", "-", item.nodeid.rpartition("/")[2])[:150]
+    name = _file_name(item.nodeid)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         network.trace.html(Path(folder, f"{name}.html"), f"{test}, seed {network.seed}")
@@ -285,6 +285,15 @@ def _write_artifacts(item: pytest.Item, network: Network, test: str) -> list[str
     except OSError as e:
         return [f"--netsvc-artifacts {folder}: {e.strerror}; name a folder that can be written"]
     return [f"the trace as a page and as a capture: {Path(folder, name)}.html and .pcap"]
+
+
+def _file_name(test: str) -> str:
+    """Return a name for the files of a test, with a checksum if it does not contain the whole name of the test."""
+    name = test.replace("::", "-").replace("/", "-")
+    if re.fullmatch(r"[\w.-]{1,150}", name, re.ASCII):
+        return name
+    plain = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)
+    return f"{plain[:150]}-{zlib.crc32(test.encode()):08x}"
 
 
 def _first_seed(config: pytest.Config, test: str) -> int:

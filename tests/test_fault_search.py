@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from netsvc.testing import Fault, FaultError, Network, chaos, replay, sweep
 from netsvc.testing.faults import FAULT_KINDS, listening_hosts, open_connections, pairs_of_hosts, parse_fault
 from netsvc.testing.scenario_run import run_scenario
 
-names = st.from_regex(r"[a-z][a-z0-9.]*(-[a-z0-9.]+)?", fullmatch=True)
+names = st.text(min_size=1, max_size=12)
 
 
 class Answering(Protocol):
@@ -141,6 +142,125 @@ def test_a_sweep_of_a_program_that_fails_without_a_fault_tells_that_alone() -> N
     assert "exception: AssertionError" in str(report)
 
 
+@pytest.mark.parametrize("error", [ValueError("no"), ConnectionError("no"), SystemExit(0)])
+def test_every_exception_of_a_run_without_faults_is_a_problem(error: BaseException) -> None:
+    def fails(network: Network) -> None:
+        raise error
+
+    async def fails_later(network: Network) -> None:
+        await deferLater(network.host("host").reactor, 1)
+        raise error
+
+    for scenario in (fails, fails_later):
+        [finding] = sweep(scenario, jobs=1).findings
+        assert finding.problem.kind == "exception"
+        assert chaos(scenario, seeds=[1], jobs=1).findings[0].problem.text == finding.problem.text
+
+
+def test_a_scenario_that_returns_something_else_is_a_problem() -> None:
+    def generates(network: Network) -> Any:
+        yield network
+
+    assert "return a coroutine, a Deferred or None" in str(sweep(generates, jobs=1))
+
+
+def test_any_awaitable_is_awaited() -> None:
+    class Awaitable:
+        def __await__(self) -> Any:
+            raise AssertionError("it was awaited")
+
+    assert "it was awaited" in str(sweep(lambda _network: Awaitable(), jobs=1))
+
+
+def test_a_host_that_comes_later_and_one_that_the_scenario_restarts_are_no_problem() -> None:
+    async def comes_and_goes(network: Network) -> None:
+        await asks(network)
+        network.hosts["server"].crash() if network.hosts["server"].up else None
+        network.host("later").on_start(lambda _: None)
+        await deferLater(network.hosts["client"].reactor, 1)
+        if not network.hosts["server"].up:
+            network.hosts["server"].restart()
+        await deferLater(network.hosts["client"].reactor, 60)
+
+    assert sweep(comes_and_goes, jobs=1, hosts=["server", "later"], faults=["crash", "pause"]).findings == ()
+    assert chaos(comes_and_goes, jobs=1, hosts=["server", "later"], seeds=range(20)).findings == ()
+
+
+@pytest.mark.logs_failure("OSError")
+def test_a_service_that_does_not_start_again_is_a_logged_failure() -> None:
+    async def starts_once(network: Network) -> None:
+        started: list[None] = []
+
+        def start(_reactor: Any) -> None:
+            if started:
+                raise OSError("no second time")
+            started.append(None)
+
+        network.host("server").on_start(start)
+        await asks_of(network)
+
+    report = sweep(starts_once, jobs=1, faults=["crash"], hosts=["server"])
+    assert report.findings[0].problem.text.startswith("OSError: no second time")
+
+
+async def asks_of(network: Network) -> None:
+    await deferLater(network.host("client").reactor, 100)
+
+
+def test_an_unknown_host_is_an_error_of_the_caller() -> None:
+    for search in (sweep, chaos):
+        with pytest.raises(FaultError, match="no host is called 'sever'; the hosts are server, client"):
+            search(asks, hosts=["sever"], jobs=1)
+
+
+def test_with_invariants_and_for_local_functions_the_report_has_a_test_and_no_command() -> None:
+    async def local(network: Network) -> None:
+        await forgets(network)
+
+    def always(network: Network) -> None:
+        """Hold."""
+
+    text = str(sweep(local, jobs=1, faults=["abort"]))
+    assert "repeat it" not in text
+    assert "       replay(\n               local,\n" in text
+    assert "invariants=[always]," in str(sweep(forgets, jobs=1, faults=["abort"], invariants=[always]))
+
+
+def test_the_command_has_the_timeout_and_is_quoted_for_the_shell() -> None:
+    text = str(sweep(forgets, jobs=1, faults=["crash"], hosts=["server"], timeout=50))
+    assert "--timeout 50 --fault 'crash@" in text
+    assert "timeout=50," in sweep(forgets, jobs=1, faults=["crash"], timeout=50).findings[0].test
+
+
+def test_a_fault_without_an_effect_is_a_warning_of_a_replay() -> None:
+    with pytest.warns(UserWarning, match="'abort@9 client:1--server:7' had no effect"):
+        replay(asks, "abort@9 client:1--server:7")
+    with pytest.warns(UserWarning, match="'crash@9 nobody 30s' had no effect"):
+        replay(asks, "crash@9 nobody")
+
+
+def test_of_two_partitions_of_two_hosts_the_longer_one_counts(network: Network) -> None:
+    network_of(network)
+    for seconds in (10, 1):
+        Fault("partition", 1, "client", "server", seconds=seconds).happen(network)
+        network.advance(0.5)
+    network.advance(5)
+    assert network._fabric.partitions() == ["server <-> client"]
+    network.advance(5)
+    assert network._fabric.partitions() == []
+
+
+def test_in_a_mesh_all_hosts_may_crash(network: Network) -> None:
+    for name in "abc":
+        host = network.host(name)
+        serverFromString(host.reactor, "tcp:7").listen(Factory.forProtocol(Answering))
+    for name in "abc":
+        for other in "abc".replace(name, ""):
+            reactor = network.hosts[name].reactor
+            network.run(connectProtocol(clientFromString(reactor, f"tcp:{other}:7"), Asking()))
+    assert sorted(listening_hosts(network)) == ["a", "b", "c"]
+
+
 def test_a_sweep_has_at_most_as_many_runs_as_are_allowed() -> None:
     assert sweep(asks, jobs=1, runs_max=7).runs == 8
 
@@ -150,7 +270,7 @@ def test_chaos_is_shrunk_to_the_faults_that_matter_and_printed_as_a_test() -> No
     assert report.findings
     assert all(len(finding.faults) == 1 for finding in report.findings)
     finding = report.findings[0]
-    assert f'netsvc.testing.replay(\n               forgets,\n               "{finding.faults[0]}"' in str(report)
+    assert f'replay(\n               forgets,\n               "{finding.faults[0]}"' in str(report)
     with pytest.raises(AssertionError):
         replay(forgets, *finding.faults, seed=finding.seed)
 
@@ -212,7 +332,7 @@ def test_hosts_and_connections_are_found(network: Network) -> None:
     network.settle()
     assert [str(each) for each in open_connections(network)] == ["server:7--client:50152"]
     assert pairs_of_hosts(network) == [("server", "client"), ("client", "other")]
-    assert listening_hosts(network) == ["server"]
+    assert listening_hosts(network) == ["server", "client"]
 
 
 @given(
@@ -233,6 +353,12 @@ def test_the_text_of_a_fault_is_read_as_it_was_written(
     else:
         fault = Fault(kind, after, host, peer, ports)
     assert parse_fault(str(fault)) == fault
+
+
+@given(st.text() | st.from_regex(r"(crash|abort)@[0-9]{1,3} [a-z:.0-9-]{1,9}( [0-9.]{1,6}s)?", fullmatch=True))
+def test_no_text_of_a_fault_raises_anything_else(text: str) -> None:
+    with contextlib.suppress(FaultError):
+        parse_fault(text)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +412,10 @@ async def waits(network):
 
 def two(network, server):
     pass
+
+
+def asks(network):
+    network.host("server")
 """
 
 
@@ -298,7 +428,9 @@ def scenario(tmp_path: Path) -> Path:
 def test_the_command_sweeps_and_replays(scenario: Path) -> None:
     done = command("sweep", "scenario.py::fine", "--jobs", "1", cwd=scenario)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "scenario.py::fine: 1 runs, no problem\n"
+    assert done.stdout == "scenario.py::fine: 1 run, no problem\n"
+    done = command("replay", "scenario.py::fine", "--fault", "crash@1 nobody 2s", cwd=scenario)
+    assert done.stdout == "the fault 'crash@1 nobody 2s' had no effect; run sweep or chaos again\nno problem\n"
     done = command("replay", "scenario.py::waits", "--seed", "0", "--fault", "crash@1 host 2s", cwd=scenario)
     assert done.returncode == 1
     assert "it waits for: waits (scenario.py:18)" in done.stdout
@@ -321,11 +453,15 @@ def test_the_command_searches_seeds_of_a_test(scenario: Path) -> None:
         (["sweep", "nowhere.py::fine"], "netsvc.testing: nowhere.py: no such file"),
         (["search", "scenario.py::two"], "netsvc.testing: scenario.py::two: the parameters are network, server; write"),
         (["sweep", "scenario.py::nothing"], "netsvc.testing: scenario.py has no function nothing"),
+        (["sweep", "scenario.py::fine", "--faults", "melt"], "usage: python -m netsvc.testing sweep"),
+        (["sweep", "scenario.py::fine", "--jobs", "-1"], "usage: python -m netsvc.testing sweep"),
+        (["chaos", "scenario.py::fine", "--seeds", "0"], "usage: python -m netsvc.testing chaos"),
+        (["sweep", "scenario.py::asks", "--hosts", "sever"], "netsvc.testing: no host is called 'sever'"),
         (["replay", "scenario.py::fine", "--fault", "melt@3"], "netsvc.testing: 'melt@3' is no fault"),
     ],
 )
-def test_wrong_arguments_are_one_line_and_status_64(scenario: Path, arguments: list[str], error: str) -> None:
+def test_wrong_arguments_are_an_error_with_status_64(scenario: Path, arguments: list[str], error: str) -> None:
     done = command(*arguments, cwd=scenario)
     assert (done.returncode, done.stdout) == (64, "")
     assert done.stderr.startswith(error)
-    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr

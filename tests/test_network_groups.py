@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol, serverFromString
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
-from netsvc.testing import LinkError, Network, NetworkError
+from netsvc.testing import LinkError, Network, NetworkError, NoResultError
 
 
 class Receiving(DatagramProtocol):
@@ -117,6 +118,40 @@ def test_a_held_stream_goes_on_at_the_release_and_loses_nothing(network: Network
     transport.write(b"b" * 5_000)
     network.advance(10)
     assert sinks[0].data == b"a" * 5_000 + b"b" * 5_000
+
+
+def test_a_link_that_is_held_holds_back_the_acknowledgements_of_a_stream(network: Network) -> None:
+    sinks: list[Sink] = []
+
+    class Listening(Factory):
+        def buildProtocol(self, addr: Any) -> Sink:
+            sinks.append(Sink())
+            return sinks[-1]
+
+    serverFromString(network.hosts["b"].reactor, "tcp:7").listen(Listening())
+    endpoint = clientFromString(network.hosts["a"].reactor, "tcp:b:7")
+    transport: Any = network.run(connectProtocol(endpoint, Protocol())).transport
+    network.settle()
+    network.link_from("b", "a").hold()
+    transport.write(bytes(5_000_000))
+    network.advance(10)
+    assert len(sinks[0].data) < 500_000  # a buffer at each end
+    network.link_from("b", "a").release()
+    network.advance(10)
+    assert len(sinks[0].data) == 5_000_000
+
+
+def test_the_error_of_a_run_names_the_links_that_are_held(network: Network) -> None:
+    network.link_from("a", "b").hold()
+    with pytest.raises(NoResultError, match="held: a -> b"):
+        network.run(Deferred())
+
+
+def test_regions_are_kept_when_others_are_added(network: Network) -> None:
+    network.regions({"eu": ["a"], "us": ["b"]}, {("eu", "us"): 0.1})
+    network.regions({"eu": ["c"], "us": ["d"]}, {("eu", "us"): 0.2})
+    latencies = [network._fabric.link(*pair).conditions.latency for pair in ("ab", "cd", "ad")]
+    assert latencies == [0.1, 0.2, 0.0]
 
 
 def test_a_connection_that_is_held_is_established_after_the_release(network: Network) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.endpoints import clientFromString, connectProtocol, serverFromString
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
@@ -211,7 +211,86 @@ def test_the_monotonic_clock_never_jumps_and_the_wall_clock_is_as_far_ahead_as_i
         clock.change(now, skew=skew, drift=drift)
         assert clock.monotonic(now) == pytest.approx(monotonic)
         assert clock.wall(now) == pytest.approx(wall if skew is None else now + skew)
-        assert clock.when(clock.wall(now + 7)) == pytest.approx(now + 7)
+        wall = clock.wall(now + 7)
+        assert clock.next_tick(wall) == pytest.approx(now + 7)
+        assert clock.wall(clock.next_tick(wall)) >= wall
+
+
+@given(st.floats(-0.9, 1), st.floats(-1e9, 2e9))
+@settings(max_examples=25)
+def test_a_looping_call_ticks_evenly_by_any_clock(drift: float, skew: float) -> None:
+    network = Network(seed=1)
+    host = network.host("host")
+    host.clock(skew=skew, drift=drift)
+    calls: list[float] = []
+    loop = LoopingCall(lambda: calls.append(host.reactor.seconds()))
+    loop.clock = host.reactor
+    loop.start(0.1)
+    network.advance(20)
+    loop.stop()
+    expected = 20 * (1 + drift) / 0.1
+    # At the time of day a float has no more than seven decimals. LoopingCall then sometimes ticks a second time.
+    assert expected - 2 <= len(calls) <= (expected if abs(skew) < 1e6 else 2 * expected) + 2
+
+
+@pytest.mark.parametrize("skew", [25, 3600])
+def test_calls_that_a_clock_makes_due_run_in_the_order_of_their_times(network: Network, skew: float) -> None:
+    host = network.host("host")
+    order: list[int] = []
+    for delay in (30, 20, 10):
+        host.reactor.callLater(delay, order.append, delay)
+    host.clock(skew=skew)
+    network.advance(30)
+    assert order == [10, 20, 30]
+
+
+def test_timers_that_are_always_due_do_not_starve_the_sockets(network: Network) -> None:
+    server, client, notes = listening(network)
+    transport = connect(network, client)
+    network.settle()
+    server.cost(0.02)
+    loop = LoopingCall(lambda: None)
+    loop.clock = server.reactor
+    loop.start(0.01)
+    for _ in range(5):
+        transport.write(b"x")
+        network.advance(1)
+    loop.stop()
+    assert len(notes) == 5
+    assert all(time - number < 0.1 for number, (time, _) in enumerate(notes))
+
+
+def test_a_call_that_waits_for_its_turn_can_be_cancelled_and_put_off(network: Network) -> None:
+    host = network.host("host")
+    fired: list[tuple[str, float]] = []
+    calls = {name: host.reactor.callLater(1, lambda name=name: fired.append((name, network.now))) for name in "abc"}
+    host.pause(5)
+    network.advance(3)
+    calls["a"].cancel()
+    calls["b"].reset(10)
+    network.advance(20)
+    assert fired == [("c", 5), ("b", 13)]
+
+
+def test_many_due_calls_take_as_many_events(network: Network) -> None:
+    host = network.host("host")
+    host.cost(0.001)
+    counted: list[None] = []
+    for _ in range(2_000):
+        host.reactor.callLater(0, counted.append, None)
+    numbers: list[int] = []
+    network.observe(numbers.append, endless_loop=10_000)
+    network.advance(5)
+    assert (len(counted), numbers[-1] < 6_100) == (2_000, True)
+
+
+def test_a_paused_host_starts_later(network: Network) -> None:
+    host = network.host("host")
+    host.pause(5)
+    started: list[float] = []
+    host.reactor.callWhenRunning(lambda: started.append(network.now))
+    network.advance(10)
+    assert started == [5]
 
 
 def test_services_start_at_each_restart(network: Network) -> None:

@@ -242,6 +242,18 @@ def test_artifacts_are_written_for_failed_tests_and_the_report_names_them(tmp_pa
     assert not (tmp_path / "none").exists()
 
 
+def test_artifacts_of_tests_with_similar_names_do_not_replace_each_other(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        "import pytest\n"
+        '@pytest.mark.parametrize("path", ["a b", "a/b", "a?b", "c" * 200, "c" * 201])\n'
+        "def test_it(path, network):\n    assert False\n",
+        "--netsvc-artifacts",
+        "traces",
+    )
+    assert len(list((tmp_path / "traces").glob("*.html"))) == 5
+
+
 def test_a_folder_that_cannot_be_written_is_one_line_of_the_report(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     output = run(tmp_path, FAILING, "--netsvc-artifacts", "file/traces")

@@ -8,7 +8,7 @@ from netsvc.testing.faults import Fault, FaultError
 from netsvc.testing.global_reactor import install
 from netsvc.testing.host_reactor import HostReactor
 from netsvc.testing.link import Conditions, LinkError
-from netsvc.testing.network import Host, Links, Network, NetworkError
+from netsvc.testing.network import Host, Links, Network, NetworkError, NoResultError
 from netsvc.testing.not_simulated import NotSimulatedError
 from netsvc.testing.stack import HostDownError
 from netsvc.testing.trace import Trace
@@ -26,6 +26,7 @@ __all__ = [
     "Links",
     "Network",
     "NetworkError",
+    "NoResultError",
     "NotSimulatedError",
     "Trace",
     "TraceEvent",

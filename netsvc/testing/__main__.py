@@ -6,22 +6,29 @@ import argparse
 import importlib.util
 import inspect
 import os
+import shlex
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from netsvc.errors import NetsvcError
 from netsvc.testing.global_reactor import install
 
 _STATUS_USAGE = 64
 
+#: Seeds with a problem that are shown.
+_SHOWN = 3
 
-class ScenarioError(NetsvcError, ValueError):
-    """The scenario cannot be loaded; the message says why."""
+
+class _Parser(argparse.ArgumentParser):
+    """Ends with the status of wrong arguments that netsvc's commands have."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(_STATUS_USAGE, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from twisted.logger import globalLogBeginner
 
     from netsvc.testing.faults import FaultError
+    from netsvc.testing.scenario_run import ScenarioError
 
     nowhere: Any = lambda _event: None  # noqa: E731
     globalLogBeginner.beginLoggingTo([nowhere], redirectStandardIO=False)  # the report tells what matters
@@ -45,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m netsvc.testing",
         description=(
             "Search for bugs on a simulated network. A scenario is FILE::NAME, a function that takes a Network, and "
@@ -64,23 +72,23 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     def jobs(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--jobs", type=int, help="processes at a time (default: one for each core)")
+        parser.add_argument("--jobs", type=_number, help="processes at a time (default: one for each core)")
 
     one = command("sweep", _sweep, "Run a scenario once, and then again with one fault after each of its events.")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--faults", type=_kinds, default=None, metavar="KIND,...", help="abort, close, partition, ...")
-    one.add_argument("--hosts", type=_names, default=None, metavar="NAME,...", help="those that crash and pause")
-    one.add_argument("--runs", type=int, default=2_000, help="the number of runs at most (default: 2000)")
+    one.add_argument("--hosts", type=_names, default=None, metavar="NAME,...", help="hosts that may crash or pause")
+    one.add_argument("--runs", type=_number, default=2_000, help="the number of runs at most (default: 2000)")
     jobs(one)
     several = command("chaos", _chaos, "Run a scenario with random faults for each seed, and shrink those that matter.")
-    several.add_argument("--seeds", type=int, default=100, help="the number of seeds (default: 100)")
+    several.add_argument("--seeds", type=_number, default=100, help="the number of seeds (default: 100)")
     several.add_argument("--first-seed", type=int, default=0)
-    several.add_argument("--budget", type=int, default=5, help="faults of a run (default: 5)")
+    several.add_argument("--budget", type=_number, default=5, help="faults of a run (default: 5)")
     several.add_argument("--faults", type=_kinds, default=None, metavar="KIND,...")
-    several.add_argument("--hosts", type=_names, default=None, metavar="NAME,...", help="those that crash and pause")
+    several.add_argument("--hosts", type=_names, default=None, metavar="NAME,...", help="hosts that may crash or pause")
     jobs(several)
     search = command("search", _search, "Run a scenario, or a test whose only fixture is network, with many seeds.")
-    search.add_argument("--seconds", type=float, default=60.0, help="how long to search (default: 60)")
+    search.add_argument("--seconds", type=_seconds, default=60.0, help="how long to search (default: 60)")
     search.add_argument("--first-seed", type=int, default=0)
     jobs(search)
     again = command("replay", _replay, "Repeat one run, with the faults that a report names.")
@@ -141,26 +149,31 @@ def _search(scenario: Any, options: argparse.Namespace) -> int:
         return seed, [str(problem) for problem in run_scenario(scenario, seed, timeout=options.timeout).problems]
 
     runs = failed = 0
-    for seed, problems in map_on_cores(partial(run), seeds(), options.jobs):
-        runs += 1
-        if problems:
-            failed += 1
-            if failed <= 3:
-                sys.stdout.write(f"seed {seed}: {problems[0]}\n")
-                sys.stdout.write(f"   python -m netsvc.testing replay {options.scenario} --seed {seed}\n")
-                sys.stdout.flush()
-    sys.stdout.write(f"{runs:,} seeds, {failed:,} with a problem\n")
+    try:
+        for seed, problems in map_on_cores(run, seeds(), options.jobs, chunk=1):
+            runs += 1
+            if problems:
+                failed += 1
+                if failed <= _SHOWN:
+                    again = shlex.join(["replay", options.scenario, "--seed", str(seed)])
+                    sys.stdout.write(f"seed {seed}: {problems[0]}\n   python -m netsvc.testing {again}\n")
+                    sys.stdout.flush()
+    finally:
+        sys.stdout.write(f"{runs:,} seeds, {failed:,} with a problem\n")
     return int(failed > 0)
 
 
 def _replay(scenario: Any, options: argparse.Namespace) -> int:
     from netsvc.testing.fault_search import replay
 
-    try:
-        replay(scenario, *options.faults, seed=options.seed, timeout=options.timeout)
-    except AssertionError as e:
-        sys.stdout.write(f"{e}\n")
-        return 1
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            replay(scenario, *options.faults, seed=options.seed, timeout=options.timeout)
+        except AssertionError as e:
+            sys.stdout.write(f"{e}\n")
+            return 1
+    sys.stdout.write("".join(f"{warning.message}\n" for warning in warned if "had no effect" in str(warning.message)))
     sys.stdout.write("no problem\n")
     return 0
 
@@ -168,6 +181,22 @@ def _replay(scenario: Any, options: argparse.Namespace) -> int:
 def _print(report: Any) -> int:
     sys.stdout.write(f"{report}\n")
     return int(bool(report.findings))
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
 
 
 def _names(text: str) -> list[str]:
@@ -189,6 +218,8 @@ def _load(text: str) -> Any:
 
     :raises ScenarioError: if there is no such function.
     """
+    from netsvc.testing.scenario_run import ScenarioError
+
     file, separator, name = text.partition("::")
     path = Path(file)
     if not separator or not name:

@@ -151,6 +151,7 @@ def known_facts(
     *,
     down: Iterable[str],
     partitions: Iterable[str],
+    held: Iterable[str],
     calls: Iterable[str],
     logged: list[Failure],
     threads: Iterable[str],
@@ -159,6 +160,7 @@ def known_facts(
 
     :param down: the names of the hosts that have crashed.
     :param partitions: the names of the links in a partition.
+    :param held: the names of the links that keep their packets.
     :param calls: the delayed calls of the hosts.
     :param logged: failures that were logged.
     :param threads: the names of threads that run.
@@ -173,6 +175,7 @@ def known_facts(
         "failures have no errback": [failure_text(failure) for failure in failures_without_errback()],
         "hosts are down": list(down),
         "in a partition": list(partitions),
+        "held": list(held),
         "scheduled on hosts": list(calls),
         "refused": refusals,
         f"on the real reactor, which does not run meanwhile{'' if is_installed() else f' ({remedy})'}": real,

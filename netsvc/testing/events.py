@@ -56,7 +56,7 @@ class EventQueue:
 
     :ivar now: virtual seconds since the beginning.
     :ivar in_flight: the number of scheduled deliveries.
-    :ivar steps: the number of events that have run, since :meth:`observe` was called.
+    :ivar standstill: consecutive events at the same time that are taken as an endless loop.
     :ivar surroundings: a block that surrounds the events while they run.
     """
 
@@ -64,7 +64,7 @@ class EventQueue:
         self.now = 0.0
         self.surroundings: AbstractContextManager[object] = nullcontext()
         self.in_flight = 0
-        self.steps = 0
+        self.standstill = STANDSTILL
         self._events_at_this_time = 0
         self._heap: list[ScheduledEvent] = []
         self._sequence = count()
@@ -93,7 +93,7 @@ class EventQueue:
         """Let events that were kept happen at their time, or now if it is past. It empties the list."""
         for event in kept:
             if event[3] is None:  # it was cancelled
-                self._cancelled -= 1
+                self._cancelled = max(0, self._cancelled - 1)
                 continue
             event[0] = max(event[0], self.now)
             event[1] = next(self._sequence)
@@ -147,7 +147,7 @@ class EventQueue:
     def step(self) -> None:
         """Run the next event. The queue must not be empty.
 
-        :raises StandstillError: when virtual time has not advanced for ten million events.
+        :raises StandstillError: when virtual time has not advanced for as many events as :attr:`standstill`.
         """
         event = heappop(self._heap)
         time, _, in_flight, call, args = event
@@ -160,20 +160,19 @@ class EventQueue:
             self._events_at_this_time = 0
         else:
             self._events_at_this_time += 1
-            if self._events_at_this_time > STANDSTILL:
-                raise StandstillError(f"{STANDSTILL:,} consecutive events at {time:g} s: this is an endless loop")
+            if self._events_at_this_time > self.standstill:
+                raise StandstillError(f"{self.standstill:,} consecutive events at {time:g} s: this is an endless loop")
         if in_flight:
             self.in_flight -= 1
         call(*args)
 
-    def observe(self, after_step: Callable[[], object]) -> None:
-        """Count events from now on, and call a function after each of them."""
-        step = self.step
+    def observe(self, after_step: Callable[[int], object]) -> None:
+        """Call a function after each event from now on, with the number of these events."""
+        step, numbers = self.step, count(1)
 
         def observed() -> None:
             step()
-            self.steps += 1
-            after_step()
+            after_step(next(numbers))
 
         self.step = observed  # type: ignore[method-assign]  # without an observer, it costs nothing
 

@@ -6,12 +6,22 @@ import inspect
 import os
 import random
 import re
+import shlex
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from netsvc.testing.faults import FAULT_KINDS, Fault, FaultKind, listening_hosts, pairs_of_hosts, parse_fault
+from netsvc.testing.faults import (
+    FAULT_KINDS,
+    Fault,
+    FaultError,
+    FaultKind,
+    listening_hosts,
+    pairs_of_hosts,
+    parse_fault,
+)
 from netsvc.testing.parallel_runs import map_on_cores
 from netsvc.testing.scenario_run import PROBLEM_KINDS, TIMEOUT, Invariant, Problem, RunOutcome, Scenario, run_scenario
 
@@ -32,14 +42,27 @@ CHART_EVENTS = 40
 
 
 @dataclass(frozen=True)
+class ScenarioSettings:
+    """A scenario, and how it is run.
+
+    :param name: ``FILE::NAME``.
+    :param invariants: the names of the invariants.
+    """
+
+    name: str
+    timeout: float
+    invariants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class FaultFinding:
     """A run that shows a problem.
 
-    :ivar faults: the faults that happened.
+    :ivar faults: the faults that were injected.
     :ivar also: how many more runs show the same problem by the same kind of fault.
     """
 
-    scenario: str
+    scenario: ScenarioSettings
     seed: int
     faults: tuple[Fault, ...]
     problem: Problem
@@ -47,48 +70,67 @@ class FaultFinding:
 
     @property
     def command(self) -> str:
-        """The command that repeats the run."""
-        quoted = "".join(f" --fault '{fault}'" for fault in self.faults)
-        return f"python -m netsvc.testing replay {self.scenario} --seed {self.seed}{quoted}"
+        """The command that repeats the run; empty if a command cannot: it has no invariants, and no local functions."""
+        scenario = self.scenario
+        if scenario.invariants or not re.fullmatch(r"[^?]+::\w+", scenario.name):
+            return ""
+        words = ["replay", scenario.name, "--seed", str(self.seed)]
+        if scenario.timeout != TIMEOUT:
+            words += ["--timeout", f"{scenario.timeout:g}"]
+        for fault in self.faults:
+            words += ["--fault", str(fault)]
+        return f"python -m netsvc.testing {shlex.join(words)}"
 
     @property
     def test(self) -> str:
         """A test that repeats the run, to be pasted beside the scenario."""
-        name = self.scenario.rpartition("::")[2]
-        arguments = "".join(f"\n        {str(fault)!r}," for fault in self.faults)
+        name = self.scenario.name.rpartition("::")[2].rpartition(".")[2]
+        arguments = [name, *(f'"{fault}"' for fault in self.faults), f"seed={self.seed}"]
+        if self.scenario.invariants:
+            arguments.append(f"invariants=[{', '.join(self.scenario.invariants)}]")
+        if self.scenario.timeout != TIMEOUT:
+            arguments.append(f"timeout={self.scenario.timeout:g}")
+        lines = "".join(f"        {argument},\n" for argument in arguments)
         return (
-            f"def test_{name}_with_faults_of_seed_{self.seed}():\n"
-            f"    netsvc.testing.replay(\n        {name},{arguments}\n        seed={self.seed},\n    )"
-        ).replace("'", '"')
+            "from netsvc.testing import replay\n\n\n"
+            f"def test_{name.strip('<>')}_with_faults_of_seed_{self.seed}():\n    replay(\n{lines}    )"
+        )
 
-    def __str__(self) -> str:
+    def text(self, *, with_test: bool) -> str:
+        """Return the lines of a report.
+
+        :param with_test: whether to add the test. It is added as well if there is no command.
+        """
         faults = ", ".join(map(str, self.faults)) or "no fault"
-        more = f" (and {self.also:,} more runs)" if self.also else ""
-        text = str(self.problem).replace("\n", "\n   ")
-        return f"{faults}{more}\n   {text}\n   repeat it: {self.command}"
+        more = f" (and {self.also:,} more {'run' if self.also == 1 else 'runs'})" if self.also else ""
+        lines = [f"{faults}{more}", *str(self.problem).splitlines()]
+        if self.command:
+            lines.append(f"repeat it: {self.command}")
+        if with_test or not self.command:
+            lines += ["as a test:", *(f"    {line}" for line in self.test.splitlines())]
+        return "\n   ".join(lines)
 
 
 @dataclass(frozen=True)
 class FaultReport:
     """The problems that a search has found, the simplest first.
 
-    :ivar runs: how many runs there were.
+    :ivar runs: how many runs there were, without those that shrink what was found.
+    :ivar with_tests: whether its text has a test for each finding.
     """
 
-    scenario: str
+    scenario: ScenarioSettings
     runs: int
     findings: tuple[FaultFinding, ...]
-    tests: bool = False
+    with_tests: bool = False
 
     def __str__(self) -> str:
         count = len(self.findings)
         problems = "no problem" if not count else f"{count} problem{'s' if count > 1 else ''}"
-        lines = [f"{self.scenario}: {self.runs:,} runs, {problems}"]
+        lines = [f"{self.scenario.name}: {self.runs:,} run{'s' if self.runs != 1 else ''}, {problems}"]
         for number, finding in enumerate(self.findings, 1):
-            lines.append(f"{number}. {finding}")
-            if self.tests:
-                lines.append("   as a test:\n" + "\n".join(f"       {line}" for line in finding.test.splitlines()))
-        return "\n".join(lines)
+            lines.append(f"{number}. {finding.text(with_test=self.with_tests)}".rstrip())
+        return "\n".join(line.rstrip() for line in "\n".join(lines).split("\n"))
 
     def check(self) -> None:
         """Raise an ``AssertionError`` with the text of the report if there is a problem."""
@@ -123,10 +165,11 @@ def sweep(
     :param runs_max: the number of runs with a fault; if more are possible, as many are chosen evenly.
     :param jobs: processes at a time; by default one for each core.
     """
-    name = scenario_name(scenario)
+    name = _settings(scenario, timeout, invariants)
     good = run_scenario(scenario, seed, invariants=invariants, timeout=timeout, notes_connections=True)
     if good.problems:
         return FaultReport(name, 1, _findings(name, [(seed, (), good.problems)]))
+    _check_hosts(hosts, good)
     chosen = _spread([fault for fault in _single_faults(good, hosts) if fault.kind in faults], runs_max)
     run = partial(_problems, scenario, seed, invariants=invariants, timeout=timeout)
     found = zip(chosen, map_on_cores(run, [(fault,) for fault in chosen], jobs), strict=True)
@@ -151,11 +194,12 @@ def chaos(
 
     The other parameters are those of :func:`sweep`.
     """
-    name = scenario_name(scenario)
+    name = _settings(scenario, timeout, invariants)
     settings: dict[str, Any] = {"invariants": invariants, "timeout": timeout}
     run = partial(_chaotic_run, scenario, budget=budget, kinds=tuple(faults), hosts=hosts, settings=settings)
     found = list(map_on_cores(run, seeds, jobs))
-    return FaultReport(name, len(found), _findings(name, found), tests=True)
+    runs = [(seed, faults, [problem]) for seed, each in found for faults, problem in each]
+    return FaultReport(name, len(found), _findings(name, runs), with_tests=True)
 
 
 def replay(
@@ -169,12 +213,28 @@ def replay(
 
     :param faults: their texts, as in ``"abort@9 client:50152--server:80"``.
     :raises AssertionError: with the problems and the end of the chart, if there still is a problem.
+    :raises FaultError: for another text.
+
+    A fault that has no effect any more is a warning: the program, or the scenario, has changed.
     """
     parsed = [parse_fault(fault) if isinstance(fault, str) else fault for fault in faults]
     outcome = run_scenario(scenario, seed, parsed, invariants=invariants, timeout=timeout)
     if outcome.problems:
         problems = "\n".join(map(str, outcome.problems))
         raise AssertionError(f"{problems}\n{outcome.network.trace.chart(CHART_EVENTS)}")
+    for fault in outcome.without_effect:
+        warnings.warn(f"the fault {str(fault)!r} had no effect; run sweep or chaos again", stacklevel=2)
+
+
+def _settings(scenario: Scenario, timeout: float, invariants: Sequence[Invariant]) -> ScenarioSettings:
+    names = tuple(getattr(invariant, "__name__", "invariant") for invariant in invariants)
+    return ScenarioSettings(scenario_name(scenario), timeout, names)
+
+
+def _check_hosts(hosts: Collection[str] | None, good: RunOutcome) -> None:
+    unknown = next((name for name in hosts or () if name not in good.network.hosts), None)
+    if unknown is not None:
+        raise FaultError(f"no host is called {unknown!r}; the hosts are {', '.join(good.network.hosts)}")
 
 
 def scenario_name(scenario: Any) -> str:
@@ -221,10 +281,12 @@ def _chaotic_run(
     kinds: Sequence[FaultKind],
     hosts: Collection[str] | None,
     settings: dict[str, Any],
-) -> tuple[int, tuple[Fault, ...], list[Problem]]:
+) -> tuple[int, list[tuple[tuple[Fault, ...], Problem]]]:
+    """Return the seed, and each problem with the faults that suffice for it."""
     good = run_scenario(scenario, seed, **settings)
     if good.problems:
-        return seed, (), good.problems
+        return seed, [((), problem) for problem in good.problems]
+    _check_hosts(hosts, good)
     chance = random.Random(f"{seed} chaos")
     pairs = pairs_of_hosts(good.network)
     names = listening_hosts(good.network) if hosts is None else list(hosts)
@@ -240,27 +302,26 @@ def _chaotic_run(
         elif pairs:
             one, other = chance.sample(chance.choice(pairs), 2)
             faults.append(Fault(kind, after, one, other, seconds=round(seconds, 3)))
-    problems = _problems(scenario, seed, faults, **settings)
-    if problems:
-        faults, problems = _shrunk(scenario, seed, faults, problems, good.steps, settings)
-    return seed, tuple(faults), problems
+    found = []
+    for problem in {_kind(problem): problem for problem in _problems(scenario, seed, faults, **settings)}.values():
+        found.append(_shrunk(scenario, seed, faults, problem, good.steps, settings))
+    return seed, found
 
 
 def _shrunk(
-    scenario: Scenario, seed: int, faults: list[Fault], problems: list[Problem], steps: int, settings: dict[str, Any]
-) -> tuple[list[Fault], list[Problem]]:
-    """Leave out faults, move a single one, and shorten them, as long as a problem of the first kind remains.
+    scenario: Scenario, seed: int, faults: list[Fault], problem: Problem, steps: int, settings: dict[str, Any]
+) -> tuple[tuple[Fault, ...], Problem]:
+    """Leave out faults, move a single one, and shorten them, as long as the problem remains.
 
     :param steps: events of the run without faults.
     """
-    kind = problems[0].kind
+    kind = _kind(problem)
 
     def still(candidate: list[Fault]) -> bool:
-        nonlocal faults, problems
-        found = _problems(scenario, seed, candidate, **settings)
-        found = [problem for problem in found if problem.kind == kind]
+        nonlocal faults, problem
+        found = [each for each in _problems(scenario, seed, candidate, **settings) if _kind(each) == kind]
         if found:
-            faults, problems = candidate, found
+            faults, problem = candidate, found[0]
         return bool(found)
 
     while any(still(faults[:place] + faults[place + 1 :]) for place in range(len(faults))):
@@ -270,24 +331,27 @@ def _shrunk(
         any(still([replace(fault, after=after)]) for fault in tuple(faults) for after in dict.fromkeys(places))
     for place, fault in enumerate(faults):
         for seconds in (0.01, 0.1, 1.0, 10.0):
-            shorter = replace(fault, seconds=seconds)
             if fault.kind in ("abort", "close") or seconds >= fault.seconds:
                 break
-            if still([*faults[:place], shorter, *faults[place + 1 :]]):
+            if still([*faults[:place], replace(fault, seconds=seconds), *faults[place + 1 :]]):
                 break
-    return faults, problems
+    return tuple(faults), problem
+
+
+def _kind(problem: Problem) -> tuple[str, str]:
+    """Return what two runs with the same problem have in common: what happened, and what is waited for."""
+    summary = "\n".join(problem.text.splitlines()[:2])
+    return problem.kind, re.sub(r"[0-9.]+|0x[0-9a-f]+", "#", summary)
 
 
 def _findings(
-    scenario: str, runs: Iterable[tuple[int, tuple[Fault, ...], Sequence[Problem]]]
+    scenario: ScenarioSettings, runs: Iterable[tuple[int, tuple[Fault, ...], Sequence[Problem]]]
 ) -> tuple[FaultFinding, ...]:
     """Return one finding for each kind of fault and text of a problem, the simplest first."""
     found: dict[object, FaultFinding] = {}
     for seed, faults, problems in runs:
         for problem in problems:
-            kinds = tuple(fault.kind for fault in faults)
-            summary = "\n".join(problem.text.splitlines()[:2])  # what happened, and what is waited for
-            key = kinds, problem.kind, re.sub(r"[0-9.]+|0x[0-9a-f]+", "#", summary)
+            key = tuple(fault.kind for fault in faults), _kind(problem)
             known = found.get(key)
             if known is None:
                 found[key] = FaultFinding(scenario, seed, faults, problem)

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal, get_args
+from urllib.parse import quote, unquote
+
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from netsvc.errors import NetsvcError
 from netsvc.testing.stream_socket import StreamSocket
 
 if TYPE_CHECKING:
-    from netsvc.testing.network import Network
+    from netsvc.testing.network import Host, Network
 
 #: The kinds, the simplest first. ``abort``: both ends of a connection are reset. ``close``: the first end closes it.
 #: ``partition``, ``crash`` (and restart), ``pause``: for a time.
@@ -23,8 +27,10 @@ FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 #: Seconds of a partition, a crash or a pause, unless another time is given.
 DURATION = 30.0
 
+_log = Logger()
+
 _END = r"([^\s:]+?)(?::(\d+))?"
-_TEXT = re.compile(rf"(\w+)@(\d+) {_END}(?:--{_END})?(?: ([0-9.]+)s)?")
+_TEXT = re.compile(rf"(\w+)@(\d+) {_END}(?:--{_END})?(?: (\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
 class FaultError(NetsvcError, ValueError):
@@ -69,11 +75,16 @@ class Fault:
 
     def __str__(self) -> str:
         port, peer_port = ("", "") if self.ports is None else (f":{self.ports[0]}", f":{self.ports[1]}")
-        ends = f"{self.host}{port}--{self.peer}{peer_port}" if self.peer else self.host
-        return f"{self.kind}@{self.after} {ends}{'' if self.kind in ('abort', 'close') else f' {self.seconds:g}s'}"
+        ends = f"{_quoted(self.host)}{port}"
+        if self.peer:
+            ends += f"--{_quoted(self.peer)}{peer_port}"
+        seconds = f"{self.seconds:.9f}".rstrip("0").rstrip(".")
+        return f"{self.kind}@{self.after} {ends}{'' if self.kind in ('abort', 'close') else f' {seconds}s'}"
 
     def happen(self, network: Network) -> bool:
         """Let it happen now. Return whether it had an effect: the connection may be closed, or the host down."""
+        if any(name not in network.hosts for name in filter(None, (self.host, self.peer))):
+            return False
         match self.kind:
             case "abort" | "close":
                 found = [each for each in open_connections(network) if self._is_meant(each)]
@@ -81,8 +92,7 @@ class Fault:
                     (abort if self.kind == "abort" else close)(network, self._in_order(connection))
                 return bool(found)
             case "partition":
-                links = network.partition({self.host}, {self.peer})
-                network.call_later(self.seconds, links.heal)
+                _partition(network, self.host, self.peer, self.seconds)
                 return True
         host = network.hosts[self.host]
         if not host.up:
@@ -91,7 +101,7 @@ class Fault:
             host.pause(self.seconds)
         else:
             host.crash()
-            network.call_later(self.seconds, host.restart)
+            network.call_later(self.seconds, _restart, host)
         return True
 
     def _is_meant(self, connection: Connection) -> bool:
@@ -119,7 +129,36 @@ def parse_fault(text: str) -> Fault:
     if bool(peer) is (kind in ("crash", "pause")):
         raise FaultError(f"{text!r}: a {kind} needs {'two hosts' if not peer else 'one host'}")
     ports = (int(port), int(peer_port)) if port and peer_port else None
-    return Fault(kind, int(after), host, peer or "", ports, float(seconds or DURATION))  # type: ignore[arg-type]
+    return Fault(kind, int(after), unquote(host), unquote(peer or ""), ports, float(seconds or DURATION))  # type: ignore[arg-type]
+
+
+def _quoted(host: str) -> str:
+    """Return the name of a host as the text of a fault has it: never with ``--`` in it, or ``-`` at an end."""
+    return re.sub("^-|-$|(?<=-)-", "%2D", quote(host, safe=""))
+
+
+def _partition(network: Network, host: str, peer: str, seconds: float) -> None:
+    """Begin a partition, and end it unless another fault has begun a longer one."""
+    links = network.partition({host}, {peer})
+    until = network.now + seconds
+    ends = network.fault_partitions
+    pair = frozenset((host, peer))
+    ends[pair] = max(until, ends.get(pair, 0.0))
+
+    def heal() -> None:
+        if ends[pair] <= until:
+            links.heal()
+
+    network.call_later(seconds, heal)
+
+
+def _restart(host: Host) -> None:
+    """Start a host again, unless the scenario has done so. A service that does not start is logged."""
+    if not host.up:
+        try:
+            host.restart()
+        except Exception:
+            _log.failure("a function of on_start failed at a restart")
 
 
 def open_connections(network: Network) -> list[Connection]:
@@ -147,8 +186,9 @@ def close(network: Network, connection: Connection) -> None:
         if end.stack.name == connection.host:
             transport = host.reactor.selectable_of(end.descriptor)
             if transport is not None:
+                layer = getattr(transport, "protocol", None)
                 with host:
-                    transport.loseConnection()
+                    (layer if isinstance(layer, TLSMemoryBIOProtocol) else transport).loseConnection()
     network.note(str(connection), f"closed by {connection.host}")
 
 
@@ -160,18 +200,13 @@ def pairs_of_hosts(network: Network) -> list[tuple[str, str]]:
 
 
 def listening_hosts(network: Network) -> list[str]:
-    """Return the hosts to which others have connected, or sent the first datagram."""
-    begun = [
-        event for event in network.trace if event.kind in ("SYN", "datagram") and event.destination in network.hosts
-    ]
-    servers: dict[str, None] = {}
-    clients: set[str] = set()
-    for event in begun:
-        if event.source not in servers:
-            clients.add(event.source)
-        if event.destination not in clients:
-            servers[event.destination] = None
-    return list(servers)
+    """Return the hosts to which others have connected, and those to which others have sent a datagram first."""
+    servers = {event.source: None for event in network.trace if event.kind == "SYN-ACK"}
+    asked: dict[str, None] = {}
+    for event in network.trace:
+        if event.kind == "datagram" and event.destination in network.hosts and event.source not in asked:
+            asked[event.destination] = None
+    return list(servers | asked)
 
 
 def _ends(network: Network) -> Iterator[tuple[str, StreamSocket]]:

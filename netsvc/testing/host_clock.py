@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from math import ceil
+
+from netsvc.testing.events import TICKS_PER_SECOND
+
 
 class HostClock:
     """Two clocks of one host, from the virtual time of the network, in seconds.
@@ -36,6 +40,14 @@ class HostClock:
         """Return what the monotonic clock tells at a virtual time."""
         return self._monotonic + (now - self._since) * self._rate
 
-    def when(self, wall: float) -> float:
-        """Return the virtual time at which the wall clock tells this, unless it is changed before."""
-        return self._since + (wall - self._wall) / self._rate
+    def next_tick(self, wall: float) -> float:
+        """Return the first tick of the virtual time at which the wall clock tells this or more.
+
+        A call that is due then must not run before its time, or it would schedule itself again and again.
+        """
+        tick = ceil((self._since + (wall - self._wall) / self._rate) * TICKS_PER_SECOND)
+        step = 1  # the time of day has fewer digits than the ticks
+        while self.wall(tick / TICKS_PER_SECOND) < wall:
+            tick += step
+            step *= 2
+        return tick / TICKS_PER_SECOND

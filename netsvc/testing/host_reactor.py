@@ -5,6 +5,7 @@ It behaves as Twisted's EPollReactor does, and shares most of its code, but it u
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import Any, cast
@@ -56,6 +57,10 @@ from netsvc.testing.transports import (
 
 #: Virtual seconds between two steps of a Cooperator, as in Twisted.
 COOPERATOR_INTERVAL = 1e-8
+
+
+class _Due:
+    """Stands for the event of a delayed call that is due on a slow host."""
 
 
 def _end_slices_after_one_step() -> None:
@@ -118,7 +123,13 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self._ready: dict[int, None] = {}
         self._iteration_due = False
         self._busy_until = 0.0  # virtual time until which no code of the host runs
-        self._calls: dict[DelayedCall, ScheduledEvent] = {}
+        self._work_scheduled = False
+        self._due_calls: deque[tuple[DelayedCall, _Due]] = deque()
+        self._round_calls: deque[tuple[DelayedCall, _Due]] = deque()
+        self._round_sockets: deque[int] = deque()
+        self._round_ends = True  # its calls have run, and its sockets are known
+        self._sockets_wait = False  # for a round
+        self._calls: dict[DelayedCall, ScheduledEvent | _Due] = {}  # due: it waits for its turn
         self._in_main_loop = False
         self.active = RunningHost(self)
         self.cooperator = task.Cooperator(scheduler=self._call_soon)
@@ -158,35 +169,79 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     def _schedule(self, call: DelayedCall) -> None:
         self._unschedule(call)
         clock = self.stack.clock
-        time = call.time if clock is None else max(self._events.now, clock.when(call.time))
+        time = call.time if clock is None else max(self._events.now, clock.next_tick(call.time))
         self._calls[call] = self._events.call_at(time, self._run_call, call)
 
     def _unschedule(self, call: DelayedCall) -> None:
         event = self._calls.pop(call, None)
-        if event is not None:
+        if isinstance(event, list):
             self._events.cancel(event)
 
     def clock_changed(self) -> None:
         """Schedule the delayed calls by the clock of the host, which was changed."""
-        for call in tuple(self._calls):
+        for call in sorted(self._calls, key=lambda call: call.time):
             self._schedule(call)
 
     def pause(self, seconds: float) -> None:
-        """Run no code of the host for these virtual seconds, or for as long again if it is paused already."""
+        """Run no code of the host for these virtual seconds. A pause during a pause is added to it."""
         self._busy_until = max(self._busy_until, self._events.now) + seconds
 
     def _run_call(self, call: DelayedCall) -> None:
-        if self._busy_until > self._events.now:
-            self._calls[call] = self._events.call_at(self._busy_until, self._run_call, call)
+        if self._is_slow():
+            due = self._calls[call] = _Due()
+            self._due_calls.append((call, due))
+            self._schedule_work()
             return
         with self.active:
             self._run_call_here(call)
-        if self.stack.callback_cost:
-            self._take_time()
 
-    def _take_time(self) -> None:
-        """The host has run a callback."""
-        self.pause(self.stack.callback_cost)
+    # A slow host works step by step, in rounds as a reactor does: the calls that are due when a round begins, and then
+    # the sockets that are ready. Each step is an event of its own, so that time can pass between two of them.
+
+    def _is_slow(self) -> bool:
+        """Whether code of the host has to wait: the host is paused, has work left, or its callbacks take time."""
+        return self._busy_until > self._events.now or self._work_scheduled or self.stack.callback_cost > 0
+
+    def _schedule_work(self) -> None:
+        if not self._work_scheduled:
+            self._work_scheduled = True
+            self._events.call_at(max(self._busy_until, self._events.now), self._work)
+
+    def _work(self) -> None:
+        """Do one step."""
+        self._work_scheduled = False
+        if self._host_crashed:
+            return
+        if self._busy_until <= self._events.now:
+            with self.active:
+                has_run = self._work_here()
+            if has_run and self.stack.callback_cost:
+                self.pause(self.stack.callback_cost)
+        if self._round_calls or self._round_sockets or self._due_calls or self._sockets_wait:
+            self._schedule_work()
+
+    def _work_here(self) -> bool:
+        """Run the next callback of the round, or begin a new one. Return whether one was run."""
+        if self._round_ends and not self._round_sockets:
+            self._round_calls, self._due_calls = self._due_calls, deque()
+            self._round_ends = False
+        while self._round_calls:
+            call, due = self._round_calls.popleft()
+            if self._calls.get(call) is due:  # it was not cancelled or put off meanwhile
+                self._run_call_here(call)
+                return True
+        if not self._round_ends:
+            self._round_ends = True
+            if self._sockets_wait:
+                self._sockets_wait = self._iteration_due = False
+                self._round_sockets.extend(self._ready)
+                self._ready = {}
+        while self._round_sockets:
+            number = self._round_sockets.popleft()
+            if self._ready_events(number):
+                self._read_or_write(number)
+                return True
+        return False
 
     def _run_call_here(self, call: DelayedCall) -> None:
         if self.threadCallQueue:
@@ -219,8 +274,6 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             return
         with self.active:
             self.runUntilCurrent()
-        if self.stack.callback_cost:
-            self._take_time()
 
     def callFromThread(self, f: Callable[..., Any], *args: object, **kwargs: object) -> None:
         self._check_host_up()
@@ -274,6 +327,9 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
     def begin(self) -> None:
         """Start the reactor unless it has been started before. Starting makes the calls of ``callWhenRunning``."""
         if not self._host_crashed and not self._started and not self._startedBefore:
+            if self._busy_until > self._events.now:
+                self._events.call_at(self._busy_until, self.begin)
+                return
             with self.active:
                 self.startRunning(installSignalHandlers=False)
 
@@ -351,43 +407,31 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             self._events.deliver_at(self._events.now, self._run_iteration)
 
     def _run_iteration(self) -> None:
-        if self._busy_until > self._events.now:
-            self._events.call_at(self._busy_until, self._run_iteration_behind_calls)
-            return
-        with self.active:
-            self._run_iteration_here()
-
-    def _run_iteration_behind_calls(self) -> None:
-        """Run an iteration after the delayed calls that are due, as a reactor does after a pause."""
-        self._events.call_at(self._events.now, self._run_iteration)
-
-    def _run_iteration_here(self) -> None:
         """Run one reactor iteration: let each socket that is ready now read or write once."""
-        self._iteration_due = False
         if self._host_crashed:
             return
+        if self._is_slow():
+            self._sockets_wait = True
+            self._schedule_work()
+            return
+        self._iteration_due = False
         ready, self._ready = self._ready, {}
+        with self.active:
+            for number in ready:
+                if self._ready_events(number):
+                    self._read_or_write(number)
+
+    def _read_or_write(self, number: int) -> None:
+        selectable = self._selectables[number]
+        # This is what callWithLogger does, with fewer calls.
+        context = {ILogContext: {"isError": 0, "system": selectable.logPrefix()}}
         call_with_context = theContextTracker.currentContext().callWithContext
-        for number in ready:
-            event = self._ready_events(number)
-            if event:
-                selectable = self._selectables[number]
-                # This is what callWithLogger does, with fewer calls.
-                context = {ILogContext: {"isError": 0, "system": selectable.logPrefix()}}
-                try:
-                    call_with_context(context, self._doReadOrWrite, selectable, number, event)
-                except Exception:  # of connectionLost: all others are caught before
-                    err(system=context[ILogContext]["system"])
-                if number not in self._ready and self._ready_events(number):
-                    self._socket_ready(number)
-                if self.stack.callback_cost:
-                    self._take_time()
-                    waiting = list(ready)
-                    self._ready = dict.fromkeys(waiting[waiting.index(number) + 1 :]) | self._ready
-                    if self._ready and not self._iteration_due:
-                        self._iteration_due = True
-                        self._events.call_at(self._busy_until, self._run_iteration_behind_calls)
-                    return
+        try:
+            call_with_context(context, self._doReadOrWrite, selectable, number, self._ready_events(number))
+        except Exception:  # of connectionLost: all others are caught before
+            err(system=context[ILogContext]["system"])
+        if number not in self._ready and self._ready_events(number):
+            self._socket_ready(number)
 
     def _ready_events(self, number: int) -> int:
         """Return the poll events of a descriptor for which it is both ready and watched."""

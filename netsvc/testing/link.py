@@ -53,8 +53,7 @@ class Conditions:
     :param tcp: ``"reno"`` for the congestion control of RFC 5681 and RFC 6582 in connections that are made from now
         on. With ``"simple"``, streams on a link with a bandwidth have no congestion control.
     :param up: False for a partition: every packet is lost.
-    :param held: whether packets are kept until it is False again. On a link without a bandwidth, acknowledgements of
-        streams need no packets, and are not kept.
+    :param held: whether packets are kept until it is False again.
     """
 
     latency: float = 0.0
@@ -125,7 +124,7 @@ class ConditionChanges(TypedDict, total=False):
 
 
 class Bottleneck:
-    """One direction of a line that several links share.
+    """One direction of a line that several links share. Packets take it in the order in which they are sent.
 
     :param bandwidth: bits per second.
     :param queue: bytes that may wait for it. Further packets are lost.

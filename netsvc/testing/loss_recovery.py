@@ -6,7 +6,7 @@ from bisect import insort
 from collections.abc import Callable
 from typing import Protocol
 
-from netsvc.testing.events import EventQueue
+from netsvc.testing.events import EventQueue, KeptTime
 from netsvc.testing.link import Link
 
 #: A lost segment is retransmitted after 0.2 s. The delay doubles with each attempt, up to 120 s. After 15 attempts
@@ -153,7 +153,11 @@ class FixedDelayRecovery:
 
     def _acknowledge(self, segment: Segment) -> None:
         """Tell the sender that the segment has arrived."""
-        conditions = self._path.reverse_link.conditions
+        link = self._path.reverse_link
+        conditions = link.conditions
+        if conditions.held:
+            self._events.deliver_at(KeptTime(self._events.now, link.kept), self._acknowledge, segment)
+            return
         if not conditions.up:
             self._retransmit_later(segment)
             return

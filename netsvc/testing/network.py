@@ -34,6 +34,10 @@ class NetworkError(NetsvcError, ValueError):
     """The simulated network has no such thing, or it cannot do this."""
 
 
+class NoResultError(NetworkError):
+    """A run has no result: no event is scheduled any more, or its time is over. The message says what is known."""
+
+
 class Host:
     """A host. Create it with :meth:`Network.host`.
 
@@ -185,7 +189,7 @@ class Links:
         if self._all_links:  # those that exist, and those that are created when they are first used
             self._fabric.conditions = self._fabric.conditions.replace(**conditions)
             if "latency" in conditions:
-                self._fabric.latencies = {}
+                self._fabric.regions.clear()
         for link, new in changed:
             link.change(self._network.now, new)
             if not new.held:
@@ -267,6 +271,7 @@ class Network:
         self.hosts: dict[str, Host] = {}
         self._last_number = 0  # of the addresses that hosts have by default
         self._names: dict[str, tuple[Sequence[str], float]] = {"localhost": (("127.0.0.1", "::1"), 0.0)}
+        self.fault_partitions: dict[frozenset[str], float] = {}  # when the faults end that separate two hosts
         self._threads = threading.enumerate()  # those that are not the network's
         run_in_virtual_time(self.run)
 
@@ -401,8 +406,9 @@ class Network:
     def bottleneck(self, one: Iterable[str], other: Iterable[str], *, bandwidth: float, queue: float = inf) -> Links:
         """Let all packets between two groups of hosts pass one line, in each direction. Returns the links.
 
-        It comes after the links' own conditions. Streams that begin from now on are sent packet by packet, as on a link
-        with a bandwidth; ``tcp="reno"`` adds congestion control.
+        Packets take it in the order in which they are sent. So give the links no ``bandwidth`` of their own: a packet
+        would keep its place on the line while it waits for its link. Streams that begin from now on are sent packet by
+        packet, as on a link with a bandwidth; ``tcp="reno"`` adds congestion control.
 
         :param bandwidth: bits per second of the line, in each direction.
         :param queue: bytes that may wait for the line. A packet that finds it full is lost.
@@ -443,8 +449,8 @@ class Network:
         """Run events until a Deferred or coroutine has a result. Returns the result, or raises its exception.
 
         :param timeout: virtual seconds.
-        :raises NetworkError: when no event is scheduled any more, or after the timeout. It says what is known: the line
-            at which each coroutine waits, failures, hosts that are down, partitions, and what waits in real time.
+        :raises NoResultError: when no event is scheduled any more, or after the timeout. It says what is known: the
+            line at which each coroutine waits, failures, hosts that are down, partitions, and what waits in real time.
         """
         results: list[Any] = []
         events = self._events
@@ -456,14 +462,22 @@ class Network:
                 next_time = events.next_time()
                 if next_time is None:
                     text = f"no event is scheduled any more at {self.now:g} s, and there is no result"
-                    raise NetworkError(text + self._known_facts(deferred, logged))
+                    raise NoResultError(text + self._known_facts(deferred, logged))
                 if next_time > deadline:
-                    raise NetworkError(f"there is no result after {timeout:g} s{self._known_facts(deferred, logged)}")
+                    raise NoResultError(f"there is no result after {timeout:g} s{self._known_facts(deferred, logged)}")
                 events.step()
         if isinstance(results[0], Failure):
             _raise(results[0])
         result: T = results[0]
         return result
+
+    def observe(self, after_event: Callable[[int], object], *, endless_loop: int) -> None:
+        """Call a function after each event, with the number of events so far.
+
+        :param endless_loop: the number of events at one time that is taken as an endless loop.
+        """
+        self._events.standstill = endless_loop
+        self._events.observe(after_event)
 
     def note(self, subject: str, text: str) -> None:
         """Record a remark in the trace.
@@ -480,6 +494,7 @@ class Network:
             deferred,
             down=[host.name for host in self.hosts.values() if not host.up],
             partitions=self._fabric.partitions(),
+            held=self._fabric.held(),
             calls=[f"{call_text(call)} on {host.name}" for call, host in calls],
             logged=logged.failures,
             threads=[thread.name for thread in threading.enumerate() if thread not in self._threads],

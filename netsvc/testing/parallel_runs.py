@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Values that a process takes at a time.
+#: Values that a process takes at a time, unless another number is given.
 CHUNK = 4
 
 
@@ -25,10 +25,13 @@ class _Worker:
     function: Callable[[Any], Any]
 
 
-def map_on_cores(function: Callable[[T], R], values: Iterable[T], jobs: int | None = None) -> Iterator[R]:
+def map_on_cores(
+    function: Callable[[T], R], values: Iterable[T], jobs: int | None = None, chunk: int = CHUNK
+) -> Iterator[R]:
     """Yield ``function(value)`` for each value, in their order. Values and results are pickled.
 
     :param jobs: processes at a time; by default one for each core. With one, everything runs in this process.
+    :param chunk: values that a process takes at a time.
     """
     values = iter(values)
     jobs = jobs or len(os.sched_getaffinity(0))
@@ -45,13 +48,17 @@ def map_on_cores(function: Callable[[T], R], values: Iterable[T], jobs: int | No
             with ProcessPoolExecutor(jobs, fork, _begin, (function,)) as pool:
                 # Unlike ``pool.map``, this takes values only as they are needed: there may be no end of them.
                 waiting: deque[Future[list[R]]] = deque()
-                chunks = iter(lambda: list(islice(values, CHUNK)), [])
-                for chunk in chunks:
-                    waiting.append(pool.submit(_call_each, chunk))
-                    if len(waiting) > 2 * jobs:
+                chunks = iter(lambda: list(islice(values, chunk)), [])
+                try:
+                    for each in chunks:
+                        waiting.append(pool.submit(_call_each, each))
+                        if len(waiting) > 2 * jobs:
+                            yield from waiting.popleft().result()
+                    while waiting:
                         yield from waiting.popleft().result()
-                while waiting:
-                    yield from waiting.popleft().result()
+                except BaseException:  # Ctrl-C as well: what has not begun is not done
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
     finally:
         if not already_frozen:
             gc.unfreeze()

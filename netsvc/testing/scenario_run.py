@@ -11,11 +11,18 @@ from typing import Any, Literal, get_args
 
 from twisted.internet.defer import AlreadyCalledError, Deferred
 
+from netsvc.errors import NetsvcError
 from netsvc.testing.diagnosis import LoggedFailures, failure_text
 from netsvc.testing.events import StandstillError
 from netsvc.testing.faults import Connection, Fault, open_connections
 from netsvc.testing.global_reactor import is_installed, simulation
-from netsvc.testing.network import Network, NetworkError
+from netsvc.testing.network import Network, NoResultError
+from netsvc.testing.not_simulated import NotSimulatedError
+
+
+class ScenarioError(NetsvcError, ValueError):
+    """The function is no scenario; the message says why."""
+
 
 #: Sets up hosts on a network, and returns a Deferred or a coroutine that fires when the work is done; or None.
 Scenario = Callable[[Network], Awaitable[Any] | None]
@@ -31,11 +38,15 @@ PROBLEM_KINDS: tuple[ProblemKind, ...] = get_args(ProblemKind)
 #: Virtual seconds in which a scenario has to have a result, and that pass afterwards, so that late failures are seen.
 TIMEOUT, GRACE = 3600.0, 60.0
 
-#: The exceptions of a scenario that are problems. All others are the answer of a program to a fault.
+#: The exceptions of a scenario that are problems in a run with faults. All others are the answer of a program to a
+#: fault. In a run without faults, every exception is a problem.
 MISTAKES = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RecursionError, TypeError),
-    AlreadyCalledError,
+    *(AlreadyCalledError, NotSimulatedError, ScenarioError),
 )
+
+#: Events at one virtual time that are taken as an endless loop.
+ENDLESS_LOOP = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +66,16 @@ class RunOutcome:
 
     :ivar problems: what is wrong.
     :ivar steps: events until the scenario had its result.
-    :ivar connections: for each of them, the connections that were open after it; only if they were asked for.
+    :ivar without_effect: the faults that did not happen: the run ended before, the connection was closed already, or
+        the host was down.
+    :ivar connections: for each of the steps, the connections that were open after it; only if they were asked for.
     :ivar network: the network after the run.
     """
 
     network: Network
     problems: list[Problem] = field(default_factory=list)
     steps: int = 0
+    without_effect: list[Fault] = field(default_factory=list)
     connections: list[tuple[Connection, ...]] = field(default_factory=list)
 
 
@@ -84,49 +98,73 @@ def run_scenario(
     """
     network = Network(seed)
     outcome = RunOutcome(network)
-    events = network._events
     pending = sorted(faults, key=lambda fault: fault.after)
     checked = list(invariants)
+    steps = 0
 
-    def after_step() -> None:
+    def after_event(number: int) -> None:
+        nonlocal steps
+        steps = number
         if notes_connections:
             outcome.connections.append(tuple(open_connections(network)))
-        while pending and pending[0].after <= events.steps:
-            pending.pop(0).happen(network)
+        while pending and pending[0].after <= number:
+            fault = pending.pop(0)
+            if not fault.happen(network):
+                outcome.without_effect.append(fault)
         for invariant in checked:
             try:
                 invariant(network)
             except Exception as e:
                 checked.clear()
                 name = getattr(invariant, "__name__", "invariant")
-                outcome.problems.append(Problem("invariant broken", f"{name} after event {events.steps}: {_words(e)}"))
+                outcome.problems.append(Problem("invariant broken", f"{name} after event {number}: {_words(e)}"))
                 break
 
-    events.observe(after_step)
+    network.observe(after_event, endless_loop=ENDLESS_LOOP)
     with LoggedFailures() as logged, simulation() if is_installed() else nullcontext():
         try:
-            _run(scenario, network, timeout)
-        except StandstillError as e:
-            outcome.problems.append(Problem("endless loop", str(e)))
-            outcome.steps = events.steps
-            return outcome
-        except NetworkError as e:
-            outcome.problems.append(Problem("no result", str(e)))
-        except MISTAKES as e:
-            outcome.problems.append(Problem("exception", _words(e)))
-        except Exception:
-            network.note("scenario", "has failed")
-        outcome.steps = events.steps
-        network.advance(GRACE)
+            try:
+                _run(scenario, network, timeout)
+            finally:
+                outcome.steps = steps
+            network.advance(GRACE)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as e:
+            problem = _problem(e, is_faulty=bool(faults))
+            if problem is not None:
+                outcome.problems.append(problem)
         gc.collect()  # a Deferred logs its failure when it is collected
     outcome.problems += [Problem("failure logged", failure_text(failure)) for failure in logged.failures]
+    outcome.without_effect += pending
     return outcome
 
 
+def _problem(error: BaseException, *, is_faulty: bool) -> Problem | None:
+    """Return the problem that an exception of a scenario is; None if it is none."""
+    if isinstance(error, NoResultError):
+        return Problem("no result", str(error))
+    if isinstance(error, StandstillError):
+        return Problem("endless loop", str(error))
+    if type(error).__name__ == "Skipped":  # by pytest
+        return None
+    if is_faulty and isinstance(error, Exception) and not isinstance(error, MISTAKES):
+        return None
+    return Problem("exception", _words(error))
+
+
 def _run(scenario: Scenario, network: Network, timeout: float) -> None:
-    result = scenario(network)
+    result: Any = scenario(network)
     if isinstance(result, Deferred) or inspect.iscoroutine(result):
         network.run(result, timeout)
+    elif hasattr(result, "__await__"):
+
+        async def wait() -> None:
+            await result
+
+        network.run(wait(), timeout)
+    elif result is not None:
+        raise ScenarioError(f"the scenario returned {result!r}; return a coroutine, a Deferred or None")
 
 
 def _words(error: BaseException) -> str:

@@ -69,8 +69,8 @@ class Fabric:
         self.trace = Trace(payloads)
         self.stacks: dict[str, Stack] = {}  # by name
         self.conditions = Conditions()  # of links that are created later, when they are first used or changed
-        self.latencies: dict[tuple[str, str], float] = {}  # by the regions of two hosts
-        self._region_of: dict[str, str] = {}
+        #: The regions of hosts with the latencies between these, the latest first.
+        self.regions: list[tuple[dict[str, str], dict[tuple[str, str], float]]] = []
         self._by_address: dict[str, Stack] = {}
         self._links: dict[tuple[str, str], Link] = {}
 
@@ -113,7 +113,7 @@ class Fabric:
 
     def place(self, region_of: dict[str, str], latencies: dict[tuple[str, str], float]) -> None:
         """Set the latencies between hosts by their regions, of the links that exist and of later ones."""
-        self._region_of, self.latencies = region_of, latencies
+        self.regions.insert(0, (region_of, latencies))
         for (source, destination), link in self._links.items():
             latency = self._latency(source, destination)
             if latency is not None:
@@ -121,9 +121,16 @@ class Fabric:
 
     def _latency(self, source: str, destination: str) -> float | None:
         """Return the latency by the regions of two hosts; None if it does not follow from them."""
-        if not self.latencies or source == destination:
-            return None
-        return self.latencies.get((self._region_of.get(source, ""), self._region_of.get(destination, "")))
+        if source != destination:
+            for region_of, latencies in self.regions:
+                latency = latencies.get((region_of.get(source, ""), region_of.get(destination, "")))
+                if latency is not None:
+                    return latency
+        return None
+
+    def held(self) -> list[str]:
+        """Return the names of the links that keep their packets."""
+        return [f"{ends[0]} -> {ends[1]}" for ends, link in self._links.items() if link.conditions.held]
 
     def partitions(self) -> list[str]:
         """Return the names of the links that are in a partition."""

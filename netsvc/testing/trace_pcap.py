@@ -80,7 +80,8 @@ def _packets(event: TraceEvent, streams: _Streams) -> Iterator[tuple[bytes, int]
             sequence, acknowledged = streams.numbers(flow, event, event.offset + begin, length)
             flags = _FLAGS[event.kind]
             header = struct.pack(
-                *("!HHIIBBHHH", int(ports[0]), int(ports[2]), sequence, acknowledged if flags & _ACK else 0, 0x50),
+                *("!HHIIBBHHH", int(ports[0]), int(ports[2]), sequence % 2**32),
+                *((acknowledged if flags & _ACK else 0) % 2**32, 0x50),
                 *(flags, _WINDOW, 0, 0),
             )
             yield _ip(_TCP, source, destination, header, event.data[begin : begin + length], length)

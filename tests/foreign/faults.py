@@ -1,7 +1,7 @@
 """Programs that netsvc did not write, under faults: ``python -m tests.foreign.faults``.
 
-A sweep injects one fault after each event of a scenario, and chaos injects several. docs/reports/faults.md tells what
-came of it.
+A sweep injects one fault after each event of a scenario, and chaos injects several.
+docs/reports/programs-under-faults.md tells what came of it.
 """
 
 from __future__ import annotations
