@@ -4,7 +4,7 @@ By turns, each program measures the same number of round trips at the same rate.
 sockperf have servers of their own, and the kernel answers fping. Then, at 1,000 a second for ten seconds, the responder
 is stopped for one second, and netsvc and irtt tell what they saw.
 
-It needs the Debian packages irtt, fping and sockperf. A program that is missing is left out.
+It uses the Debian packages irtt, fping and sockperf. A program that is missing is left out.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ def parse_netsvc(printed: str, _count: int) -> Found:
 
 def parse_irtt(printed: str, _count: int) -> Found:
     """Read the round trips. They are without the time within the server, as those of STAMP are."""
-    trips = [trip for trip in json.loads(printed)["round_trips"] if trip["lost"] == "false"]
-    lost = len(json.loads(printed)["round_trips"]) - len(trips)
-    return _found([trip["delay"]["rtt"] / 1e3 for trip in trips], lost)
+    trips = json.loads(printed)["round_trips"]
+    answered = [trip["delay"]["rtt"] / 1e3 for trip in trips if trip["lost"] == "false"]
+    return _found(answered, len(trips) - len(answered))
 
 
 def parse_fping(printed: str, count: int) -> Found:
@@ -194,8 +194,10 @@ def stop_the_responder(measuring: Sequence[Program]) -> None:
         with program.start(1 / PAUSE_RATE, count) as running:
             time.sleep(PAUSE_BEGINS)
             os.killpg(leader, signal.SIGSTOP)
-            time.sleep(1)
-            os.killpg(leader, signal.SIGCONT)
+            try:
+                time.sleep(1)
+            finally:
+                os.killpg(leader, signal.SIGCONT)
             seen = program.result(running, count)
         intended = "none" if seen.intended_p99 is None else f"{seen.intended_p99 / 1e6:.3f}"
         drops = kernel_drops(program.server.port) - before

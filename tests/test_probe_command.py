@@ -124,6 +124,38 @@ def test_a_report_is_written_also_if_nobody_reads_the_lines(tmp_path: Path) -> N
     assert report.read_text().startswith("<?xml")
 
 
+def test_a_report_that_cannot_be_a_file_is_an_error_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "folder.svg").mkdir()
+    done = netsvc("probe", "127.0.0.1", "--report", tmp_path / "folder.svg")
+    assert (done.returncode, done.stdout) == (64, b"")
+    assert b"this is a folder; name a file in it" in done.stderr
+
+
+def test_the_results_are_printed_before_the_report_fails(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with blocking_echo() as port:
+        target = f"udp-echo/127.0.0.1:{port}"
+        options = ("-d", "30", "--fail-if", "loss<1%", "--report", str(folder / "a.svg"))
+        with running(*NETSVC, "probe", target, *FAST, *options) as probe:
+            probe.wait_for("seq=3 ")
+            folder.rmdir()
+            assert probe.stop(signal.SIGINT) == 1
+    assert " answered, 0 lost (0.00%)" in probe.output
+    assert f"there is no folder {folder}" in probe.output
+
+
+def test_a_refused_target_is_told_as_refused() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        target = f"tcp/127.0.0.1:{unused.getsockname()[1]}"
+        done = netsvc("probe", target, *FAST, "-c", 2)
+    assert done.returncode == 1
+    assert done.stderr.decode() == (
+        f"netsvc: {target}: no answer; no program listens on the port, or a firewall refuses\n"
+    )
+
+
 def test_a_condition_that_holds_is_told_and_is_an_error() -> None:
     with blocking_echo() as port:
         target = f"udp-echo/127.0.0.1:{port}"
@@ -178,6 +210,8 @@ def test_a_closed_pipe_ends_it_silently_and_a_full_disk_with_one_line() -> None:
         (["-w", "1e300", "127.0.0.1"], "--timeout 1e300: out of range; choose 0.000001 to 1000000"),
         (["--lines", "--every", "1", "127.0.0.1"], "--lines cannot be combined with --every"),
         (["--report", "nowhere/a.svg", "127.0.0.1"], "--report nowhere/a.svg: there is no folder nowhere; make it"),
+        (["127.0.0.1:99999"], "127.0.0.1:99999: there is no port 99999 (the range is 0 to 65535); see netsvc probe"),
+        (["https://host"], "https://host: a URL is no target; write tls/HOST:443 or tcp/HOST:80"),
         (["--fail-if", "loss", "127.0.0.1"], "--fail-if 'loss' is not a condition"),
         (["-i", "0", "127.0.0.1"], "--interval 0: not a number above 0"),
         (["--source", "::1", "-4", "127.0.0.1"], "--source ::1: an address of the other family"),

@@ -100,7 +100,7 @@ def test_targets_that_have_no_room_are_mentioned(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_an_error_of_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder.svg").mkdir()
-    with pytest.raises(ReportError, match="is a directory; name a file that can be written"):
+    with pytest.raises(ReportError, match="this is a folder; name a file in it"):
         write_report(str(tmp_path / "folder.svg"), [measured()])
     assert [path.name for path in tmp_path.iterdir()] == ["folder.svg"]
     with pytest.raises(ReportError, match=r"report.pdf: the name has to end with .svg, .png or .html"):

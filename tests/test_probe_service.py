@@ -89,10 +89,54 @@ def test_an_outage_is_two_log_lines_and_its_losses_are_counted_at_once(network: 
     assert service.is_up
     assert lines == [
         "stamp/10.0.0.1:862: no answer to the last 3 probes, for 5.0 s; answered before: 10",
-        "stamp/10.0.0.1:862: answers again after 61.0 s; 58 probes had no answer",
+        "stamp/10.0.0.1:862: answers again after 61.0 s; 60 probes had no answer",
     ]
     network.advance(5)
     assert count(service, "lost", "late") == (60, 0)
+
+
+def test_a_short_outage_at_a_short_interval_is_no_log_line_because_it_is_over_when_its_losses_are_known(
+    network: Network, reflector: Host
+) -> None:
+    fast = ProbeSettings(interval=10_000_000)
+    service = ProbeService(network.host("prober").reactor, parse_probe_target("stamp/10.0.0.1"), fast)
+    with log_of(ProbeService) as lines:
+        service.startService()
+        network.advance(5)
+        network.links().partition()
+        network.advance(1)
+        network.links().heal()
+        network.advance(5)
+    assert lines == []
+    assert service.is_up
+    assert count(service, "lost") == (100,)
+
+
+def test_at_a_short_interval_the_end_of_an_outage_tells_all_its_losses(network: Network, reflector: Host) -> None:
+    fast = ProbeSettings(interval=10_000_000)
+    service = ProbeService(network.host("prober").reactor, parse_probe_target("stamp/10.0.0.1"), fast)
+    service.startService()
+    network.advance(5.005)
+    network.links().partition()
+    with log_of(ProbeService) as lines:
+        network.advance(10)
+        network.links().heal()
+        network.advance(10)
+    [silent, again] = lines
+    assert silent.startswith("stamp/10.0.0.1:862: no answer to the last 3 probes, for 2.0 s; answered before: ")
+    assert again == "stamp/10.0.0.1:862: answers again after 10.0 s; 1,000 probes had no answer"
+    assert count(service, "lost") == (1_000,)
+
+
+def test_the_first_answer_of_a_target_that_was_silent_at_the_start_is_told(network: Network) -> None:
+    host = network.host("reflector", "10.0.0.1")
+    service = measuring(network, "stamp/10.0.0.1")
+    with log_of(ProbeService) as lines:
+        network.advance(20)
+        netsvc_service(host.reactor, SERVICES).startService()
+        network.advance(2)
+    assert lines[1] == "stamp/10.0.0.1:862: answers for the first time, after 20.1 s; 20 probes had no answer"
+    assert service.is_up
 
 
 @pytest.mark.parametrize(("source", "destination", "lost"), [("prober", "reflector", 10), ("reflector", "prober", 0)])
@@ -172,7 +216,7 @@ def test_a_name_without_an_address_is_tried_again_less_and_less_often(network: N
         assert service.is_up
     cannot, again = lines
     assert cannot == "stamp/probed.example.org:862: cannot be probed: the name has no address"
-    assert again.startswith("stamp/probed.example.org:862: answers again after 36")
+    assert again.startswith("stamp/probed.example.org:862: answers for the first time, after 36")
 
 
 def test_a_run_that_cannot_begin_is_tried_again_and_logged_once(network: Network, reflector: Host) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -244,4 +245,5 @@ def _problem(error: click.UsageError) -> str:
         case click.BadParameter(param=click.Option() as option) if option.opts[-1] not in error.message:
             return f"{option.opts[-1]}: {error.message.rstrip('.')}"
     message = error.message.rstrip(".")
-    return message.replace("Got unexpected extra argument", "unexpected argument").replace("(", "").replace(")", "")
+    extra = re.fullmatch(r"Got unexpected extra (arguments?) \((.*)\)", message, re.DOTALL)
+    return message if extra is None else f"unexpected {extra[1]} {extra[2]}"

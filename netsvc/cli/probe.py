@@ -127,6 +127,15 @@ class Probe(Command):
 
             self._screen = ProbeScreen()
         runs = await self._prepare(reactor)
+        try:
+            await self._measure_and_judge(reactor, runs)
+        finally:  # also if nobody reads the lines any more
+            self._write_report(runs)
+
+    # The rest is private
+
+    async def _measure_and_judge(self, reactor: Reactor, runs: Sequence[ProbeRun]) -> None:
+        """Measure, print the results, and fail if they are bad."""
         interrupted = False
         try:
             await self._measure(reactor, runs)
@@ -135,10 +144,7 @@ class Probe(Command):
         finally:
             for run in runs:
                 await run.stop()
-            summaries = [run.total() for run in runs]
-            # Also if nobody reads the lines any more.
-            if self.report is not None and any(summary.counts.attempted for summary in summaries):
-                self._write_report(runs)
+        summaries = [run.total() for run in runs]
         for summary in summaries:
             self._print([json_line(summary.to_json())] if self.as_json else summary_lines(summary))
         if interrupted:
@@ -151,8 +157,6 @@ class Probe(Command):
             notice(f"{summary.target}: {_silence(summary)}")
         if failures or silent:
             raise CommandError
-
-    # The rest is private
 
     def _parse_targets(self) -> list[ProbeTarget]:
         flags: dict[ProbeProtocol, bool] = {
@@ -259,13 +263,15 @@ class Probe(Command):
             raise UsageError(f"--report {e}") from None
 
     def _write_report(self, runs: Sequence[ProbeRun]) -> None:
+        if self.report is None:
+            return
         from netsvc.probe.probe_report import ReportedTarget, ReportError, write_report
 
-        assert self.report is not None
+        reported = [ReportedTarget(run.total(), run.record.series, run.record.buckets()) for run in runs]
+        if not any(target.summary.counts.attempted for target in reported):
+            return
         try:
-            write_report(
-                self.report, [ReportedTarget(run.total(), run.record.series, run.record.buckets()) for run in runs]
-            )
+            write_report(self.report, reported)
         except ReportError as e:
             raise CommandError(f"--report {e}") from None
 
@@ -309,6 +315,10 @@ def _failures(conditions: Sequence[FailCondition], summary: ProbeSummary) -> lis
 def _silence(summary: ProbeSummary) -> str:
     if summary.counts.corrupted:
         return "all answers were damaged; another service listens there, or the path changes the packets"
+    if summary.counts.foreign:
+        return "all answers were to other programs; does something else use the same responder and port?"
+    if summary.errors:
+        return f"no answer; {max(summary.errors, key=summary.errors.__getitem__)}"
     return "no answer; no program listens there, or a firewall drops the packets"
 
 
@@ -348,7 +358,7 @@ COMMAND = click.Command(
             ["-d", "--duration"],
             type=PositiveNumber(float, 1e-6, 1e9),
             metavar="SECONDS",
-            help="Send probes for this time.",
+            help="Send the probes that are due within this time.",
         ),
         click.Option(
             ["--size"],
@@ -372,7 +382,7 @@ COMMAND = click.Command(
             type=PositiveNumber(float, 1e-3, 1e6),
             metavar="SECONDS",
             help=(
-                "Print a summary so often, in place of a line for each answer. [default: 1 if -i is below 0.02, "
+                "Print a summary every SECONDS, in place of a line for each answer. [default: 1 if -i is below 0.02, "
                 "without --lines and --json]"
             ),
         ),

@@ -118,7 +118,7 @@ def _remarks(summary: ProbeSummary) -> Iterable[str]:
     if any((sources.sent_kernel, sources.sent_process)):
         sent = _source(sources.sent_kernel, sources.sent_process)
         received = _source(sources.received_kernel, sources.received_process)
-        yield f"times of sending by the {sent}, of arrival by the {received}"
+        yield f"times of sending by {sent}, of arrival by {received}"
     if summary.late_sends:
         yield f"sent late: {summary.late_sends:,}, because this host did not keep up with the schedule"
     if summary.void_times:
@@ -146,5 +146,5 @@ def _clock(clock: ClockSummary) -> Iterable[str]:
 
 def _source(kernel: int, process: int) -> str:
     if kernel and process:
-        return f"kernel ({kernel:,}) and this process ({process:,})"
-    return "kernel" if kernel else "process"
+        return f"the kernel ({kernel:,}) and this process ({process:,})"
+    return "the kernel" if kernel else "this process"

@@ -14,8 +14,8 @@ class AnswerChange:
 
     :ivar answers: whether it answers now.
     :ivar nanoseconds: since its last answer. If it never answered, since the start.
-    :ivar missed: probes without an answer since then.
-    :ivar answered: probes that were answered before, since it answered again for the last time.
+    :ivar missed: probes without an answer since then. If the target stopped answering: those that are known to be lost.
+    :ivar answered: probes that were answered before, since it answered again for the last time; 0 if none ever was.
     """
 
     answers: bool
@@ -27,7 +27,8 @@ class AnswerChange:
 class AnswerWatch:
     """Finds the moments at which a target stops answering, and at which it answers again.
 
-    Times are nanoseconds on a monotonic clock.
+    A probe is known to be lost when its timeout has elapsed. By then, later ones may have been answered: only losses
+    after the last answer count. Times are nanoseconds on a monotonic clock.
 
     :param now: the time of the start.
     :ivar answers: whether the last probes were answered; None before that is known.
@@ -37,22 +38,37 @@ class AnswerWatch:
         self.answers: bool | None = None
         self._since = now
         self._missed = 0
+        self._missed_before = 0  # in earlier runs
         self._answered = 0
+        self._last_answered = -1  # the sequence number
 
-    def answered(self, now: int) -> AnswerChange | None:
+    def begin_run(self) -> None:
+        """The sequence numbers begin again from 0."""
+        self._missed_before += self._missed
+        self._missed = 0
+        self._last_answered = -1
+
+    def answered(self, sequence: int, now: int) -> AnswerChange | None:
         """Take an answer. Return the change if the target was silent before."""
+        if sequence < self._last_answered:  # it has been overtaken
+            self._answered += 1
+            return None
         change = None
         if self.answers is False:
-            change = AnswerChange(True, now - self._since, self._missed, self._answered)
+            missed = self._missed_before + sequence - self._last_answered - 1
+            change = AnswerChange(True, now - self._since, missed, self._answered)
             self._answered = 0
         self.answers = True
         self._since = now
-        self._missed = 0
+        self._missed = self._missed_before = 0
         self._answered += 1
+        self._last_answered = sequence
         return change
 
-    def missed(self, now: int) -> AnswerChange | None:
+    def missed(self, sequence: int, now: int) -> AnswerChange | None:
         """Take a probe that was lost or could not be sent. Return the change if the target counts as silent now."""
+        if sequence < self._last_answered:
+            return None
         self._missed += 1
         return self.silenced(now) if self._missed >= SILENT_AFTER else None
 
@@ -61,4 +77,4 @@ class AnswerWatch:
         if self.answers is False:
             return None
         self.answers = False
-        return AnswerChange(False, now - self._since, self._missed, self._answered)
+        return AnswerChange(False, now - self._since, self._missed_before + self._missed, self._answered)

@@ -59,13 +59,17 @@ class ReportedTarget:
 def check_report_path(path: str) -> None:
     """Check that a report can have this path.
 
-    :raises ReportError: if its end tells no format, or there is no such folder.
+    :raises ReportError: if its end tells no format, if there is no such folder, or if it cannot be written.
     """
     if Path(path).suffix.lower() not in _SUFFIXES:
         raise ReportError(f"{path}: the name has to end with .svg, .png or .html")
     folder = Path(path).parent
     if not folder.is_dir():
         raise ReportError(f"{path}: there is no folder {folder}; make it, or name another one")
+    if Path(path).is_dir():
+        raise ReportError(f"{path}: this is a folder; name a file in it")
+    if not os.access(folder, os.W_OK):
+        raise ReportError(f"{path}: the folder {folder} cannot be written; name another one")
 
 
 def write_report(path: str, targets: Sequence[ReportedTarget]) -> None:

@@ -167,6 +167,7 @@ class ProbeService(Service):
         :raises OSError: likewise.
         """
         self._end_run()
+        self._watch.begin_run()
         run = ProbeRun(
             self._reactor,
             self.target,
@@ -223,11 +224,13 @@ class ProbeService(Service):
         change = None
         match event.kind:
             case "answered" | "late":
+                assert event.sequence is not None
                 self._retry_delay = RETRY_MIN
                 self._record_durations(event)
-                change = self._watch.answered(self._mono())
+                change = self._watch.answered(event.sequence, self._mono())
             case "lost" | "unsent":
-                change = self._watch.missed(self._mono())
+                assert event.sequence is not None
+                change = self._watch.missed(event.sequence, self._mono())
         if change is not None:
             self._report(change)
 
@@ -243,6 +246,8 @@ class ProbeService(Service):
         fields: dict[str, Any] = {"target": str(self.target), "missed": change.missed, "answered": change.answered}
         if change.answers:
             line = "{target}: answers again after {seconds:.1f} s; {missed:,} probes had no answer"
+            if not change.answered:
+                line = "{target}: answers for the first time, after {seconds:.1f} s; {missed:,} probes had no answer"
             self.log.info(line, seconds=change.nanoseconds / 1e9, **fields)
             return
         line = "{target}: no answer to the last {missed:,} probes, for {seconds:.1f} s; answered before: {answered:,}"

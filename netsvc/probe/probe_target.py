@@ -46,6 +46,8 @@ def parse_probe_target(text: str, default: ProbeProtocol = "stamp") -> ProbeTarg
     :param default: the protocol if the text has none.
     :raises ProbeTargetError: and nothing else, whatever the text.
     """
+    if "://" in text:
+        raise ProbeTargetError(f"{text}: a URL is no target; write tls/HOST:443 or tcp/HOST:80")
     name, slash, where = text.partition("/")
     protocol = default
     if slash:
