@@ -54,6 +54,20 @@ def test_the_view_has_the_numbers_of_the_summary_and_a_plot_with_the_losses_and_
     assert view[-1] == "Ctrl-C ends the measurement and prints the summary."
 
 
+@pytest.mark.parametrize(
+    ("height", "shown", "left"),
+    [(40, 3, None), (22, 2, "1 more target does not fit"), (14, 1, "2 more targets do not fit")],
+)
+def test_targets_that_do_not_fit_are_counted(height: int, shown: int, left: str | None) -> None:
+    target = measured(range(4, 6))
+    view = lines(target, target, target, height=height)
+    assert len(view) <= height
+    assert sum(line.startswith("stamp/host:862") for line in view) == shown
+    hints = [line for line in view if "not fit" in line]
+    assert hints == ([] if left is None else [f"{left}; make the terminal higher"])
+    assert view[-1] == "Ctrl-C ends the measurement and prints the summary."
+
+
 def test_a_plot_uses_the_rows_that_the_terminal_has() -> None:
     target = measured(range(4, 6))
     assert lines(target, height=40)[1:6] == [
@@ -73,8 +87,9 @@ def test_a_long_plot_shows_its_end() -> None:
 
 
 def test_several_targets_stand_below_each_other_and_none_needs_an_answer() -> None:
-    view = lines(measured(range(10)), measured(range(0)))
-    assert view[:2] == ["stamp/host:862  10 sent, 10 lost (100.00%)", "x" * 10]
+    view = lines(measured(range(10)), measured(range(0)), height=24)
+    assert view[0] == "stamp/host:862  10 sent, 10 lost (100.00%)"
+    assert "x" * 10 in view
     assert view.count("stamp/host:862  10 sent, 0 lost (0.00%)") == 1
 
 

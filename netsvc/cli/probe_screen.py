@@ -69,7 +69,7 @@ def probe_picture(targets: Sequence[tuple[ProbeSummary, ProbeSeries]], width: in
     :param height: rows of the terminal. If they suffice, the plots are higher than one row.
     """
     parts: list[Text] = []
-    for summary, series in targets:
+    for number, (summary, series) in enumerate(targets):
         text = [
             _head(summary),
             *_numbers(summary, width),
@@ -77,7 +77,13 @@ def probe_picture(targets: Sequence[tuple[ProbeSummary, ProbeSeries]], width: in
             Text(),
         ]
         rows = min(PLOT_ROWS, (height - 1) // len(targets) - len(text) - 1)
-        parts += [text[0], *_plot(series, width, max(1, rows)), *text[1:]]
+        shown = [text[0], *_plot(series, width, max(1, rows)), *text[1:]]
+        below = 1 if number == len(targets) - 1 else 2
+        if parts and len(parts) + len(shown) + below > height:
+            left = "1 more target does" if number == len(targets) - 1 else f"{len(targets) - number:,} more targets do"
+            parts.append(Text(f"{left} not fit; make the terminal higher", "yellow", no_wrap=True))
+            break
+        parts += shown
     parts.append(Text("Ctrl-C ends the measurement and prints the summary.", style="dim"))
     return Group(*parts)
 
