@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import clientFromString, connectProtocol, serverFromString
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -19,7 +23,7 @@ from twisted.python.failure import Failure
 
 from netsvc.testing import Fault, FaultError, Network, chaos, replay, sweep
 from netsvc.testing.faults import FAULT_KINDS, listening_hosts, open_connections, pairs_of_hosts, parse_fault
-from netsvc.testing.scenario_run import run_scenario
+from netsvc.testing.scenario_run import ScenarioError, run_scenario
 
 names = st.text(min_size=1, max_size=12)
 
@@ -115,6 +119,84 @@ def test_a_sweep_finds_a_logged_failure() -> None:
     report = sweep(doubles, jobs=1, faults=["abort"])
     assert {finding.problem.kind for finding in report.findings} == {"failure logged"}
     assert "AlreadyCalledError" in str(report)
+
+
+class KeptAnswering(Answering):
+    """The mistake: its factory keeps the failure of a connection, and nothing handles it."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.lost = Deferred()
+        self.factory.lost.errback(reason)
+
+
+async def keeps(network: Network) -> None:
+    network_of(network)
+    serverFromString(network.hosts["server"].reactor, "tcp:8").listen(Factory.forProtocol(KeptAnswering))
+    asking = await connectProtocol(clientFromString(network.hosts["client"].reactor, "tcp:server:8"), Asking())
+    await asking.ask()
+
+
+def test_a_failure_that_a_host_keeps_is_of_the_run_in_which_it_happened() -> None:
+    one, two = sweep(keeps, jobs=1, faults=["abort"]), sweep(keeps, jobs=2, faults=["abort"])
+    assert one == two
+    [finding] = one.findings
+    assert finding.problem.kind == "failure logged"
+    with pytest.raises(AssertionError, match="failure logged"):
+        replay(keeps, *finding.faults)
+    assert sweep(asks, jobs=1, faults=["pause"]).findings == ()
+
+
+def test_a_scenario_without_events_is_refused_and_one_without_a_result_is_run() -> None:
+    for scenario in (lambda _: succeed(1), lambda _: None):
+        for search in (sweep, chaos):
+            with pytest.raises(ScenarioError, match="ends before any event"):
+                search(scenario, jobs=1)
+
+    def only_begins(network: Network) -> None:
+        network_of(network)
+        connecting = connectProtocol(clientFromString(network.hosts["client"].reactor, "tcp:server:7"), Protocol())
+        connecting.addErrback(lambda _: None)
+
+    assert sweep(only_begins, jobs=1).runs > 10
+
+
+def test_the_place_of_an_exception_is_a_line_of_the_scenario() -> None:
+    async def fails(network: Network) -> None:
+        later: Deferred[Any] = deferLater(network.host("host").reactor, 1)
+        later.addCallback(lambda _: defer.fail(OSError("down")))
+        await later
+
+    [finding] = sweep(fails, jobs=1).findings
+    assert re.fullmatch(r"OSError: down \(test_fault_search\.py:\d+\)", finding.problem.text)
+
+
+def test_the_partition_of_a_fault_ends_no_other_one() -> None:
+    async def partitions(network: Network) -> None:
+        network.links().set(latency=0.01)
+        received = []
+
+        class Noting(DatagramProtocol):
+            def datagramReceived(self, data: bytes, _peer: Any) -> None:
+                received.append(data)
+
+        network.host("server").reactor.listenUDP(9, Noting())
+        client = network.host("client").reactor
+        port: Any = client.listenUDP(0, DatagramProtocol())
+        port.write(b"before", (network.hosts["server"].address, 9))
+        await deferLater(client, 1)
+        split = network.partition({"server"}, {"client"})
+        await deferLater(client, 100)
+        port.write(b"during", (network.hosts["server"].address, 9))
+        await deferLater(client, 1)
+        split.heal()
+        network.links().set(latency=0.02)
+        port.write(b"after", (network.hosts["server"].address, 9))
+        await deferLater(client, 100)
+        assert b"during" not in received, received
+
+    assert sweep(partitions, jobs=1, faults=["partition"]).findings == ()
+    trace = run_scenario(partitions, 0, [parse_fault("partition@2 client--server 150s")]).network.trace
+    assert any("b'after'" in str(event) and event.outcome == "lost" for event in trace)
 
 
 def test_cores_find_the_same_as_one() -> None:
@@ -306,7 +388,7 @@ def test_the_same_seed_and_faults_give_the_same_run() -> None:
 def test_each_kind_of_fault_is_in_the_trace() -> None:
     texts = {
         "abort": "abort@8 client--server",
-        "close": "close@8 server--client",
+        "close": "close@11 server--client",
         "partition": "partition@8 client--server 2s",
         "crash": "crash@8 server 2s",
         "pause": "pause@8 server 2s",
@@ -346,6 +428,7 @@ def test_hosts_and_connections_are_found(network: Network) -> None:
 def test_the_text_of_a_fault_is_read_as_it_was_written(
     kind: Any, after: int, host: str, peer: str, ports: tuple[int, int] | None, milliseconds: int
 ) -> None:
+    assume(host != peer)
     if kind in ("crash", "pause"):
         fault = Fault(kind, after, host, seconds=milliseconds / 1000)
     elif kind == "partition":
@@ -465,3 +548,91 @@ def test_wrong_arguments_are_an_error_with_status_64(scenario: Path, arguments: 
     assert (done.returncode, done.stdout) == (64, "")
     assert done.stderr.startswith(error)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def broken(:\n    pass\n", "scenario.py cannot be imported: SyntaxError: "),
+        (
+            "import no_such_module\n",
+            "scenario.py cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        ("raise SystemExit(3)\n", "scenario.py cannot be imported: SystemExit: 3"),
+        (
+            "def it(network, *, other):\n    pass\n",
+            "the parameters are network, other; write a function whose only one",
+        ),
+        ("def it(network):\n    pass\n", "the scenario ends before any event"),
+    ],
+)
+def test_a_file_that_is_no_scenario_is_an_error_of_one_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "scenario.py").write_text(text)
+    done = command("sweep", "scenario.py::it", cwd=tmp_path)
+    assert done.returncode == 64
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_scenario_that_leaves_the_simulation_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "scenario.py").write_text(
+        "from twisted.internet import protocol, reactor\n"
+        "async def it(network):\n    reactor.listenTCP(0, protocol.Factory())\n"
+    )
+    done = command("sweep", "scenario.py::it", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "exception: NotSimulatedError: " in done.stdout
+    assert done.stderr == ""
+
+
+ENDLESS = """
+from twisted.internet.task import LoopingCall
+from twisted.internet.defer import Deferred
+
+async def it(network):
+    def swallow():
+        try:
+            sum(range(1000))
+        except BaseException:
+            pass
+    call = LoopingCall(swallow)
+    call.clock = network.host("a").reactor
+    call.start(0.001)
+    print("begun", flush=True)
+    await Deferred()
+"""
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_ends_a_search_at_once_and_without_a_traceback(tmp_path: Path, jobs: str) -> None:
+    (tmp_path / "scenario.py").write_text(ENDLESS)
+    with subprocess.Popen(
+        [sys.executable, "-m", "netsvc.testing", "search", "scenario.py::it", "--timeout", "1000000", "--jobs", jobs],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "begun\n"
+        os.killpg(program.pid, signal.SIGINT)
+        output, errors = program.communicate(timeout=20)
+    assert program.returncode == 130
+    assert output.endswith("0 seeds, 0 with a problem\n")
+    assert errors == ""
+
+
+def test_a_closed_pipe_ends_a_search_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "scenario.py").write_text("async def it(network):\n    assert False\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "netsvc.testing", "search", "scenario.py::it", "--seconds", "1", "--jobs", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.close()
+        assert program.stderr is not None
+        assert program.stderr.read() == b""
+    assert program.returncode == 1

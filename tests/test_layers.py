@@ -74,7 +74,7 @@ PURE_MODULES = {
     *("testing.keepalive", "testing.loss_recovery", "testing.tcp_recovery"),
     *("testing.stream_socket", "testing.datagram_socket", "testing.determinism", "testing.refusing_loop"),
     *("testing.not_simulated", "testing.running_host", "testing.host_clock", "testing.trace_event"),
-    *("testing.trace_page", "testing.trace_pcap", "testing.parallel_runs"),
+    *("testing.trace_page", "testing.trace_pcap", "testing.parallel_runs", "testing.interruption"),
 }
 
 #: The modules that every service, or every subcommand, may have. All other names of modules are unique.

@@ -272,6 +272,55 @@ def test_a_call_that_waits_for_its_turn_can_be_cancelled_and_put_off(network: Ne
     assert fired == [("c", 5), ("b", 13)]
 
 
+def test_a_call_that_was_put_off_can_be_cancelled_by_a_thread_call(network: Network) -> None:
+    host = network.host("host")
+    run: list[str] = []
+    call = host.reactor.callLater(1, run.append, "call")
+    host.pause(5)
+    network.advance(2)
+    call.reset(10)
+    host.reactor.callFromThread(call.cancel)
+    network.advance(30)
+    assert run == []
+
+
+def test_a_crashed_host_runs_no_calls_from_threads_and_no_shutdown(network: Network) -> None:
+    run: list[str] = []
+    for name, seconds in (("paused", 5.0), ("not paused", 0.0)):
+        host = network.host(name)
+        network.advance(1)
+        if seconds:
+            host.pause(seconds)
+        host.reactor.callFromThread(run.append, name)
+        host.reactor.addSystemEventTrigger("before", "shutdown", run.append, "shutdown")
+        host.reactor.stop()
+        host.crash()
+    network.advance(10)
+    assert run == []
+
+
+def test_a_pause_in_a_callback_stops_the_other_sockets(network: Network) -> None:
+    server, client, notes = listening(network)
+    received = Noting.dataReceived
+
+    class Pausing(Noting):
+        def dataReceived(self, data: bytes) -> None:
+            received(self, data)
+            server.pause(2)
+
+    factory = Factory.forProtocol(lambda: Pausing(server, notes))
+    serverFromString(server.reactor, "tcp:8").listen(factory)
+    transports = [
+        network.run(connectProtocol(clientFromString(client.reactor, "tcp:server:8"), Protocol())).transport
+        for _ in range(3)
+    ]
+    for transport in transports:
+        transport.write(b"x")
+    began = network.now
+    network.advance(10)
+    assert [time - began for time, _ in notes] == [0.0, 2.0, 4.0]
+
+
 def test_many_due_calls_take_as_many_events(network: Network) -> None:
     host = network.host("host")
     host.cost(0.001)

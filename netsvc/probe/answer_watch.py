@@ -55,7 +55,8 @@ class AnswerWatch:
             return None
         change = None
         if self.answers is False:
-            missed = self._missed_before + sequence - self._last_answered - 1
+            # An answer may come after its probe was taken for lost.
+            missed = self._missed_before + max(sequence - self._last_answered, self._missed) - 1
             change = AnswerChange(True, now - self._since, missed, self._answered)
             self._answered = 0
         self.answers = True

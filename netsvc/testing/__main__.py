@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import inspect
+import io
 import os
 import shlex
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from netsvc.testing.global_reactor import install
+from netsvc.testing.interruption import handle_interrupts
 
 _STATUS_USAGE = 64
 
@@ -34,21 +37,38 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Return 0 if it found no problem, 1 if it did, and 64 for wrong arguments."""
     options = _parser().parse_args(arguments)
+    handle_interrupts()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a report may have any text
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # nobody reads the report any more
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
     install()  # before the scenario imports the reactor
     from twisted.logger import globalLogBeginner
 
     from netsvc.testing.faults import FaultError
+    from netsvc.testing.parallel_runs import WorkerEndedError
     from netsvc.testing.scenario_run import ScenarioError
 
     nowhere: Any = lambda _event: None  # noqa: E731
     globalLogBeginner.beginLoggingTo([nowhere], redirectStandardIO=False)  # the report tells what matters
     try:
         status: int = options.call(_load(options.scenario), options)
+        sys.stdout.flush()
     except (ScenarioError, FaultError) as e:
         sys.stderr.write(f"netsvc.testing: {e}\n")
         return _STATUS_USAGE
-    except KeyboardInterrupt:
-        return 130
+    except WorkerEndedError as e:
+        sys.stderr.write(f"netsvc.testing: {e}\n")
+        return 1
     return status
 
 
@@ -66,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.add_argument("scenario", metavar="FILE::NAME")
         added.add_argument(
-            "--timeout", type=float, default=3600.0, help="virtual seconds until a result has to be there"
+            "--timeout", type=_seconds, default=3600.0, help="virtual seconds until a result has to be there"
         )
         added.set_defaults(call=call)
         return added
@@ -135,7 +155,7 @@ def _chaos(scenario: Any, options: argparse.Namespace) -> int:
 
 def _search(scenario: Any, options: argparse.Namespace) -> int:
     from netsvc.testing.parallel_runs import map_on_cores
-    from netsvc.testing.scenario_run import run_scenario
+    from netsvc.testing.scenario_run import TIMEOUT, run_scenario
 
     deadline = time.monotonic() + options.seconds
 
@@ -155,11 +175,16 @@ def _search(scenario: Any, options: argparse.Namespace) -> int:
             if problems:
                 failed += 1
                 if failed <= _SHOWN:
-                    again = shlex.join(["replay", options.scenario, "--seed", str(seed)])
+                    words = ["replay", options.scenario, "--seed", str(seed)]
+                    if options.timeout != TIMEOUT:
+                        words += ["--timeout", repr(options.timeout)]
+                    again = shlex.join(words)
                     sys.stdout.write(f"seed {seed}: {problems[0]}\n   python -m netsvc.testing {again}\n")
                     sys.stdout.flush()
-    finally:
+    except KeyboardInterrupt:
         sys.stdout.write(f"{runs:,} seeds, {failed:,} with a problem\n")
+        raise
+    sys.stdout.write(f"{runs:,} seeds, {failed:,} with a problem\n")
     return int(failed > 0)
 
 
@@ -200,7 +225,10 @@ def _seconds(text: str) -> float:
 
 
 def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    names = [name for name in text.split(",") if name]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing; leave the option out, or write names")
+    return names
 
 
 def _kinds(text: str) -> list[str]:
@@ -232,14 +260,23 @@ def _load(text: str) -> Any:
         raise ScenarioError(f"{file}: not a file of Python; write FILE.py::NAME")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:  # SystemExit too
+        raise ScenarioError(f"{file} cannot be imported: {type(e).__name__}: {e}") from e
     function = getattr(module, name, None)
     if not callable(function):
         raise ScenarioError(f"{file} has no function {name}")
-    needed = [each.name for each in inspect.signature(function).parameters.values() if each.default is each.empty]
-    if len(needed) != 1:
-        found = ", ".join(needed) or "none"
-        raise ScenarioError(f"{text}: the parameters are {found}; write a function whose only one is the network")
+    signature = inspect.signature(function)
+    try:
+        signature.bind(None)
+    except TypeError:
+        found = ", ".join(signature.parameters) or "none"
+        raise ScenarioError(
+            f"{text}: the parameters are {found}; write a function whose only one is the network"
+        ) from None
     return function
 
 

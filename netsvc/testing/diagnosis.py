@@ -103,10 +103,23 @@ def _name(deferred: Deferred[Any]) -> str:
 
 def failures_without_errback() -> list[Failure]:
     """Return the failures of all Deferreds that have no errback for them. Twisted logs them when they are collected."""
+    return [deferred._debugInfo.failResult for deferred in _failed_deferreds()]
+
+
+def take_failures() -> list[Failure]:
+    """Return the same, without those of Deferreds that nothing refers to, which are logged now. Forget them all."""
+    gc.collect()
+    found = []
+    for deferred in _failed_deferreds():
+        found.append(deferred._debugInfo.failResult)
+        deferred._debugInfo.failResult = None
+    return found
+
+
+def _failed_deferreds() -> list[Any]:
     # The type of an object is always known; its ``__class__``, which isinstance asks for, may raise an exception.
     deferreds = [each for each in gc.get_objects() if issubclass(type(each), Deferred)]
-    failures = [getattr(each._debugInfo, "failResult", None) for each in deferreds]
-    return [failure for failure in failures if failure is not None]
+    return [each for each in deferreds if getattr(each._debugInfo, "failResult", None) is not None]
 
 
 def failure_text(failure: Failure) -> str:

@@ -161,7 +161,10 @@ class EventQueue:
         else:
             self._events_at_this_time += 1
             if self._events_at_this_time > self.standstill:
-                raise StandstillError(f"{self.standstill:,} consecutive events at {time:g} s: this is an endless loop")
+                raise StandstillError(
+                    f"{self.standstill:,} consecutive events at {time:g} s: this is an endless loop, "
+                    "or the links need a latency"
+                )
         if in_flight:
             self.in_flight -= 1
         call(*args)

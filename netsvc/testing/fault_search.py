@@ -23,7 +23,16 @@ from netsvc.testing.faults import (
     parse_fault,
 )
 from netsvc.testing.parallel_runs import map_on_cores
-from netsvc.testing.scenario_run import PROBLEM_KINDS, TIMEOUT, Invariant, Problem, RunOutcome, Scenario, run_scenario
+from netsvc.testing.scenario_run import (
+    PROBLEM_KINDS,
+    TIMEOUT,
+    Invariant,
+    Problem,
+    RunOutcome,
+    Scenario,
+    ScenarioError,
+    run_scenario,
+)
 
 #: The number of runs of a sweep at most. If there are more faults, as many are chosen evenly.
 RUNS_MAX = 2_000
@@ -76,7 +85,7 @@ class FaultFinding:
             return ""
         words = ["replay", scenario.name, "--seed", str(self.seed)]
         if scenario.timeout != TIMEOUT:
-            words += ["--timeout", f"{scenario.timeout:g}"]
+            words += ["--timeout", repr(scenario.timeout)]
         for fault in self.faults:
             words += ["--fault", str(fault)]
         return f"python -m netsvc.testing {shlex.join(words)}"
@@ -89,7 +98,7 @@ class FaultFinding:
         if self.scenario.invariants:
             arguments.append(f"invariants=[{', '.join(self.scenario.invariants)}]")
         if self.scenario.timeout != TIMEOUT:
-            arguments.append(f"timeout={self.scenario.timeout:g}")
+            arguments.append(f"timeout={self.scenario.timeout!r}")
         lines = "".join(f"        {argument},\n" for argument in arguments)
         return (
             "from netsvc.testing import replay\n\n\n"
@@ -159,17 +168,19 @@ def sweep(
     :param faults: the kinds of faults. ``abort`` and ``close`` are of each connection that is open at the event (and
         ``close`` of each end), ``partition`` of each pair of hosts that talk, ``crash`` and ``pause`` of each of
         ``hosts``.
-    :param hosts: the hosts that crash and pause; by default those to which others connect.
+    :param hosts: the hosts that crash and pause; by default those to which others connect, or send datagrams.
     :param invariants: are called after each event, and raise an exception if something is wrong.
     :param timeout: virtual seconds in which the scenario has to have a result.
     :param runs_max: the number of runs with a fault; if more are possible, as many are chosen evenly.
     :param jobs: processes at a time; by default one for each core.
+    :raises ScenarioError: if the scenario ends before any event.
+    :raises FaultError: for a host that there is not.
     """
     name = _settings(scenario, timeout, invariants)
     good = run_scenario(scenario, seed, invariants=invariants, timeout=timeout, notes_connections=True)
     if good.problems:
         return FaultReport(name, 1, _findings(name, [(seed, (), good.problems)]))
-    _check_hosts(hosts, good)
+    _check_good_run(hosts, good)
     chosen = _spread([fault for fault in _single_faults(good, hosts) if fault.kind in faults], runs_max)
     run = partial(_problems, scenario, seed, invariants=invariants, timeout=timeout)
     found = zip(chosen, map_on_cores(run, [(fault,) for fault in chosen], jobs), strict=True)
@@ -231,7 +242,12 @@ def _settings(scenario: Scenario, timeout: float, invariants: Sequence[Invariant
     return ScenarioSettings(scenario_name(scenario), timeout, names)
 
 
-def _check_hosts(hosts: Collection[str] | None, good: RunOutcome) -> None:
+def _check_good_run(hosts: Collection[str] | None, good: RunOutcome) -> None:
+    if not good.steps:
+        raise ScenarioError(
+            "the scenario ends before any event, so no fault can happen; return a Deferred or a coroutine that fires "
+            "when its work is done"
+        )
     unknown = next((name for name in hosts or () if name not in good.network.hosts), None)
     if unknown is not None:
         raise FaultError(f"no host is called {unknown!r}; the hosts are {', '.join(good.network.hosts)}")
@@ -286,7 +302,7 @@ def _chaotic_run(
     good = run_scenario(scenario, seed, **settings)
     if good.problems:
         return seed, [((), problem) for problem in good.problems]
-    _check_hosts(hosts, good)
+    _check_good_run(hosts, good)
     chance = random.Random(f"{seed} chaos")
     pairs = pairs_of_hosts(good.network)
     names = listening_hosts(good.network) if hosts is None else list(hosts)

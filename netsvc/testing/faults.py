@@ -27,6 +27,8 @@ FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 #: Seconds of a partition, a crash or a pause, unless another time is given.
 DURATION = 30.0
 
+_DIGITS_MAX = 18
+
 _log = Logger()
 
 _END = r"([^\s:]+?)(?::(\d+))?"
@@ -88,9 +90,9 @@ class Fault:
         match self.kind:
             case "abort" | "close":
                 found = [each for each in open_connections(network) if self._is_meant(each)]
-                for connection in found:
-                    (abort if self.kind == "abort" else close)(network, self._in_order(connection))
-                return bool(found)
+                fault = abort if self.kind == "abort" else close
+                effects = [fault(network, self._in_order(connection)) for connection in found]
+                return any(effects)
             case "partition":
                 _partition(network, self.host, self.peer, self.seconds)
                 return True
@@ -128,6 +130,12 @@ def parse_fault(text: str) -> Fault:
     kind, after, host, port, peer, peer_port, seconds = match.groups()
     if bool(peer) is (kind in ("crash", "pause")):
         raise FaultError(f"{text!r}: a {kind} needs {'two hosts' if not peer else 'one host'}")
+    if bool(port) is not bool(peer_port) or (port and kind not in ("abort", "close")):
+        raise FaultError(f"{text!r}: the ports are those of both ends of one connection, or none")
+    if host == peer:
+        raise FaultError(f"{text!r}: name two hosts")
+    if any(len(number or "") > _DIGITS_MAX for number in (after, port, peer_port, seconds)):
+        raise FaultError(f"{text!r}: a number is too long")
     ports = (int(port), int(peer_port)) if port and peer_port else None
     return Fault(kind, int(after), unquote(host), unquote(peer or ""), ports, float(seconds or DURATION))  # type: ignore[arg-type]
 
@@ -139,7 +147,8 @@ def _quoted(host: str) -> str:
 
 def _partition(network: Network, host: str, peer: str, seconds: float) -> None:
     """Begin a partition, and end it unless another fault has begun a longer one."""
-    links = network.partition({host}, {peer})
+    links = network.between({host}, {peer})
+    links.sever(True)
     until = network.now + seconds
     ends = network.fault_partitions
     pair = frozenset((host, peer))
@@ -147,7 +156,7 @@ def _partition(network: Network, host: str, peer: str, seconds: float) -> None:
 
     def heal() -> None:
         if ends[pair] <= until:
-            links.heal()
+            links.sever(False)
 
     network.call_later(seconds, heal)
 
@@ -172,24 +181,32 @@ def open_connections(network: Network) -> list[Connection]:
     return list(found)
 
 
-def abort(network: Network, connection: Connection) -> None:
-    """Reset both ends of a connection, as a firewall that forgets it may do."""
+def abort(network: Network, connection: Connection) -> bool:
+    """Reset both ends of a connection, as a firewall that forgets it may do. Return True."""
     for end in _ends_of(network, connection):
         end.receive_reset()
     network.note(str(connection), "aborted")
+    return True
 
 
-def close(network: Network, connection: Connection) -> None:
-    """Let the program of the first end close the connection: ``transport.loseConnection()``."""
+def close(network: Network, connection: Connection) -> bool:
+    """Let the program of the first end close the connection: ``transport.loseConnection()``.
+
+    Return whether it did. A transport that neither reads nor writes now, as one that is paused, cannot be found.
+    """
     host = network.hosts[connection.host]
+    found = False
     for end in _ends_of(network, connection):
         if end.stack.name == connection.host:
             transport = host.reactor.selectable_of(end.descriptor)
             if transport is not None:
+                found = True
                 layer = getattr(transport, "protocol", None)
                 with host:
                     (layer if isinstance(layer, TLSMemoryBIOProtocol) else transport).loseConnection()
-    network.note(str(connection), f"closed by {connection.host}")
+    if found:
+        network.note(str(connection), f"closed by {connection.host}")
+    return found
 
 
 def pairs_of_hosts(network: Network) -> list[tuple[str, str]]:

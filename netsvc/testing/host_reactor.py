@@ -227,8 +227,8 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             self._round_ends = False
         while self._round_calls:
             call, due = self._round_calls.popleft()
-            if self._calls.get(call) is due:  # it was not cancelled or put off meanwhile
-                self._run_call_here(call)
+            is_still_due = self._calls.get(call) is due  # it was not cancelled or put off meanwhile
+            if is_still_due and self._run_call_here(call):
                 return True
         if not self._round_ends:
             self._round_ends = True
@@ -243,18 +243,24 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
                 return True
         return False
 
-    def _run_call_here(self, call: DelayedCall) -> None:
-        if self.threadCallQueue:
+    def _run_call_here(self, call: DelayedCall) -> bool:
+        """Run a call that is due, unless it was cancelled or put off. Return whether any code was run."""
+        has_run = bool(self.threadCallQueue)
+        if has_run:
             self.runUntilCurrent()  # a real reactor also runs the calls from threads before its timers
+        if call not in self._calls:  # one of them has cancelled it
+            return has_run
         if call.delayed_time > 0:
             call.activate_delay()
             self._schedule(call)
-        elif self._calls.pop(call, None) is not None:
-            call.called = 1
-            try:
-                call.func(*call.args, **call.kw)
-            except Exception:  # KeyboardInterrupt must end the test
-                self._log.failure("while handling timed call")
+            return has_run
+        del self._calls[call]
+        call.called = 1
+        try:
+            call.func(*call.args, **call.kw)
+        except Exception:  # KeyboardInterrupt must end the test
+            self._log.failure("while handling timed call")
+        return True
 
     # IReactorCore
 
@@ -269,6 +275,8 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
             self._events.call_at(self._events.now, self._run_thread_calls)
 
     def _run_thread_calls(self) -> None:
+        if self._host_crashed:
+            return
         if self._busy_until > self._events.now:
             self._events.call_at(self._busy_until, self._run_thread_calls)
             return
@@ -417,9 +425,15 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
         self._iteration_due = False
         ready, self._ready = self._ready, {}
         with self.active:
-            for number in ready:
+            waiting = iter(ready)
+            for number in waiting:
                 if self._ready_events(number):
                     self._read_or_write(number)
+                    if self._busy_until > self._events.now:  # its code has paused the host
+                        self._ready = dict.fromkeys(waiting) | self._ready
+                        self._iteration_due = self._sockets_wait = bool(self._ready)
+                        if self._ready:
+                            self._schedule_work()
 
     def _read_or_write(self, number: int) -> None:
         selectable = self._selectables[number]

@@ -164,6 +164,7 @@ class Link:
     """One direction of the path between two hosts.
 
     :param seed: the seed of its random numbers, different for each link.
+    :ivar severed: whether a fault separates the hosts, whatever the conditions say.
     :ivar bottleneck: the line behind it that it shares with other links; None if there is none.
     :ivar kept: events that are kept while the link is held.
     :ivar counts: the number of datagrams by outcome: ``delivered``, ``lost``, ``duplicated``, ``reordered``.
@@ -171,6 +172,8 @@ class Link:
 
     def __init__(self, seed: str, conditions: Conditions) -> None:
         self.conditions = conditions
+        self.severed = False
+        self._conditions_after = conditions  # those when it is no longer severed
         self.counts: Counter[str] = Counter()
         self._seed = seed
         self.bottleneck: Bottleneck | None = None
@@ -216,7 +219,19 @@ class Link:
         """
         if self._idle_at > now:
             self._idle_at = now + (self._idle_at - now) * self.conditions.bandwidth / conditions.bandwidth
-        self.conditions = conditions
+        self._conditions_after = conditions
+        self.conditions = conditions.replace(up=False) if self.severed else conditions
+
+    @property
+    def conditions_set(self) -> Conditions:
+        """The conditions, as if it were not severed."""
+        return self._conditions_after if self.severed else self.conditions
+
+    def sever(self, now: float, severed: bool) -> None:
+        """Begin or end a partition by a fault. It ends no partition of the test's own."""
+        conditions = self.conditions_set
+        self.severed = severed
+        self.change(now, conditions)
 
     def clear_queue(self, now: float) -> None:
         """The source crashes: what has not left its queue is lost."""

@@ -185,7 +185,7 @@ class Links:
 
         :raises LinkError: for an unknown condition or an impossible value.
         """
-        changed = [(link, link.conditions.replace(**conditions)) for link in self._links()]
+        changed = [(link, link.conditions_set.replace(**conditions)) for link in self._links()]
         if self._all_links:  # those that exist, and those that are created when they are first used
             self._fabric.conditions = self._fabric.conditions.replace(**conditions)
             if "latency" in conditions:
@@ -204,6 +204,12 @@ class Links:
     def heal(self) -> None:
         """End a partition."""
         self.set(up=True)
+
+    def sever(self, severed: bool) -> None:
+        """Begin or end a partition by a fault, which ends no partition that :meth:`partition` has begun."""
+        for link in self._links():
+            link.sever(self._network.now, severed)
+        self._network.note(self._name(), f"up={not severed}")
 
     def hold(self) -> None:
         """Keep all packets that are sent from now on, until :meth:`release`. Those in flight arrive."""

@@ -9,14 +9,22 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
+
+from netsvc.errors import NetsvcError
+from netsvc.testing.interruption import ignore_interrupts
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 #: Values that a process takes at a time, unless another number is given.
 CHUNK = 4
+
+
+class WorkerEndedError(NetsvcError, RuntimeError):
+    """A run has ended its process."""
 
 
 class _Worker:
@@ -32,6 +40,7 @@ def map_on_cores(
 
     :param jobs: processes at a time; by default one for each core. With one, everything runs in this process.
     :param chunk: values that a process takes at a time.
+    :raises WorkerEndedError: if a call has ended its process.
     """
     values = iter(values)
     jobs = jobs or len(os.sched_getaffinity(0))
@@ -56,8 +65,13 @@ def map_on_cores(
                             yield from waiting.popleft().result()
                     while waiting:
                         yield from waiting.popleft().result()
-                except BaseException:  # Ctrl-C as well: what has not begun is not done
+                except BrokenProcessPool as e:
+                    raise WorkerEndedError("a run has ended its process; --jobs 1 shows which one") from e
+                except BaseException:  # Ctrl-C as well
+                    processes = list((pool._processes or {}).values())
                     pool.shutdown(wait=False, cancel_futures=True)
+                    for process in processes:
+                        process.terminate()
                     raise
     finally:
         if not already_frozen:
@@ -65,6 +79,7 @@ def map_on_cores(
 
 
 def _begin(function: Callable[[Any], Any]) -> None:
+    ignore_interrupts()
     _Worker.function = staticmethod(function)
 
 

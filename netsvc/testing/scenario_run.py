@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from twisted.internet.defer import AlreadyCalledError, Deferred
 
+import netsvc
+import twisted
 from netsvc.errors import NetsvcError
-from netsvc.testing.diagnosis import LoggedFailures, failure_text
+from netsvc.testing.diagnosis import LoggedFailures, failure_text, take_failures
 from netsvc.testing.events import StandstillError
 from netsvc.testing.faults import Connection, Fault, open_connections
 from netsvc.testing.global_reactor import is_installed, simulation
+from netsvc.testing.interruption import check_interrupt, interruptible_run
 from netsvc.testing.network import Network, NoResultError
 from netsvc.testing.not_simulated import NotSimulatedError
 
@@ -48,6 +52,8 @@ MISTAKES = (
 #: Events at one virtual time that are taken as an endless loop.
 ENDLESS_LOOP = 200_000
 
+_LIBRARIES = tuple(Path(str(package.__file__)).parent for package in (twisted, netsvc))
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -65,7 +71,7 @@ class RunOutcome:
     """The outcome of a run.
 
     :ivar problems: what is wrong.
-    :ivar steps: events until the scenario had its result.
+    :ivar steps: events until the scenario had its result. If it has none to wait for, all events.
     :ivar without_effect: the faults that did not happen: the run ended before, the connection was closed already, or
         the host was down.
     :ivar connections: for each of the steps, the connections that were open after it; only if they were asked for.
@@ -104,6 +110,7 @@ def run_scenario(
 
     def after_event(number: int) -> None:
         nonlocal steps
+        check_interrupt()
         steps = number
         if notes_connections:
             outcome.connections.append(tuple(open_connections(network)))
@@ -121,20 +128,24 @@ def run_scenario(
                 break
 
     network.observe(after_event, endless_loop=ENDLESS_LOOP)
-    with LoggedFailures() as logged, simulation() if is_installed() else nullcontext():
+    with LoggedFailures() as logged, interruptible_run():
         try:
-            try:
-                _run(scenario, network, timeout)
-            finally:
-                outcome.steps = steps
-            network.advance(GRACE)
+            with simulation() if is_installed() else nullcontext():
+                try:
+                    has_waited = _run(scenario, network, timeout)
+                finally:
+                    outcome.steps = steps
+                network.advance(GRACE)
+                if not has_waited:
+                    outcome.steps = steps
         except KeyboardInterrupt:
             raise
         except BaseException as e:
             problem = _problem(e, is_faulty=bool(faults))
             if problem is not None:
                 outcome.problems.append(problem)
-        gc.collect()  # a Deferred logs its failure when it is collected
+        # What the hosts still refer to, too: Twisted would log it at the end of a program.
+        logged.failures += take_failures()
     outcome.problems += [Problem("failure logged", failure_text(failure)) for failure in logged.failures]
     outcome.without_effect += pending
     return outcome
@@ -153,7 +164,8 @@ def _problem(error: BaseException, *, is_faulty: bool) -> Problem | None:
     return Problem("exception", _words(error))
 
 
-def _run(scenario: Scenario, network: Network, timeout: float) -> None:
+def _run(scenario: Scenario, network: Network, timeout: float) -> bool:
+    """Call a scenario, and wait for its result. Return whether there was one to wait for."""
     result: Any = scenario(network)
     if isinstance(result, Deferred) or inspect.iscoroutine(result):
         network.run(result, timeout)
@@ -165,9 +177,12 @@ def _run(scenario: Scenario, network: Network, timeout: float) -> None:
         network.run(wait(), timeout)
     elif result is not None:
         raise ScenarioError(f"the scenario returned {result!r}; return a coroutine, a Deferred or None")
+    return result is not None
 
 
 def _words(error: BaseException) -> str:
-    place = inspect.getinnerframes(error.__traceback__)[-1] if error.__traceback__ else None
-    where = f" ({place.filename.rpartition('/')[2]}:{place.lineno})" if place else ""
+    places = traceback.extract_tb(error.__traceback__)
+    own = [each for each in places if not any(library in Path(each.filename).parents for library in _LIBRARIES)]
+    place = next(reversed(own or places), None)
+    where = f" ({Path(place.filename).name}:{place.lineno})" if place else ""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}{where}"

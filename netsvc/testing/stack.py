@@ -117,7 +117,7 @@ class Fabric:
         for (source, destination), link in self._links.items():
             latency = self._latency(source, destination)
             if latency is not None:
-                link.change(self.events.now, link.conditions.replace(latency=latency))
+                link.change(self.events.now, link.conditions_set.replace(latency=latency))
 
     def _latency(self, source: str, destination: str) -> float | None:
         """Return the latency by the regions of two hosts; None if it does not follow from them."""
