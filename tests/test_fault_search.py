@@ -586,6 +586,7 @@ def test_a_scenario_that_leaves_the_simulation_is_a_problem(tmp_path: Path) -> N
 
 
 ENDLESS = """
+import os
 from twisted.internet.task import LoopingCall
 from twisted.internet.defer import Deferred
 
@@ -598,7 +599,7 @@ async def it(network):
     call = LoopingCall(swallow)
     call.clock = network.host("a").reactor
     call.start(0.001)
-    print("begun", flush=True)
+    os.write(1, b"begun\\n")  # in one piece, beside that of another process
     await Deferred()
 """
 
@@ -614,10 +615,14 @@ def test_ctrl_c_ends_a_search_at_once_and_without_a_traceback(tmp_path: Path, jo
         cwd=tmp_path,
         start_new_session=True,
     ) as program:
-        assert program.stdout is not None
-        assert program.stdout.readline() == "begun\n"
-        os.killpg(program.pid, signal.SIGINT)
-        output, errors = program.communicate(timeout=20)
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "begun\n"
+            os.killpg(program.pid, signal.SIGINT)
+            output, errors = program.communicate(timeout=20)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
     assert program.returncode == 130
     assert output.endswith("0 seeds, 0 with a problem\n")
     assert errors == ""
