@@ -8,7 +8,6 @@ import importlib.util
 import inspect
 import io
 import os
-import shlex
 import sys
 import time
 import warnings
@@ -154,8 +153,9 @@ def _chaos(scenario: Any, options: argparse.Namespace) -> int:
 
 
 def _search(scenario: Any, options: argparse.Namespace) -> int:
+    from netsvc.testing.fault_search import replay_command
     from netsvc.testing.parallel_runs import map_on_cores
-    from netsvc.testing.scenario_run import TIMEOUT, run_scenario
+    from netsvc.testing.scenario_run import run_scenario
 
     deadline = time.monotonic() + options.seconds
 
@@ -175,11 +175,8 @@ def _search(scenario: Any, options: argparse.Namespace) -> int:
             if problems:
                 failed += 1
                 if failed <= _SHOWN:
-                    words = ["replay", options.scenario, "--seed", str(seed)]
-                    if options.timeout != TIMEOUT:
-                        words += ["--timeout", repr(options.timeout)]
-                    again = shlex.join(words)
-                    sys.stdout.write(f"seed {seed}: {problems[0]}\n   python -m netsvc.testing {again}\n")
+                    again = replay_command(options.scenario, seed, options.timeout)
+                    sys.stdout.write(f"seed {seed}: {problems[0]}\n   {again}\n")
                     sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stdout.write(f"{runs:,} seeds, {failed:,} with a problem\n")

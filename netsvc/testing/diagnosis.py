@@ -107,7 +107,10 @@ def failures_without_errback() -> list[Failure]:
 
 
 def take_failures() -> list[Failure]:
-    """Return the same, without those of Deferreds that nothing refers to, which are logged now. Forget them all."""
+    """Return the failures of :func:`failures_without_errback`, and make their Deferreds forget them.
+
+    Twisted logs those of Deferreds that nothing refers to before this returns. They are not among the result.
+    """
     gc.collect()
     found = []
     for deferred in _failed_deferreds():

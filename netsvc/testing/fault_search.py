@@ -83,12 +83,7 @@ class FaultFinding:
         scenario = self.scenario
         if scenario.invariants or not re.fullmatch(r"[^?]+::\w+", scenario.name):
             return ""
-        words = ["replay", scenario.name, "--seed", str(self.seed)]
-        if scenario.timeout != TIMEOUT:
-            words += ["--timeout", repr(scenario.timeout)]
-        for fault in self.faults:
-            words += ["--fault", str(fault)]
-        return f"python -m netsvc.testing {shlex.join(words)}"
+        return replay_command(scenario.name, self.seed, scenario.timeout, self.faults)
 
     @property
     def test(self) -> str:
@@ -180,7 +175,6 @@ def sweep(
     good = run_scenario(scenario, seed, invariants=invariants, timeout=timeout, notes_connections=True)
     if good.problems:
         return FaultReport(name, 1, _findings(name, [(seed, (), good.problems)]))
-    _check_good_run(hosts, good)
     chosen = _spread([fault for fault in _single_faults(good, hosts) if fault.kind in faults], runs_max)
     run = partial(_problems, scenario, seed, invariants=invariants, timeout=timeout)
     found = zip(chosen, map_on_cores(run, [(fault,) for fault in chosen], jobs), strict=True)
@@ -237,12 +231,23 @@ def replay(
         warnings.warn(f"the fault {str(fault)!r} had no effect; run sweep or chaos again", stacklevel=2)
 
 
+def replay_command(name: str, seed: int, timeout: float, faults: Sequence[Fault] = ()) -> str:
+    """Return the command that repeats a run of the scenario ``FILE::NAME``."""
+    words = ["replay", name, "--seed", str(seed)]
+    if timeout != TIMEOUT:
+        words += ["--timeout", repr(timeout)]
+    for fault in faults:
+        words += ["--fault", str(fault)]
+    return f"python -m netsvc.testing {shlex.join(words)}"
+
+
 def _settings(scenario: Scenario, timeout: float, invariants: Sequence[Invariant]) -> ScenarioSettings:
     names = tuple(getattr(invariant, "__name__", "invariant") for invariant in invariants)
     return ScenarioSettings(scenario_name(scenario), timeout, names)
 
 
-def _check_good_run(hosts: Collection[str] | None, good: RunOutcome) -> None:
+def _places(hosts: Collection[str] | None, good: RunOutcome) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return where faults can happen: the hosts that may crash and pause, and the pairs of hosts that talk."""
     if not good.steps:
         raise ScenarioError(
             "the scenario ends before any event, so no fault can happen; return a Deferred or a coroutine that fires "
@@ -251,6 +256,7 @@ def _check_good_run(hosts: Collection[str] | None, good: RunOutcome) -> None:
     unknown = next((name for name in hosts or () if name not in good.network.hosts), None)
     if unknown is not None:
         raise FaultError(f"no host is called {unknown!r}; the hosts are {', '.join(good.network.hosts)}")
+    return listening_hosts(good.network) if hosts is None else list(hosts), pairs_of_hosts(good.network)
 
 
 def scenario_name(scenario: Any) -> str:
@@ -265,9 +271,7 @@ def scenario_name(scenario: Any) -> str:
 
 def _single_faults(good: RunOutcome, hosts: Collection[str] | None) -> Iterator[Fault]:
     """Give each fault that can happen after each event of a good run."""
-    network = good.network
-    pairs = pairs_of_hosts(network)
-    names = listening_hosts(network) if hosts is None else list(hosts)
+    names, pairs = _places(hosts, good)
     for after, connections in enumerate(good.connections[: good.steps], 1):
         for connection in connections:
             yield Fault("abort", after, connection.host, connection.peer, (connection.port, connection.peer_port))
@@ -302,10 +306,8 @@ def _chaotic_run(
     good = run_scenario(scenario, seed, **settings)
     if good.problems:
         return seed, [((), problem) for problem in good.problems]
-    _check_good_run(hosts, good)
+    names, pairs = _places(hosts, good)
     chance = random.Random(f"{seed} chaos")
-    pairs = pairs_of_hosts(good.network)
-    names = listening_hosts(good.network) if hosts is None else list(hosts)
     faults: list[Fault] = []
     for _ in range(budget):
         kind = chance.choice(kinds)

@@ -94,7 +94,7 @@ class Fault:
                 effects = [fault(network, self._in_order(connection)) for connection in found]
                 return any(effects)
             case "partition":
-                _partition(network, self.host, self.peer, self.seconds)
+                network.between({self.host}, {self.peer}).cut(self.seconds)
                 return True
         host = network.hosts[self.host]
         if not host.up:
@@ -145,22 +145,6 @@ def _quoted(host: str) -> str:
     return re.sub("^-|-$|(?<=-)-", "%2D", quote(host, safe=""))
 
 
-def _partition(network: Network, host: str, peer: str, seconds: float) -> None:
-    """Begin a partition, and end it unless another fault has begun a longer one."""
-    links = network.between({host}, {peer})
-    links.sever(True)
-    until = network.now + seconds
-    ends = network.fault_partitions
-    pair = frozenset((host, peer))
-    ends[pair] = max(until, ends.get(pair, 0.0))
-
-    def heal() -> None:
-        if ends[pair] <= until:
-            links.sever(False)
-
-    network.call_later(seconds, heal)
-
-
 def _restart(host: Host) -> None:
     """Start a host again, unless the scenario has done so. A service that does not start is logged."""
     if not host.up:
@@ -173,9 +157,7 @@ def _restart(host: Host) -> None:
 def open_connections(network: Network) -> list[Connection]:
     """Return the TCP connections between two hosts that are established at both ends, each once."""
     found: dict[Connection, None] = {}
-    for name, end in _ends(network):
-        assert end.outgoing is not None
-        connection = Connection(name, end.local_address[1], end.outgoing.sink.stack.name, end.peer[1])
+    for connection, _ in _ends(network):
         if connection.reversed() not in found:
             found[connection] = None
     return list(found)
@@ -226,23 +208,18 @@ def listening_hosts(network: Network) -> list[str]:
     return list(servers | asked)
 
 
-def _ends(network: Network) -> Iterator[tuple[str, StreamSocket]]:
-    """Give the host and the socket of each end of each established TCP connection."""
+def _ends(network: Network) -> Iterator[tuple[Connection, StreamSocket]]:
+    """Give each end of each established TCP connection: the connection with this end first, and its socket."""
     for name, host in network.hosts.items():
         if not host.up:
             continue
         for each in list(host.reactor.stack.sockets.values()):
             if not isinstance(each, StreamSocket) or each.family == socket.AF_UNIX or each.outgoing is None:
                 continue
-            if not each.has_no_connection and each.outgoing.sink.stack is not each.stack:
-                yield name, each
+            peer = each.outgoing.sink.stack
+            if not each.has_no_connection and peer is not each.stack:
+                yield Connection(name, each.local_address[1], peer.name, each.peer[1]), each
 
 
 def _ends_of(network: Network, connection: Connection) -> list[StreamSocket]:
-    found = []
-    for name, end in _ends(network):
-        assert end.outgoing is not None
-        this = Connection(name, end.local_address[1], end.outgoing.sink.stack.name, end.peer[1])
-        if connection in (this, this.reversed()):
-            found.append(end)
-    return found
+    return [end for this, end in _ends(network) if connection in (this, this.reversed())]

@@ -431,8 +431,8 @@ class HostReactor(_DisconnectSelectableMixin, _PollLikeMixin, ReactorBase):
                     self._read_or_write(number)
                     if self._busy_until > self._events.now:  # its code has paused the host
                         self._ready = dict.fromkeys(waiting) | self._ready
-                        self._iteration_due = self._sockets_wait = bool(self._ready)
                         if self._ready:
+                            self._iteration_due = self._sockets_wait = True
                             self._schedule_work()
 
     def _read_or_write(self, number: int) -> None:

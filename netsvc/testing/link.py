@@ -164,7 +164,7 @@ class Link:
     """One direction of the path between two hosts.
 
     :param seed: the seed of its random numbers, different for each link.
-    :ivar severed: whether a fault separates the hosts, whatever the conditions say.
+    :ivar cuts: the number of faults that separate the hosts now, whatever the conditions say.
     :ivar bottleneck: the line behind it that it shares with other links; None if there is none.
     :ivar kept: events that are kept while the link is held.
     :ivar counts: the number of datagrams by outcome: ``delivered``, ``lost``, ``duplicated``, ``reordered``.
@@ -172,8 +172,8 @@ class Link:
 
     def __init__(self, seed: str, conditions: Conditions) -> None:
         self.conditions = conditions
-        self.severed = False
-        self._conditions_after = conditions  # those when it is no longer severed
+        self.cuts = 0
+        self._conditions_set = conditions
         self.counts: Counter[str] = Counter()
         self._seed = seed
         self.bottleneck: Bottleneck | None = None
@@ -219,18 +219,18 @@ class Link:
         """
         if self._idle_at > now:
             self._idle_at = now + (self._idle_at - now) * self.conditions.bandwidth / conditions.bandwidth
-        self._conditions_after = conditions
-        self.conditions = conditions.replace(up=False) if self.severed else conditions
+        self._conditions_set = conditions
+        self.conditions = conditions.replace(up=False) if self.cuts else conditions
 
     @property
     def conditions_set(self) -> Conditions:
-        """The conditions, as if it were not severed."""
-        return self._conditions_after if self.severed else self.conditions
+        """The conditions that were set, which a fault may hide."""
+        return self._conditions_set if self.cuts else self.conditions
 
-    def sever(self, now: float, severed: bool) -> None:
-        """Begin or end a partition by a fault. It ends no partition of the test's own."""
+    def cut(self, now: float, cuts: int) -> None:
+        """Begin (1) or end (-1) a partition by a fault. The end heals no partition that was set."""
         conditions = self.conditions_set
-        self.severed = severed
+        self.cuts += cuts
         self.change(now, conditions)
 
     def clear_queue(self, now: float) -> None:

@@ -205,11 +205,19 @@ class Links:
         """End a partition."""
         self.set(up=True)
 
-    def sever(self, severed: bool) -> None:
-        """Begin or end a partition by a fault, which ends no partition that :meth:`partition` has begun."""
+    def cut(self, seconds: float) -> None:
+        """Begin a partition by a fault, which ends by itself. It hides one of :meth:`partition`, and heals none."""
         for link in self._links():
-            link.sever(self._network.now, severed)
-        self._network.note(self._name(), f"up={not severed}")
+            link.cut(self._network.now, 1)
+        self._network.note(self._name(), "up=False")
+        self._network.call_later(seconds, self._end_cut)
+
+    def _end_cut(self) -> None:
+        links = list(self._links())
+        for link in links:
+            link.cut(self._network.now, -1)
+        if not any(link.cuts for link in links):
+            self._network.note(self._name(), "up=True")
 
     def hold(self) -> None:
         """Keep all packets that are sent from now on, until :meth:`release`. Those in flight arrive."""
@@ -277,7 +285,6 @@ class Network:
         self.hosts: dict[str, Host] = {}
         self._last_number = 0  # of the addresses that hosts have by default
         self._names: dict[str, tuple[Sequence[str], float]] = {"localhost": (("127.0.0.1", "::1"), 0.0)}
-        self.fault_partitions: dict[frozenset[str], float] = {}  # when the faults end that separate two hosts
         self._threads = threading.enumerate()  # those that are not the network's
         run_in_virtual_time(self.run)
 

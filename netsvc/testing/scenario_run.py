@@ -144,7 +144,7 @@ def run_scenario(
             problem = _problem(e, is_faulty=bool(faults))
             if problem is not None:
                 outcome.problems.append(problem)
-        # What the hosts still refer to, too: Twisted would log it at the end of a program.
+        # Hosts may still refer to failed Deferreds. Twisted would log their failures at the end of a program.
         logged.failures += take_failures()
     outcome.problems += [Problem("failure logged", failure_text(failure)) for failure in logged.failures]
     outcome.without_effect += pending
